@@ -13,8 +13,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, AnyStr, NamedTuple
 
-from ._base64 import from_base64
-
 RAW_BUFFER_SIZE = 4096
 """Bytes from which data is handed over as a buffer, if the caller can take buffers. Below, base64
 costs less than the handling of one more buffer."""
@@ -51,6 +49,8 @@ class Buffers:
         ValueError
             If it is neither.
         """
+        from ._base64 import from_base64  # which many texts need nothing of
+
         if isinstance(spelled, (str, bytes)):
             return from_base64(spelled)
         if type(spelled) is not int or spelled not in self._left:
@@ -80,15 +80,13 @@ class _Alphabet(NamedTuple):
 
     name: Any
     quote: Any
-    array: re.Pattern[Any]
+    array: Any
     number: Callable[[int], Any]
     view: Callable[[Any], Any]
 
 
-_STR = _Alphabet("nparray", '"', re.compile(_ARRAY, re.VERBOSE), str, str)
-_BYTES = _Alphabet(
-    b"nparray", b'"', re.compile(_ARRAY.encode(), re.VERBOSE), lambda n: b"%d" % n, memoryview
-)
+_STR = _Alphabet("nparray", '"', _ARRAY, str, str)
+_BYTES = _Alphabet(b"nparray", b'"', _ARRAY.encode(), lambda n: b"%d" % n, memoryview)
 
 
 def cut(text: AnyStr) -> tuple[AnyStr, list[str | memoryview]]:
@@ -119,4 +117,4 @@ def _long_array(text: Any, at: int, alphabet: _Alphabet) -> re.Match[Any] | None
     """Match what is before the base64 of an array, unless that is short, as most are."""
     if text.find(alphabet.quote, at + HEADER_SIZE, at + CUT_SIZE) >= 0:
         return None
-    return alphabet.array.match(text, at)
+    return re.compile(alphabet.array, re.VERBOSE).match(text, at)

@@ -12,7 +12,7 @@ from . import _files
 from ._buffers import CUT_SIZE, NO_BUFFERS, Buffers, cut
 from ._errors import DecodeError
 from ._types import Forms
-from ._v1 import V1Reader, V1Writer
+from ._v1 import V1Writer
 from ._v2 import NotJsonError, V2Reader, V2Writer
 
 Readable = bytes | bytearray | memoryview
@@ -113,13 +113,16 @@ class Codec:
         try:
             value = self._v2_reader.read(text, buffers)
         except NotJsonError as error:
-            value = self._read_v1(text, buffers.again(), error)
+            buffers = buffers.again()
+            value = self._read_v1(text, buffers, error)
         if buffers.unused:
             raise DecodeError(f"{buffers.unused} buffers are not used in the text", text, len(text))
         return value
 
     def _read_v1(self, text: str, buffers: Buffers, not_json: NotJsonError) -> Any:
         """Read what is not v2. If it is not v1 either, v1, which has nearly all JSON, tells why."""
+        from ._v1_reader import V1Reader  # not before it is needed: v2 and writers do without
+
         try:
             return V1Reader(text, self._forms, buffers).read()
         except DecodeError as error:

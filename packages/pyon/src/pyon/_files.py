@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Iterator
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 fcntl: Any
@@ -29,55 +28,62 @@ systems allow."""
 
 def read(filename: str | PathLike[str]) -> bytes:
     """Give all that is in a file."""
-    return Path(filename).read_bytes()
+    with open(filename, "rb") as file:
+        return file.read()
 
 
 def replace(filename: str | PathLike[str], data: bytes) -> None:
     """Give a file new content, or, if that raises, leave it as it was."""
-    path = Path(os.path.realpath(filename))  # a symbolic link stays one
+    path = os.path.realpath(os.fspath(filename))  # a symbolic link stays one
     old = _status(path)
     if old is not None and not stat.S_ISREG(old.st_mode):
-        path.write_bytes(data)  # a device or a pipe is written to, not replaced
+        _write(path, data)  # a device or a pipe is written to, not replaced
         return
     _remove_left_behind(path)
     with _new_file_beside(path) as (descriptor, beside):
         if old is not None and hasattr(os, "fchmod"):
             os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(data)
+        _write(descriptor, data)
         os.fsync(descriptor)
         if fcntl is None:
             os.close(descriptor)
         os.replace(beside, path)
-    _sync_directory(path.parent)
+    _sync_directory(os.path.dirname(path))
 
 
-def _status(path: Path) -> os.stat_result | None:
+def _write(file: str | int, data: bytes) -> None:
+    with open(file, "wb", closefd=isinstance(file, str)) as opened:
+        opened.write(data)
+
+
+def _status(path: str) -> os.stat_result | None:
     try:
-        return path.stat()
+        return os.stat(path)
     except FileNotFoundError:
         return None
 
 
-def _beside(path: Path, middle: str) -> Path:
-    return path.with_name(f".{path.name[:LONGEST_NAME]}.{middle}{SUFFIX}")
+def _beside(path: str, middle: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name[:LONGEST_NAME]}.{middle}{SUFFIX}")
 
 
 @contextlib.contextmanager
-def _new_file_beside(path: Path) -> Iterator[tuple[int, Path]]:
+def _new_file_beside(path: str) -> Iterator[tuple[int, str]]:
     """Make a file that nobody else has, locked; if the block raises, remove it."""
     descriptor, beside = _create_locked(path)
     try:
         yield descriptor, beside
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
         raise
     finally:
         with contextlib.suppress(OSError):  # closed already, where it had to be
             os.close(descriptor)
 
 
-def _create_locked(path: Path) -> tuple[int, Path]:
+def _create_locked(path: str) -> tuple[int, str]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
         beside = _beside(path, os.urandom(6).hex())
@@ -93,27 +99,28 @@ def _create_locked(path: Path) -> tuple[int, Path]:
         os.close(descriptor)  # between creation and lock it looked like one that was left behind
 
 
-def _remove_left_behind(path: Path) -> None:
+def _remove_left_behind(path: str) -> None:
     """Remove what writers of this file left beside it when they died."""
     if fcntl is None:
         return
-    start = _beside(path, "").name.removesuffix(SUFFIX)
-    for name in os.listdir(path.parent):
+    folder = os.path.dirname(path)
+    start = os.path.basename(_beside(path, "")).removesuffix(SUFFIX)
+    for name in os.listdir(folder):
         if name.startswith(start) and name.endswith(SUFFIX):
             with contextlib.suppress(OSError):  # it is locked: being written at this moment
-                _remove_unlocked(path.with_name(name))
+                _remove_unlocked(os.path.join(folder, name))
 
 
-def _remove_unlocked(beside: Path) -> None:
+def _remove_unlocked(beside: str) -> None:
     descriptor = os.open(beside, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        beside.unlink()
+        os.unlink(beside)
     finally:
         os.close(descriptor)
 
 
-def _sync_directory(path: Path) -> None:
+def _sync_directory(path: str) -> None:
     """Bring the renaming to the disk, on systems where that is a thing one can ask for."""
     with contextlib.suppress(OSError):  # the content is in its place, whatever this says
         descriptor = os.open(path, os.O_RDONLY)

@@ -133,10 +133,10 @@ class V2Writer(Writer):
 
 WHITESPACE = " \t\n\r\f"
 SPACE = re.compile(f"[{WHITESPACE}]*")
-HIDDEN_LETTER = re.compile(r"\\u00[567]")
-"""A letter that needs no escape. With such, the key of a tag does not look like it."""
+HIDDEN_LETTERS = ("\\u005", "\\u006", "\\u007")
+"""How letters begin that need no escape. With such, the key of a tag does not look like it."""
 
-BRACES = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]', re.DOTALL)
+BRACES = r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]'
 PLAIN = JsonScanner()
 
 
@@ -170,7 +170,7 @@ class V2Reader:
         DecodeError
             If it is JSON with a tag that means nothing.
         """
-        if CLASS_KEY not in text and not HIDDEN_LETTER.search(text):
+        if not _may_have_tags(text):
             return _scan(PLAIN, text)
         tagged = (
             self._tagged if buffers is NO_BUFFERS else JsonScanner(make_hook(self._forms, buffers))
@@ -196,7 +196,7 @@ class V2Reader:
         with contextlib.suppress(_BadTagError):
             _scan(JsonScanner(count), text)
         starts: list[int] = []
-        for brace in BRACES.finditer(text):
+        for brace in re.finditer(BRACES, text, re.DOTALL):
             if brace[0] == "{":
                 starts.append(brace.start())
             elif brace[0] == "}":
@@ -205,6 +205,12 @@ class V2Reader:
                 if not ends:
                     return start
         return 0
+
+
+def _may_have_tags(text: str) -> bool:
+    if "{" not in text:
+        return False
+    return CLASS_KEY in text or ("\\u00" in text and any(map(text.__contains__, HIDDEN_LETTERS)))
 
 
 def _scan(scanner: JsonScanner, text: str) -> Any:

@@ -14,7 +14,6 @@ from itertools import chain
 from json.encoder import encode_basestring_ascii
 from typing import Any, ClassVar
 
-from ._base64 import to_base64
 from ._errors import EncodeError
 from ._integers import SAFE_BOUND, digits_are_limited, integer_text
 from ._types import MAX_DEPTH, Form, Forms
@@ -124,7 +123,9 @@ class Writer:
             text = self._encode_json(x, types)
         except (ValueError, RecursionError):  # a long integer; little left of the stack
             return None
-        if text is None or "\\ud" in text or QUOTED_CLASS_KEY in text:
+        if text is None or (str not in types and dict not in types):
+            return text
+        if ("\\" in text and "\\ud" in text) or QUOTED_CLASS_KEY in text:
             return None  # to be looked at one by one: surrogates, and the key that has a meaning
         return text
 
@@ -151,6 +152,8 @@ class Writer:
 
     def _base64(self, data: bytes | memoryview) -> str:
         """Give base64 of `data`, or a mark in its place."""
+        from ._base64 import to_base64  # which many values need nothing of
+
         text = to_base64(data)
         if len(text) < SPLICE_SIZE or self._pretty:
             return text
@@ -179,30 +182,31 @@ class Writer:
         )
 
 
-def _sweep(items: Iterable[Any], room: int) -> set[type] | None:
+def _sweep(items: Collection[Any], room: int) -> set[type] | None:
     """Give the types in `items` if they are plain JSON, at most `room` levels deep; or else None.
 
     Level by level over all containers of a level at once, so that nearly all the work is done in C.
     """
-    values = list(items)
+    values = items
     types: set[type] = set()
     for _ in range(room + 1):
         found = set(map(type, values))
         if not found <= JSON_TYPES:
             return None
         types |= found
-        dicts = (
-            list({id(x): x for x in values if type(x) is dict}.values()) if dict in found else []
-        )
-        lists = (
-            list({id(x): x for x in values if type(x) is list}.values()) if list in found else []
-        )
+        dicts = _distinct([x for x in values if type(x) is dict]) if dict in found else []
+        lists = _distinct([x for x in values if type(x) is list]) if list in found else []
         if not dicts and not lists:
             return types
         if not set(map(type, chain.from_iterable(dicts))) <= {str}:
             return None
         values = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
     return None
+
+
+def _distinct(containers: list[Any]) -> list[Any]:
+    """Drop repetitions: of containers that contain themselves there would be more at each level."""
+    return list(dict(zip(map(id, containers), containers, strict=True)).values())
 
 
 def write_str(x: str) -> str:

@@ -1,0 +1,316 @@
+"""How fast pyon is, against other formats and against what it promises.
+
+Every figure is a ratio of medians that were measured in turns in one process, so it holds on a busy machine.
+Our extra `pyon[fast]` is switched on and off by hand for that. ``python packages/pyon/benchmarks/run.py``
+prints a table of times for each workload and then one line for each promise.
+"""
+
+import argparse
+import ast
+import base64
+import json
+import pickle
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from fractions import Fraction
+
+import msgpack
+import msgpack_numpy
+import msgspec
+import numpy as np
+import orjson
+import pybase64
+import serpent
+
+import pyon
+from pyon import _base64, _fast
+
+# --- workloads
+
+
+def rpc_request():
+    return {"action": "call", "name": "set_frequency", "args": (3, 80e6), "kwargs": {"profile": 0}}
+
+
+def device_database():
+    return {
+        f"ttl{i}": {
+            "type": "local",
+            "module": "artiq.coredevice.ttl",
+            "class": "TTLOut" if i % 3 else "TTLInOut",
+            "arguments": {"channel": i, "gain": i * 0.25, "inverted": i % 5 == 0},
+            "comment": None,
+        }
+        for i in range(286)
+    }
+
+
+def rich():
+    return [
+        {
+            "point": (i, i * 0.5, "axis"),
+            "channels": {i % 7, i % 11, 100},
+            "raw": bytes([i % 256, 0, 10, 39]) * 4,
+            "amplitude": complex(i, -0.5),
+            "ratio": Fraction(i + 1, 7),
+            (i, "key"): [i, None, True],
+            i: (1,),
+        }
+        for i in range(2000)
+    ]
+
+
+def archive():
+    rng = np.random.default_rng(1)
+    return {f"dataset.{i}": (i % 2 == 0, rng.random(100)) for i in range(500)}
+
+
+def floats():
+    rng = random.Random(1)
+    return [rng.gauss(0, 1) for _ in range(100_000)]
+
+
+def strings():
+    rng = random.Random(2)
+    words = [
+        "laser",
+        "cooling",
+        "d\u00e9tuning",
+        "\u03bcwave",
+        "ion trap",
+        "calibration 'x'",
+        "line\n",
+    ]
+    return [" ".join(rng.choices(words, k=8)) for _ in range(8000)]
+
+
+WORKLOADS = {
+    "rpc": rpc_request(),
+    "db": device_database(),
+    "rich": rich(),
+    "archive": archive(),
+    "array": np.random.default_rng(3).random(1 << 20),
+    "floats": floats(),
+    "ints": [i % 1000 for i in range(100_000)],
+    "strings": strings(),
+}
+JSON_ABLE = ("db", "floats", "ints", "strings")
+
+
+# --- contestants: name -> (encode, decode, faithful)
+
+
+def with_fast(on, function):
+    """Call `function` with the accelerators on or off, by what the modules found when they were loaded."""
+
+    def call(x):
+        _fast.orjson, _base64.pybase64 = (orjson, pybase64) if on else (None, None)
+        return function(x)
+
+    return call
+
+
+def reference_eval(text):
+    """Compile and evaluate v1, as the established readers do. A reference for speed only."""
+    return eval(text, EVAL_NAMES)
+
+
+def _nparray(shape, dtype, data):
+    return np.frombuffer(base64.b64decode(data), dtype=dtype).reshape(shape).copy()
+
+
+EVAL_NAMES = {
+    "null": None, "false": False, "true": True, "inf": np.inf, "nan": np.nan, "slice": slice,
+    "Fraction": Fraction, "OrderedDict": OrderedDict, "nparray": _nparray, "__builtins__": {},
+}  # fmt: skip
+
+CONTESTANTS = {
+    "pyon v1": (with_fast(False, pyon.encode), with_fast(False, pyon.decode), True),
+    "pyon v2": (
+        with_fast(False, lambda x: pyon.encode(x, version=2)),
+        with_fast(False, pyon.decode),
+        True,
+    ),
+    "pyon[fast] v1": (with_fast(True, pyon.encode), with_fast(True, pyon.decode), True),
+    "pyon[fast] v2": (
+        with_fast(True, lambda x: pyon.encode(x, version=2)),
+        with_fast(True, pyon.decode),
+        True,
+    ),
+    "v1 evaluated": (with_fast(False, pyon.encode), reference_eval, True),
+    "pickle 5": (lambda x: pickle.dumps(x, 5), pickle.loads, True),
+    "json": (json.dumps, json.loads, False),
+    "json compact": (lambda x: json.dumps(x, separators=(",", ":")), json.loads, False),
+    "orjson": (lambda x: orjson.dumps(x), orjson.loads, False),
+    "msgspec": (msgspec.json.encode, msgspec.json.decode, False),
+    "msgpack": (
+        lambda x: msgpack.packb(x, default=msgpack_numpy.encode),
+        lambda b: msgpack.unpackb(b, object_hook=msgpack_numpy.decode, strict_map_key=False),
+        False,
+    ),
+    "repr, literal_eval": (repr, ast.literal_eval, False),
+    "serpent": (serpent.dumps, serpent.loads, False),
+}
+
+
+def measure(functions, seconds):
+    """Run the functions in turns for about so long; give the median time of each."""
+    times = {name: [] for name in functions}
+    repeats = {}
+    for name, function in functions.items():
+        start = time.perf_counter()
+        function()
+        repeats[name] = max(1, min(2000, int(0.002 / max(time.perf_counter() - start, 1e-7))))
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(next(iter(times.values()))) < 7:
+        for name, function in functions.items():
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                function()
+            times[name].append((time.perf_counter() - start) / repeats[name])
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def usable(name, workload, x):
+    """Give the encoded workload, or None if the contestant cannot do it."""
+    encode, decode, _ = CONTESTANTS[name]
+    try:
+        text = encode(x)
+        decode(text)
+    except Exception:
+        return None
+    if workload not in JSON_ABLE and name in (
+        "json",
+        "json compact",
+        "orjson",
+        "msgspec",
+        "serpent",
+    ):
+        return None  # it writes something, which does not come back
+    return text
+
+
+def measure_workload(workload, seconds):
+    x = WORKLOADS[workload]
+    texts = {name: text for name in CONTESTANTS if (text := usable(name, workload, x)) is not None}
+    encode = measure({n: lambda n=n: CONTESTANTS[n][0](x) for n in texts}, seconds)
+    decode = measure({n: lambda n=n: CONTESTANTS[n][1](texts[n]) for n in texts}, seconds)
+    print(f"\n{workload:22}{'encode ms':>12}{'decode ms':>12}{'size kB':>10}  faithful")
+    for name, text in texts.items():
+        faithful = "yes" if CONTESTANTS[name][2] else "no"
+        print(
+            f"  {name:20}{encode[name] * 1e3:12.4f}{decode[name] * 1e3:12.4f}{len(text) / 1e3:10.1f}  {faithful}"
+        )
+    return {"encode": encode, "decode": decode}
+
+
+def simd_reference(seconds):
+    data = WORKLOADS["array"].tobytes()
+    text = pybase64.b64encode(data)
+    return measure(
+        {
+            "encode": lambda: pybase64.b64encode(data),
+            "decode": lambda: pybase64.b64decode(text, validate=True),
+        },
+        seconds,
+    )
+
+
+def start_up():
+    """Give the median time of an empty interpreter, and of one that imports pyon, in seconds."""
+    commands = {"empty": "pass", "pyon": "import pyon"}
+    times = {name: [] for name in commands}
+    for _ in range(21):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", command], check=True)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+class Promises:
+    def __init__(self):
+        self.kept = True
+
+    def ratio(self, text, ours, reference, bound):
+        self.line(f"{text}: at most {bound} x", ours / reference, bound, "x")
+
+    def speedup(self, text, ours, reference, bound):
+        figure = reference / ours
+        met = figure >= bound
+        self.kept &= met
+        print(
+            f"{'met    ' if met else 'NOT MET'}  {figure:8.2f} x  {text}: at least {bound} x faster"
+        )
+
+    def line(self, text, figure, bound, unit):
+        met = figure <= bound
+        self.kept &= met
+        print(f"{'met    ' if met else 'NOT MET'}  {figure:8.2f} {unit}  {text}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1.5, help="time per table column")
+    seconds = parser.parse_args().seconds
+    results = {workload: measure_workload(workload, seconds) for workload in WORKLOADS}
+    simd = simd_reference(seconds)
+    print()
+    promises = Promises()
+    for w in JSON_ABLE:
+        encode, decode = results[w]["encode"], results[w]["decode"]
+        promises.ratio(
+            f"{w}: v2 decode / json.loads", decode["pyon v2"], decode["json compact"], 1.2
+        )
+        promises.ratio(
+            f"{w}: v2 decode [fast] / orjson.loads", decode["pyon[fast] v2"], decode["orjson"], 2.5
+        )
+        promises.ratio(f"{w}: v2 encode / json.dumps", encode["pyon v2"], encode["json"], 1.5)
+        promises.ratio(
+            f"{w}: v2 encode [fast] / json.dumps", encode["pyon[fast] v2"], encode["json"], 1.0
+        )
+        promises.ratio(f"{w}: v1 encode / json.dumps", encode["pyon v1"], encode["json"], 1.7)
+        promises.speedup(
+            f"{w}: v1 decode / evaluated", decode["pyon v1"], decode["v1 evaluated"], 15
+        )
+    encode = results["floats"]["encode"]
+    promises.ratio(
+        "floats: v2 encode [fast] / orjson.dumps", encode["pyon[fast] v2"], encode["orjson"], 4
+    )
+    for w, name, bound in (
+        ("rich", "pyon v1", 4), ("archive", "pyon v1", 4), ("archive", "pyon[fast] v1", 8),
+        ("array", "pyon v1", 5), ("array", "pyon[fast] v1", 15), ("rpc", "pyon v1", 1),
+    ):  # fmt: skip
+        decode = results[w]["decode"]
+        promises.speedup(
+            f"{w}: {name} decode / evaluated", decode[name], decode["v1 evaluated"], bound
+        )
+    array = results["array"]
+    for name in ("pyon[fast] v1", "pyon[fast] v2"):
+        promises.ratio(
+            f"array: {name} encode / SIMD base64", array["encode"][name], simd["encode"], 3
+        )
+    promises.ratio(
+        "array: v1 decode [fast] / SIMD base64", array["decode"]["pyon[fast] v1"], simd["decode"], 2
+    )
+    promises.ratio(
+        "array: v2 decode [fast] / SIMD base64",
+        array["decode"]["pyon[fast] v2"],
+        simd["decode"],
+        3.5,
+    )
+    encode, decode = results["rich"]["encode"], results["rich"]["decode"]
+    promises.ratio("rich: v2 decode / pickle.loads", decode["pyon v2"], decode["pickle 5"], 4)
+    promises.ratio("rich: v1 encode / pickle.dumps", encode["pyon v1"], encode["pickle 5"], 6)
+    promises.ratio("rich: v2 encode / pickle.dumps", encode["pyon v2"], encode["pickle 5"], 10)
+    start = start_up()
+    promises.line("import pyon: at most 15 ms", (start["pyon"] - start["empty"]) * 1e3, 15, "ms")
+    return 0 if promises.kept else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
