@@ -60,7 +60,7 @@ class AsyncioServer:
     ...         print(await reader.readline())
     ...         writer.close()
     >>> asyncio.run(main())
-    b'HELLO\\n'
+    b'HELLO\n'
     """
 
     def __init__(self) -> None:

@@ -80,7 +80,8 @@ def client_context(
         This client's certificate and private key, PEM.
     peer_certificate : path
         The certificate of the server, or of the authority that signed it, PEM. No other server
-        is accepted. Host names are not compared: instruments move, and the certificate is the identity.
+        is accepted. Host names are not compared: instruments move, and the certificate is the
+        identity.
 
     Raises
     ------
