@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from sync_struct import ModError, SyncStructError, process_mod
 
 CASES = {

@@ -1,4 +1,4 @@
-"""Bring a published dict up to date with one that came from elsewhere, telling only what differs."""
+"""Bring a published dict up to date with one from elsewhere, telling only what differs."""
 
 from __future__ import annotations
 
