@@ -9,6 +9,7 @@ makes sure at every change that the path still leads to what it stands for.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Sequence, ValuesView
 from typing import Any, Self
 
@@ -135,9 +136,8 @@ class Notifier:
         return f"Notifier({self.read!r})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        import numpy as np
-
-        return np.array(self.read, dtype=dtype)
+        numpy = sys.modules["numpy"]  # it is who asks
+        return numpy.array(self.read, dtype=dtype)
 
     def __copy__(self) -> Notifier:
         # A notifier of its own: two on one structure would not know of each other's mods.

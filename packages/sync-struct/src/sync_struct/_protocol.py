@@ -256,6 +256,8 @@ class Replica:
 
     def _receive_init(self, mod: Mod) -> list[Mod]:
         number = mod.pop("number", None)
+        if "struct" not in mod:
+            raise ProtocolError("expected a structure, got an init without one")
         self._group.clear()
         self._fits = False
         self.position = None if self.legacy else Position(self._stream, number)
@@ -273,7 +275,7 @@ class Replica:
 
     def _receive_gap(self, gap: Mod) -> list[Mod]:
         self._group.clear()
-        self.position = Position(self._stream, gap["number"])
+        self.position = Position(self._stream, gap.get("number", 0))
         raise ModsLost("this subscriber was too slow: mods are lost")
 
     def _receive_error(self, message: Mod) -> list[Mod]:
