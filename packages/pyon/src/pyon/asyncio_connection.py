@@ -160,8 +160,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
         self.transport = cast("asyncio.Transport", transport)
-        # Zero: we hear of every write that was not taken whole, and keep the rest ourselves.
-        self.transport.set_write_buffer_limits(high=0)
+        # We hear of every write that was not taken whole, and keep the rest ourselves. Not zero:
+        # TLS transports take an empty buffer for a full one then.
+        self.transport.set_write_buffer_limits(high=1)
         set_keepalive(transport.get_extra_info("socket"))
         self.peername = format_address(transport.get_extra_info("peername"))
         self.sockname = format_address(transport.get_extra_info("sockname"))

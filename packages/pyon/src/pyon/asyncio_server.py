@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pyon.asyncio_connection import Connection
 from pyon.framing import SCRATCH_SIZE
-from pyon.tcp import set_keepalive
+from pyon.tcp import format_address, set_keepalive
 
 if TYPE_CHECKING:
     import ssl
@@ -117,11 +117,9 @@ class AsyncioServer:
     ) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         return await loop.create_server(
-            self._open_connection,
+            self._open_connection if ssl is None else lambda: _TlsGate(self, ssl),
             host,
             port,
-            ssl=ssl,
-            ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT if ssl is not None else None,
             start_serving=False,
         )
 
@@ -166,7 +164,7 @@ class AsyncioServer:
             if late:
                 await asyncio.wait(late, timeout=STOP_GRACE)
         if listener is not None:
-            await _closed(listener)
+            await listener.wait_closed()
 
     async def __aenter__(self) -> Self:
         """Return the server; the end of the block stops it."""
@@ -202,7 +200,11 @@ class AsyncioServer:
 
     def _start_handler(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         set_keepalive(writer.get_extra_info("socket"))
-        handler = asyncio.ensure_future(self._run_handler(reader, writer))
+        self._keep(self._run_handler(reader, writer))
+
+    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine until it ends or the server stops."""
+        handler = asyncio.ensure_future(coroutine)
         self._handlers.add(handler)
         handler.add_done_callback(self._handlers.discard)
 
@@ -219,13 +221,62 @@ class AsyncioServer:
             writer.close()
 
 
+class _TlsGate(asyncio.Protocol):
+    """Stands before a connection until its TLS handshake is done.
+
+    asyncio's own way of serving TLS is silent about handshakes that fail, which is when somebody
+    looks for a reason: a certificate has expired, or a client does not speak TLS at all.
+    """
+
+    def __init__(self, server: AsyncioServer, context: ssl.SSLContext) -> None:
+        self._server = server
+        self._context = context
+        self._early: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        plain = cast("asyncio.Transport", transport)
+        plain.pause_reading()
+        self._server._keep(self._shake_hands(plain))
+
+    def data_received(self, data: bytes) -> None:
+        self._early.append(data)  # came in one piece with the end of the handshake
+
+    async def _shake_hands(self, plain: asyncio.Transport) -> None:
+        peer = format_address(plain.get_extra_info("peername"))
+        try:
+            tls = await asyncio.get_running_loop().start_tls(
+                plain,
+                self,
+                self._context,
+                server_side=True,
+                ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT,
+            )
+        except OSError as error:
+            _logger.warning("%s: TLS handshake failed: %s; connection closed", peer, error)
+            return
+        if tls is not None and not tls.is_closing():
+            self._hand_over(tls)
+
+    def _hand_over(self, tls: asyncio.Transport) -> None:
+        connection = self._server._open_connection()
+        tls.set_protocol(connection)
+        connection.connection_made(tls)
+        for data in self._early:
+            _deliver(connection, memoryview(data))
+
+
+def _deliver(connection: asyncio.BaseProtocol, data: memoryview) -> None:
+    """Hand bytes to a protocol object of either kind."""
+    if not isinstance(connection, asyncio.BufferedProtocol):
+        cast("asyncio.Protocol", connection).data_received(bytes(data))
+        return
+    while data:
+        target = cast("memoryview", connection.get_buffer(len(data)))
+        size = min(len(target), len(data))
+        target[:size] = data[:size]
+        connection.buffer_updated(size)
+        data = data[size:]
+
+
 def _addresses(listener: asyncio.Server) -> list[tuple[str, int]]:
     return [sock.getsockname()[:2] for sock in listener.sockets]
-
-
-async def _closed(listener: asyncio.Server) -> None:
-    """Wait until `listener` is closed; connections still in a TLS handshake are not waited for."""
-    try:
-        await asyncio.wait_for(listener.wait_closed(), STOP_GRACE)
-    except TimeoutError:
-        _logger.debug("connections that have not finished their handshake are left to time out")
