@@ -1,0 +1,195 @@
+"""numpy arrays and scalars, taken apart into a dtype, a shape and bytes, and put together again.
+
+The only module that imports numpy; it is loaded when the first array or numpy scalar turns up. A
+dtype that was read is checked here against the whole grammar of dtypes that PYON has, before numpy
+sees it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+MAX_EMPTY_ITEM = 65_536
+"""Bytes of one item of an array without items. numpy allocates one item even then, so a short text
+could otherwise ask for any amount of memory."""
+
+DIRECT_SIZE = 4096
+"""Bytes from which an array is encoded out of its own memory; below, the copy costs less than the
+view."""
+
+DTYPE = re.compile(
+    r"""
+    [<>|=]?                                          # byte order
+    (?: b1 | [iu][1248] | f[248] | c(?:8|16)
+      | [iIqQ]                                       # C's int and long long, as scalars
+      | [SUV][0-9]{1,9}
+      | [mM]8 (?: \[ [0-9]{0,9} (?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as) \] )?
+    )
+    """,
+    re.VERBOSE,
+)
+DtypeSpec = str | list[tuple[Any, ...]]
+
+ARRAY = np.ndarray
+SCALARS: frozenset[type] = frozenset(
+    [*(np.dtype(code).type for code in "?bhilqBHILQefdFDSUV"), np.datetime64, np.timedelta64]
+)
+
+
+def take_apart(x: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], DtypeSpec, bytes | memoryview]:
+    """Give shape, dtype and bytes (in C order, in the byte order of the dtype) of an array.
+
+    Raises
+    ------
+    ValueError
+        If the dtype has no PYON form.
+    """
+    dtype = x.dtype
+    spec = _dtype_spec(dtype)
+    _check_item(dtype.itemsize, x.nbytes)
+    if dtype.names is not None:
+        x = _without_padding(x)
+    if x.nbytes < DIRECT_SIZE:
+        return x.shape, spec, x.tobytes()
+    return x.shape, spec, np.ascontiguousarray(x).reshape(-1).view(np.uint8).data
+
+
+def take_scalar_apart(x: np.generic) -> tuple[DtypeSpec, bytes]:
+    """Give dtype and bytes of a numpy scalar; raises ValueError as `take_apart` does."""
+    dtype = x.dtype
+    spec = _dtype_spec(dtype)
+    if type(spec) is str and np.dtype(spec).type is not type(x):
+        spec = spec[0] + dtype.char
+    _check_item(dtype.itemsize, dtype.itemsize)
+    return spec, x.tobytes()[: dtype.itemsize]
+
+
+def put_together(shape: object, spec: object, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+    """Give the array, which is writable and aligned and shares its memory with nothing else.
+
+    Parameters
+    ----------
+    shape : list or tuple of int
+    spec : str or list
+        The dtype, as `take_apart` gives it.
+    data : bytes-like
+        If it is writable, the array lies in that very memory. Otherwise it is copied.
+
+    Raises
+    ------
+    ValueError
+        If these do not describe an array.
+    """
+    dtype = _read_dtype(spec)
+    if not isinstance(shape, (list, tuple)) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError("the shape of an array must be non-negative integers")
+    view = memoryview(data)
+    _check_size(dtype, math.prod(shape), view.nbytes)
+    if not view.nbytes:
+        return np.ndarray(tuple(shape), dtype, bytearray(max(dtype.itemsize, 1)))
+    flat: np.ndarray[Any, Any] = np.frombuffer(view, dtype)
+    if view.readonly or not flat.flags.aligned:
+        flat = flat.copy()
+    return flat.reshape(shape)
+
+
+def put_scalar_together(spec: object, data: bytes | memoryview) -> Any:
+    """Give the numpy scalar; raises ValueError as `put_together` does."""
+    dtype = _read_dtype(spec)
+    view = memoryview(data)
+    _check_size(dtype, 1, view.nbytes)
+    memory = bytearray(view) or bytearray(1)
+    scalar: Any = np.ndarray((), dtype, memory)[()]
+    return scalar
+
+
+def _without_padding(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Give a copy that has zeros between the fields, not what happened to be in memory there."""
+    clean = np.zeros(x.shape, x.dtype)
+    clean[...] = x
+    return clean
+
+
+def _dtype_spec(dtype: np.dtype[Any]) -> DtypeSpec:
+    if dtype.names is None:
+        if DTYPE.fullmatch(dtype.str):
+            return dtype.str
+    else:
+        spec: list[tuple[Any, ...]] = dtype.descr
+        if _read_fields(spec) == dtype:
+            return spec
+    raise ValueError(f"no PYON form for the dtype {dtype}")
+
+
+def _check_size(dtype: np.dtype[Any], items: int, nbytes: int) -> None:
+    if nbytes != items * dtype.itemsize:
+        raise ValueError(
+            f"{items} items of dtype {dtype} take {items * dtype.itemsize} bytes, not {nbytes}"
+        )
+    _check_item(dtype.itemsize, nbytes)
+
+
+def _check_item(itemsize: int, nbytes: int) -> None:
+    if not nbytes and itemsize > MAX_EMPTY_ITEM:
+        raise ValueError(
+            f"no items, and one would take {itemsize} bytes, more than {MAX_EMPTY_ITEM}"
+        )
+
+
+def _read_dtype(spec: object) -> np.dtype[Any]:
+    if type(spec) is str:
+        return _read_plain_dtype(spec)
+    if type(spec) is list:
+        return _read_fields(spec)
+    raise ValueError("the dtype of an array must be a string or a list of fields")
+
+
+@lru_cache(maxsize=256)
+def _read_plain_dtype(spec: str) -> np.dtype[Any]:
+    if not DTYPE.fullmatch(spec):
+        raise ValueError(f"not a dtype that PYON has: {spec[:40]!r}")
+    try:
+        return np.dtype(spec)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"not a dtype that numpy has: {spec!r}") from error
+
+
+def _read_fields(spec: list[Any]) -> np.dtype[Any]:
+    """Read the list of fields of a structured dtype, in which a field without a name is padding."""
+    names, titles, formats, offsets = [], [], [], []
+    offset = 0
+    for field in spec:
+        name, title, format_ = _read_field(field)
+        if name:
+            names.append(name)
+            titles.append(title)
+            formats.append(format_)
+            offsets.append(offset)
+        offset += format_.itemsize
+    description = {"names": names, "titles": titles, "formats": formats, "offsets": offsets}
+    try:
+        return np.dtype({**description, "itemsize": offset})  # type: ignore[call-overload, no-any-return]
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"not a dtype that numpy has: {error}") from error
+
+
+def _read_field(field: Any) -> tuple[str, str | None, np.dtype[Any]]:
+    if type(field) not in (tuple, list) or len(field) not in (2, 3):
+        raise ValueError("a field of a dtype must be (name, dtype) or (name, dtype, shape)")
+    title, name = (
+        field[0] if type(field[0]) in (tuple, list) and len(field[0]) == 2 else (None, field[0])
+    )
+    if type(name) is not str or type(title) not in (str, type(None)):
+        raise ValueError("the name of a field must be a string, or two: title and name")
+    format_ = _read_dtype(field[1])
+    if len(field) == 3:
+        shape = field[2]
+        if type(shape) not in (tuple, list) or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError("the shape of a field must be non-negative integers")
+        format_ = np.dtype((format_, tuple(shape)))
+    return name, title, format_

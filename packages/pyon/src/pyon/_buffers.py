@@ -1,0 +1,122 @@
+"""Binary data outside the text: buffers of their own, and long base64 cut out before parsing.
+
+A text may refer to buffers by number, where base64 would stand. That serves two ends. The caller of
+`encode` can have large data handed over as it lies in memory instead of spelled out. And a reader
+replaces each long base64 text of an array by a (negative) number before it parses the rest, so that
+no parser ever looks at megabytes of base64. Cutting is a matter of speed only: if there is a cut
+that no array asks for, or any error, the text is read again as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, AnyStr, NamedTuple
+
+from ._base64 import from_base64
+
+RAW_BUFFER_SIZE = 4096
+"""Bytes from which data is handed over as a buffer, if the caller can take buffers. Below, base64
+costs less than the handling of one more buffer."""
+
+CUT_SIZE = 16_384
+"""Characters of base64 from which cutting it out pays."""
+
+HEADER_SIZE = 256
+"""Characters, at most, from the name of an array's form to its base64; others are not cut."""
+
+Data = bytes | memoryview
+
+_ARRAY = r"""
+    nparray"\s*,\s* \[\s* \[[0-9,\s]*\] \s*,\s* "[^"\\]*" \s*,\s* (")   # v2
+  | nparray\s*\(\s* \([0-9,\s]*\) \s*,\s* (?:"[^"\\]*"|'[^'\\]*') \s*,\s* (b["'])  # v1
+"""
+
+
+class Buffers:
+    """What the numbers in a text stand for. Each is used once, so no two values share memory."""
+
+    def __init__(
+        self, given: Sequence[memoryview] = (), cuts: Sequence[str | memoryview] = ()
+    ) -> None:
+        self._given = given
+        self._cuts = cuts
+        self._left = {*range(-len(cuts), len(given))}
+
+    def data(self, spelled: object) -> Data:
+        """Give the bytes for which base64 or the number of a buffer stands in the text.
+
+        Raises
+        ------
+        ValueError
+            If it is neither.
+        """
+        if isinstance(spelled, (str, bytes)):
+            return from_base64(spelled)
+        if type(spelled) is not int or spelled not in self._left:
+            raise ValueError(
+                "expected base64, or the number of a buffer that is there and not used yet"
+            )
+        self._left.remove(spelled)
+        return self._given[spelled] if spelled >= 0 else from_base64(self._cuts[~spelled])
+
+    def again(self, cuts: Sequence[str | memoryview] | None = None) -> Buffers:
+        """Give the same buffers, none of them used; if with other cuts, then these."""
+        if self is NO_BUFFERS and not cuts:
+            return self
+        return Buffers(self._given, self._cuts if cuts is None else cuts)
+
+    @property
+    def unused(self) -> int:
+        """How many were not used."""
+        return len(self._left)
+
+
+NO_BUFFERS = Buffers()
+
+
+class _Alphabet(NamedTuple):
+    """What differs between cutting `str` and cutting `bytes`."""
+
+    name: Any
+    quote: Any
+    array: re.Pattern[Any]
+    number: Callable[[int], Any]
+    view: Callable[[Any], Any]
+
+
+_STR = _Alphabet("nparray", '"', re.compile(_ARRAY, re.VERBOSE), str, str)
+_BYTES = _Alphabet(
+    b"nparray", b'"', re.compile(_ARRAY.encode(), re.VERBOSE), lambda n: b"%d" % n, memoryview
+)
+
+
+def cut(text: AnyStr) -> tuple[AnyStr, list[str | memoryview]]:
+    """Cut the long base64 of arrays out of `text`; give what remains, and what was cut."""
+    alphabet = _STR if isinstance(text, str) else _BYTES
+    view = alphabet.view(text)
+    pieces: list[AnyStr] = []
+    cuts: list[str | memoryview] = []
+    done = 0
+    at = text.find(alphabet.name)
+    while at >= 0:
+        header = _long_array(text, at, alphabet)
+        at += len(alphabet.name)
+        if header is not None:
+            start = header.end()
+            stop = text.find(text[start - 1 : start], start)
+            if stop - start >= CUT_SIZE:
+                literal = header.start(header.lastindex or 0)
+                pieces += (text[done:literal], alphabet.number(~len(cuts)))
+                cuts.append(view[start:stop])
+                done = at = stop + 1
+        at = text.find(alphabet.name, at)
+    pieces.append(text[done:])
+    return text[:0].join(pieces), cuts
+
+
+def _long_array(text: Any, at: int, alphabet: _Alphabet) -> re.Match[Any] | None:
+    """Match what is before the base64 of an array, unless that is short, as most are."""
+    if text.find(alphabet.quote, at + HEADER_SIZE, at + CUT_SIZE) >= 0:
+        return None
+    return alphabet.array.match(text, at)

@@ -1,0 +1,123 @@
+"""Files that are whole at every moment.
+
+The new content is written to a file beside the old one, brought to the disk, and renamed over it. A
+writer that dies leaves the file beside behind, and the next one to store under the same name
+removes it. A lock tells a file that was left from one that is being written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows: an open file cannot be renamed, so no lock would last until then
+    fcntl = None
+
+SUFFIX = ".pyon-new"
+LONGEST_NAME = 200
+"""Characters of the name that the file beside shares, which with the rest must not exceed what
+systems allow."""
+
+
+def read(filename: str | PathLike[str]) -> bytes:
+    """Give all that is in a file."""
+    return Path(filename).read_bytes()
+
+
+def replace(filename: str | PathLike[str], data: bytes) -> None:
+    """Give a file new content, or, if that raises, leave it as it was."""
+    path = Path(os.path.realpath(filename))  # a symbolic link stays one
+    old = _status(path)
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        path.write_bytes(data)  # a device or a pipe is written to, not replaced
+        return
+    _remove_left_behind(path)
+    with _new_file_beside(path) as (descriptor, beside):
+        if old is not None and hasattr(os, "fchmod"):
+            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        os.fsync(descriptor)
+        if fcntl is None:
+            os.close(descriptor)
+        os.replace(beside, path)
+    _sync_directory(path.parent)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _beside(path: Path, middle: str) -> Path:
+    return path.with_name(f".{path.name[:LONGEST_NAME]}.{middle}{SUFFIX}")
+
+
+@contextlib.contextmanager
+def _new_file_beside(path: Path) -> Iterator[tuple[int, Path]]:
+    """Make a file that nobody else has, locked; if the block raises, remove it."""
+    descriptor, beside = _create_locked(path)
+    try:
+        yield descriptor, beside
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # closed already, where it had to be
+            os.close(descriptor)
+
+
+def _create_locked(path: Path) -> tuple[int, Path]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        beside = _beside(path, os.urandom(6).hex())
+        descriptor = os.open(beside, flags, 0o666)
+        if fcntl is None:
+            return descriptor, beside
+        with contextlib.suppress(
+            OSError
+        ):  # a file system without locks: nothing is removed there either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, beside
+        os.close(descriptor)  # between creation and lock it looked like one that was left behind
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove what writers of this file left beside it when they died."""
+    if fcntl is None:
+        return
+    start = _beside(path, "").name.removesuffix(SUFFIX)
+    for name in os.listdir(path.parent):
+        if name.startswith(start) and name.endswith(SUFFIX):
+            with contextlib.suppress(OSError):  # it is locked: being written at this moment
+                _remove_unlocked(path.with_name(name))
+
+
+def _remove_unlocked(beside: Path) -> None:
+    descriptor = os.open(beside, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        beside.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    """Bring the renaming to the disk, on systems where that is a thing one can ask for."""
+    with contextlib.suppress(OSError):  # the content is in its place, whatever this says
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

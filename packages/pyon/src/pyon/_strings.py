@@ -1,0 +1,43 @@
+"""String and bytes literals in Python syntax, undone: the escapes that writers of v1 ever used."""
+
+from __future__ import annotations
+
+import re
+
+STR_ESCAPE = re.compile(
+    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL
+)
+BYTES_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|()()(.))", re.DOTALL)
+SIMPLE = dict(zip("abfnrtv\\'\"/", "\a\b\f\n\r\t\v\\'\"/", strict=True))
+
+
+def unescape_str(body: str) -> str:
+    """Give the string that the literal with this body stands for.
+
+    The halves of a character beyond the BMP, which JSON-like writers escape one by one, are joined.
+
+    Raises
+    ------
+    ValueError
+        If there is an escape that PYON does not have.
+    """
+    text = STR_ESCAPE.sub(_character, body)
+    if "\\ud" in body or "\\uD" in body:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return text
+
+
+def unescape_bytes(body: str) -> bytes:
+    """Give the bytes that the literal with this body stands for; errors as `unescape_str`."""
+    if not body.isascii():
+        raise ValueError("a character in a bytes literal that is not ASCII")
+    return BYTES_ESCAPE.sub(_character, body).encode("latin-1")
+
+
+def _character(escape: re.Match[str]) -> str:
+    simple = escape[4]
+    if simple is None:
+        return chr(int(escape[escape.lastindex or 0], 16))
+    if simple not in SIMPLE:
+        raise ValueError(f"no such escape: {escape[0]!r}")
+    return SIMPLE[simple]

@@ -1,0 +1,200 @@
+"""The table of types with a PYON form: how each is called, taken apart and put together.
+
+Writers and readers of both generations look here and nowhere else, so nothing can be written that
+cannot be read, and nothing is read that is not in the table. Types with a syntax of their own
+(numbers, strings, lists, ...) are spelled by the generations; every other type has a `Form`: a name
+and a list of arguments, which are PYON values themselves.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+MAX_DEPTH = 128
+"""Levels of nesting. Evaluating readers give up at 200 brackets at the latest, and one level may
+cost five JSON brackets, which together must fit into the default recursion limit of 1000 with room
+for the caller."""
+
+
+class Form(NamedTuple):
+    """How values of a type are spelled: a name and arguments."""
+
+    name: str
+    take_apart: Callable[[Any], Iterable[Any]]
+    put_together: Callable[..., Any]
+    arity: int | None = None
+    """Number of arguments; None if only the registered function knows."""
+    raw: bool = False
+    """The last argument is bytes, which travel as base64 or as a buffer of their own."""
+
+
+SPELLED = frozenset({type(None), bool, int, float, complex, str, bytes, tuple, list, set, dict})
+"""The types with a syntax of their own, in one generation of the format at least."""
+
+RESERVED = frozenset({"null", "true", "false", "None", "True", "False", "inf", "nan", "b"}) | {
+    kind.__name__ for kind in SPELLED
+}
+"""Words that cannot name a registered type: they mean something in one of the generations."""
+
+
+class Forms:
+    """The table: forms by type for writers, by name for readers, built in or registered."""
+
+    def __init__(self) -> None:
+        self._by_type: dict[type, Form] = {
+            slice: _BUILT_IN["slice"],
+            OrderedDict: _BUILT_IN["OrderedDict"],
+        }
+        self._by_name = dict(_BUILT_IN)
+
+    def of(self, kind: type) -> Form | None:
+        """Give the form of the values of exactly this type, None if it has none."""
+        form = self._by_type.get(kind)
+        if form is None and kind.__module__ in ("numpy", "fractions"):
+            # These modules are loaded, for there is a value of theirs; so asking costs no import.
+            self._by_type.update(
+                _numpy_forms() if kind.__module__ == "numpy" else _fraction_forms()
+            )
+            form = self._by_type.get(kind)
+        return form
+
+    def named(self, name: object) -> Form | None:
+        """Give the form of this name, None if there is none."""
+        return self._by_name.get(name) if type(name) is str else None
+
+    def register(
+        self,
+        types: type | Iterable[type],
+        *,
+        name: str,
+        encode: Callable[[Any], Iterable[Any]],
+        decode: Callable[..., Any],
+    ) -> None:
+        """Add a form; see `Codec.register`."""
+        types = _tuple_of_types(types)
+        if not (isinstance(name, str) and name.isidentifier() and name.isascii()):
+            raise ValueError(f"the name of a type must be an ASCII identifier, not {name!r}")
+        if name in self._by_name or name in RESERVED:
+            raise ValueError(f"the name {name!r} is in use")
+        for kind in types:
+            if kind in SPELLED or self.of(kind) is not None:
+                raise ValueError(f"{kind.__qualname__} has a PYON form already")
+        form = Form(name, encode, decode)
+        self._by_type.update(dict.fromkeys(types, form))
+        self._by_name[name] = form
+
+    def deregister(self, types: type | Iterable[type], name: str) -> None:
+        """Remove a form; see `Codec.deregister`."""
+        types = _tuple_of_types(types)
+        form = self._by_name.get(name)
+        registered = {kind for kind, its_form in self._by_type.items() if its_form is form}
+        if form is None or name in _BUILT_IN or set(types) != registered:
+            names = ", ".join(kind.__qualname__ for kind in types)
+            raise ValueError(f"not registered as {name!r}: {names}")
+        del self._by_name[name]
+        for kind in types:
+            del self._by_type[kind]
+
+
+def put_together(form: Form, arguments: list[Any]) -> Any:
+    """Build the value of a form.
+
+    Raises
+    ------
+    ValueError
+        If the arguments do not fit, whatever the form raised.
+    ImportError
+        If numpy is needed and absent.
+    """
+    if form.arity not in (None, len(arguments)):
+        raise ValueError(f"{form.name} takes {form.arity} arguments, not {len(arguments)}")
+    try:
+        return form.put_together(*arguments)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # registered functions are not ours: they may raise anything
+        raise ValueError(f"{form.name}: {error}") from error
+
+
+def _tuple_of_types(types: type | Iterable[type]) -> tuple[type, ...]:
+    types = (types,) if isinstance(types, type) else tuple(types)
+    if not types or not all(isinstance(kind, type) for kind in types):
+        raise TypeError(f"expected a type or several, not {types!r}")
+    return types
+
+
+def _ordered_dict(pairs: Any) -> OrderedDict[Any, Any]:
+    return OrderedDict(check_pairs(pairs))
+
+
+def check_pairs(pairs: Any) -> list[Any]:
+    """Let pass a list of pairs, each a tuple or a list; raise ValueError for anything else."""
+    if type(pairs) is not list or not all(
+        type(pair) in (tuple, list) and len(pair) == 2 for pair in pairs
+    ):
+        raise ValueError("expected a list of pairs")
+    return pairs
+
+
+def _fraction(numerator: Any, denominator: Any) -> Any:
+    from fractions import Fraction  # here because it takes longer to load than all of pyon
+
+    if type(numerator) is not int or type(denominator) is not int:
+        raise ValueError("expected two integers")
+    return Fraction(numerator, denominator)
+
+
+def _arrays() -> ModuleType:
+    """Load what knows numpy."""
+    try:
+        from . import _arrays as module
+    except ModuleNotFoundError as error:
+        raise ImportError("the PYON text holds numpy data; to read it, install numpy") from error
+    return module
+
+
+def _numpy_forms() -> dict[type, Form]:
+    module = _arrays()
+    return {
+        **dict.fromkeys(module.SCALARS, _BUILT_IN["npscalar"]),
+        module.ARRAY: _BUILT_IN["nparray"],
+    }
+
+
+def _fraction_forms() -> dict[type, Form]:
+    from fractions import Fraction
+
+    return {Fraction: _BUILT_IN["Fraction"]}
+
+
+def _slice(start: Any, stop: Any, step: Any) -> slice:
+    return slice(start, stop, step)
+
+
+_BUILT_IN = {
+    form.name: form
+    for form in (
+        Form("slice", lambda x: (x.start, x.stop, x.step), _slice, 3),
+        Form("OrderedDict", lambda x: (list(x.items()),), _ordered_dict, 1),
+        Form("Fraction", lambda x: (x.numerator, x.denominator), _fraction, 2),
+        Form(
+            "nparray",
+            lambda x: _arrays().take_apart(x),
+            lambda shape, dtype, data: _arrays().put_together(shape, dtype, data),
+            arity=3,
+            raw=True,
+        ),
+        Form(
+            "npscalar",
+            lambda x: _arrays().take_scalar_apart(x),
+            lambda dtype, data: _arrays().put_scalar_together(dtype, data),
+            arity=2,
+            raw=True,
+        ),
+    )
+}

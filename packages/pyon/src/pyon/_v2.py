@@ -1,0 +1,281 @@
+"""PYON v2, which is JSON: a value that JSON does not have is an object with one key, the tag.
+
+Writer and reader leave to the C code of `json` whatever it can do, which for plain JSON is
+everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ._buffers import NO_BUFFERS, RAW_BUFFER_SIZE, Buffers
+from ._errors import DecodeError
+from ._json import JsonScanner
+from ._types import Form, Forms, check_pairs, put_together
+from ._writer import CLASS_KEY, Writer, write_int, write_str
+
+NON_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
+
+
+def _write_v2_float(x: float) -> str:
+    text = float.__repr__(x)
+    return NON_FINITE.get(text, text)
+
+
+class V2Writer(Writer):
+    """Writes JSON with tags."""
+
+    leaves: ClassVar[dict[type, Callable[[Any], str]]] = {
+        type(None): lambda _: "null",
+        bool: lambda x: "true" if x else "false",
+        int: write_int,
+        float: _write_v2_float,
+        str: write_str,
+    }
+    _json_encoder = json.JSONEncoder(check_circular=False, separators=(",", ":"))
+
+    def __init__(
+        self, forms: Forms, pretty: bool, buffer_callback: Callable[[memoryview], object] | None
+    ) -> None:
+        super().__init__(forms, pretty)
+        self._buffer_callback = buffer_callback
+        self._buffers = 0
+        if not pretty:
+            self.comma, self.colon = ",", ":"
+
+    def _encode_json(self, x: Any, types: set[type]) -> str | None:
+        return self._json_encoder.encode(x)
+
+    def _tag(self, name: str, arguments: str) -> str:
+        return f'{{"{CLASS_KEY}"{self.colon}["{name}"{self.comma}[{arguments}]]}}'
+
+    def _list(self, x: list[Any], depth: int) -> str:
+        if not self._pretty or not x:
+            return f"[{self._joined(x, depth)}]"
+        self._level += 1
+        texts = self._items(x, depth)
+        self._level -= 1
+        return self._in_lines("[]", texts)
+
+    def _tuple(self, x: tuple[Any, ...], depth: int) -> str:
+        return self._tag("tuple", f"[{self._joined(x, depth)}]")
+
+    def _set(self, x: set[Any], depth: int) -> str:
+        if self._pretty:
+            return self._tag("set", f"[{', '.join(sorted(self._items(x, depth)))}]")
+        return self._tag("set", f"[{self._joined(x, depth)}]")
+
+    def _dict(self, x: dict[Any, Any], depth: int) -> str:
+        text = self._plain_dict(x, depth)
+        if text is not None:
+            return text
+        if set(map(type, x)) <= {str} and CLASS_KEY not in x:
+            return self._object(x, depth)
+        return self._tag("dict", self._pairs(x, depth))
+
+    def _object(self, x: dict[str, Any], depth: int) -> str:
+        in_lines = self._pretty and bool(x)
+        self._level += in_lines
+        entries = [f"{key}{self.colon}{value}" for key, value in self._entries(x, depth)]
+        self._level -= in_lines
+        return self._in_lines("{}", entries) if in_lines else f"{{{self.comma.join(entries)}}}"
+
+    def _pairs(self, x: dict[Any, Any], depth: int) -> str:
+        in_lines = self._pretty and bool(x)
+        self._level += in_lines
+        entries = [f"[{key}{self.comma}{value}]" for key, value in self._entries(x, depth)]
+        self._level -= in_lines
+        return self._in_lines("[]", entries) if in_lines else f"[{self.comma.join(entries)}]"
+
+    def _bytes(self, x: bytes, depth: int) -> str:
+        return self._tag("bytes", self._data(x))
+
+    def _complex(self, x: complex, depth: int) -> str:
+        return self._tag("complex", self.comma.join(map(_write_v2_float, (x.real, x.imag))))
+
+    def _data(self, data: bytes | memoryview) -> str:
+        """Hand large data to who takes it; spell the number of the buffer, or base64."""
+        if self._buffer_callback is None or len(data) < RAW_BUFFER_SIZE:
+            return f'"{self._base64(data)}"'
+        self._buffer_callback(memoryview(data))
+        self._buffers += 1
+        return str(self._buffers - 1)
+
+    def _form(self, form: Form, x: Any, depth: int) -> str:
+        arguments = self._take_apart(form, x)
+        if not form.raw:
+            return self._tag(form.name, self.comma.join(self._arguments(form, arguments, depth)))
+        *others, data = arguments
+        texts = [self._shape(a) if type(a) is tuple else self._write(a, depth) for a in others]
+        return self._tag(form.name, self.comma.join([*texts, self._data(data)]))
+
+    def _shape(self, shape: tuple[int, ...]) -> str:
+        return f"[{self.comma.join(map(str, shape))}]"
+
+    def _ordered_dict(self, x: OrderedDict[Any, Any], depth: int) -> str:
+        return self._tag("OrderedDict", self._pairs(x, depth))
+
+    containers: ClassVar[dict[type, Callable[[Any, Any, int], str]]] = {
+        list: _list,
+        tuple: _tuple,
+        set: _set,
+        dict: _dict,
+        bytes: _bytes,
+        complex: _complex,
+        OrderedDict: _ordered_dict,
+    }
+
+
+WHITESPACE = " \t\n\r\f"
+SPACE = re.compile(f"[{WHITESPACE}]*")
+HIDDEN_LETTER = re.compile(r"\\u00[567]")
+"""A letter that needs no escape. With such, the key of a tag does not look like it."""
+
+BRACES = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]', re.DOTALL)
+PLAIN = JsonScanner()
+
+
+class NotJsonError(Exception):
+    """A text that is no JSON, and so no v2."""
+
+    def __init__(self, reason: str, position: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.position = position
+
+
+class _BadTagError(Exception):
+    """A tag of which no value can be made."""
+
+
+class V2Reader:
+    """Reads texts that may hold values of these forms. One object serves many texts and threads."""
+
+    def __init__(self, forms: Forms) -> None:
+        self._forms = forms
+        self._tagged = JsonScanner(make_hook(forms, NO_BUFFERS))
+
+    def read(self, text: str, buffers: Buffers) -> Any:
+        """Give the value that the text spells.
+
+        Raises
+        ------
+        NotJsonError
+            If it is no JSON.
+        DecodeError
+            If it is JSON with a tag that means nothing.
+        """
+        if CLASS_KEY not in text and not HIDDEN_LETTER.search(text):
+            return _scan(PLAIN, text)
+        tagged = (
+            self._tagged if buffers is NO_BUFFERS else JsonScanner(make_hook(self._forms, buffers))
+        )
+        try:
+            return _scan(tagged, text)
+        except _BadTagError as error:
+            _scan(PLAIN, text)
+            raise DecodeError(
+                str(error), text, self._find_bad_tag(text, buffers)
+            ) from error.__cause__
+
+    def _find_bad_tag(self, text: str, buffers: Buffers) -> int:
+        """Give the place of the first object, in order of their ends, that is a bad tag."""
+        read = make_hook(self._forms, buffers.again())
+        ends = 0
+
+        def count(x: dict[str, Any]) -> Any:
+            nonlocal ends
+            ends += 1
+            return read(x)
+
+        with contextlib.suppress(_BadTagError):
+            _scan(JsonScanner(count), text)
+        starts: list[int] = []
+        for brace in BRACES.finditer(text):
+            if brace[0] == "{":
+                starts.append(brace.start())
+            elif brace[0] == "}":
+                start = starts.pop()
+                ends -= 1
+                if not ends:
+                    return start
+        return 0
+
+
+def _scan(scanner: JsonScanner, text: str) -> Any:
+    """Read the JSON that is the whole of `text`."""
+    start = SPACE.match(text).end() if text[:1] in WHITESPACE else 0  # type: ignore[union-attr]
+    try:
+        try:
+            value, end = scanner.quick()(text, start)
+        except (json.JSONDecodeError, _BadTagError):
+            raise
+        except ValueError:  # a long integer
+            value, end = scanner.thorough()(text, start)
+    except StopIteration as stop:
+        raise NotJsonError("expected a value", stop.value) from None
+    except json.JSONDecodeError as error:
+        raise NotJsonError(error.msg, error.pos) from None
+    except RecursionError:
+        raise NotJsonError("nested too deeply", start) from None
+    except ValueError as error:
+        raise NotJsonError(str(error), start) from None
+    if end != len(text):
+        end = SPACE.match(text, end).end()  # type: ignore[union-attr]
+        if end != len(text):
+            raise NotJsonError("expected the end of the text", end)
+    return value
+
+
+def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]:
+    """Make what turns the tags among JSON's objects into values, and leaves the others alone."""
+
+    def hook(x: dict[str, Any]) -> Any:
+        if CLASS_KEY not in x:
+            return x
+        tag = x[CLASS_KEY]
+        if type(tag) is not list or len(tag) != 2 or type(tag[1]) is not list:
+            raise _BadTagError(f'expected ["name", [arguments]] behind {CLASS_KEY!r}')
+        name, arguments = tag
+        form = V2_FORMS.get(name) if type(name) is str else None
+        form = form or forms.named(name)
+        if form is None:
+            raise _BadTagError(f"no type is called {name!r}")
+        try:
+            if form.raw and arguments:
+                arguments[-1] = buffers.data(arguments[-1])
+            return put_together(form, arguments)
+        except ValueError as error:
+            raise _BadTagError(str(error)) from error
+
+    return hook
+
+
+def _read_list(x: Any) -> list[Any]:
+    if type(x) is not list:
+        raise ValueError("expected a list")
+    return x
+
+
+def _read_complex(real: Any, imaginary: Any) -> complex:
+    if type(real) not in (int, float) or type(imaginary) not in (int, float):
+        raise ValueError("expected two numbers")
+    return complex(real, imaginary)
+
+
+V2_FORMS = {
+    form.name: form
+    for form in (
+        Form("tuple", list, lambda items: tuple(_read_list(items)), arity=1),
+        Form("set", list, lambda items: set(_read_list(items)), arity=1),
+        Form("dict", list, lambda pairs: dict(check_pairs(pairs)), arity=1),
+        Form("bytes", list, bytes, arity=1, raw=True),
+        Form("complex", list, _read_complex, arity=2),
+    )
+}
+"""What is spelled with a name by v2 alone: v1 has a syntax for it."""

@@ -1,0 +1,255 @@
+"""The walk over a value, which both generations share; they differ in how they spell what it meets.
+
+Two ideas make it quick. A value that is plain JSON (exact types, string keys), or a large part that
+is, goes to the C encoder of `json` in one piece, and to find that out takes one sweep per level of
+nesting, not a look at every leaf. And long base64 is never part of the text while that is put
+together: a mark stands in for it until the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, KeysView, ValuesView
+from itertools import chain
+from json.encoder import encode_basestring_ascii
+from typing import Any, ClassVar
+
+from ._base64 import to_base64
+from ._errors import EncodeError
+from ._integers import SAFE_BOUND, digits_are_limited, integer_text
+from ._types import MAX_DEPTH, Form, Forms
+
+SWEEP_FROM = 9
+"""Items from which a container is worth a sweep: below, writing the items one by one costs no
+more."""
+
+SPLICE_SIZE = 4096
+"""Characters of base64 from which it is set in at the end; below, copying it a few times costs
+less."""
+
+MARK = "\xff"
+"""Surrounds the number of a base64 text to be set in. PYON text is ASCII, so it cannot hold the
+mark."""
+
+JSON_LEAVES: frozenset[type] = frozenset({type(None), bool, int, float, str})
+FLAT: frozenset[type] = frozenset({bytes, complex})
+JSON_TYPES = JSON_LEAVES | {list, dict}
+CLASS_KEY = "__jsonclass__"
+QUOTED_CLASS_KEY = f'"{CLASS_KEY}"'
+SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+Callback = Callable[[memoryview], object]
+
+
+class Writer:
+    """Writes one value. A generation supplies the spellings."""
+
+    comma = ", "
+    colon = ": "
+    leaves: ClassVar[dict[type, Callable[[Any], str]]]
+    containers: ClassVar[dict[type, Callable[[Any, Any, int], str]]]
+
+    def __init__(self, forms: Forms, pretty: bool) -> None:
+        self._forms = forms
+        self._pretty = pretty
+        self._level = 0
+        self._spliced: list[str] = []
+
+    def text(self, x: Any) -> str:
+        """Give the whole text of `x`.
+
+        Raises
+        ------
+        EncodeError
+            If a part of it has no PYON form.
+        """
+        try:
+            text = self._write(x, 0)
+        except RecursionError:
+            raise EncodeError("nested too deeply for what the caller left of the stack") from None
+        if not self._spliced:
+            return text
+        parts = text.split(MARK)
+        parts[1::2] = [self._spliced[int(number)] for number in parts[1::2]]
+        return "".join(parts)
+
+    def _write(self, x: Any, depth: int) -> str:
+        kind = type(x)
+        leaf = self.leaves.get(kind)
+        if leaf is not None:
+            return leaf(x)
+        if depth == MAX_DEPTH and kind not in FLAT:
+            raise EncodeError(f"nested more than {MAX_DEPTH} deep, or contains itself")
+        container = self.containers.get(kind)
+        if container is not None:
+            return container(self, x, depth + 1)
+        form = self._forms.of(kind)
+        if form is None:
+            raise EncodeError(_no_form(x))
+        return self._form(form, x, depth + 1)
+
+    def _items(self, items: Iterable[Any], depth: int) -> list[str]:
+        """Write each of `items`; an error gets to know in which of them it was."""
+        texts: list[str] = []
+        leaves = self.leaves
+        try:
+            for x in items:
+                leaf = leaves.get(type(x))
+                texts.append(self._write(x, depth) if leaf is None else leaf(x))
+        except EncodeError as error:
+            error.within(_step(items, len(texts)))
+            raise
+        return texts
+
+    def _joined(self, items: Collection[Any], depth: int) -> str:
+        """Write `items` with commas between them."""
+        if len(items) >= SWEEP_FROM and not self._pretty:
+            found = _sweep(items, MAX_DEPTH - depth)
+            if found and (text := self._json(list(items), found)):
+                return text[1:-1]
+        return self.comma.join(self._items(items, depth))
+
+    def _plain_dict(self, x: dict[Any, Any], depth: int) -> str | None:
+        """Write a large dict that is plain JSON through and through; None if it is not."""
+        if len(x) < SWEEP_FROM or self._pretty:
+            return None
+        found = _sweep((x,), MAX_DEPTH - depth + 1)
+        return self._json(x, found) if found else None
+
+    def _json(self, x: Any, types: set[type]) -> str | None:
+        """Have JSON's encoder write `x`, in which these types occur; None if it cannot."""
+        if int in types and not digits_are_limited():
+            return None
+        try:
+            text = self._encode_json(x, types)
+        except (ValueError, RecursionError):  # a long integer; little left of the stack
+            return None
+        if text is None or "\\ud" in text or QUOTED_CLASS_KEY in text:
+            return None  # to be looked at one by one: surrogates, and the key that has a meaning
+        return text
+
+    def _encode_json(self, x: Any, types: set[type]) -> str | None:
+        raise NotImplementedError
+
+    def _form(self, form: Form, x: Any, depth: int) -> str:
+        raise NotImplementedError
+
+    def _arguments(self, form: Form, arguments: list[Any], depth: int) -> list[str]:
+        try:
+            return self._items(arguments, depth)
+        except EncodeError as error:
+            error.within(f".{form.name}")
+            raise
+
+    def _take_apart(self, form: Form, x: Any) -> list[Any]:
+        if not form.raw:
+            return list(form.take_apart(x))
+        try:
+            return list(form.take_apart(x))
+        except ValueError as error:
+            raise EncodeError(f"{_describe(x)}: {error}") from error
+
+    def _base64(self, data: bytes | memoryview) -> str:
+        """Give base64 of `data`, or a mark in its place."""
+        text = to_base64(data)
+        if len(text) < SPLICE_SIZE or self._pretty:
+            return text
+        self._spliced.append(text)
+        return f"{MARK}{len(self._spliced) - 1}{MARK}"
+
+    def _entries(self, x: dict[Any, Any], depth: int) -> list[tuple[str, str]]:
+        """Write keys and values of a dict, sorted if pretty and if order means nothing."""
+        if not self._pretty or type(x) is not dict:
+            return list(
+                zip(self._items(x.keys(), depth), self._items(x.values(), depth), strict=True)
+            )
+        sortable = set(map(type, x)) in ({str}, {int})
+        if sortable:
+            x = dict(sorted(x.items(), key=lambda item: item[0]))
+        entries = list(
+            zip(self._items(x.keys(), depth), self._items(x.values(), depth), strict=True)
+        )
+        return entries if sortable else sorted(entries)
+
+    def _in_lines(self, brackets: str, texts: list[str]) -> str:
+        """Set each of `texts` on a line of its own, one level deeper than the brackets."""
+        indent = "\n" + "    " * self._level
+        return (
+            brackets[0] + ",".join(f"{indent}    {text}" for text in texts) + indent + brackets[1]
+        )
+
+
+def _sweep(items: Iterable[Any], room: int) -> set[type] | None:
+    """Give the types in `items` if they are plain JSON, at most `room` levels deep; or else None.
+
+    Level by level over all containers of a level at once, so that nearly all the work is done in C.
+    """
+    values = list(items)
+    types: set[type] = set()
+    for _ in range(room + 1):
+        found = set(map(type, values))
+        if not found <= JSON_TYPES:
+            return None
+        types |= found
+        dicts = (
+            list({id(x): x for x in values if type(x) is dict}.values()) if dict in found else []
+        )
+        lists = (
+            list({id(x): x for x in values if type(x) is list}.values()) if list in found else []
+        )
+        if not dicts and not lists:
+            return types
+        if not set(map(type, chain.from_iterable(dicts))) <= {str}:
+            return None
+        values = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+    return None
+
+
+def write_str(x: str) -> str:
+    """Write a string as JSON does, in ASCII."""
+    text: str = encode_basestring_ascii(x)
+    if "\\ud" in text and SPLIT_PAIR.search(x):
+        raise EncodeError(
+            "a string that holds the two halves of a surrogate pair, which would be joined"
+        )
+    return text
+
+
+def write_int(x: int) -> str:
+    """Write an integer of any size in decimal."""
+    if -SAFE_BOUND < x < SAFE_BOUND:
+        return int.__repr__(x)
+    try:
+        return integer_text(x)
+    except ValueError as error:
+        raise EncodeError(str(error)) from None
+
+
+def _step(items: Iterable[Any], index: int) -> str:
+    """Spell the way from a container to the item of this index."""
+    if isinstance(items, KeysView):
+        return f"<key {_shorten(list(items)[index])}>"
+    if isinstance(items, ValuesView):
+        return f"[{_shorten(list(items.mapping)[index])}]"  # type: ignore[attr-defined]
+    return "{...}" if isinstance(items, set) else f"[{index}]"
+
+
+def _describe(x: object) -> str:
+    return f"{type(x).__qualname__} {_shorten(x)}"
+
+
+def _shorten(x: object) -> str:
+    """Give a short `repr` of anything, on one line."""
+    from reprlib import Repr
+
+    try:
+        return " ".join(Repr().repr(x).split())
+    except Exception as error:  # repr is the user's code; the error to report is another one
+        return f"<its repr raised {type(error).__name__}>"
+
+
+def _no_form(x: object) -> str:
+    for base in type(x).__mro__[1:]:
+        if base in JSON_TYPES | {tuple, set, bytes, complex}:
+            return f"{_describe(x)} is no exact {base.__name__}: convert it, or register its type"
+    return f"{_describe(x)} has no PYON form: convert it, or register its type"

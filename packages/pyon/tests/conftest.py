@@ -1,0 +1,40 @@
+"""What the tests share: the meaning of "the same value"."""
+
+import numpy as np
+import pytest
+
+
+def fields(a):
+    """Give the bytes of an array or scalar, without what is between fields."""
+    clean = np.zeros(a.shape, a.dtype)
+    clean[...] = a
+    return clean.tobytes()
+
+
+def is_same(a, b):
+    """Compare type, value, sign of zero, order and dtype, down to the last bit."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray | np.generic):
+        return a.dtype == b.dtype and a.shape == b.shape and fields(a) == fields(b)
+    if isinstance(a, float | complex):
+        return repr(a) == repr(b)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(is_same, a, b))
+    if isinstance(a, dict):
+        return is_same(list(a.items()), list(b.items()))
+    if isinstance(a, slice):
+        return is_same((a.start, a.stop, a.step), (b.start, b.stop, b.step))
+    if isinstance(a, set):
+        return sorted(map(repr, a)) == sorted(map(repr, b))
+    return a == b
+
+
+@pytest.fixture(scope="session")
+def same():
+    return is_same
+
+
+@pytest.fixture(params=[1, 2], ids=["v1", "v2"], scope="session")
+def version(request):
+    return request.param
