@@ -184,9 +184,10 @@ class BlockingConnection:
     def _push(self, chunks: Chunks, deadline: float | None) -> None:
         """Write; what cannot be written in time stays, to be written before anything else."""
         self._unsent.extend(chunks)
-        while self._unsent:
+        while True:
             try:
                 self._stream.write(self._unsent)
+                return
             except BlockingIOError:
                 self._wait_writable(deadline)
             except TimeoutError as error:  # of the network, not ours

@@ -231,6 +231,7 @@ class _Session(Connection):
         self._active = 0  # calls that were handed to the lane and are not done
         self._starting = False
         self._congested = False
+        self._refused = False
 
     def message_received(self, message: Message) -> None:
         self._handle(message)
@@ -247,7 +248,8 @@ class _Session(Connection):
 
     def _refuse(self, reason: object) -> None:
         """Drop the connection: one line in the log, whatever the peer has sent."""
-        if not self.closed:
+        if not self._refused:
+            self._refused = True
             _logger.warning("%s: %s; connection closed", self.peername, reason)
             self.abort()
 
@@ -315,9 +317,9 @@ class _Session(Connection):
 
     def _answer(self, request: Request) -> Chunks:
         """Return the reply to a request that is no call."""
+        if request.error is not None:
+            return self._side.failure(request.number, request.error)
         try:
-            if request.error is not None:
-                raise request.error
             if request.action == "ping":
                 return self._side.reply(request.number, None)
             if request.action != "get_rpc_method_list":
