@@ -677,3 +677,27 @@ async def test_the_structure_is_not_shared_with_local_listeners(until):
         n["l"][0].append(2)
         await until(lambda: s.target == {"l": [[1, 2]]})
         assert replica == s.target
+
+
+async def test_a_half_open_connection_is_noticed_and_replaced(until, Relay):
+    states = []
+    async with published({"x": 1}) as (n, p), Relay(p.port) as relay:
+        s = Subscriber("d", identity, state_cb=states.append, heartbeat=0.05)
+        async with s.following("127.0.0.1", relay.port, longest_wait=0.1):
+            assert relay.connections == 1
+            relay.held = True
+            await until(lambda: s.state == "stale")
+            n["x"] = 2
+            relay.held = False
+            await until(lambda: s.target == {"x": 2})
+
+
+async def test_silence_alone_is_no_loss(until):
+    answers = []
+    async with published({"x": 1}) as (_, p), subscribed(p, heartbeat=0.01) as s:
+        (subscription,) = p._outlets["d"].subscriptions
+        send = subscription.send
+        subscription.send = lambda line: answers.append(line) or send(line)
+        await until(lambda: len(answers) >= 5)
+        assert s.state == "live"
+    assert set(answers[:5]) == {b'{"action":"pong"}'}

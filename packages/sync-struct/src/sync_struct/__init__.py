@@ -10,6 +10,7 @@ from sync_struct._errors import (
     SyncStructError,
     UnknownNotifier,
 )
+from sync_struct._mirror import Mirror, mirror
 from sync_struct._mods import process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publisher import Publisher
@@ -20,6 +21,7 @@ from sync_struct._update import update_from_dict
 __all__ = [
     "ChangedBehindBack",
     "Counters",
+    "Mirror",
     "ModError",
     "ModsLost",
     "Notifier",
@@ -30,6 +32,7 @@ __all__ = [
     "SubscriptionLost",
     "SyncStructError",
     "UnknownNotifier",
+    "mirror",
     "process_mod",
     "update_from_dict",
 ]

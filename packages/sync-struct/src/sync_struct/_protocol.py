@@ -278,6 +278,9 @@ class Replica:
         self.position = Position(self._stream, gap.get("number", 0))
         raise ModsLost("this subscriber was too slow: mods are lost")
 
+    def _receive_pong(self, pong: Mod) -> list[Mod]:
+        return []
+
     def _receive_error(self, message: Mod) -> list[Mod]:
         _raise_refusal(message)
 
@@ -343,5 +346,6 @@ _HANDLERS: dict[str, Callable[[Replica, Mod], list[Mod]]] = {
     "hello": Replica._receive_hello,
     "init": Replica._receive_init,
     "gap": Replica._receive_gap,
+    "pong": Replica._receive_pong,
     "error": Replica._receive_error,
 }

@@ -1,16 +1,14 @@
 """Subscriber: a replica of a publisher's structure, kept up to date on an event loop.
 
-What a message means is decided by `_protocol.Replica`. Here are the connection, the callbacks and
-their order, and what happens when the connection is lost.
+What a message means is decided by `_protocol.Replica`, and what a connection is by `_link.Link`.
+Here are the order in which things are told, and what happens when the connection is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
-import random
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -20,12 +18,13 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pyon.asyncio_connection import Connection
 from pyon.framing import DEFAULT_LIMIT, Message
 
+from sync_struct._callbacks import Callbacks, is_awaitable
 from sync_struct._errors import ModError, ModsLost, SubscriptionLost
+from sync_struct._link import LONGEST_WAIT, Backoff, Link, settle
 from sync_struct._mods import Mod
 from sync_struct._protocol import (
     LEGACY_BANNER,
@@ -40,7 +39,7 @@ from sync_struct._selection import Wish
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Backoff", "State", "Subscriber"]
+__all__ = ["State", "Subscriber"]
 
 _logger = logging.getLogger(__name__)
 
@@ -48,39 +47,12 @@ FIRST_MESSAGE_TIMEOUT = 30.0
 """Seconds until a publisher that accepted the connection counts as dead. An old one encodes the
 structure for every subscriber anew: fifty that come back at once may wait for 20 s."""
 
-FIRST_WAIT = 0.1
-"""Seconds before the first attempt to connect again: a publisher that restarts needs about that."""
-
-LONGEST_WAIT = 10.0
-"""Seconds between attempts in the long run: nobody waits longer in front of a dashboard."""
+HEARTBEAT = 10.0
+"""Seconds of silence after which we ask for a sign of life. A dashboard says so within 20 s when
+the cable is out or the publisher hangs; idle subscriptions cost a packet per 10 s."""
 
 State = Literal["connecting", "live", "stale", "closed"]
 Callback = Callable[[Mod], Any]
-_T = TypeVar("_T")
-
-
-class Backoff:
-    """How long to wait before the next attempt to connect: longer each time, never the same.
-
-    Parameters
-    ----------
-    first, longest : float
-        Seconds.
-    """
-
-    def __init__(self, first: float = FIRST_WAIT, longest: float = LONGEST_WAIT) -> None:
-        self._first = first
-        self._longest = longest
-        self._next = first
-
-    def wait(self) -> float:
-        """Return how long to wait now, in seconds."""
-        wait, self._next = self._next, min(2 * self._next, self._longest)
-        return wait * random.uniform(0.5, 1.0)  # noqa: S311  # so that a hundred do not come at once
-
-    def reset(self) -> None:
-        """Begin anew: the connection stood."""
-        self._next = self._first
 
 
 class Subscriber:
@@ -123,6 +95,10 @@ class Subscriber:
         Bytes of the largest message to take.
     timeout : float or None, optional
         Seconds to wait for the connection, and for the publisher's first message. None: for ever.
+    heartbeat : float or None, optional
+        Seconds of silence after which the publisher is asked for a sign of life; after twice that
+        the connection counts as lost. None: never. Publishers of the established protocol are not
+        asked.
 
     Attributes
     ----------
@@ -148,6 +124,7 @@ class Subscriber:
         raw_buffers: bool = True,
         limit: int = DEFAULT_LIMIT,
         timeout: float | None = FIRST_MESSAGE_TIMEOUT,
+        heartbeat: float | None = HEARTBEAT,
     ) -> None:
         self.state: State = "closed"
         if notify_cb is None:
@@ -157,20 +134,21 @@ class Subscriber:
         self._callbacks = list(callbacks)
         self._disconnect_cb = disconnect_cb
         self._state_cb = state_cb
-        self._on_error = on_error
+        self._hands = Callbacks(notifier_name, on_error)
         self._build = target_builder
+        self._heartbeat = heartbeat
         self._limit = limit
         self._timeout = timeout
         wish = Wish(tuple(path), mods_only, newest=max_rate is not None)
         features = frozenset({RAW_BUFFERS} if raw_buffers else ())
         self._request = Request(notifier_name, wish, features, max_rate)
         self._replica = Replica(target_builder, wish)
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._activity: asyncio.Future[Any] | None = None  # what close() has to end
         self._reconnects = False
         self._closing = False
+        self._before_receive_cb: Callable[[], Any] | None = None
         self._went_live = asyncio.Event()
-        self._tasks: set[asyncio.Future[None]] = set()  # at work on coroutine callbacks
 
     @property
     def target(self) -> Any:
@@ -207,8 +185,8 @@ class Subscriber:
         RuntimeError
             The subscriber is connected already.
         """
-        attempt = self._establish(host, port, ssl, before_receive_cb)
-        with self._active(attempt) as activity:
+        self._before_receive_cb = before_receive_cb
+        with self._active(self._establish(host, port, ssl)) as activity:
             await activity
 
     async def run(
@@ -231,6 +209,7 @@ class Subscriber:
         longest_wait : float, optional
             Seconds between attempts to connect, at most.
         """
+        self._before_receive_cb = None
         following = self._follow(host, port, ssl, Backoff(longest=longest_wait))
         with (
             contextlib.suppress(SubscriptionLost),  # by close(): the only way that it ends
@@ -270,8 +249,7 @@ class Subscriber:
             self._activity.cancel()
         link, self._link = self._link, None
         if link is not None:
-            link.drop()
-            await link.gone()
+            await link.end()
         self._set_state("closed")
 
     @contextlib.contextmanager
@@ -307,12 +285,12 @@ class Subscriber:
         while True:
             began = loop.time()
             try:
-                link = await self._establish(host, port, ssl, None)
+                link = await self._establish(host, port, ssl)
             except Exception as error:
                 level = logging.DEBUG if failed else logging.WARNING
                 _logger.log(level, "%s port %s: %r; trying again", host, port, error)
                 failed = True
-                self._report(error)
+                self._hands.report(error)
             else:
                 failed = False
                 await link.over
@@ -325,8 +303,7 @@ class Subscriber:
         host: str,
         port: int,
         ssl: ssl.SSLContext | None,
-        before_receive_cb: Callable[[], Any] | None,
-    ) -> _Link:
+    ) -> Link:
         """Connect in our protocol, or else in the established one, and wait for the structure."""
         loop = asyncio.get_running_loop()
         for legacy in (False, True):
@@ -334,7 +311,7 @@ class Subscriber:
             if not legacy:
                 request = self._request._replace(position=self._replica.position)
                 opening = [write_banner(request)]
-            self._link = link = _Link(self, opening, before_receive_cb, limit=self._limit)
+            self._link = link = Link(self._receive, self._lose, opening, limit=self._limit)
             self._replica.connected(legacy)
             try:
                 async with asyncio.timeout(self._timeout):
@@ -356,21 +333,23 @@ class Subscriber:
             f"established protocol do so if they have no notifier {self._request.name!r}"
         )
 
-    def _receive(self, link: _Link, message: Message) -> None:
+    def _receive(self, link: Link, message: Message) -> None:
         """Handle a message of the publisher."""
         replica = self._replica
         if not link.heard.done():
-            _settle(link.heard, True)
-            if link.before_receive_cb is not None:
-                self._fire(link.before_receive_cb)
+            settle(link.heard, True)
+            if self._before_receive_cb is not None:
+                self._hands.fire(self._before_receive_cb)
+            if self._heartbeat is not None and not replica.legacy:
+                link.watch(self._heartbeat)
         position = replica.position
         try:
             mods = replica.receive(message)
         except ModsLost as error:
-            self._report(error, "mods are lost")
+            self._report(error)
             mods = []
         except ModError as error:
-            self._report(error, "a mod does not fit: the structure has to come anew")
+            self._report(error)
             self._start_anew(link, error)
             return
         except Exception as error:  # of the target builder, if it is none of ours
@@ -381,35 +360,34 @@ class Subscriber:
             self._set_state("live")
             self._tell(link, mods, replica.position is not position)
 
-    def _start_anew(self, link: _Link, error: ModError) -> None:
+    def _start_anew(self, link: Link, error: ModError) -> None:
         if self._replica.give_up():
             self._set_state("stale")
             link.send(control("resync"))
         else:
             link.fail(error)
 
-    def _lose(self, link: _Link) -> None:
+    def _lose(self, link: Link) -> None:
         """Take note that a connection that was live is gone."""
         if link is self._link:
             self._link = None
             if link.error is not None:
-                _logger.warning("%s: %s", self._request.name, link.error)
                 self._report(link.error)
             self._set_state("stale" if self._reconnects else "closed")
             if self._disconnect_cb is not None:
-                self._fire(self._disconnect_cb)
-        _settle(link.over, None)
+                self._hands.fire(self._disconnect_cb)
+        settle(link.over, None)
 
     # The callbacks.
 
-    def _tell(self, link: _Link, mods: list[Mod], ends: bool) -> None:
+    def _tell(self, link: Link, mods: list[Mod], ends: bool) -> None:
         """Call the callbacks; from the first coroutine on, in a task while no more mods come."""
         calls = ((callback, mod) for mod in mods for callback in self._callbacks)
         for callback, mod in calls:
-            result = self._call(callback, mod)
-            if result is not None and inspect.isawaitable(result):
+            result = self._hands.call(callback, mod)
+            if is_awaitable(result):
                 link.pause_reading()
-                link.teller = self._spawn(self._tell_slowly(link, result, calls, ends))
+                link.teller = self._hands.spawn(self._tell_slowly(link, result, calls, ends))
                 return
             if link is not self._link:
                 return
@@ -417,59 +395,29 @@ class Subscriber:
 
     async def _tell_slowly(
         self,
-        link: _Link,
+        link: Link,
         result: Awaitable[Any],
         calls: Iterator[tuple[Callback, Mod]],
         ends: bool,
     ) -> None:
-        await self._finish(result)
+        await self._hands.finish(result)
         for callback, mod in calls:
             if link is not self._link:
                 return
-            result = self._call(callback, mod)
-            if result is not None and inspect.isawaitable(result):
-                await self._finish(result)
+            result = self._hands.call(callback, mod)
+            if is_awaitable(result):
+                await self._hands.finish(result)
         self._told(link, ends)
         link.resume_reading()
 
-    def _told(self, link: _Link, ends: bool) -> None:
-        _settle(link.live, None)
+    def _told(self, link: Link, ends: bool) -> None:
+        settle(link.live, None)
         if ends and self._request.max_rate is not None and not self._replica.legacy:
             link.send(control("ack"))
 
-    def _call(self, callback: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return callback(*args)
-        except Exception as error:
-            self._report(error, "a callback failed on %r", *args)
-
-    async def _finish(self, result: Awaitable[Any]) -> None:
-        try:
-            await result
-        except Exception as error:
-            self._report(error, "a callback failed")
-
-    def _fire(self, callback: Callable[..., Any], *args: Any) -> None:
-        """Call a callback that nothing waits for."""
-        result = self._call(callback, *args)
-        if result is not None and inspect.isawaitable(result):
-            self._spawn(self._finish(result))
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def _report(self, error: Exception, what: str = "", *args: Any) -> None:
-        """Log an error that reaches nobody else (unless that was done), and tell `on_error`."""
-        if what:
-            _logger.error(f"%s: {what}", self._request.name, *args, exc_info=error)
-        if self._on_error is not None:
-            try:
-                self._on_error(error)
-            except Exception:
-                _logger.exception("on_error failed on %r", error)
+    def _report(self, error: Exception) -> None:
+        _logger.warning("%s: %s", self._request.name, error)
+        self._hands.report(error)
 
     def _set_state(self, state: State) -> None:
         if state == self.state:
@@ -478,77 +426,4 @@ class Subscriber:
         if state == "live":
             self._went_live.set()
         if self._state_cb is not None:
-            self._fire(self._state_cb, state)
-
-
-class _Link(Connection):
-    """One connection to a publisher.
-
-    Attributes
-    ----------
-    heard : future of bool
-        Done when the publisher has sent something (True), or closed the connection before (False).
-    live : future of Exception or None
-        Done when the callbacks have been told of the structure, or cannot be, for that reason.
-    over : future of None
-        Done when the connection is gone, and everybody has been told.
-    """
-
-    def __init__(
-        self,
-        subscriber: Subscriber,
-        opening: Sequence[bytes],
-        before_receive_cb: Callable[[], Any] | None,
-        *,
-        limit: int,
-    ) -> None:
-        super().__init__(limit=limit)
-        self.before_receive_cb = before_receive_cb
-        self.error: Exception | None = None
-        self.teller: asyncio.Task[None] | None = None
-        self.heard: asyncio.Future[bool] = self._loop.create_future()
-        self.live: asyncio.Future[Exception | None] = self._loop.create_future()
-        self.over: asyncio.Future[None] = self._loop.create_future()
-        self._subscriber = subscriber
-        self._opening = opening
-        self._opened = False
-
-    def connection_opened(self) -> None:
-        self._opened = True
-        for line in self._opening:
-            self.send(line)
-
-    def message_received(self, message: Message) -> None:
-        self._subscriber._receive(self, message)
-
-    def fail(self, error: Exception) -> None:
-        """End the connection, for a reason of our own."""
-        self.error = error
-        self.abort()
-
-    def drop(self) -> None:
-        """End the connection, as far as there is one."""
-        if self._opened:
-            self.abort()
-
-    async def gone(self) -> None:
-        """Wait until the connection is gone, as far as there was one."""
-        if self._opened:
-            await self.wait_closed()
-
-    def connection_closed(self, exc: Exception | None) -> None:
-        if not self.heard.done():
-            _settle(self.heard, False)
-        elif not self.live.done():
-            lost = SubscriptionLost(f"{self.peername}: the connection was lost: {exc or 'closed'}")
-            _settle(self.live, self.error or lost)
-        elif self.teller is None or self.teller.done():
-            self._subscriber._lose(self)
-        else:
-            self.teller.add_done_callback(lambda _: self._subscriber._lose(self))
-
-
-def _settle(future: asyncio.Future[_T], result: _T) -> None:
-    """Set the result of a future, unless it has one or who waited for it was cancelled."""
-    if not future.done():
-        future.set_result(result)
+            self._hands.fire(self._state_cb, state)

@@ -220,8 +220,11 @@ class Subscription(Connection):
             action = pyon.decode(line)["action"]
         except (pyon.DecodeError, TypeError, LookupError):
             action = None
-        if self._legacy or self.feed is None or action not in ("ack", "resync"):
-            raise ProtocolError(f"expected an ack or resync, got {shorten(line)}")
+        if self._legacy or self.feed is None or action not in ("ack", "ping", "resync"):
+            raise ProtocolError(f"expected an ack, ping or resync, got {shorten(line)}")
+        if action == "ping":
+            self.send(control("pong"))
+            return
         if self._pace is not None:
             self._pace.unanswered = False
         if action == "resync":
