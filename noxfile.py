@@ -134,7 +134,7 @@ def dist(session: nox.Session, package: str) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the main job: an experiment and the controller of this machine, all five packages."""
-    session.install(*_editable(*PACKAGES), "psutil")
+    session.install(*_editable(*PACKAGES), "psutil", "rich")
     session.run("python", "packages/remote-exec/examples/machine/experiment.py", *session.posargs)
 
 

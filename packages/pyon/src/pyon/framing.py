@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from pyon import PyonError
+
 __all__ = [
     "DEFAULT_LIMIT",
     "HEAD_SIZE",
@@ -48,7 +50,7 @@ _BUFFERS = re.compile(rb'\{"buffers":\[((?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9
 _FIRST_GROWTH = 2 * SCRATCH_SIZE
 
 
-class FramingError(ValueError):
+class FramingError(PyonError, ValueError):
     """The peer announced raw buffers in a way that cannot be understood: the stream is lost."""
 
 
