@@ -32,7 +32,7 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "tests", "floors", "docs", "dist"]
+nox.options.sessions = ["lint", "types", "tests", "floors", "docs", "dist", "demo"]
 
 PACKAGES = ["pyon", "pc-rpc", "sync-struct", "fire-and-forget", "remote-exec"]
 METADATA = {
