@@ -110,6 +110,15 @@ def _no_such_method(owner: MethodOwner, name: str, names: Collection[str]) -> st
     return f"no remote method {name!r} in {owner._target_label()}{hint}"
 
 
+class Annotation(str):
+    """The text of an annotation, which shows itself without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def signature(spec: Mapping[str, Any]) -> inspect.Signature | None:
     """Return the signature that an entry of the method list describes, without ``self``.
 
@@ -120,8 +129,11 @@ def signature(spec: Mapping[str, Any]) -> inspect.Signature | None:
     parameter, empty = inspect.Parameter, inspect.Parameter.empty
     notes = spec.get("annotations") or {}
 
+    def annotation(name: str) -> Any:
+        return Annotation(notes[name]) if name in notes else empty
+
     def make(name: str, kind: Any, default: Any = empty) -> inspect.Parameter:
-        return parameter(name, kind, default=default, annotation=notes.get(name, empty))
+        return parameter(name, kind, default=default, annotation=annotation(name))
 
     names, defaults = list(spec.get("args") or ()), list(spec.get("defaults") or ())
     filled = [*[empty] * (len(names) - len(defaults)), *defaults]
@@ -139,6 +151,6 @@ def signature(spec: Mapping[str, Any]) -> inspect.Signature | None:
         ]
         if spec.get("varkw"):
             parameters.append(make(spec["varkw"], parameter.VAR_KEYWORD))
-        return inspect.Signature(parameters, return_annotation=notes.get("return", empty))
+        return inspect.Signature(parameters, return_annotation=annotation("return"))
     except (TypeError, ValueError):
         return None
