@@ -1,3 +1,64 @@
-"""Remote procedure calls to a driver's methods."""
+"""Remote procedure calls to a driver's methods, over TCP.
+
+`Client`, `AsyncioClient` and `BestEffortClient` call the methods of the targets of a `Server`. The
+names are loaded when they are first used: a blocking client needs neither asyncio nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "1.0.0"
+
+if TYPE_CHECKING:
+    from pc_rpc._asyncio_client import AsyncioClient
+    from pc_rpc._best_effort import BestEffortClient
+    from pc_rpc._client import Client
+    from pc_rpc._errors import (
+        ConnectionLost,
+        GenericRemoteException,
+        IncompatibleServer,
+        ProtocolError,
+        RpcError,
+        register_exception,
+    )
+    from pc_rpc._protocol import AutoTarget
+    from pc_rpc._server import Server
+    from pc_rpc._serving import simple_server_loop
+
+__all__ = [
+    "AsyncioClient",
+    "AutoTarget",
+    "BestEffortClient",
+    "Client",
+    "ConnectionLost",
+    "GenericRemoteException",
+    "IncompatibleServer",
+    "ProtocolError",
+    "RpcError",
+    "Server",
+    "register_exception",
+    "simple_server_loop",
+]
+
+_HOMES = {
+    "AsyncioClient": "_asyncio_client",
+    "AutoTarget": "_protocol",
+    "BestEffortClient": "_best_effort",
+    "Client": "_client",
+    "Server": "_server",
+    "simple_server_loop": "_serving",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    home = importlib.import_module(f"pc_rpc.{_HOMES.get(name, '_errors')}")
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

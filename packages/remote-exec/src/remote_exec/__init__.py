@@ -1,3 +1,22 @@
-"""Run your code next to the driver."""
+"""Run your code next to the driver.
+
+A controller that accepts code has, besides the driver's target, one that gives every connection
+a namespace, in which its code finds the driver as ``controller_driver``. So large data stay where
+they are, and results travel.
+"""
+
+from __future__ import annotations
+
+from remote_exec._client import RemoteExec, connect_global_rpc
+from remote_exec._running import Interrupted
+from remote_exec._server import RemoteExecServer, simple_rexec_server_loop
+
+__all__ = [
+    "Interrupted",
+    "RemoteExec",
+    "RemoteExecServer",
+    "connect_global_rpc",
+    "simple_rexec_server_loop",
+]
 
 __version__ = "1.0.0"

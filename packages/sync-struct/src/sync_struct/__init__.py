@@ -1,3 +1,40 @@
 """A nested list or dict owned by one process and mirrored live in others."""
 
+from sync_struct._errors import (
+    ChangedBehindBack,
+    ModError,
+    ModsLost,
+    ProtocolError,
+    StaleView,
+    SubscriptionLost,
+    SyncStructError,
+    UnknownNotifier,
+)
+from sync_struct._mirror import Mirror, mirror
+from sync_struct._mods import process_mod
+from sync_struct._notifier import Notifier
+from sync_struct._publisher import Publisher
+from sync_struct._subscriber import Subscriber
+from sync_struct._subscription import Counters
+from sync_struct._update import update_from_dict
+
+__all__ = [
+    "ChangedBehindBack",
+    "Counters",
+    "Mirror",
+    "ModError",
+    "ModsLost",
+    "Notifier",
+    "ProtocolError",
+    "Publisher",
+    "StaleView",
+    "Subscriber",
+    "SubscriptionLost",
+    "SyncStructError",
+    "UnknownNotifier",
+    "mirror",
+    "process_mod",
+    "update_from_dict",
+]
+
 __version__ = "1.0.0"

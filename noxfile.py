@@ -1,0 +1,209 @@
+"""What one can have done here, for people and for CI: ``python3 noxfile.py --list`` tells.
+
+Needs Python 3.11 or later and a package index, nothing else: where nox is missing, it is installed
+into .nox/, never into the system. Facts about the packages are read from their metadata.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+NOX = "nox[uv]>=2025.2.9"
+
+try:
+    import nox
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise
+    nox_home = ROOT / ".nox" / "bootstrap"
+    nox_python = nox_home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not (nox_home / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", nox_home], check=True)
+        subprocess.run([nox_python, "-m", "pip", "install", "--quiet", NOX], check=True)
+        (nox_home / "complete").touch()
+    sys.exit(subprocess.run([nox_python, __file__, *sys.argv[1:]], check=False).returncode)
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests", "floors", "docs", "dist", "demo"]
+
+PACKAGES = ["pyon", "pc-rpc", "sync-struct", "fire-and-forget", "remote-exec"]
+METADATA = {
+    name: nox.project.load_toml(ROOT / "packages" / name / "pyproject.toml") for name in PACKAGES
+}
+PYTHONS = nox.project.python_versions(METADATA["pyon"])
+
+# Checkers change their minds between versions; which one holds is settled here.
+RUFF = "ruff==0.17.6"
+MYPY = "mypy==2.4.1"
+
+WHEELS = ROOT / ".nox" / "wheels"
+
+by_package = nox.parametrize("package", PACKAGES, ids=PACKAGES)
+
+
+@nox.session(python=PYTHONS)
+@by_package
+def tests(session: nox.Session, package: str) -> None:
+    """Run a package's tests, its optional extras installed, on every Python that we support."""
+    session.install(*_editable(package), *_test_requirements(package))
+    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+@by_package
+def floors(session: nox.Session, package: str) -> None:
+    """Run a package's tests with the lowest Python and the lowest versions that it declares."""
+    needed = [
+        requirement for name in _with_neighbours(package) for requirement in _third_party(name)
+    ]
+    lowest = [requirement.replace(">=", "==") for requirement in needed]
+    session.install(*_editable(package), *_test_requirements(package), *lowest)
+    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and form with ruff; ``-- --fix`` mends what can be mended."""
+    session.install(RUFF)
+    if "--fix" in session.posargs:
+        session.run("ruff", "check", "--fix", ".")
+        session.run("ruff", "format", ".")
+    else:
+        session.run("ruff", "check", ".")
+        session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of all packages, strictly."""
+    session.install(*_editable(*PACKAGES), MYPY)
+    session.run("mypy", *(f"packages/{package}/src" for package in PACKAGES))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run every example in the documentation: READMEs, formats, docstrings."""
+    session.install(*_editable(*PACKAGES), *_test_requirements(*PACKAGES))
+    pages = sorted(path for path in ROOT.rglob("*.md") if not _hidden(path))
+    sources = [f"packages/{package}/src" for package in PACKAGES]
+    session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", *sources, *map(str, pages))
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build every package: the sdist, and the wheel from it."""
+    session.install("build[uv]")
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    for package in PACKAGES:
+        session.run(
+            "python",
+            "-m",
+            "build",
+            "--installer=uv",
+            "-o",
+            str(WHEELS),
+            f"packages/{package}",
+            silent=True,
+        )
+
+
+@nox.session(requires=["build"], reuse_venv=False)
+@by_package
+def dist(session: nox.Session, package: str) -> None:
+    """Install a package's wheel with what it declares only, and run its tests outside the tree."""
+    wheel = next(WHEELS.glob(f"{package.replace('-', '_')}-*.whl"))
+    session.install("--find-links", str(WHEELS), str(wheel), *_group(package, "test"))
+    outside = Path(session.create_tmp()) / "outside"
+    shutil.rmtree(outside, ignore_errors=True)
+    for folder in ("tests", "examples"):
+        if (ROOT / "packages" / package / folder).exists():
+            shutil.copytree(ROOT / "packages" / package / folder, outside / folder)
+    shutil.copy(ROOT / "pyproject.toml", outside)
+    with session.chdir(outside):
+        session.run("pytest", "tests", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the main job: an experiment and the controller of this machine, all five packages."""
+    session.install(*_editable(*PACKAGES), "psutil", "rich")
+    session.run("python", "packages/remote-exec/examples/machine/experiment.py", *session.posargs)
+
+
+@nox.session
+@by_package
+def bench(session: nox.Session, package: str) -> None:
+    """Measure a package against floors and peers, where it promises a speed."""
+    script = ROOT / "packages" / package / "benchmarks" / "run.py"
+    if not script.exists():
+        session.skip(f"{package} promises no speed")
+    session.install(*_editable(package), *_group(package, "bench"))
+    session.run("python", str(script), *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Throw mutated text at pyon's reader; ``-- -runs=10000000`` says how much of it."""
+    session.install(*_editable("pyon"), *_group("pyon", "fuzz"))
+    session.run("python", "packages/pyon/fuzz/decode.py", *(session.posargs or ["-runs=100000"]))
+
+
+def _with_neighbours(*packages: str) -> list[str]:
+    """Return the packages and all of this repository that they lean on."""
+    found: list[str] = []
+    queue = list(packages)
+    while queue:
+        name = queue.pop()
+        if name not in found:
+            found.append(name)
+            queue += [
+                other
+                for other in map(_name, METADATA[name]["project"]["dependencies"])
+                if other in PACKAGES
+            ]
+    return found
+
+
+def _editable(*packages: str) -> list[str]:
+    """Return pip's arguments for the packages, with their extras, and their neighbours."""
+    arguments: list[str] = []
+    for name in _with_neighbours(*packages):
+        extras = METADATA[name]["project"].get("optional-dependencies", {})
+        arguments += ["-e", f"./packages/{name}" + (f"[{','.join(extras)}]" if extras else "")]
+    return arguments
+
+
+def _third_party(package: str) -> list[str]:
+    project = METADATA[package]["project"]
+    extras = project.get("optional-dependencies", {})
+    needed = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
+    return [requirement for requirement in needed if _name(requirement) not in PACKAGES]
+
+
+def _name(requirement: str) -> str:
+    return requirement.split(">=")[0].split("[")[0].strip()
+
+
+def _group(package: str, group: str) -> list[str]:
+    return list(nox.project.dependency_groups(METADATA[package], group))
+
+
+def _test_requirements(*packages: str) -> list[str]:
+    return sorted({requirement for package in packages for requirement in _group(package, "test")})
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+
+
+if __name__ == "__main__":
+    sys.argv[1:1] = ["--noxfile", __file__]
+    nox.main()

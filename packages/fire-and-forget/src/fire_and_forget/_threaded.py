@@ -1,0 +1,200 @@
+"""FFProxy: the target's methods run in one long-lived worker thread.
+
+The worker knows the calls, never the proxy. So a proxy that nobody holds any more can be collected,
+and takes its thread along once the calls that it accepted are made.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from time import monotonic
+from types import CoroutineType
+
+from fire_and_forget._calls import TARGET_ERRORS, Backlog, Call, Proxy, logger
+
+TYPE_CHECKING = False  # as typing has it, without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fire_and_forget._calls import OnError, WhenBusy
+
+# Long enough for a slow instrument to finish what it was told last, short enough that a dead one
+# does not make people reach for kill -9.
+EXIT_TIMEOUT = 5.0
+
+
+class FFProxy(Proxy):
+    """Run the methods of an object in the background.
+
+    Calls on the proxy return at once, with None; the target's method runs in a worker thread that
+    belongs to this proxy. No two calls ever run at the same time, from however many threads they
+    come. The target may be any object with callable attributes, an RPC client included, or a
+    callable, which is then called by calling the proxy. A name that the target does not have is an
+    `AttributeError` at once.
+
+    An exception in the target becomes a logged warning with its traceback; the proxy goes on.
+
+    Parameters
+    ----------
+    target : object
+        What to call.
+    when_busy : {"drop", "latest", "queue"}
+        What becomes of a call made while another one runs. "drop": it is dropped with a warning.
+        "latest": it waits, and of several waiting calls of the same method only the newest is
+        made. "queue": up to `queue_size` calls wait; when there are more, the new one is dropped
+        with a warning. Calls are made in the order in which they were submitted.
+    queue_size : int, optional
+        How many calls may wait; at least 1. For "queue" only.
+    on_error : callable, optional
+        Called in the worker thread with each exception of the target, instead of the warning.
+    exit_timeout : float, optional
+        Seconds that the interpreter's exit waits for the calls that were accepted; what has not
+        ended by then is abandoned with a warning. 0 abandons at once, None waits for ever.
+
+    Notes
+    -----
+    Any thread may use a proxy. Attributes that start with ``ff_`` belong to the proxy, those that
+    start with an underscore are not forwarded.
+
+    Examples
+    --------
+    >>> log = []
+    >>> background = FFProxy(log)
+    >>> background.append(42)
+    >>> background.ff_join()
+    >>> log
+    [42]
+    """
+
+    __slots__ = ("_worker",)
+
+    def __init__(
+        self,
+        target: Any,
+        *,
+        when_busy: WhenBusy = "drop",
+        queue_size: int | None = None,
+        on_error: OnError | None = None,
+        exit_timeout: float | None = EXIT_TIMEOUT,
+    ) -> None:
+        super().__init__(target, when_busy, queue_size, on_error)
+        self._worker = _Worker(self._backlog, exit_timeout)
+        weakref.finalize(self, self._worker.close).atexit = False
+
+    def ff_join(self, timeout: float | None = None) -> None:
+        """Wait until no call runs and none waits.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most; 0 only looks, None waits as long as it takes.
+
+        Raises
+        ------
+        TimeoutError
+            A call was still running or waiting after `timeout`. It goes on.
+        """
+        self._worker.wait_idle(timeout)
+
+    def ff_counts(self) -> dict[str, int]:
+        """Return how many calls were "made", "dropped", "failed", and how many are "waiting".
+
+        A call that runs counts as made, one that failed counts as made and as failed.
+        """
+        with self._worker.changed:
+            return self._backlog.counts()
+
+    def _submit(self, call: Call) -> None:
+        self._worker.submit(call)
+
+
+class _Worker(threading.Thread):
+    """The thread of one proxy. It starts with the first call and ends when closed and idle."""
+
+    def __init__(self, backlog: Backlog, exit_timeout: float | None) -> None:
+        super().__init__(name="fire-and-forget", daemon=True)
+        # Reentrant, as a Condition is by default: the garbage collector may call close() in a
+        # thread that is just holding it.
+        self.changed = threading.Condition()
+        self._backlog = backlog
+        self._exit_timeout = exit_timeout
+
+    def submit(self, call: Call) -> None:
+        with self.changed:
+            if not self.is_alive() and not self._backlog.closed:
+                self.start()
+            lost = self._backlog.offer(call)
+            self.changed.notify_all()
+        if lost:  # logged without the lock: a log handler may be waiting for it
+            logger.log(*lost)
+
+    def close(self) -> None:
+        """Accept no more calls; the thread ends after those that it has."""
+        with self.changed:
+            self._backlog.closed = True
+            self.changed.notify_all()
+
+    def wait_idle(self, timeout: float | None) -> None:
+        if threading.current_thread() is self:
+            raise RuntimeError("ff_join in a background call would wait for itself")
+        with self.changed:
+            if self.changed.wait_for(lambda: self._backlog.running is None, timeout):
+                return
+            running = self._backlog.running
+            label = running.label if running else ""
+        raise TimeoutError(f"{label} is still running after {timeout} s")
+
+    def finish_by(self, started: float) -> None:
+        """At exit: wait for the calls that were accepted, and say which ones are abandoned."""
+        timeout = self._exit_timeout
+        self.join(None if timeout is None else max(0.0, started + timeout - monotonic()))
+        with self.changed:
+            running = self._backlog.running
+            waiting = self._backlog.counts()["waiting"]
+        if running is not None:
+            logger.warning("abandoned at exit: %s and %d waiting calls", running.label, waiting)
+
+    def run(self) -> None:
+        while self._make_next():
+            pass
+
+    def _make_next(self) -> bool:
+        # In a method of its own, so that an idle worker holds no call, no argument and no target.
+        with self.changed:
+            self.changed.wait_for(lambda: self._backlog.running or self._backlog.closed)
+            call = self._backlog.running
+        if call is None:
+            return False
+        try:
+            _refuse_coroutine(call())
+        except TARGET_ERRORS as error:
+            with self.changed:
+                self._backlog.failed += 1
+            call.report_failure(error)
+        finally:
+            with self.changed:
+                self._backlog.advance()
+                self.changed.notify_all()
+        return True
+
+
+def _refuse_coroutine(result: object) -> None:
+    if isinstance(result, CoroutineType):
+        result.close()
+        raise TypeError("the method is a coroutine function: use AsyncioFFProxy for this target")
+
+
+def _finish_at_exit() -> None:
+    workers = [thread for thread in threading.enumerate() if isinstance(thread, _Worker)]
+    started = monotonic()
+    for worker in workers:
+        worker.close()
+    for worker in workers:
+        worker.finish_by(started)
+
+
+# Worker threads are daemons, which the interpreter kills at exit: the waiting is done here. (For
+# other threads it waits without a limit, and one dead instrument would hang every exit.)
+atexit.register(_finish_at_exit)

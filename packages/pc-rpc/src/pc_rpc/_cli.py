@@ -1,0 +1,352 @@
+"""The ``pc-rpc`` command: talk to any RPC server from a shell, and serve any driver.
+
+The one idea to keep in mind: what a person sees in a terminal is pretty; what a pipe gets is PYON,
+which any of the programs reads back exactly. Exit statuses: 0 all is well, 1 the remote method
+raised, 2 the command line is wrong, 3 there is no such server, or no answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import pprint
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyon
+
+from pc_rpc import __version__
+from pc_rpc._client import Client
+from pc_rpc._errors import ConnectionLost, IncompatibleServer, ProtocolError
+from pc_rpc._protocol import AutoTarget
+from pc_rpc._words import parse_arguments
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator
+
+    from pc_rpc._prompt import Prompt
+
+OK, RAISED, USAGE, NO_ANSWER = 0, 1, 2, 3
+
+DEFAULT_TIMEOUT = 10.0
+"""Seconds that connecting may take. Calls may take as long as they need, without --timeout."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        with _explained():
+            return int(options.run(options) or OK)
+    except _Exit as end:
+        return end.status
+    except KeyboardInterrupt:
+        return 128 + 2  # as a shell has it
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+class _Exit(Exception):  # noqa: N818
+    """End with this status; everything has been said."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Tell errors on stderr, in words for people."""
+    try:
+        yield
+    except (_Exit, KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:
+        frames = getattr(error, "parent_traceback", None)
+        if frames is not None:
+            _complain(
+                "Traceback at the server (most recent call last):\n" + "".join(frames), end=""
+            )
+            _complain(f"{type(error).__name__}: {error}")
+            raise _Exit(RAISED) from error
+        _complain(f"pc-rpc: {error}")
+        unreachable = (OSError, ConnectionLost, ProtocolError, IncompatibleServer)
+        raise _Exit(NO_ANSWER if isinstance(error, unreachable) else USAGE) from error
+
+
+def _complain(text: str, end: str = "\n") -> None:
+    print(text, end=end, file=sys.stderr)
+
+
+# The command line.
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pc-rpc",
+        description="Talk to RPC servers, or be one.",
+        epilog="Exit status: 0 well, 1 the method raised, 2 wrong usage, 3 no server or no answer.",
+    )
+    parser.add_argument("--version", action="version", version=f"pc-rpc {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int | None], text: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    def add_client(
+        name: str, run: Callable[[argparse.Namespace], int | None], text: str
+    ) -> argparse.ArgumentParser:
+        command = add(name, run, text)
+        command.add_argument("host", help="name or address of the server")
+        command.add_argument("port", type=int, help="TCP port of the server")
+        command.add_argument("--timeout", type=float, metavar="S", help="give up after S seconds")
+        _add_tls(command, "server's")
+        return command
+
+    listing = add_client("list-targets", _list_targets, "List the targets of a server.")
+    methods = add_client("list-methods", _list_methods, "List the methods of a target.")
+    calling = add_client("call", _call, "Call a method and show what it returns.")
+    prompt = add_client("interactive", _interactive, "Call methods at a prompt, with completion.")
+    add_client("ping", _ping, "Ask the server for a sign of life and tell how long it took.")
+    stubs = add_client("stubs", _stubs, "Write a Python module with the types of all targets.")
+    for command in (methods, calling, prompt):
+        command.add_argument("-t", "--target", help="the target; needless if there is only one")
+    for command in (listing, methods, calling):
+        command.add_argument("--json", action="store_true", help="write JSON (PYON v2)")
+    calling.add_argument("method")
+    calling.add_argument(
+        "arguments",
+        nargs="*",
+        help="PYON values; keyword arguments as name=value; strings in quotes: '\"text\"'",
+    )
+    stubs.add_argument("-o", "--output", metavar="FILE", help="write here instead of to stdout")
+    _add_serve(add("serve", _serve, "Serve an object of any Python class until terminated."))
+    return parser
+
+
+def _add_tls(command: argparse.ArgumentParser, whose: str) -> None:
+    group = command.add_argument_group("TLS (all three, PEM files)")
+    group.add_argument("--cert", metavar="FILE", help="own certificate")
+    group.add_argument("--key", metavar="FILE", help="own private key")
+    group.add_argument("--peer-cert", metavar="FILE", help=f"the {whose} certificate")
+
+
+def _add_serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("factory", metavar="MODULE:CLASS", help="what makes the driver")
+    command.add_argument("arguments", nargs="*", help="its arguments, as for call")
+    command.add_argument(
+        "--bind", action="append", metavar="ADDRESS", help="default: ::1 127.0.0.1"
+    )
+    command.add_argument("--port", type=int, default=0, help="default: any that is free")
+    command.add_argument("--target", help="name of the target; default: that of the class")
+    command.add_argument("--description", help="what the server tells about itself")
+    command.add_argument("--allow-parallel", action="store_true", help="see pc_rpc.Server")
+    command.add_argument("--worker-threads", action="store_true", help="see pc_rpc.Server")
+    _add_tls(command, "clients'")
+
+
+def _tls(options: argparse.Namespace, *, server: bool = False) -> ssl.SSLContext | None:
+    files = (options.cert, options.key, options.peer_cert)
+    if files == (None, None, None):
+        return None
+    if None in files:
+        raise ValueError("TLS needs --cert, --key and --peer-cert")
+    import pyon.tcp
+
+    return (pyon.tcp.server_context if server else pyon.tcp.client_context)(*files)
+
+
+# Output.
+
+
+def _pretty(value: Any) -> str:
+    return value if isinstance(value, str) else pprint.pformat(value, sort_dicts=False)
+
+
+def _write(value: Any, options: argparse.Namespace) -> None:
+    if options.json:
+        print(pyon.encode(value, version=2))
+    elif sys.stdout.isatty():
+        if value is not None:
+            print(_pretty(value))
+    else:
+        print(pyon.encode(value))
+
+
+# Commands.
+
+
+@contextmanager
+def _client(options: argparse.Namespace, target: Any) -> Iterator[Client[Any]]:
+    client = _connect(options, target)
+    try:
+        yield client
+    finally:
+        client.close_rpc()
+
+
+def _connect(options: argparse.Namespace, target: Any) -> Client[Any]:
+    timeout = DEFAULT_TIMEOUT if options.timeout is None else options.timeout
+    client: Client[Any]
+    client = Client(options.host, options.port, None, timeout, ssl=_tls(options))
+    client._timeout = options.timeout
+    if target is not None:
+        try:
+            client.select_rpc_target(target)
+        except BaseException:
+            client.close_rpc()
+            raise
+    return client
+
+
+def _list_targets(options: argparse.Namespace) -> None:
+    with _client(options, None) as client:
+        targets, description = client.get_rpc_id()
+    if options.json or not sys.stdout.isatty():
+        _write({"targets": targets, "description": description}, options)
+        return
+    print("\n".join(targets))
+    if description:
+        print(f"\n{description}")
+
+
+def _list_methods(options: argparse.Namespace) -> None:
+    with _client(options, options.target or AutoTarget) as client:
+        described = client.get_rpc_method_list()
+        if options.json or not sys.stdout.isatty():
+            _write(described, options)
+            return
+        if described["docstring"]:
+            print(described["docstring"] + "\n")
+        for name, (_, doc) in described["methods"].items():
+            print(f"{name}{getattr(client.__rpc__, name).__signature__ or '(...)'}")
+            if doc:
+                print("    " + doc.replace("\n", "\n    "))
+
+
+def _call(options: argparse.Namespace) -> None:
+    args, kwargs = parse_arguments(options.arguments)
+    with _client(options, options.target or AutoTarget) as client:
+        try:
+            method = getattr(client.__rpc__, options.method)
+        except AttributeError as error:
+            raise ValueError(str(error)) from error
+        _write(method(*args, **kwargs), options)
+
+
+def _ping(options: argparse.Namespace) -> None:
+    with _client(options, None) as client:
+        targets, _ = client.get_rpc_id()
+        if not targets:
+            print("connected; no targets")
+            return
+        client.select_rpc_target(targets[0])
+        client.ping_rpc()  # the first one pays for warming up
+        began = time.perf_counter()
+        client.ping_rpc()
+        milliseconds = 1e3 * (time.perf_counter() - began)
+    print(f"answer from {options.host}:{options.port} in {milliseconds:.2f} ms")
+
+
+def _stubs(options: argparse.Namespace) -> None:
+    from pc_rpc._stubs import stub_module
+
+    with _client(options, None) as client:
+        targets, _ = client.get_rpc_id()
+    described = {}
+    for target in targets:
+        with _client(options, target) as client:
+            described[target] = client.get_rpc_method_list()
+    where = f"{options.host}:{options.port}"
+    text = stub_module(where, f'"{options.host}", {options.port}', described)
+    if options.output is None:
+        sys.stdout.write(text)
+    else:
+        with open(options.output, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _interactive(options: argparse.Namespace) -> None:
+    from pc_rpc._prompt import Prompt, line_reader
+
+    def connect(target: str | None) -> Client[Any]:
+        return _connect(options, target)
+
+    client = connect(options.target)
+    targets, description = client.get_rpc_id()
+    if options.target is None and len(targets) == 1:
+        client.select_rpc_target(targets[0])
+    prompt = Prompt(connect, client, _pretty)
+    terminal = sys.stdin.isatty()
+    if terminal:
+        print(description or f"{options.host}:{options.port}", "(:help helps)")
+    read = line_reader(prompt) if terminal else input
+    try:
+        while (text := _answer(prompt, read)) is not None:
+            if text:
+                print(text, flush=True)
+    finally:
+        prompt.client.close_rpc()
+
+
+def _answer(prompt: Prompt, read: Callable[[], str]) -> str | None:
+    """Read a line and do what it says. A person is told of an error, a script ends with it."""
+    try:
+        line = read()
+    except EOFError:
+        return None
+    except KeyboardInterrupt:  # as at any prompt: this line only
+        return ""
+    try:
+        with _explained():
+            return prompt.run(line)
+    except (_Exit, KeyboardInterrupt):
+        if not sys.stdin.isatty():
+            raise
+        return ""
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from pc_rpc._serving import simple_server_loop
+
+    module, separator, name = options.factory.partition(":")
+    if not separator:
+        raise ValueError(f"expected MODULE:CLASS, got {options.factory!r}")
+    # Under systemd the journal has the time already.
+    time_field = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(
+        level=logging.INFO, format=f"{time_field}%(levelname)s %(name)s: %(message)s"
+    )
+    sys.path.insert(0, os.getcwd())
+    args, kwargs = parse_arguments(options.arguments)
+    driver = getattr(importlib.import_module(module), name)(*args, **kwargs)
+    try:
+        simple_server_loop(
+            {options.target or name: driver},
+            options.bind or ["127.0.0.1", "::1"],
+            options.port,
+            options.description,
+            allow_parallel=options.allow_parallel,
+            worker_threads=options.worker_threads,
+            ssl=_tls(options, server=True),
+            ready_cb=_say_where,
+        )
+    finally:
+        if hasattr(driver, "close"):
+            driver.close()
+
+
+def _say_where(server: Any) -> None:
+    where = ", ".join(f"{host} port {port}" for host, port in server.addresses)
+    logging.getLogger("pc_rpc").info("serving %s on %s", ", ".join(server.targets), where)

@@ -1,0 +1,279 @@
+"""The errors of the package, and how an exception travels from a method to its caller.
+
+::
+
+    RpcError
+      ConnectionLost(RpcError, ConnectionError)   gone, now or earlier; chained to the cause
+      ProtocolError(RpcError, ValueError)         the peer broke the protocol
+      IncompatibleServer(RpcError)                no such target; the available ones are named
+      GenericRemoteException(RpcError)            the method raised what cannot be rebuilt here
+
+The one idea to keep in mind: what comes off the wire is looked up in one table, made of the
+subclasses of `Exception` among the builtins and of the classes that the program registered.
+Nothing else can be built, whatever name arrives.
+"""
+
+from __future__ import annotations
+
+import builtins
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
+
+import pyon
+
+__all__ = [
+    "ConnectionLost",
+    "GenericRemoteException",
+    "IncompatibleServer",
+    "ProtocolError",
+    "RpcError",
+    "register_exception",
+]
+
+MAX_CHAIN = 16
+"""Exceptions that travel behind one, as its causes or members: longer chains are loops or noise,
+and their tracebacks travel as text anyway."""
+
+ExceptionClass = TypeVar("ExceptionClass", bound=type[Exception])
+
+
+class RpcError(Exception):
+    """Root of what this package raises about remote procedure calls."""
+
+
+class ConnectionLost(RpcError, ConnectionError):  # noqa: N818
+    """The connection to the peer is gone, now or since earlier.
+
+    Attributes
+    ----------
+    sent : bool
+        False: the request was not sent, so that it is safe to repeat it on a new connection. True:
+        it was sent, in part at least, and may have been executed.
+    """
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class ProtocolError(RpcError, ValueError):
+    """The peer sent something that the protocol does not allow."""
+
+
+class IncompatibleServer(RpcError):  # noqa: N818
+    """The server does not have the expected target."""
+
+
+class GenericRemoteException(RpcError):  # noqa: N818
+    """The remote method raised an exception of a class that cannot be rebuilt here.
+
+    The message begins with the name of that class.
+    """
+
+
+def _from_message(cls: type[Exception]) -> bool:
+    """Say whether an exception of this class can be made of a message alone."""
+    try:
+        cls("message")
+    except TypeError:
+        return False
+    return True
+
+
+# By the names that travel. Aliases are included: plain OSError travels as "IOError".
+_BUILTINS: dict[str, type[Exception]] = {
+    name: cls
+    for name, cls in vars(builtins).items()
+    if isinstance(cls, type) and issubclass(cls, Exception)
+}
+_FROM_MESSAGE = {name: cls for name, cls in _BUILTINS.items() if _from_message(cls)}
+_WIRE_NAMES = {cls: name for name, cls in _FROM_MESSAGE.items() if name == cls.__name__}
+_WIRE_NAMES[OSError] = "IOError"  # as every generation of the established servers has it
+_registered: dict[str, type[Exception]] = {}
+
+
+@overload
+def register_exception(cls: ExceptionClass, /) -> ExceptionClass: ...
+@overload
+def register_exception(
+    *, name: str | None = None
+) -> Callable[[ExceptionClass], ExceptionClass]: ...
+def register_exception(
+    cls: ExceptionClass | None = None, /, *, name: str | None = None
+) -> ExceptionClass | Callable[[ExceptionClass], ExceptionClass]:
+    """Have exceptions of a project's own class come back as that class. A class decorator.
+
+    To be called where the *client* runs. Other remote exceptions that are not built-in arrive as
+    `GenericRemoteException`. The exception is rebuilt by calling the class with the ``args`` of the
+    original, which must be plain numbers, strings, bytes or None.
+
+    Parameters
+    ----------
+    cls : type
+        The class, derived from `Exception`.
+    name : str, optional
+        The name that the server knows it by; by default its module and qualified name.
+
+    Examples
+    --------
+    >>> @register_exception(name="laser_driver.Unlocked")
+    ... class Unlocked(Exception):
+    ...     "The laser has lost its lock."
+    """
+
+    def register(cls: ExceptionClass) -> ExceptionClass:
+        if not (isinstance(cls, type) and issubclass(cls, Exception)):
+            raise TypeError(f"expected a subclass of Exception, got {cls!r}")
+        _registered[name or _qualified_name(cls)] = cls
+        return cls
+
+    return register if cls is None else register(cls)
+
+
+def _qualified_name(cls: type[BaseException]) -> str:
+    """Return the name that a traceback shows for the class."""
+    if cls.__module__ in {"builtins", "__main__"}:
+        return cls.__qualname__
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _text(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception:
+        return "<exception str() failed>"
+
+
+# The server's side.
+
+
+def pack_exception(exc: BaseException, *, details: bool = False, depth: int = 0) -> dict[str, Any]:
+    """Return the exception as plain data that any peer's codec can encode.
+
+    Parameters
+    ----------
+    exc : BaseException
+        What the method raised.
+    details : bool, optional
+        Add what only our own clients can use: class, arguments, notes, causes, members of a group.
+    """
+    name = _WIRE_NAMES.get(type(exc))  # type: ignore[arg-type]
+    message = _text(exc)
+    if name is None:
+        name = GenericRemoteException.__name__
+        message = f"{_qualified_name(type(exc))}: {message}".rstrip().removesuffix(":")
+    pack: dict[str, Any] = {"class": name, "message": message}
+    if details:
+        pack["traceback"] = traceback.format_tb(exc.__traceback__)
+        pack |= _details(exc, depth)
+    elif isinstance(exc, BaseExceptionGroup):
+        pack["traceback"] = traceback.format_exception(exc)  # the members are nowhere else
+    else:
+        pack["traceback"] = traceback.format_tb(exc.__traceback__)
+    return pack
+
+
+def _details(exc: BaseException, depth: int) -> dict[str, Any]:
+    details: dict[str, Any] = {"type": _qualified_name(type(exc))}
+    args = _constructor_args(exc)
+    if _plain(args):
+        details["args"] = args
+    notes = getattr(exc, "__notes__", None)
+    if isinstance(notes, list) and notes:
+        details["notes"] = [note for note in notes if type(note) is str]
+    if depth >= MAX_CHAIN:
+        return details
+    if isinstance(exc, BaseExceptionGroup):
+        members = exc.exceptions[:MAX_CHAIN]
+        details["exceptions"] = [pack_exception(e, details=True, depth=depth + 4) for e in members]
+    if exc.__cause__ is not None:
+        details["cause"] = pack_exception(exc.__cause__, details=True, depth=depth + 1)
+    elif exc.__context__ is not None and not exc.__suppress_context__:
+        details["context"] = pack_exception(exc.__context__, details=True, depth=depth + 1)
+    return details
+
+
+def _constructor_args(exc: BaseException) -> list[Any]:
+    """Return the arguments that make an equal exception."""
+    if isinstance(exc, BaseExceptionGroup):
+        return [exc.message]
+    if isinstance(exc, OSError) and exc.filename is not None and len(exc.args) == 2:
+        # The winerror position is skipped over by None on every platform.
+        second = [] if exc.filename2 is None else [None, exc.filename2]
+        return [*exc.args, exc.filename, *second]
+    return list(exc.args)
+
+
+def _plain(value: Any, depth: int = 3) -> bool:
+    """Say whether every codec keeps this value as it is."""
+    if type(value) in {list, tuple}:
+        return depth > 0 and all(_plain(item, depth - 1) for item in value)
+    return value is None or type(value) in {bool, int, float, str, bytes}
+
+
+# The client's side.
+
+
+def rebuild_exception(pack: Any) -> Exception:
+    """Return the exception that `pack_exception`, of any generation, took apart.
+
+    The frames at the server are in its attribute ``parent_traceback``, a list of str, and in a
+    note, so that Python prints them with the local ones.
+    """
+    if not isinstance(pack, Mapping):
+        return GenericRemoteException(f"the server described its error as {pack!r:.200}")
+    exc = _build(pack)
+    frames = pack.get("traceback")
+    frames = [str(frame) for frame in frames] if isinstance(frames, (list, tuple)) else []
+    exc.parent_traceback = frames  # type: ignore[attr-defined]
+    notes = pack.get("notes")
+    for note in notes if isinstance(notes, list) else ():
+        exc.add_note(str(note))
+    if frames:
+        exc.add_note(
+            "Traceback at the server (most recent call last):\n" + "".join(frames).rstrip()
+        )
+    if "cause" in pack:
+        exc.__cause__ = rebuild_exception(pack["cause"])
+    elif "context" in pack:
+        exc.__context__ = rebuild_exception(pack["context"])
+    return exc
+
+
+def _build(pack: Mapping[Any, Any]) -> Exception:
+    name, message = str(pack.get("class")), str(pack.get("message"))
+    remote_type = str(pack.get("type", name))
+    args = pack.get("args")
+    if isinstance(pack.get("exceptions"), list) and isinstance(args, list) and len(args) == 1:
+        return _build_group(remote_type, str(args[0]), pack["exceptions"])
+    cls = _registered.get(remote_type) or _BUILTINS.get(remote_type) or _FROM_MESSAGE.get(name)
+    if cls is not None:
+        if not isinstance(args, list):
+            args = _args_from_message(cls, message)
+        try:
+            return cls(*args)
+        except Exception:  # a class of the program's own may raise anything; the text is kept below
+            return GenericRemoteException(f"{remote_type}: {message}")
+    if name == GenericRemoteException.__name__:
+        return GenericRemoteException(message)
+    return GenericRemoteException(f"{name}: {message}")
+
+
+def _build_group(remote_type: str, message: str, members: list[Any]) -> Exception:
+    if remote_type not in {"ExceptionGroup", "BaseExceptionGroup"}:
+        message = f"{remote_type}: {message}"
+    rebuilt = [rebuild_exception(member) for member in members]
+    if not rebuilt:
+        return GenericRemoteException(f"{remote_type}: {message}")
+    return ExceptionGroup(message, rebuilt)
+
+
+def _args_from_message(cls: type[Exception], message: str) -> list[Any]:
+    if cls is KeyError:
+        # Its text is the repr of the key: taken as a message it would be quoted once more.
+        try:
+            return [pyon.decode(message)]
+        except pyon.DecodeError:
+            pass
+    return [message] if message else []

@@ -1,0 +1,93 @@
+"""In which order and on which thread methods run: lanes and worker threads.
+
+The one idea to keep in mind: a lane runs one job at a time, in the order they came. A server has
+one for all its targets, or one for each, or none where methods may run in parallel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+Job = Callable[[], bool]
+"""Starts something; returns whether it is done. If not, `Lane.release` is called when it is."""
+
+Outcome = Callable[[Any, BaseException | None], None]
+"""Is told what a function returned or raised."""
+
+
+class Lane:
+    """Runs jobs one at a time. For one event loop, without awaiting anything itself."""
+
+    __slots__ = ("_busy", "_jobs")
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._jobs: deque[Job] = deque()
+
+    def submit(self, job: Job) -> None:
+        """Run the job: at once, if the lane is free."""
+        self._jobs.append(job)
+        self._run()
+
+    def release(self) -> None:
+        """Note that the job that was running is done."""
+        self._busy = False
+        self._run()
+
+    def _run(self) -> None:
+        while self._jobs and not self._busy:
+            self._busy = True
+            if self._jobs.popleft()():
+                self._busy = False
+
+
+class ParallelLane(Lane):
+    """A lane that runs every job at once."""
+
+    __slots__ = ()
+
+    def submit(self, job: Job) -> None:
+        """Run the job."""
+        job()
+
+    def release(self) -> None:
+        """Nothing waits."""
+
+
+class Worker:
+    """A thread that calls functions, one after the other, for an event loop.
+
+    A daemon thread: a driver that hangs does not keep the process from ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Outcome] | None]
+        self._inbox = queue.SimpleQueue()
+        threading.Thread(target=self._main, name=name, daemon=True).start()
+
+    def submit(self, function: Callable[[], Any], outcome: Outcome) -> None:
+        """Call `function` on the thread, then `outcome` on the loop."""
+        self._inbox.put((function, outcome))
+
+    def stop(self) -> None:
+        """End the thread, when what it runs now has returned."""
+        self._inbox.put(None)
+
+    def _main(self) -> None:
+        while (item := self._inbox.get()) is not None:
+            function, outcome = item
+            result, error = None, None
+            try:
+                result = function()
+            except BaseException as raised:  # it is the caller's, who hears of it
+                error = raised
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                self._loop.call_soon_threadsafe(outcome, result, error)
+            del item, function, outcome, result, error

@@ -1,0 +1,113 @@
+"""What of a target its callers can reach, and what they are told about it.
+
+The one idea to keep in mind: a target's names are settled when a client selects it, before anything
+is called. What is not in that set cannot be called, whatever a client sends.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Collection
+from typing import Any
+
+import pyon
+
+_COMPUTED = (property, functools.cached_property)
+
+TERMINATE_SPEC = (  # as the established servers describe theirs
+    {
+        "args": ["self"],
+        "defaults": None,
+        "varargs": None,
+        "varkw": None,
+        "kwonlyargs": [],
+        "kwonlydefaults": [],
+    },
+    "Terminate the server.",
+)
+
+
+def public_methods(
+    target: object, *, expose: Collection[str] | None = None, hide: Collection[str] = ()
+) -> frozenset[str]:
+    """Return the names of a target's methods that may be called.
+
+    These are its callable attributes without a leading underscore. Properties are not looked into:
+    reading one may do anything.
+
+    Parameters
+    ----------
+    target : object
+        The driver, for example.
+    expose : collection of str, optional
+        Only these.
+    hide : collection of str, optional
+        All but these.
+    """
+    cls = type(target)
+    return frozenset(
+        name
+        for name in (dir(target) if expose is None else expose)
+        if not name.startswith("_")
+        and name not in hide
+        and not isinstance(getattr(cls, name, None), _COMPUTED)
+        and callable(getattr(target, name, None))
+    )
+
+
+def method_list(
+    target: object, names: Collection[str], *, builtin_terminate: bool, version: int
+) -> dict[str, Any]:
+    """Return the answer to ``get_rpc_method_list``: what people and programs are told.
+
+    Never raises, whatever the methods are; `version` is the generation it must be encodable in.
+    """
+    methods = {name: _entry(getattr(target, name), version) for name in sorted(names)}
+    if builtin_terminate:
+        methods.pop("terminate", None)
+        methods["terminate"] = TERMINATE_SPEC
+    return {"docstring": _doc(target), "methods": methods}
+
+
+def _entry(method: Any, version: int) -> tuple[dict[str, Any], str | None]:
+    try:
+        spec = inspect.getfullargspec(method)._asdict()
+    except (TypeError, ValueError):  # no signature, or one that cannot be read
+        spec = inspect.getfullargspec(_unknown)._asdict()
+    spec["annotations"] = {
+        name: _annotation(value) for name, value in dict(spec["annotations"]).items()
+    }
+    if spec["defaults"] is not None:
+        spec["defaults"] = tuple(_default(value, version) for value in spec["defaults"])
+    if spec["kwonlydefaults"] is not None:
+        spec["kwonlydefaults"] = {
+            name: _default(value, version) for name, value in spec["kwonlydefaults"].items()
+        }
+    return spec, _doc(method)
+
+
+def _unknown(self: object, *args: Any, **kwargs: Any) -> Any:
+    """Stand in for a method that does not tell its signature."""
+
+
+def _doc(thing: object) -> str | None:
+    doc = inspect.getdoc(thing)
+    return doc if isinstance(doc, str) else None
+
+
+def _annotation(annotation: Any) -> str:
+    if isinstance(annotation, str):
+        return annotation
+    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
+        return annotation.__name__
+    return inspect.formatannotation(annotation)
+
+
+def _default(value: Any, version: int) -> Any:
+    """Return the default itself, or its text if it cannot be encoded."""
+    try:
+        pyon.encode(value, version=version)
+    except pyon.EncodeError:
+        return repr(value)
+    return value

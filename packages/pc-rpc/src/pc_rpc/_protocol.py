@@ -1,0 +1,451 @@
+"""Both ends of the conversation as pure code: handshake, features, requests, replies.
+
+No socket, no thread, no clock, no event loop: `ClientSide` and `ServerSide` take messages and
+return what is to be sent. PROTOCOL.md is the normative description.
+
+The one idea to keep in mind: every request is owed exactly one reply, and `ClientSide` keeps the
+account. A call that was given up stays in it, so that its reply is recognised when it comes, by its
+position or by its id, and dropped: nobody else can get it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyon
+from pyon.framing import DEFAULT_LIMIT, Message, frame, frame_size
+
+from pc_rpc._errors import (
+    ConnectionLost,
+    IncompatibleServer,
+    ProtocolError,
+    pack_exception,
+    rebuild_exception,
+)
+
+BANNER = b"ARTIQ pc_rpc"
+
+PYON_V2 = "pyon_v2"
+RAW_BUFFERS = "raw_buffers"
+REQUEST_IDS = "request_ids"
+EXCEPTION_DETAILS = "exception_details"
+FEATURES = (PYON_V2, RAW_BUFFERS, REQUEST_IDS, EXCEPTION_DETAILS)
+"""What both of our ends can do, as offered in the greeting. All but the first need the first."""
+
+HANDSHAKE_LIMIT = 2**20
+"""Bytes of a line of the handshake at the client: thousands of targets or methods."""
+
+SELECTION_LIMIT = 4096
+"""Bytes of a line of the handshake at the server: a target's name and some feature words."""
+
+_ID = re.compile(rb'\{(?:"buffers":\[[0-9,]*\],)?"id":([0-9]{1,18})[,}]')
+"""The id, which comes first so that it is found without parsing the line."""
+
+Chunks = list[bytes | memoryview]
+
+
+class AutoTarget:
+    """Use this as a target name to select the only target that the server has."""
+
+
+class Features:
+    """What one connection was agreed to be able to do."""
+
+    __slots__ = ("exception_details", "raw_buffers", "request_ids", "version")
+
+    def __init__(self, selected: Iterable[str] = ()) -> None:
+        words = set(selected)
+        self.version = 2 if PYON_V2 in words else 1
+        self.raw_buffers = RAW_BUFFERS in words
+        self.request_ids = REQUEST_IDS in words
+        self.exception_details = EXCEPTION_DETAILS in words
+
+    def encode(self, value: Any) -> tuple[str, list[memoryview]]:
+        """Return the text of a value in this connection's generation, and what goes beside it."""
+        buffers: list[memoryview] = []
+        if self.raw_buffers:
+            text = pyon.encode(value, version=2, buffer_callback=buffers.append)
+        else:
+            text = pyon.encode(value, version=self.version)
+        return text, buffers
+
+
+def _decode(message: Message) -> Any:
+    if message.buffers:
+        return pyon.decode(message.line, buffers=message.buffers)
+    return pyon.decode(message.line)
+
+
+def _number(head: bytes) -> int | None:
+    """Return the id that a line begins with."""
+    match = _ID.match(head)
+    return None if match is None else int(match[1])
+
+
+def _beyond(what: str, size: int, limit: int) -> ValueError:
+    return ValueError(f"{what} has {size} bytes, beyond the limit of {limit} bytes for a message")
+
+
+# The client's end.
+
+
+class Call:
+    """A request from the moment that its reply is owed.
+
+    Attributes
+    ----------
+    number : int
+        Its id; where ids were not negotiated, only a serial number.
+    what : str
+        What was asked, for messages to people.
+    abandoned : bool
+        Nobody waits for the reply any more.
+    reply : Message or None
+        The reply, once it came.
+    waiter : object
+        Whatever the front end needs to wake the one who waits.
+    """
+
+    __slots__ = ("abandoned", "number", "reply", "waiter", "what")
+
+    def __init__(self, number: int, what: str) -> None:
+        self.number = number
+        self.what = what
+        self.abandoned = False
+        self.reply: Message | None = None
+        self.waiter: Any = None
+
+
+class ClientSide:
+    """The client's end of one connection.
+
+    `encode_call`, `encode_action` and `result` may be called from any thread; the others keep the
+    account of what is owed and are for one at a time.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Bytes that one message may have, in both directions.
+    """
+
+    def __init__(self, *, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        self.targets: list[str] = []
+        self.description: str | None = None
+        self.selected_target: str | None = None
+        self.methods: frozenset[str] = frozenset()
+        self.features = Features()
+        self._offered: list[str] = []
+        self._numbers = itertools.count(1)
+        self._in_order: deque[Call] = deque()
+        self._by_number: dict[int, Call] = {}
+
+    # Handshake.
+
+    def read_greeting(self, line: bytes) -> None:
+        """Take in the first line of the server: who it is and what it can do."""
+        try:
+            greeting = json.loads(line.decode(), strict=False)
+            targets, description = greeting["targets"], greeting["description"]
+            offered = greeting.get("features", [])
+            if not all(isinstance(x, list) for x in (targets, offered)):
+                raise TypeError("not lists")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ProtocolError(_no_greeting(line)) from error
+        self.targets, self.description = [str(name) for name in targets], description
+        self._offered = [word for word in FEATURES if word in offered]
+
+    def select(self, target_name: str | type[AutoTarget]) -> bytes:
+        """Return the line that selects a target, and all the features that both ends have.
+
+        Raises
+        ------
+        IncompatibleServer
+            There is no such target.
+        ValueError
+            `AutoTarget`, and the server does not have exactly one.
+        """
+        available = " ".join(sorted(self.targets)) or "none"
+        if self.selected_target is not None:
+            raise ValueError(f"the target {self.selected_target!r} has been selected already")
+        if isinstance(target_name, type) and issubclass(target_name, AutoTarget):
+            if len(self.targets) != 1:
+                raise ValueError(
+                    f"AutoTarget needs a server with one target, this one has: {available}"
+                )
+            target_name = self.targets[0]
+        if target_name not in self.targets:
+            raise IncompatibleServer(
+                f"expected the target {target_name!r}, the server has: {available}"
+            )
+        self.selected_target = target_name
+        words = self._offered if PYON_V2 in self._offered else []
+        self.features = Features(words)
+        return " ".join([target_name, *words]).encode()
+
+    def read_methods(self, line: bytes) -> None:
+        """Take in the last line of the handshake: the names of the methods."""
+        try:
+            names = pyon.decode(line)
+        except pyon.DecodeError as error:
+            raise ProtocolError(f"expected the set of method names, got {line!r:.100}") from error
+        if not isinstance(names, (set, dict, list)):  # v1 spells the empty set like an empty dict
+            raise ProtocolError(f"expected the set of method names, got {line!r:.100}")
+        self.methods = frozenset(str(name) for name in names)
+
+    # Requests.
+
+    def encode_call(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Call, Chunks]:
+        """Return a call of a method, and the message to send: after `owe`, and all of it.
+
+        Raises
+        ------
+        TypeError
+            An argument cannot be encoded: nothing has happened.
+        ValueError
+            The message would be beyond the limit: nothing has happened.
+        """
+        what = f"call of {name}()"
+        try:
+            return self._encode(
+                what, {"action": "call", "name": name, "args": tuple(args), "kwargs": dict(kwargs)}
+            )
+        except pyon.EncodeError as error:
+            error.add_note(f"in the arguments of {name}()")
+            raise
+
+    def encode_action(self, action: str) -> tuple[Call, Chunks]:
+        """Return a request that is no call of a method, and the message to send."""
+        return self._encode(action, {"action": action})
+
+    def _encode(self, what: str, request: dict[str, Any]) -> tuple[Call, Chunks]:
+        call = Call(next(self._numbers), what)
+        text, buffers = self.features.encode(request)
+        if self.features.request_ids:
+            text = f'{{"id":{call.number},{text[1:]}'
+        chunks = frame(text, buffers)
+        size = frame_size(chunks) - 1  # without the LF
+        if size > self.limit:
+            raise _beyond(f"the {what}", size, self.limit)
+        return call, chunks
+
+    def owe(self, call: Call) -> None:
+        """Note that the request is going out: the order of these calls is the order on the wire."""
+        if self.features.request_ids:
+            self._by_number[call.number] = call
+        else:
+            self._in_order.append(call)
+
+    def abandon(self, call: Call) -> Chunks:
+        """Note that nobody waits for the reply any more; return what should be sent, if anything.
+
+        That is a request to cancel the call, which has no reply of its own.
+        """
+        call.abandoned = True
+        if call.number not in self._by_number or call.reply is not None:
+            return []
+        return frame(f'{{"action":"cancel","request":{call.number}}}')
+
+    # Replies.
+
+    def match(self, message: Message) -> Call | None:
+        """Find the call that a message replies to, and keep it there; None if it was given up.
+
+        Raises
+        ------
+        ProtocolError
+            It replies to nothing that was asked: the connection is of no use any more.
+        """
+        call: Call | None
+        if self.features.request_ids:
+            number = _number(message.line)
+            call = None if number is None else self._by_number.pop(number, None)
+        else:
+            call = self._in_order.popleft() if self._in_order else None
+        if call is None:
+            raise ProtocolError(f"the server sent a reply to no request: {message.line!r:.100}")
+        if call.abandoned:
+            return None
+        call.reply = message
+        return call
+
+    def result(self, call: Call) -> Any:
+        """Return what the method returned, or raise what it raised."""
+        message, call.reply = call.reply, None
+        assert message is not None
+        if message.oversize:
+            raise _beyond(f"the reply to the {call.what}", message.oversize, self.limit)
+        try:
+            reply = _decode(message)
+            status = reply["status"]
+            if status == "ok":
+                return reply["ret"]
+            if status == "failed":
+                raised = rebuild_exception(reply["exception"])
+            else:
+                raise ValueError(f"unknown status {status!r}")
+        except (ValueError, TypeError, KeyError) as error:
+            what = f"expected a reply to the {call.what}, got {message.line!r:.100}"
+            raise ProtocolError(f"{what}: {error}") from error
+        raise raised
+
+    def end(self) -> list[Call]:
+        """Return all calls that will never be replied to, because the connection is gone."""
+        owed = [*self._in_order, *self._by_number.values()]
+        self._in_order.clear()
+        self._by_number.clear()
+        return [call for call in owed if not call.abandoned]
+
+
+def lost(peer: str, reason: object, *, sent: bool, what: str = "") -> ConnectionLost:
+    """Return the error of a request whose connection is gone."""
+    reason = str(reason) or type(reason).__name__
+    if not what:
+        return ConnectionLost(f"connection to {peer} lost: {reason}", sent=sent)
+    state = "may have been executed" if sent else "was not sent"
+    return ConnectionLost(f"connection to {peer} lost: {reason}; the {what} {state}", sent=sent)
+
+
+def _no_greeting(line: bytes) -> str:
+    hint = " (does it speak TLS?)" if line[:1] in {b"\x15", b"\x16"} else ""
+    return f"expected the greeting of an RPC server, got {line!r:.100}{hint}"
+
+
+# The server's end.
+
+
+class Request(NamedTuple):
+    """A request as it came in.
+
+    Attributes
+    ----------
+    number : int or None
+        Its id, to be repeated in the reply, on connections that negotiated ids.
+    action : str
+        What is asked for.
+    content : dict
+        The whole of it.
+    error : Exception or None
+        Why it cannot be served, if so.
+    """
+
+    number: int | None
+    action: str
+    content: dict[str, Any]
+    error: Exception | None = None
+
+
+class ServerSide:
+    """The server's end of one connection.
+
+    Parameters
+    ----------
+    targets : iterable of str
+        Names of the targets.
+    description : str or None
+        What the server tells people about itself.
+    limit : int, optional
+        Bytes that one message may have, in both directions.
+    """
+
+    __slots__ = ("_description", "_targets", "features", "limit")
+
+    def __init__(
+        self, targets: Iterable[str], description: str | None, *, limit: int = DEFAULT_LIMIT
+    ) -> None:
+        self._targets = sorted(targets)
+        self._description = description
+        self.limit = limit
+        self.features = Features()
+
+    def greeting(self) -> str:
+        """Return the first line of the server."""
+        greeting = {
+            "targets": self._targets,
+            "description": self._description,
+            "features": list(FEATURES),
+        }
+        return json.dumps(greeting, separators=(",", ":"))
+
+    def read_selection(self, line: bytes) -> str:
+        """Take in the line that selects a target and features; return the target's name.
+
+        Raises
+        ------
+        ProtocolError
+            There is no such target or feature: the connection is to be closed.
+        """
+        name, *words = line.decode(errors="replace").split(" ")
+        if name not in self._targets:
+            raise ProtocolError(f"unknown target {name!r:.100}")
+        unknown = set(words) - set(FEATURES)
+        if unknown or (words and PYON_V2 not in words):
+            raise ProtocolError(f"unsupported features {' '.join(words)!r:.100}")
+        self.features = Features(words)
+        return name
+
+    def read_request(self, message: Message) -> Request:
+        """Take in a request.
+
+        Raises
+        ------
+        ProtocolError
+            It cannot be read, nor be replied to: the connection is to be closed.
+        """
+        number = _number(message.line) if self.features.request_ids else None
+        if message.oversize:
+            if self.features.request_ids and number is None:
+                raise ProtocolError(f"a message of {message.oversize} bytes without an id")
+            error = _beyond("the request", message.oversize, self.limit)
+            return Request(number, "", {}, error)
+        try:
+            content = _decode(message)
+        except pyon.DecodeError as error:
+            raise ProtocolError(f"undecodable request {message.line!r:.100}: {error}") from error
+        if type(content) is not dict:
+            raise ProtocolError(f"expected a request, got {message.line!r:.100}")
+        try:
+            return Request(number, content["action"], content)
+        except KeyError as missing:
+            return Request(number, "", content, missing)
+
+    def reply(self, number: int | None, value: Any) -> Chunks:
+        """Return the reply that hands over a result, or the error that it cannot be handed over."""
+        try:
+            text, buffers = self.features.encode(value)
+        except pyon.EncodeError as error:
+            return self.failure(number, TypeError(f"the result cannot be encoded: {error}"))
+        if self.features.version == 2:
+            line = f'{_head(number)}"status":"ok","ret":{text}}}'
+        else:
+            line = f'{{"status": "ok", "ret": {text}}}'
+        chunks = frame(line, buffers)
+        size = frame_size(chunks) - 1
+        if size > self.limit:
+            return self.failure(number, _beyond("the reply", size, self.limit))
+        return chunks
+
+    def failure(self, number: int | None, error: BaseException) -> Chunks:
+        """Return the reply that hands over an exception."""
+        pack = pack_exception(error, details=self.features.exception_details)
+        text = pyon.encode({"status": "failed", "exception": pack}, version=self.features.version)
+        return frame(text if number is None else _head(number) + text[1:])
+
+
+def _head(number: int | None) -> str:
+    return "{" if number is None else f'{{"id":{number},'
+
+
+def arguments(content: Mapping[str, Any]) -> tuple[str, Sequence[Any], dict[str, Any]]:
+    """Return name, positional and keyword arguments of a call, or raise what is wrong with them."""
+    name, args, kwargs = content["name"], content["args"], content["kwargs"]
+    if not (isinstance(name, str) and isinstance(args, (tuple, list)) and isinstance(kwargs, dict)):
+        raise TypeError("expected a name, a list of arguments and a dict of keyword arguments")
+    return name, args, kwargs

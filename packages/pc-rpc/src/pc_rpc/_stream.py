@@ -1,0 +1,266 @@
+"""A connected socket for the blocking client, plain or TLS: never blocks, except to wait for it.
+
+The one idea to keep in mind: the socket stays non-blocking, and waiting is a separate step. So one
+thread can wait to read while another one writes, each with a deadline of its own, and an
+interruption (Ctrl-C in a notebook) while waiting costs no byte. TLS runs over memory, under a lock,
+because one `ssl.SSLSocket` must not be read and written by two threads at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from pyon.tcp import set_keepalive
+
+if TYPE_CHECKING:
+    import ssl
+
+PIECE_SIZE = 2**20
+"""Bytes of one write: more than a socket takes at once, so that no large buffer is cut in vain."""
+
+TLS_PIECE_SIZE = 2**18
+"""Plain bytes encrypted ahead of the socket: enough to keep it busy."""
+
+Queue = deque[bytes | memoryview]
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline of `time.monotonic`, None if there is none.
+
+    Raises
+    ------
+    TimeoutError
+        It has passed.
+    """
+    if deadline is None:
+        return None
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("timed out")
+    return seconds
+
+
+class Stream:
+    """A connected plain socket.
+
+    Parameters
+    ----------
+    sock : socket
+        Connected.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_keepalive(sock)
+        sock.setblocking(False)
+        self._sock = sock
+        self._readable = _Poll(sock) if hasattr(select, "poll") else None
+        self.recv_into = sock.recv_into  # zero bytes: the peer has closed
+
+    def wait_readable(self, deadline: float | None) -> None:
+        """Wait until `recv_into` has something to say; for one thread at a time.
+
+        Raises
+        ------
+        TimeoutError
+            The deadline passed.
+        """
+        if self._readable is not None:
+            ready = self._readable.wait(deadline)
+        else:
+            ready = bool(select.select([self._sock], [], [], remaining(deadline))[0])
+        if not ready:
+            raise TimeoutError("timed out")
+
+    def readable(self) -> bool:
+        """Say whether `recv_into` has something to say now; for the thread that may read."""
+        if self._readable is not None:
+            return self._readable.now()
+        return bool(select.select([self._sock], [], [], 0)[0])
+
+    def wait_writable(self, timeout: float | None, *, or_readable: bool) -> tuple[bool, bool]:
+        """Wait for room to write; return whether there is some, and whether something came in."""
+        if not hasattr(select, "poll"):
+            reading = [self._sock] if or_readable else []
+            readable, writable, _ = select.select(reading, [self._sock], [], timeout)
+            return bool(writable), bool(readable)
+        poll = select.poll()
+        poll.register(self._sock, select.POLLOUT | (select.POLLIN if or_readable else 0))
+        found = 0
+        for _, event in poll.poll(None if timeout is None else timeout * 1e3):
+            found |= event
+        return bool(found & ~select.POLLIN), bool(found & select.POLLIN)
+
+    def write(self, queue: Queue) -> None:
+        """Write all that is queued.
+
+        Raises
+        ------
+        BlockingIOError
+            The socket took no more: the rest is still in the queue.
+        """
+        while queue:
+            chunk = queue[0]
+            size = self._sock.send(chunk if len(chunk) <= PIECE_SIZE else chunk[:PIECE_SIZE])
+            if size == len(chunk):
+                queue.popleft()
+            else:
+                queue[0] = memoryview(chunk)[size:]
+
+    def shutdown(self) -> None:
+        """End the connection: whoever waits for it is woken."""
+        with contextlib.suppress(OSError):  # the peer was faster
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Free the socket: nobody may be using it any more."""
+        self._sock.close()
+
+    def getsockname(self) -> object:
+        """Return the address of the local end."""
+        return self._sock.getsockname()
+
+
+class _Poll:
+    """Waiting to read by ``poll``: knows no limit on file numbers, unlike ``select``."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+
+    def wait(self, deadline: float | None) -> bool:
+        if deadline is None:
+            return bool(self._poll.poll())
+        return bool(self._poll.poll(max(0.0, deadline - time.monotonic()) * 1e3))
+
+    def now(self) -> bool:
+        return bool(self._poll.poll(0))
+
+
+class TlsStream(Stream):
+    """The client's end of TLS on a connected socket.
+
+    Parameters
+    ----------
+    sock : socket
+        Connected.
+    context : ssl.SSLContext
+        What to present and whom to trust.
+    hostname : str
+        The name of the server, for contexts that compare it.
+    deadline : float or None
+        Of the TLS handshake.
+    """
+
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, hostname: str, deadline: float | None
+    ) -> None:
+        super().__init__(sock)
+        import ssl
+
+        self._lock = threading.Lock()  # one thread at a time in the TLS state
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
+        self._want_read = (ssl.SSLWantReadError, ssl.SSLSyscallError)
+        self._closed_by_peer = (ssl.SSLZeroReturnError, ssl.SSLEOFError)
+        self._ciphertext: Queue = deque()
+        self._received = bytearray(TLS_PIECE_SIZE)
+        self.recv_into = self._recv_into  # type: ignore[assignment]
+        self._handshake(deadline)
+
+    def _handshake(self, deadline: float | None) -> None:
+        while True:
+            try:
+                self._tls.do_handshake()
+            except self._want_read:
+                self._flush_all(deadline)
+                super().wait_readable(deadline)
+                self._feed()
+            except OSError:  # refused by us: the alert tells the server why
+                with contextlib.suppress(OSError):
+                    self._flush_all(deadline)
+                raise
+            else:
+                self._flush_all(deadline)
+                return
+
+    def _flush_all(self, deadline: float | None) -> None:
+        self._collect()
+        while self._ciphertext:
+            try:
+                super().write(self._ciphertext)
+            except BlockingIOError:
+                self.wait_writable(remaining(deadline), or_readable=False)
+
+    def _collect(self) -> None:
+        if ciphertext := self._outgoing.read():
+            self._ciphertext.append(ciphertext)
+
+    def _feed(self) -> None:
+        size = self._sock.recv_into(self._received)
+        if size:
+            self._incoming.write(memoryview(self._received)[:size])
+        else:
+            self._incoming.write_eof()
+
+    def _recv_into(self, buffer: memoryview) -> int:
+        """Decrypt into `buffer`; zero bytes: the peer has closed.
+
+        Raises
+        ------
+        BlockingIOError
+            What came makes no whole record yet.
+        """
+        with self._lock:
+            if not self._tls.pending():
+                with contextlib.suppress(BlockingIOError):
+                    self._feed()
+            try:
+                return cast("int", self._tls.read(len(buffer), buffer))  # with a buffer: an int
+            except self._closed_by_peer:
+                return 0
+            except self._want_read as error:
+                raise BlockingIOError from error
+
+    def wait_readable(self, deadline: float | None) -> None:
+        """See `Stream`; what was decrypted with an earlier record counts as well."""
+        if not self._tls.pending() and not self._incoming.pending:
+            super().wait_readable(deadline)
+
+    def readable(self) -> bool:
+        """See `Stream`."""
+        return bool(self._tls.pending()) or super().readable()
+
+    def write(self, queue: Queue) -> None:
+        """See `Stream`; what was encrypted and not yet written is written by the next call."""
+        super().write(self._ciphertext)
+        while queue:
+            with self._lock:
+                size = self._tls.write(queue[0][:TLS_PIECE_SIZE])
+                self._collect()
+            if size == len(queue[0]):
+                queue.popleft()
+            else:
+                queue[0] = memoryview(queue[0])[size:]
+            super().write(self._ciphertext)
+
+
+def connect(host: str, port: int, context: ssl.SSLContext | None, deadline: float | None) -> Stream:
+    """Connect to a server, within a deadline."""
+    try:
+        sock = socket.create_connection((host, port), remaining(deadline))
+    except TimeoutError as error:
+        raise TimeoutError(f"no connection to {host}:{port} within the time-out") from error
+    try:
+        if context is None:
+            return Stream(sock)
+        return TlsStream(sock, context, host, deadline)
+    except BaseException:
+        sock.close()
+        raise

@@ -1,0 +1,176 @@
+"""BestEffortClient: the policy by itself, then with servers that come and go."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pc_rpc import BestEffortClient
+from pc_rpc._best_effort import MAX_RETRY_FACTOR, Backoff
+
+
+@given(st.floats(1e-3, 1e3), st.integers(1, 50))
+def test_waits_grow_to_a_cap_and_begin_anew(first, attempts):
+    backoff = Backoff(first)
+    waits = [backoff.next() for _ in range(attempts)]
+    assert waits[0] == first
+    assert waits == sorted(waits)
+    assert waits[-1] <= first * MAX_RETRY_FACTOR
+    backoff.reset()
+    assert backoff.next() == first
+
+
+class Driver:
+    def echo(self, x):
+        return x
+
+    def fail(self):
+        raise ConnectionResetError("the instrument's, not ours")
+
+    def get_rpc_id(self):
+        return "the remote one"
+
+
+class States:
+    """Records what a client says about its state, and waits for it."""
+
+    def __init__(self):
+        self._changed = threading.Condition()
+        self.seen = []
+
+    def __call__(self, connected):
+        with self._changed:
+            self.seen.append(connected)
+            self._changed.notify_all()
+
+    def wait_for(self, number):
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.seen) >= number, 30)
+
+
+@pytest.fixture
+def best_effort():
+    clients = []
+
+    def make(port, target="main", **options):
+        options.setdefault("retry", 0.02)
+        clients.append(BestEffortClient("127.0.0.1", port, target, **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close_rpc()
+
+
+def test_while_connected_it_is_like_a_client(serve, best_effort):
+    thread = serve({"main": Driver()})
+    client = best_effort(thread.port)
+    assert client.connected
+    assert client.last_error is None
+    assert client.echo(5) == 5
+    assert client.get_rpc_id() == (["main"], None)
+    assert client.get_selected_target() == "main"
+    assert client.get_local_host() == "127.0.0.1"
+    assert "echo" in client.get_rpc_method_list()["methods"]
+    assert client.__rpc__.get_rpc_id() == "the remote one"
+    assert client.with_rpc_timeout(30).echo(6) == 6
+    assert "echo" in dir(client)
+    assert (
+        repr(client) == f"<pc_rpc.BestEffortClient of 'main' at 127.0.0.1:{thread.port}, connected>"
+    )
+
+
+def test_errors_of_the_program_are_raised(serve, best_effort):
+    client = best_effort(serve({"main": Driver()}).port)
+    with pytest.raises(TypeError):
+        client.echo(object())
+    with pytest.raises(TypeError, match="positional argument"):
+        client.echo()
+    with pytest.raises(AttributeError, match="did you mean 'echo'"):
+        client.ecko()
+    with pytest.raises(ConnectionResetError, match="the instrument's"):
+        client.fail()
+    assert client.connected
+    assert client.echo(5) == 5
+
+
+def test_a_server_that_is_down_at_the_start_gives_none_and_one_warning(best_effort, serve, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    states = States()
+    client = best_effort(port, state_cb=states)
+    for _ in range(10):
+        assert client.whatever_it_is_called(1, x=2) is None
+    assert client.get_rpc_id() is None
+    assert client.get_selected_target() is None
+    assert client.get_local_host() is None
+    assert client.get_rpc_method_list() is None
+    assert isinstance(client.last_error, ConnectionRefusedError)
+    with pytest.raises(AttributeError):
+        client._private
+    serve({"main": Driver()}, port=port)
+    states.wait_for(1)
+    assert client.echo(5) == 5
+    warnings = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len([r for r in warnings if r.name.startswith("pc_rpc")]) == 1
+
+
+def test_a_server_that_dies_and_returns(serve, best_effort, caplog):
+    states = States()
+    thread = serve({"main": Driver()})
+    client = best_effort(thread.port, state_cb=states)
+    assert client.echo(1) == 1
+    thread.stop()
+    assert [client.echo(2) for _ in range(5)] == [None] * 5
+    assert not client.connected
+    serve({"main": Driver()}, port=thread.port)
+    states.wait_for(3)
+    assert client.echo(3) == 3
+    assert states.seen == [True, False, True]
+    assert len([r for r in caplog.records if r.name.startswith("pc_rpc")]) == 1
+
+
+def test_a_server_that_hangs_counts_as_lost(scripted_peer, best_effort, greet):
+    states = States()
+
+    def script(sock, lines):
+        greet(sock, lines)
+        lines.readline()
+        lines.readline()  # ends when the client has given up
+
+    client = best_effort(scripted_peer(script).port, timeout=0.1, state_cb=states, retry=1000)
+    assert client.echo(1) is None
+    assert states.seen == [True, False]
+    assert isinstance(client.last_error, TimeoutError)
+
+
+def test_closing_is_instant_even_while_it_waits_for_a_server(best_effort):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    client = best_effort(port, retry=1000)
+    began = time.monotonic()
+    client.close_rpc()
+    client.close_rpc()
+    client._thread.join(30)
+    assert time.monotonic() - began < 10
+    assert client.echo(1) is None
+
+
+def test_a_callback_that_fails_is_logged_and_does_no_harm(serve, best_effort, caplog):
+    def fail(connected):
+        raise RuntimeError("callback")
+
+    client = best_effort(serve({"main": Driver()}).port, state_cb=fail)
+    assert client.echo(5) == 5
+    assert "the callback of a BestEffortClient failed" in caplog.text
+
+
+def test_the_wrong_target_is_a_mistake_that_no_retry_mends(serve, best_effort):
+    client = best_effort(serve({"main": Driver()}).port, "zzz")
+    assert client.echo(1) is None
+    assert "zzz" in str(client.last_error)

@@ -1,0 +1,203 @@
+"""Connections that end, stall or never were: what the caller hears, and from whom."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+
+import pytest
+from pc_rpc import AsyncioClient, BestEffortClient, Client, ConnectionLost, ProtocolError
+
+REPLY = b'{"status":"ok","ret":"caf\xc3\xa9"}\n'
+
+
+def reset(sock):
+    """Close so that the other end gets a RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def close(sock):
+    sock.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("end", [close, reset])
+@pytest.mark.parametrize("greeting", [b"", b'{"targets":["ma'])
+def test_closed_before_or_in_the_greeting(scripted_peer, either_client, end, greeting):
+    def script(sock, lines):
+        lines.readline()
+        sock.sendall(greeting)
+        end(sock)
+
+    with pytest.raises(ConnectionLost, match=r"connection to 127\.0\.0\.1:\d+ lost"):
+        either_client(scripted_peer(script).port)
+
+
+@pytest.mark.parametrize("end", [close, reset])
+def test_closed_after_the_greeting(scripted_peer, either_client, end):
+    def script(sock, lines):
+        lines.readline()
+        sock.sendall(b'{"targets":["main"],"description":null,"features":[]}\n')
+        lines.readline()
+        end(sock)
+
+    with pytest.raises(ConnectionLost, match=r"connection to 127\.0\.0\.1:\d+ lost"):
+        either_client(scripted_peer(script).port)
+
+
+@pytest.mark.parametrize("end", [close, reset])
+@pytest.mark.parametrize("size", [0, 1, 10, 27, len(REPLY) - 1])
+def test_closed_in_the_middle_of_a_reply(scripted_peer, either_client, greet, end, size):
+    received = threading.Event()
+
+    def script(sock, lines):
+        greet(sock, lines)
+        lines.readline()
+        sock.sendall(REPLY[:size])
+        end(sock)
+        received.set()
+
+    client = either_client(scripted_peer(script).port)
+    with pytest.raises(ConnectionLost, match=r"the call of echo\(\) may have been executed") as e:
+        client.echo(1)
+    assert e.value.sent
+    assert isinstance(e.value, ConnectionError)
+    assert e.value.__cause__ is not None
+    assert received.wait(30)
+    with pytest.raises(ConnectionLost, match=r"the call of echo\(\) was not sent") as e:
+        client.echo(2)
+    assert not e.value.sent
+
+
+def test_a_server_that_left_between_two_calls_did_not_get_the_second(scripted_peer, connect, greet):
+    def script(sock, lines):
+        greet(sock, lines)
+        lines.readline()
+        sock.sendall(REPLY)
+
+    peer = scripted_peer(script)
+    client = connect(peer.port)
+    assert client.echo(1) == "caf\xe9"
+    peer.finish()
+    with pytest.raises(ConnectionLost, match="was not sent") as caught:
+        client.echo(2)
+    assert not caught.value.sent
+
+
+def test_a_stream_in_single_bytes_is_put_together(scripted_peer, either_client, greet):
+    def script(sock, lines):
+        greet(sock, lines)
+        for _ in range(2):
+            lines.readline()
+            for byte in REPLY:
+                sock.sendall(bytes([byte]))
+
+    client = either_client(scripted_peer(script).port)
+    assert [client.echo(i) for i in range(2)] == ["caf\xe9"] * 2
+
+
+def test_a_reply_nobody_asked_for_ends_the_connection(scripted_peer, either_client, greet):
+    def script(sock, lines):
+        greet(sock, lines)
+        lines.readline()
+        sock.sendall(REPLY + REPLY)
+        lines.readline()
+
+    client = either_client(scripted_peer(script).port)
+    client.echo(1)
+    with pytest.raises(ConnectionLost, match="a reply to no request"):
+        client.echo(2)
+
+
+def test_something_else_than_an_rpc_server(scripted_peer, either_client):
+    def script(sock, lines):
+        lines.readline()
+        sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with pytest.raises(ProtocolError, match="expected the greeting of an RPC server, got b'HTTP"):
+        either_client(scripted_peer(script).port)
+
+
+@pytest.fixture
+def silent_port():
+    """The port of a server that accepts connections and never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_a_server_that_never_answers_runs_into_the_time_out(silent_port):
+    with pytest.raises(TimeoutError, match=r"127\.0\.0\.1:\d+ did not answer"):
+        Client("127.0.0.1", silent_port, timeout=0.1)
+
+    async def connect():
+        await AsyncioClient().connect_rpc("127.0.0.1", silent_port, timeout=0.1)
+
+    with pytest.raises(TimeoutError, match=r"127\.0\.0\.1:\d+ did not answer"):
+        asyncio.run(connect())
+    with BestEffortClient("127.0.0.1", silent_port, "main", firstcon_timeout=0.1) as client:
+        assert not client.connected
+        assert isinstance(client.last_error, TimeoutError)
+
+
+@pytest.mark.parametrize("target", ["main", None])
+def test_nobody_listens(target):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        Client("127.0.0.1", port, target, timeout=30)
+
+    async def connect():
+        await AsyncioClient().connect_rpc("127.0.0.1", port, target, timeout=30)
+
+    with pytest.raises(ConnectionRefusedError):
+        asyncio.run(connect())
+
+
+async def test_an_asyncio_client_that_is_not_connected_says_so():
+    client = AsyncioClient()
+    with pytest.raises(RuntimeError, match="not connected: await connect_rpc"):
+        client.get_rpc_id()
+    assert client.get_selected_target() is None
+    client.close_rpc()
+    await client.close_rpc()
+
+
+async def test_an_asyncio_client_can_connect_again(serve, asyncio_client):
+    class Driver:
+        def echo(self, x):
+            return x
+
+    port = serve({"main": Driver()}).port
+    async with asyncio_client(port) as client:
+        with pytest.raises(RuntimeError, match="connected already"):
+            await client.connect_rpc("127.0.0.1", port)
+        await client.close_rpc()
+        await client.connect_rpc("127.0.0.1", port)
+        assert await client.echo(5) == 5
+
+
+def test_a_client_without_a_time_out_of_its_own_waits(scripted_peer, greet):
+    let_go = threading.Event()
+
+    def script(sock, lines):
+        greet(sock, lines)
+        lines.readline()
+        let_go.wait(30)
+        sock.sendall(REPLY)
+
+    with Client("127.0.0.1", scripted_peer(script).port) as client:
+        threading.Timer(0.1, let_go.set).start()
+        assert client.echo() == "caf\xe9"
+
+
+def test_a_time_out_of_zero_gives_up_at_once(serve, connect):
+    class Driver:
+        def echo(self, x):
+            return x
+
+    client = connect(serve({"main": Driver()}).port)
+    with pytest.raises(TimeoutError):
+        client.with_rpc_timeout(0).echo(1)
+    assert client.echo(2) == 2

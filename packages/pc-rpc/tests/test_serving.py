@@ -1,0 +1,168 @@
+"""A controller as a process: signals, exit statuses, and no traces left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from pc_rpc import Client, GenericRemoteException, simple_server_loop
+
+CONTROLLER = """
+import sys
+from pc_rpc import simple_server_loop
+
+class Driver:
+    def echo(self, x):
+        return x
+    def leave(self):
+        raise SystemExit(3)
+
+simple_server_loop({"main": Driver()}, "127.0.0.1", 0, "a test",
+                   ready_cb=lambda server: print(server.port, flush=True))
+print("ended in order", flush=True)
+"""
+
+
+@pytest.fixture
+def controller():
+    """Start a controller in a process; gives the process and its port."""
+    processes = []
+
+    def start(**options):
+        process = subprocess.Popen(
+            [sys.executable, "-c", CONTROLLER], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, **options,
+        )  # fmt: skip
+        processes.append(process)
+        return process, int(process.stdout.readline())
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=30)
+
+
+def ended(process):
+    """Wait for the process; return its status and what it wrote to stderr."""
+    out, err = process.communicate(timeout=30)
+    assert out == "ended in order\n"
+    return process.returncode, err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_controller_in_order(controller, name):
+    process, port = controller()
+    with Client("127.0.0.1", port, timeout=30) as client:
+        assert client.echo(5) == 5
+        process.send_signal(getattr(signal, name))
+        assert ended(process) == (0, "")
+
+
+@pytest.mark.parametrize("method", ["terminate", "leave"])
+def test_a_client_ends_a_controller_in_order(controller, method):
+    process, port = controller()
+    with Client("127.0.0.1", port, timeout=30) as client:
+        assert client.get_rpc_id() == (["main"], "a test")
+        if method == "leave":
+            with pytest.raises(GenericRemoteException, match="SystemExit: 3"):
+                client.leave()
+        else:
+            client.terminate()
+    assert ended(process) == (0, "")
+
+
+def test_a_controller_without_stdin_lives(controller):
+    process, port = controller(stdin=subprocess.DEVNULL)
+    with Client("127.0.0.1", port, timeout=30) as client:
+        assert client.echo(5) == 5
+        client.terminate()
+    assert ended(process) == (0, "")
+
+
+def test_a_controller_whose_port_is_in_use_fails_with_a_message():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(OSError, match=r"address already in use|Only one usage"):
+            simple_server_loop({"main": object()}, "127.0.0.1", port)
+
+
+def test_the_loop_leaves_signal_handlers_as_they_were():
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    seen = []
+
+    def end_at_once(server):
+        seen.append(signal.getsignal(signal.SIGTERM))
+        server.terminate()
+
+    simple_server_loop({"main": object()}, "127.0.0.1", 0, ready_cb=end_at_once)
+    assert seen[0] != handlers[signal.SIGTERM]
+    assert {s: signal.getsignal(s) for s in handlers} == handlers
+
+
+def test_the_loop_runs_in_a_thread_where_no_signal_can_be_handled():
+    thread = threading.Thread(
+        target=simple_server_loop,
+        args=({"main": object()}, "127.0.0.1", 0),
+        kwargs={"ready_cb": lambda server: server.terminate()},
+    )
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+async def test_a_blocking_client_works_where_a_loop_is_running(serve, connect):
+    class Driver:
+        def echo(self, x):
+            return x
+
+    loop = asyncio.get_running_loop()  # as in a notebook
+    client = connect(serve({"main": Driver()}).port)
+    assert client.echo(5) == 5
+    assert asyncio.get_running_loop() is loop
+
+
+def test_an_asyncio_client_works_after_another_loop_was_closed(serve, asyncio_client):
+    class Driver:
+        def echo(self, x):
+            return x
+
+    port = serve({"main": Driver()}).port
+
+    async def call():
+        async with asyncio_client(port) as client:
+            return await client.echo(5)
+
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        try:
+            assert loop.run_until_complete(call()) == 5
+        finally:
+            loop.close()
+
+
+async def test_peers_that_are_gone_without_a_goodbye_are_noticed(serve, connect, asyncio_client):
+    class Driver:
+        def echo(self, x):
+            return x
+
+    thread = serve({"main": Driver()})
+    client = connect(thread.port)
+    async with asyncio_client(thread.port) as other:
+        sockets = [
+            client._connection._stream._sock,
+            other._link.transport.get_extra_info("socket"),
+            *thread.do(
+                lambda: [c.transport.get_extra_info("socket") for c in thread.server._connections]
+            ),
+        ]
+        assert len(sockets) == 4
+        for sock in sockets:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

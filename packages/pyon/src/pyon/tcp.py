@@ -1,0 +1,126 @@
+"""What every TCP connection of the stack has in common, whoever drives it: keep-alive, names, TLS.
+
+Nothing here owns a socket; `ssl` is loaded only by the functions that make a context.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import os
+    import ssl
+    from typing import Protocol
+
+    class _Socket(Protocol):
+        """A socket, or what asyncio hands out in place of one."""
+
+        def setsockopt(self, level: int, optname: int, value: int, /) -> None: ...
+
+
+__all__ = ["client_context", "format_address", "server_context", "set_keepalive"]
+
+KEEPALIVE_IDLE = 10
+"""Seconds of silence before the first probe: routers forget a silent connection within minutes."""
+
+KEEPALIVE_INTERVAL = 10
+"""Seconds between probes."""
+
+KEEPALIVE_PROBES = 3
+"""Probes without an answer until the peer counts as gone: 40 s in all."""
+
+
+def set_keepalive(sock: _Socket) -> None:
+    """Have the operating system notice a peer that is gone without a goodbye, within 40 s."""
+    idle = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # macOS
+    timing = {
+        idle: KEEPALIVE_IDLE,
+        "TCP_KEEPINTVL": KEEPALIVE_INTERVAL,
+        "TCP_KEEPCNT": KEEPALIVE_PROBES,
+    }
+    # macOS refuses options on a connection that the peer has closed already: reading will tell.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in timing.items():
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def format_address(address: Any) -> str:
+    """Return a socket address as people write it.
+
+    Parameters
+    ----------
+    address : tuple or None
+        What `socket.getpeername` returns; None for a peer that is already gone.
+
+    Examples
+    --------
+    >>> format_address(("127.0.0.1", 3251)), format_address(("::1", 3251, 0, 0))
+    ('127.0.0.1:3251', '[::1]:3251')
+    """
+    if not isinstance(address, tuple):
+        return str(address or "unknown peer")
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def client_context(
+    own_certificate: str | os.PathLike[str],
+    own_key: str | os.PathLike[str],
+    peer_certificate: str | os.PathLike[str],
+) -> ssl.SSLContext:
+    """Return the TLS context of a client that authenticates itself and pins its server.
+
+    Parameters
+    ----------
+    own_certificate, own_key : path
+        This client's certificate and private key, PEM.
+    peer_certificate : path
+        The certificate of the server, or of the authority that signed it, PEM. No other server
+        is accepted. Host names are not compared: instruments move, and the certificate is the
+        identity.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read (`ssl.SSLError`, also an `OSError`: it is not what it should be).
+    """
+    import ssl
+
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=peer_certificate)
+    context.check_hostname = False
+    return _pinned(context, own_certificate, own_key)
+
+
+def server_context(
+    own_certificate: str | os.PathLike[str],
+    own_key: str | os.PathLike[str],
+    peer_certificate: str | os.PathLike[str],
+) -> ssl.SSLContext:
+    """Return the TLS context of a server that authenticates itself and pins its clients.
+
+    The parameters and errors are those of `client_context`, seen from the other end.
+    """
+    import ssl
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=peer_certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return _pinned(context, own_certificate, own_key)
+
+
+def _pinned(
+    context: ssl.SSLContext,
+    own_certificate: str | os.PathLike[str],
+    own_key: str | os.PathLike[str],
+) -> ssl.SSLContext:
+    import ssl
+
+    context.load_cert_chain(own_certificate, own_key)
+    # The pinned certificate is trusted as it is: it need not be an authority's, nor have the
+    # extensions that Python 3.13 and later ask of certificates from the open Internet.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context

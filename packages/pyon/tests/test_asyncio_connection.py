@@ -1,0 +1,221 @@
+"""asyncio_connection: what one end sends, the other receives; over real sockets."""
+
+import asyncio
+import logging
+import socket
+
+import pytest
+from pyon.asyncio_connection import HIGH_WATER, PIECE_SIZE, Connection
+from pyon.asyncio_server import AsyncioServer
+from pyon.framing import Message
+
+
+class Recorder(Connection):
+    """A connection that records what happens to it."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.messages = asyncio.Queue()
+        self.opened = asyncio.Event()
+        self.ends = []
+
+    def connection_opened(self):
+        self.opened.set()
+
+    def message_received(self, message):
+        self.messages.put_nowait(message)
+
+    def connection_closed(self, exc):
+        self.ends.append(exc)
+
+
+class Server(AsyncioServer):
+    """Accepts connections and keeps them for the test."""
+
+    def __init__(self):
+        super().__init__()
+        self.accepted = asyncio.Queue()
+
+    def _make_connection(self):
+        connection = Recorder(scratch=self._scratch)
+        self.accepted.put_nowait(connection)
+        return connection
+
+
+@pytest.fixture
+async def server():
+    async with Server() as server:
+        await server.start("127.0.0.1", 0)
+        yield server
+
+
+@pytest.fixture
+async def pair(server):
+    loop = asyncio.get_running_loop()
+    _, ours = await loop.create_connection(Recorder, "127.0.0.1", server.port)
+    theirs = await server.accepted.get()
+    await theirs.opened.wait()
+    yield ours, theirs
+    ours.abort()
+    await ours.wait_closed()
+
+
+async def test_both_ends_know_each_other(pair):
+    ours, theirs = pair
+    assert (ours.peername, ours.sockname) == (theirs.sockname, theirs.peername)
+    assert ours.transport.get_extra_info("socket").getsockopt(
+        socket.SOL_SOCKET, socket.SO_KEEPALIVE
+    )
+
+
+async def test_messages_arrive_in_order_with_their_buffers(pair):
+    ours, theirs = pair
+    theirs.receiver.raw_buffers = True
+    ours.send("one")
+    ours.send('{"x":2}', [memoryview(b"\n\n")])
+    ours.send(b"three")
+    assert (await theirs.messages.get()).line == b"one"
+    message = await theirs.messages.get()
+    assert [bytes(buffer) for buffer in message.buffers] == [b"\n\n"]
+    assert (await theirs.messages.get()).line == b"three"
+
+
+async def test_what_one_turn_of_the_loop_sends_leaves_in_one_write(pair, monkeypatch):
+    ours, theirs = pair
+    writes = []
+    write = ours.transport.write
+    monkeypatch.setattr(ours.transport, "write", lambda data: (writes.append(data), write(data)))
+    for number in range(100):
+        ours.send(f"{number}")
+    for number in range(100):
+        assert (await theirs.messages.get()).line == b"%d" % number
+    assert len(writes) == 1
+
+
+async def test_answers_to_what_one_read_brought_leave_in_one_write(pair, monkeypatch):
+    ours, theirs = pair
+    writes = []
+    write = theirs.transport.write
+    monkeypatch.setattr(theirs.transport, "write", lambda data: (writes.append(data), write(data)))
+    monkeypatch.setattr(theirs, "message_received", lambda message: theirs.send(message.line))
+    ours.send(b"\n".join(b"%d" % number for number in range(100)))
+    for number in range(100):
+        assert (await ours.messages.get()).line == b"%d" % number
+    assert len(writes) == 1
+
+
+async def test_large_messages_pass_both_ways_at_once(pair):
+    ours, theirs = pair
+    large = bytes(range(11, 256)) * 60_000
+    ours.send(large)
+    theirs.send(large)
+    assert (await theirs.messages.get()).line == large
+    assert (await ours.messages.get()).line == large
+    await ours.drained()
+    assert ours.backlog <= HIGH_WATER
+
+
+async def test_backlog_of_a_peer_that_does_not_read_is_known_and_drains_when_it_does(pair):
+    ours, theirs = pair
+    theirs.pause_reading()
+    theirs.transport.pause_reading()
+    sent = 0
+    while ours.backlog <= 2 * HIGH_WATER:
+        ours.send(b"x" * PIECE_SIZE)
+        sent += 1
+        await asyncio.sleep(0)
+    draining = asyncio.ensure_future(ours.drained())
+    theirs.resume_reading()
+    await draining
+    for _ in range(sent):
+        assert len((await theirs.messages.get()).line) == PIECE_SIZE
+
+
+async def test_drained_raises_when_the_connection_is_cut(pair):
+    ours, theirs = pair
+    theirs.transport.pause_reading()
+    ours.send(b"x" * 32 * HIGH_WATER)
+    draining = asyncio.ensure_future(ours.drained())
+    await asyncio.sleep(0)
+    ours.abort()
+    with pytest.raises(ConnectionResetError, match=r"127\.0\.0\.1:"):
+        await draining
+    assert ours.ends == [None]
+
+
+async def test_paused_connection_delivers_nothing_until_resumed(pair):
+    ours, theirs = pair
+    theirs.pause_reading()
+    ours.send(b"one\ntwo")
+    ours.send(b"x" * 4 * PIECE_SIZE)
+    await ours.drained()
+    theirs.send(b"go on")
+    await ours.messages.get()
+    assert theirs.messages.empty()
+    theirs.resume_reading()
+    assert (await theirs.messages.get()).line == b"one"
+    assert (await theirs.messages.get()).line == b"two"
+    assert len((await theirs.messages.get()).line) == 4 * PIECE_SIZE
+
+
+async def test_connection_can_pause_itself_between_two_messages_of_one_read(pair, monkeypatch):
+    ours, theirs = pair
+    received = []
+
+    def take_one(message):
+        received.append(message.line)
+        theirs.pause_reading()
+        theirs.send(b"took one")
+
+    monkeypatch.setattr(theirs, "message_received", take_one)
+    ours.send(b"one\ntwo")
+    await ours.messages.get()
+    assert received == [b"one"]
+    theirs.resume_reading()
+    await ours.messages.get()
+    assert received == [b"one", b"two"]
+
+
+async def test_close_sends_what_is_queued_first(pair):
+    ours, theirs = pair
+    ours.send(b"x" * 5_000_000)
+    ours.close()
+    ours.send(b"too late")
+    assert len((await theirs.messages.get()).line) == 5_000_000
+    await theirs.wait_closed()
+    assert theirs.messages.empty()
+    assert (theirs.closed, theirs.ends) == (True, [None])
+
+
+async def test_requests_sent_before_a_half_close_are_still_answered(server):
+    """As ``printf ... | nc host port`` does it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    theirs = await server.accepted.get()
+    await theirs.opened.wait()
+    theirs.pause_reading()
+    writer.write(b"one\ntwo\n")
+    writer.write_eof()
+    theirs.message_received = lambda message: theirs.send(message.line.upper())
+    theirs.resume_reading()
+    assert await reader.read() == b"ONE\nTWO\n"
+    writer.close()
+
+
+async def test_message_beyond_the_limit_is_reported_and_the_connection_lives(pair):
+    ours, theirs = pair
+    theirs.receiver.limit = 10
+    ours.send(b"x" * 11)
+    ours.send(b"y" * 10)
+    assert await theirs.messages.get() == Message(b"x" * 11, (), 11)
+    assert (await theirs.messages.get()).line == b"y" * 10
+
+
+async def test_stream_that_makes_no_sense_is_logged_once_with_its_peer(pair, caplog):
+    ours, theirs = pair
+    theirs.receiver.raw_buffers = True
+    with caplog.at_level(logging.WARNING):
+        ours.send(b'{"buffers":[-1],"x":1}')
+        await ours.wait_closed()
+    (record,) = caplog.records
+    assert ours.sockname in record.getMessage()
+    assert record.exc_info is None

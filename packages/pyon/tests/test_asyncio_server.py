@@ -1,0 +1,194 @@
+"""asyncio_server: starts where it is told, says where it is, and stops within a bound."""
+
+import asyncio
+import logging
+import socket
+
+import pytest
+from pyon.asyncio_connection import Connection
+from pyon.asyncio_server import AsyncioServer
+from pyon.tcp import format_address
+
+
+class Echo(AsyncioServer):
+    """Echoes lines, as somebody who derives from `AsyncioServer` would write it."""
+
+    def __init__(self):
+        super().__init__()
+        self.cancelled = 0
+
+    async def _handle_connection_cr(self, reader, writer):
+        try:
+            while line := await reader.readline():
+                writer.write(line)
+                await writer.drain()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+async def echo(host, port, line=b"hello\n"):
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(line)
+        return await reader.readline()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_handlers_written_with_streams_work():
+    async with Echo() as server:
+        await server.start("127.0.0.1", 0)
+        assert await echo("127.0.0.1", server.port) == b"hello\n"
+
+
+async def test_accepted_connections_have_keep_alive():
+    seen = asyncio.Queue()
+
+    class Look(AsyncioServer):
+        async def _handle_connection_cr(self, reader, writer):
+            sock = writer.get_extra_info("socket")
+            seen.put_nowait(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    async with Look() as server:
+        await server.start("127.0.0.1", 0)
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await seen.get()
+        writer.close()
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", pytest.param("::1", marks=needs_ipv6)],
+)
+async def test_addresses_of_one_host(host):
+    async with Echo() as server:
+        await server.start(host, 0)
+        assert {port for _, port in server.addresses} == {server.port}
+        for address, port in server.addresses:
+            assert await echo(address, port) == b"hello\n"
+    assert server.addresses == []
+
+
+@needs_ipv6
+async def test_port_0_is_the_same_port_on_every_address_of_a_list():
+    async with Echo() as server:
+        await server.start(["127.0.0.1", "::1"], 0)
+        assert sorted(server.addresses) == [("127.0.0.1", server.port), ("::1", server.port)]
+        for host, port in server.addresses:
+            assert await echo(host, port) == b"hello\n"
+
+
+async def test_port_in_use_is_an_error_that_names_it():
+    async with Echo() as first, Echo() as second:
+        await first.start("127.0.0.1", 0)
+        with pytest.raises(OSError, match=str(first.port)):
+            await second.start("127.0.0.1", first.port)
+        with pytest.raises(RuntimeError, match="not running"):
+            second.port
+
+
+async def test_start_twice_is_an_error():
+    async with Echo() as server:
+        await server.start("127.0.0.1", 0)
+        with pytest.raises(RuntimeError, match="already"):
+            await server.start("127.0.0.1", 0)
+
+
+async def test_stop_ends_connections_and_handlers_and_may_be_called_again():
+    server = Echo()
+    await server.stop()
+    await server.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"hello\n")
+    assert await reader.readline() == b"hello\n"
+    await server.stop()
+    assert await reader.read() == b""
+    assert server.cancelled == 1
+    await server.stop()
+    writer.close()
+    await server.start("127.0.0.1", 0)
+    assert await echo("127.0.0.1", server.port) == b"hello\n"
+    await server.stop()
+
+
+async def test_stop_sends_what_connections_have_queued():
+    opened = asyncio.Queue()
+
+    class Greeter(Connection):
+        def connection_opened(self):
+            opened.put_nowait(self)
+
+    class Server(AsyncioServer):
+        def _make_connection(self):
+            return Greeter()
+
+    server = Server()
+    await server.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=2**24)
+    (await opened.get()).send(b"x" * 10**6)
+    stopping = asyncio.ensure_future(server.stop())
+    assert len(await reader.readline()) == 10**6 + 1
+    await stopping
+    writer.close()
+
+
+async def test_stop_does_not_wait_for_a_peer_that_never_reads():
+    opened = asyncio.Queue()
+
+    class Greeter(Connection):
+        def connection_opened(self):
+            opened.put_nowait(self)
+
+    class Server(AsyncioServer):
+        def _make_connection(self):
+            return Greeter()
+
+    server = Server()
+    await server.start("127.0.0.1", 0)
+    with socket.create_connection(("127.0.0.1", server.port)):
+        connection = await opened.get()
+        connection.send(b"x" * 10**8)
+        await server.stop()
+        assert connection.closed
+
+
+async def test_handler_that_fails_is_logged_once_and_the_server_lives(caplog):
+    class Failing(Echo):
+        async def _handle_connection_cr(self, reader, writer):
+            if await reader.readline() == b"fail\n":
+                raise ValueError("driver on fire")
+            writer.write(b"fine\n")
+
+    async with Failing() as server:
+        await server.start("127.0.0.1", 0)
+        with caplog.at_level(logging.ERROR):
+            assert await echo("127.0.0.1", server.port, b"fail\n") == b""
+        assert "driver on fire" in caplog.text
+        assert await echo("127.0.0.1", server.port) == b"fine\n"
+
+
+async def test_class_without_a_handler_says_what_to_define(caplog):
+    async with AsyncioServer() as server:
+        await server.start("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await reader.read() == b""
+        writer.close()
+    assert "_handle_connection_cr" in caplog.text
+
+
+def test_format_address_of_a_peer_that_is_gone():
+    assert format_address(None) == "unknown peer"

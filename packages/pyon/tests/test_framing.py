@@ -1,0 +1,194 @@
+"""framing: the same messages come out however the stream is cut."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyon.framing import (
+    HEAD_SIZE,
+    MAX_BUFFERS,
+    SCRATCH_SIZE,
+    FramingError,
+    Message,
+    Receiver,
+    frame,
+    frame_size,
+)
+
+
+def feed_in_pieces(receiver, data, size):
+    messages = []
+    for start in range(0, len(data), size):
+        messages += receiver.feed(data[start : start + size])
+    return messages
+
+
+def plain(messages):
+    return [(m.line, [bytes(b) for b in m.buffers], m.oversize) for m in messages]
+
+
+STREAM = b"".join(
+    [
+        b'{"targets":["main"]}\n',
+        b"\n",
+        "raw \u2028 \u0085 \x0b\x0c\x1c\x1d\x1e in a line, \u00e9\u6f22\n".encode(),
+        b'{"buffers":[3,0,4],"x":1}\nabc\n\n\n\n',
+        b"last\n",
+    ]
+)
+MESSAGES = [
+    (b'{"targets":["main"]}', [], 0),
+    (b"", [], 0),
+    ("raw \u2028 \u0085 \x0b\x0c\x1c\x1d\x1e in a line, \u00e9\u6f22".encode(), [], 0),
+    (b'{"buffers":[3,0,4],"x":1}', [b"abc", b"", b"\n\n\n\n"], 0),
+    (b"last", [], 0),
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 4096])
+def test_messages_are_the_same_however_the_stream_is_cut(size):
+    receiver = Receiver(raw_buffers=True)
+    assert plain(feed_in_pieces(receiver, STREAM, size)) == MESSAGES
+    assert receiver.pending == 0
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=8))
+def test_cut_anywhere(cuts):
+    receiver = Receiver(raw_buffers=True, scratch=bytearray(16))
+    messages = []
+    edges = [0, *sorted(cuts), len(STREAM)]
+    for start, stop in itertools.pairwise(edges):
+        messages += receiver.feed(STREAM[start:stop])
+    assert plain(messages) == MESSAGES
+
+
+def test_bytes_behind_the_last_line_are_pending():
+    receiver = Receiver()
+    assert receiver.feed(b"one\ntw") == [Message(b"one")]
+    assert receiver.pending == 2
+
+
+def test_bytes_of_an_unfinished_raw_buffer_are_pending():
+    receiver = Receiver(raw_buffers=True)
+    line = b'{"buffers":[10],"x":1}'
+    assert receiver.feed(line + b"\n123") == []
+    assert receiver.pending == len(line) + 3
+
+
+def test_receivers_share_one_scratch():
+    scratch = bytearray(64)
+    first, second = Receiver(scratch=scratch), Receiver(scratch=scratch)
+    for receiver, start in ((first, b"fir"), (second, b"sec")):
+        receiver.feed(start)
+        receiver.detach()
+    assert second.feed(b"ond\n") == [Message(b"second")]
+    assert first.feed(b"st\n") == [Message(b"first")]
+
+
+def test_idle_receiver_keeps_no_memory_of_a_long_line():
+    scratch = bytearray(64)
+    receiver = Receiver(scratch=scratch)
+    receiver.feed(b"x" * 10_000)
+    assert receiver.feed(b"\n") == [Message(b"x" * 10_000)]
+    receiver.detach()
+    assert receiver.get_buffer().obj is scratch
+
+
+def test_raw_buffers_are_received_into_their_own_memory():
+    receiver = Receiver(raw_buffers=True)
+    data = np.arange(1000.0)
+    receiver.feed(b'{"buffers":[8000],"x":1}\n')
+    target = receiver.get_buffer()
+    target[:] = data.tobytes()
+    receiver.buffer_updated(8000)
+    message = receiver.next_message()
+    assert np.shares_memory(np.frombuffer(message.buffers[0]), np.frombuffer(target))
+    assert not message.buffers[0].readonly
+    np.testing.assert_array_equal(np.frombuffer(message.buffers[0]), data)
+
+
+def test_a_line_that_looks_like_raw_buffers_is_a_line_where_they_were_not_negotiated():
+    line = b'{"buffers":[3],"x":1}'
+    assert Receiver().feed(line + b"\n") == [Message(line)]
+
+
+@pytest.mark.parametrize("cut", [1, 7, 4096])
+def test_line_at_the_limit_passes_and_one_byte_more_is_dropped_with_its_size(cut):
+    receiver = Receiver(limit=2000, scratch=bytearray(128))
+    stream = b"a" * 2000 + b"\n" + b"b" * 2001 + b"\nnext\n"
+    assert feed_in_pieces(receiver, stream, cut) == [
+        Message(b"a" * 2000),
+        Message(b"b" * HEAD_SIZE, (), 2001),
+        Message(b"next"),
+    ]
+
+
+@pytest.mark.parametrize("cut", [1, 7, 4096])
+def test_raw_buffers_at_the_limit_pass_and_one_byte_more_is_dropped_with_its_size(cut):
+    line = b'{"buffers":[500,500],"x":1}'
+    for limit, expected in (
+        (len(line) + 1000, (line, [b"a" * 500, b"b" * 500], 0)),
+        (len(line) + 999, (line, [], len(line) + 1000)),
+    ):
+        receiver = Receiver(limit=limit, raw_buffers=True, scratch=bytearray(128))
+        stream = line + b"\n" + b"a" * 500 + b"b" * 500 + b"next\n"
+        messages = plain(feed_in_pieces(receiver, stream, cut))
+        assert messages == [expected, (b"next", [], 0)]
+
+
+def test_a_line_beyond_the_limit_takes_no_memory():
+    receiver = Receiver(limit=1000)
+    for _ in range(100):
+        assert receiver.feed(b"x" * SCRATCH_SIZE) == []
+        assert len(receiver.get_buffer()) <= SCRATCH_SIZE
+    assert receiver.feed(b"\n")[0].oversize == 100 * SCRATCH_SIZE
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'{"buffers":[]',
+        b'{"buffers":[-1]',
+        b'{"buffers":[01]',
+        b'{"buffers":[1.5]',
+        b'{"buffers":[1,]',
+        b'{"buffers":[1',
+        b'{"buffers":[9999999999999999999]',
+        b'{"buffers":["1"]',
+        b'{"buffers":[' + b",".join([b"0"] * (MAX_BUFFERS + 1)) + b"]",
+    ],
+)
+def test_senseless_sizes_of_raw_buffers_are_refused(head):
+    with pytest.raises(FramingError, match="raw buffers"):
+        Receiver(raw_buffers=True).feed(head + b',"x":1}\n')
+
+
+def test_as_many_buffers_as_allowed():
+    buffers = [memoryview(b"")] * MAX_BUFFERS
+    (message,) = Receiver(raw_buffers=True).feed(b"".join(frame('{"x":1}', buffers)))
+    assert len(message.buffers) == MAX_BUFFERS
+
+
+def test_frame_and_receiver_are_inverse():
+    buffers = [memoryview(b"abc"), memoryview(b""), memoryview(bytes(range(256)))]
+    chunks = frame('{"action":"call"}', buffers)
+    (message,) = Receiver(raw_buffers=True).feed(b"".join(chunks))
+    assert [bytes(b) for b in message.buffers] == [bytes(b) for b in buffers]
+    assert message.line == b'{"buffers":[3,0,256],"action":"call"}'
+    assert frame_size(chunks) == sum(map(len, chunks))
+
+
+def test_frame_passes_buffers_on_uncopied():
+    buffer = memoryview(bytearray(b"abc"))
+    assert frame('{"x":1}', [buffer])[1] is buffer
+
+
+def test_frame_refuses_what_a_receiver_would_not_understand():
+    with pytest.raises(ValueError, match="JSON object"):
+        frame("[1]", [memoryview(b"abc")])
+    with pytest.raises(ValueError, match="JSON object"):
+        frame("{}", [memoryview(b"abc")])
+    with pytest.raises(ValueError, match=f"at most {MAX_BUFFERS}"):
+        frame('{"x":1}', [memoryview(b"")] * (MAX_BUFFERS + 1))

@@ -1,0 +1,160 @@
+"""What sent code prints and logs, kept for its caller.
+
+`sys.stdout` and `sys.stderr` belong to the whole process. They are wrapped, once, by a stream that
+looks at the context of whoever writes: what is written in the context of a call goes to that call's
+`Output`, everything else goes where it always went. The same for records that reach the root
+logger's handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+# Characters kept for a caller that does not fetch them. A program that prints a megabyte is not
+# read by a person; one that does so for days must not fill the controller's memory.
+OUTPUT_LIMIT = 2**20
+
+_output: contextvars.ContextVar[Output | None] = contextvars.ContextVar("output", default=None)
+
+Record = list[Any]
+"""["stdout" or "stderr", text], or ["log", level number, name of the logger, text]."""
+
+
+def current() -> Output | None:
+    """Return where the output of the running code goes, None if it goes where it always went."""
+    output = _output.get()
+    return None if output is None or output.closed else output
+
+
+class Output:
+    """What the code of one connection has written and nobody has fetched yet.
+
+    Written from any thread, read on the event loop.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._records: deque[Record] = deque()
+        self._size = 0
+        self._lost = 0
+        self._changed = asyncio.Event()
+        self.closed = False
+
+    def context(self) -> contextvars.Context:
+        """Return a context for code whose output is to be kept here."""
+        _divert()
+        context = contextvars.copy_context()
+        context.run(_output.set, self)
+        return context
+
+    def add(self, record: Record) -> None:
+        """Keep a record; forget the oldest ones if there are too many."""
+        with self._lock:
+            news = not self._records
+            self._records.append(record)
+            self._size += len(record[-1])
+            while self._size > OUTPUT_LIMIT and len(self._records) > 1:
+                oldest = len(self._records.popleft()[-1])
+                self._size -= oldest
+                self._lost += oldest
+        if news:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody will fetch it
+                self._loop.call_soon_threadsafe(self._changed.set)
+
+    def take(self) -> list[Record]:
+        """Return what has not been fetched yet, oldest first; adjacent pieces of text joined."""
+        self._changed.clear()
+        with self._lock:
+            records, self._records, self._size = self._records, deque(), 0
+            lost, self._lost = self._lost, 0
+        if lost:
+            records.appendleft(["stderr", f"[{lost} characters of output lost before this]\n"])
+        return _joined(records)
+
+    def wake(self) -> None:
+        """Have `wait` return."""
+        self._changed.set()
+
+    def close(self) -> None:
+        """Have what is written from now on go where it always went."""
+        self.closed = True
+        self.wake()
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until there is something to fetch, for `timeout` seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout)
+
+
+def _joined(records: deque[Record]) -> list[Record]:
+    joined: list[Record] = []
+    for record in records:
+        if joined and record[0] != "log" and joined[-1][0] == record[0]:
+            joined[-1] = [record[0], joined[-1][1] + record[1]]
+        else:
+            joined.append(record)
+    return joined
+
+
+class _Stream:
+    """Stands in for `sys.stdout` or `sys.stderr`."""
+
+    def __init__(self, kind: str, original: TextIO) -> None:
+        self._kind = kind
+        self._original = original
+
+    def write(self, text: str) -> int:
+        output = current()
+        if output is None:
+            return self._original.write(text)
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        output.add([self._kind, text])
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def isatty(self) -> bool:
+        return current() is None and self._original.isatty()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+class _LogFilter(logging.Filter):
+    """Keeps records of sent code from a handler, and passes them to its caller, once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        output = current()
+        if output is None:
+            return True
+        if "sent_to_caller" not in record.__dict__:
+            record.__dict__["sent_to_caller"] = True
+            text = logging.Formatter("%(message)s").format(record)  # the traceback included
+            output.add(["log", record.levelno, record.name, text])
+        return False
+
+
+_log_filter = _LogFilter()
+
+
+def _divert() -> None:
+    """Wrap the streams and filter the handlers of the process, unless that has been done."""
+    for kind in ("stdout", "stderr"):
+        stream = getattr(sys, kind)
+        if not isinstance(stream, _Stream | None):
+            setattr(sys, kind, _Stream(kind, stream))
+    for handler in (*logging.root.handlers, logging.lastResort):
+        if handler is not None:
+            handler.addFilter(_log_filter)  # a second time has no effect

@@ -1,0 +1,177 @@
+"""Who may connect, what may be put where, and what the log says about it."""
+
+import logging
+import ssl
+import threading
+
+import pytest
+from pc_rpc import Client, GenericRemoteException, Server
+from remote_exec import RemoteExec, connect_global_rpc, simple_rexec_server_loop
+
+
+def would_serve(host, **options):
+    """Say whether the loop agrees to serve there; it is stopped before it does anything."""
+
+    def ready(server):
+        server.terminate()
+
+    simple_rexec_server_loop("main", object(), host, 0, ready_cb=ready, **options)
+    return True
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", ["127.0.0.1", "::1"]])
+def test_loopback_is_served(host):
+    assert would_serve(host)
+
+
+BEYOND = [None, "", "0.0.0.0", "::", ["127.0.0.1", "0.0.0.0"]]
+
+
+@pytest.mark.parametrize("host", BEYOND)
+def test_beyond_loopback_is_refused_with_the_ways_out(host):
+    with pytest.raises(ValueError, match="refusing to execute code for whoever reaches") as caught:
+        would_serve(host)
+    for way_out in ("127.0.0.1", "ssl=", "allow_remote=True"):
+        assert way_out in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0"])
+def test_beyond_loopback_is_served_if_one_says_so(host):
+    assert would_serve(host, allow_remote=True)
+
+
+def test_tls_that_lets_anybody_in_is_no_protection():
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with pytest.raises(ValueError, match="refusing"):
+        would_serve("0.0.0.0", ssl=anybody)
+    certified = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certified.verify_mode = ssl.CERT_REQUIRED
+    assert would_serve("0.0.0.0", ssl=certified)
+
+
+def test_a_host_that_does_not_exist_is_an_error_of_binding():
+    with pytest.raises(OSError):  # the text is the platform's
+        would_serve("no-such-host.invalid")
+
+
+# The log
+
+
+def test_each_connection_and_each_piece_of_code_leaves_a_line(controller, caplog):
+    caplog.set_level(logging.INFO, "remote_exec")
+    client = controller.connect()
+    client.add_code("x = 1  # µ\n")
+    client.close_rpc()
+    messages = [r.message for r in caplog.records if r.name == "remote_exec"]
+    assert messages[0].endswith(": connected")
+    assert messages[1].endswith(": code of 11 characters, sha256 3b0ab7126d316364")
+
+
+# connect_global_rpc
+
+
+@pytest.fixture
+def dataset_db():
+    """An RPC server on the experiment's side, and the datasets that it received."""
+    import asyncio
+    from concurrent.futures import Future
+
+    class Datasets(dict):
+        def set(self, key, value):
+            self[key] = value
+
+        def get(self, key):
+            return self.setdefault(key, None)
+
+    datasets = Datasets()
+    ready = Future()
+
+    async def serve():
+        # A name with everything in it that a target may have.
+        server = Server(
+            {"master_dataset_db": datasets, HOSTILE_TARGET: datasets}, builtin_terminate=True
+        )
+        async with server:
+            await server.start("127.0.0.1", 0)
+            ready.set_result(server.port)
+            await server.wait_terminate()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    port = ready.result(30)
+    yield port, datasets
+    with Client("127.0.0.1", port, "master_dataset_db") as client:
+        client.terminate()
+    thread.join(30)
+
+
+HOSTILE = "\"');__import__('os').abort()#\\{name}%s\n\u2028"
+HOSTILE_TARGET = "\"');__import__('os').abort()#\\{name}%s"
+
+USE = "def use(key, value):\n    dataset_db.set(key, value)\n    return dataset_db.get(key)\n"
+
+
+def test_the_global_client_reaches_this_connection_and_later_ones(controller, dataset_db):
+    port, datasets = dataset_db
+    client = controller.connect()
+    connect_global_rpc(client, port=port)  # the default host is our end of the connection
+    for connection in (client, controller.connect()):
+        connection.add_code(USE)
+        assert connection.call("use", "rabi.frequency", 3.5) == 3.5
+    assert datasets == {"rabi.frequency": 3.5}
+
+
+def test_the_second_call_does_nothing(controller, dataset_db):
+    port, _ = dataset_db
+    client = controller.connect()
+    connect_global_rpc(client, port=port)
+    connect_global_rpc(client, "no-such-host.invalid", 1, "nothing", "dataset_db")
+    client.add_code(USE)
+    assert client.call("use", "x", 1) == 1
+
+
+def test_the_driver_cannot_be_replaced(controller, dataset_db):
+    client = controller.connect()
+    connect_global_rpc(client, port=dataset_db[0], name="controller_driver")
+    later = controller.connect()
+    later.add_code("def who():\n    return controller_driver.identify()\n")
+    assert later.call("who") == "driver of the test"
+
+
+def test_the_front_end_is_accepted_too(controller, dataset_db):
+    rexec = RemoteExec(controller.connect())
+    connect_global_rpc(rexec, port=dataset_db[0])
+    rexec.add_code(USE)
+    assert rexec.call("use", "y", [1]) == [1]
+
+
+def test_a_hostile_target_is_taken_as_it_is(controller, dataset_db):
+    port, datasets = dataset_db
+    client = controller.connect()
+    connect_global_rpc(client, port=port, target=HOSTILE_TARGET)
+    client.add_code(USE)
+    client.call("use", HOSTILE, HOSTILE)
+    assert datasets == {HOSTILE: HOSTILE}
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "a b", "", "3x", "def", "None", "__builtins__", "a.b"])
+def test_a_name_that_is_no_name_is_refused(controller, name):
+    client = controller.connect()
+    with pytest.raises(ValueError, match="expected an identifier"):
+        connect_global_rpc(client, name=name)
+    client.add_code("def names():\n    return sorted(controller_initial_namespace)\n")
+    assert client.call("names") == ["controller_driver"]
+
+
+def test_a_hostile_host_is_an_error_and_nothing_is_executed(controller):
+    client = controller.connect()
+    with pytest.raises((OSError, ValueError, GenericRemoteException)):
+        connect_global_rpc(client, host=HOSTILE)
+    assert controller.connect("main").identify() == "driver of the test"
+
+
+def test_a_hostile_port_is_an_error_and_nothing_is_executed(controller):
+    client = controller.connect()
+    with pytest.raises((OSError, TypeError, GenericRemoteException)):
+        connect_global_rpc(client, host="127.0.0.1", port=HOSTILE)
+    assert controller.connect("main").identify() == "driver of the test"

@@ -1,0 +1,163 @@
+"""Code that takes too long, over real sockets."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+ENDLESS = """
+def spin():
+    while True:
+        pass
+
+def stubborn():
+    while True:
+        try:
+            while True:
+                pass
+        except Exception:
+            pass
+
+async def wait_for_ever():
+    import asyncio
+    await asyncio.Event().wait()
+
+async def deaf():
+    import asyncio
+    while not controller_driver.may_leave.is_set():
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            pass
+
+def answer():
+    return 42
+"""
+
+
+@pytest.fixture
+def client(controller):
+    client = controller.connect()
+    client.add_code(ENDLESS)
+    return client
+
+
+@pytest.mark.parametrize("function", ["spin", "stubborn", "wait_for_ever"])
+def test_code_beyond_its_deadline_is_interrupted_and_all_goes_on(controller, client, function):
+    with pytest.raises(TimeoutError, match=r"still running after its deadline of 0\.2 s"):
+        client.call_within(0.2, function)
+    assert client.call("answer") == 42
+    assert controller.connect("main").identify() == "driver of the test"
+
+
+def test_the_caller_sees_where_the_code_was_interrupted(client):
+    with pytest.raises(TimeoutError) as caught:
+        client.call_within(0.2, "spin")
+    assert "in spin" in "".join(caught.value.__cause__.parent_traceback)
+
+
+def test_added_code_can_have_a_deadline(client):
+    with pytest.raises(TimeoutError):
+        client.add_code("while True: pass", deadline=0.2)
+    assert client.call("answer") == 42
+
+
+def test_interrupted_code_can_clean_up(controller, client):
+    client.add_code(
+        "def careful():\n"
+        "    try:\n"
+        "        while True: controller_driver.identify()\n"
+        "    finally:\n"
+        "        controller_driver.write('laser off')\n"
+    )
+    with pytest.raises(TimeoutError):
+        client.call_within(0.2, "careful")
+    assert controller.driver.written == ["laser off"]
+
+
+def test_code_in_time_is_not_disturbed(client):
+    for _ in range(20):
+        assert client.call_within(60, "answer") == 42
+
+
+def test_a_controller_can_set_a_deadline_for_all(start_controller):
+    client = start_controller(deadline=0.2).connect()
+    client.add_code(ENDLESS)
+    for call in (
+        lambda: client.call("spin"),
+        lambda: client.call_within(60, "spin"),
+        lambda: client.add_code("while True: pass"),
+    ):
+        with pytest.raises(TimeoutError, match=r"0\.2 s"):
+            call()
+
+
+@pytest.mark.parametrize("deadline", [0, -1, float("nan")])
+def test_a_deadline_that_is_none_is_refused(client, deadline):
+    with pytest.raises(ValueError, match="positive number of seconds"):
+        client.call_within(deadline, "answer")
+
+
+def test_code_that_cannot_be_interrupted_is_abandoned_and_the_driver_is_free(controller, client):
+    client.add_code(
+        "def hold():\n    controller_driver.hold()\n    controller_driver.write('late')\n"
+    )
+    with pytest.raises(TimeoutError) as caught:
+        client.call_within(0.2, "hold")
+    assert "left running, abandoned" in str(caught.value.__notes__)
+    assert client.call("answer") == 42  # another thread serves this namespace now
+    assert controller.connect("main").identify() == "driver of the test"
+    controller.driver.may_leave.set()
+    controller.driver.holding_thread.join(30)
+    assert not controller.driver.holding_thread.is_alive()
+    assert controller.driver.written == []  # it was interrupted before it touched the driver again
+
+
+def test_a_coroutine_that_cannot_be_cancelled_is_abandoned(controller, client):
+    with pytest.raises(TimeoutError) as caught:
+        client.call_within(0.2, "deaf")
+    assert "left running, abandoned" in str(caught.value.__notes__)
+    assert client.call("answer") == 42
+
+
+def test_while_code_runs_others_can_connect_and_ask(controller, client):
+    """Calls of the driver wait for their turn, as the calls of any target do."""
+    client.add_code("def hold():\n    controller_driver.hold()\n    return 'done'\n")
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(client.call, "hold")
+        assert controller.driver.entered.wait(30)
+        other = controller.connect("main", timeout=30)
+        assert "identify" in other.get_rpc_method_list()["methods"]
+        waiting = pool.submit(other.identify)
+        assert not running.done()
+        controller.driver.may_leave.set()
+        assert running.result(30) == "done"
+        assert waiting.result(30) == "driver of the test"
+
+
+def test_with_worker_threads_the_driver_is_not_affected_by_running_code(start_controller):
+    controller = start_controller(worker_threads=True)
+    client = controller.connect()
+    client.add_code("def hold():\n    controller_driver.hold()\n    return 'done'\n")
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(client.call, "hold")
+        assert controller.driver.entered.wait(30)
+        assert controller.connect("main", timeout=30).identify() == "driver of the test"
+        assert not running.done()
+        controller.driver.may_leave.set()
+        assert running.result(30) == "done"
+
+
+def test_a_caller_that_gives_up_has_its_code_interrupted(controller, client):
+    """Its time-out reaches the code, so that nobody waits for a loop that nobody wants."""
+    client.add_code(
+        "def careful():\n"
+        "    try:\n"
+        "        controller_driver.entered.set()\n"
+        "        while True: controller_driver.identify()\n"
+        "    finally:\n"
+        "        controller_driver.may_leave.set()\n"
+    )
+    with pytest.raises(TimeoutError):
+        client.with_rpc_timeout(0.5).call("careful")
+    assert controller.driver.may_leave.wait(30)
+    assert client.call("answer") == 42

@@ -1,0 +1,132 @@
+"""What sent code prints and logs comes back to its caller, over real sockets."""
+
+import logging
+
+import pytest
+
+TALKATIVE = """
+import logging, sys
+
+log = logging.getLogger("camera.driver")
+
+def talk():
+    print("frame", 1)
+    print("dark", file=sys.stderr)
+    log.warning("gain is %d", 3)
+    sys.stdout.write("tail")
+    return 42
+
+def fail():
+    print("before the end")
+    log.error("it failed", exc_info=ValueError("cause"))
+    raise ValueError("oops")
+
+async def talk_later():
+    print("from a coroutine")
+
+def flood(n):
+    for i in range(n):
+        print("x" * 99)
+    print("the end")
+
+def shape_of_stdout():
+    return sys.stdout.isatty(), sys.stdout.encoding.lower(), sys.stdout.writable()
+"""
+
+
+def test_what_code_prints_and_logs_comes_out_here(controller, capsys, caplog):
+    rexec = controller.rexec()
+    rexec.add_code(TALKATIVE + "print('ready')\n")
+    assert rexec.call("talk") == 42
+    captured = capsys.readouterr()
+    assert captured.out == "ready\nframe 1\ntail"
+    assert captured.err == "dark\n"
+    assert ("camera.driver", logging.WARNING, "gain is 3") in caplog.record_tuples
+
+
+def test_it_comes_out_here_only(controller, capsys):
+    """Once, that is: the controller of the tests prints into the same streams."""
+    rexec = controller.rexec()
+    rexec.add_code("print('once')")
+    assert capsys.readouterr().out == "once\n"
+
+
+def test_output_of_a_coroutine_comes_too(controller, capsys):
+    rexec = controller.rexec()
+    rexec.add_code(TALKATIVE)
+    rexec.call("talk_later")
+    assert capsys.readouterr().out == "from a coroutine\n"
+
+
+def test_output_before_an_error_comes_out_before_it_is_raised(controller, capsys, caplog):
+    rexec = controller.rexec()
+    rexec.add_code(TALKATIVE)
+    with pytest.raises(ValueError, match="oops"):
+        rexec.call("fail")
+    assert capsys.readouterr().out == "before the end\n"
+    assert "it failed" in caplog.text
+    assert "ValueError: cause" in caplog.text
+
+
+def test_output_of_code_that_is_interrupted_comes_out(controller, capsys):
+    rexec = controller.rexec(deadline=0.2)
+    with pytest.raises(TimeoutError):
+        rexec.add_code("print('started')\nwhile True: pass")
+    assert capsys.readouterr().out == "started\n"
+
+
+def test_callers_get_their_own_output_only(controller, capsys):
+    first, second = controller.connect(), controller.connect()
+    for client, name in [(first, "first"), (second, "second")]:
+        seen = client.keep_output()
+        client.add_code(f"print({name!r})")
+        records, finished = client.read_output(seen)
+        assert records == [["stdout", name + "\n"]]
+        assert finished == seen + 1
+    assert capsys.readouterr().out == ""
+
+
+def test_without_output_it_stays_at_the_controller(controller, capsys):
+    controller.rexec(output=False).add_code("print('at the controller')")
+    controller.connect().add_code("print('from any client')")
+    assert capsys.readouterr().out == "at the controller\nfrom any client\n"  # same process here
+
+
+def test_keeping_output_can_be_ended(controller, capsys):
+    client = controller.connect()
+    client.keep_output()
+    client.keep_output(False)
+    client.add_code("print('back home')")
+    assert capsys.readouterr().out == "back home\n"
+    assert client.read_output(0) == ([], 1)
+
+
+def test_output_that_nobody_fetches_is_bounded_and_its_end_is_kept(controller):
+    client = controller.connect()
+    client.keep_output()
+    client.add_code(TALKATIVE)
+    client.call("flood", 20_000)
+    records, _ = client.read_output(0)
+    (_, notice), (_, text) = records
+    assert len(text) <= 2**20
+    assert text.endswith("the end\n")
+    lost = 20_000 * 100 + len("the end\n") - len(text)
+    assert notice == f"[{lost} characters of output lost before this]\n"
+
+
+def test_the_streams_answer_as_streams_do(controller):
+    rexec = controller.rexec()
+    rexec.add_code(TALKATIVE)
+    assert rexec.call("shape_of_stdout") == (False, "utf-8", True)
+
+
+def test_any_character_comes_through(controller, capsys):
+    controller.rexec().add_code(r"print('µ \u2028 \U0001f600')")
+    assert capsys.readouterr().out == "µ \u2028 \U0001f600\n"
+
+
+def test_a_connection_that_is_lost_is_what_the_caller_hears_of(controller):
+    rexec = controller.rexec()
+    rexec.client.close_rpc()
+    with pytest.raises(ConnectionError):
+        rexec.add_code("x = 1")

@@ -1,0 +1,120 @@
+"""History: what all parts of one structure share; it orders its mods and tells of them.
+
+The one idea to keep in mind: there is one lock per structure. Whoever holds it sees a structure and
+a number that belong together, and no mod is between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyon
+
+from sync_struct._change import Change
+from sync_struct._errors import ChangedBehindBack
+from sync_struct._mods import Mod, process_mod
+from sync_struct._values import find_difference
+
+__all__ = ["History", "replica_of"]
+
+_logger = logging.getLogger(__name__)
+
+
+class History:
+    """The mods of one structure.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Held while the structure changes, while it is encoded whole, and throughout a batch.
+    number : int
+        Mods so far.
+    stream : str
+        Tells these numbers from those of any other structure, on any machine.
+    sinks : list of callables
+        Each is passed the changes that belong together, under the lock, by the thread that made
+        them.
+    listeners : list of callables
+        Each is passed every mod, as a subscriber would get it.
+    wants_v1 : int
+        How many publishers need the mods in PYON v1, too.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.number = 0
+        self.stream = secrets.token_hex(8)
+        self.sinks: list[Callable[[list[Change]], None]] = []
+        self.listeners: list[Callable[[Mod], object]] = []
+        self.wants_v1 = 0
+        self._depth = 0  # of nested batches
+        self._waiting: list[Change] = []
+
+    def add(self, change: Change) -> None:
+        """Number a change that has just been made, and tell of it unless a batch is open."""
+        self.number += 1
+        change.number = self.number
+        self._waiting.append(change)
+        if not self._depth:
+            self._release()
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Hold the lock, and tell of all changes that are made meanwhile at the end."""
+        with self.lock:
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if not self._depth and self._waiting:
+                    self._release()
+
+    def _release(self) -> None:
+        changes, self._waiting = self._waiting, []
+        changes[-1].ends = True
+        for sink in self.sinks:
+            sink(changes)
+        for listener in self.listeners.copy():
+            for change in changes:
+                _tell(listener, change)
+
+
+def _tell(listener: Callable[[Mod], object], change: Change) -> None:
+    mod = change.mod()
+    try:
+        listener(mod)
+    except Exception:
+        _logger.exception("a listener failed on %r", mod)
+
+
+class Witness:
+    """A replica that is kept only to notice changes that nobody was told of (debug mode)."""
+
+    def __init__(self, structure: Any) -> None:
+        self._replica = replica_of(structure)
+
+    def apply(self, change: Change) -> None:
+        """Follow a mod."""
+        process_mod(self._replica, change.mod())
+
+    def compare(self, structure: Any) -> None:
+        """Raise `ChangedBehindBack` (once for each such change) if the structure is another."""
+        path = find_difference(self._replica, structure)
+        if path is not None:
+            self._replica = replica_of(structure)
+            where = "".join(f"[{key!r}]" for key in path)
+            raise ChangedBehindBack(
+                f"the structure was changed at root{where}, but not through its notifier: "
+                "subscribers do not know of it"
+            )
+
+
+def replica_of(structure: Any) -> Any:
+    """Return a copy of a structure that shares nothing with it, as a subscriber would get it."""
+    return pyon.decode(pyon.encode(structure, version=2))

@@ -1,0 +1,111 @@
+"""Mods: what can happen to a structure, as one table.
+
+A mod is a dict: what is done (``"action"``), to which container (``"path"``: the keys and indices
+that lead there from the root), and with what. `ACTIONS` is the only place that knows the fields and
+the effect of each action; the notifier's own structure and every replica are changed by the same
+entry of it, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sync_struct._errors import ModError
+
+__all__ = ["ACTIONS", "Mod", "apply", "process_mod", "walk"]
+
+Mod = dict[str, Any]
+"""A modification, in the established form: see PROTOCOL.md."""
+
+
+class _Action(NamedTuple):
+    """One kind of mod: its fields behind the path, in wire order, and what it does."""
+
+    fields: tuple[str, ...]
+    apply: Callable[..., Any]
+
+
+def _append(container: Any, x: Any) -> None:
+    container.append(x)
+
+
+def _insert(container: Any, i: Any, x: Any) -> None:
+    container.insert(i, x)
+
+
+def _pop(container: Any, i: Any) -> Any:
+    return container.pop(i)
+
+
+def _setitem(container: Any, key: Any, value: Any) -> None:
+    container[key] = value
+
+
+def _delitem(container: Any, key: Any) -> None:
+    del container[key]
+
+
+ACTIONS: Mapping[str, _Action] = {
+    "append": _Action(("x",), _append),
+    "insert": _Action(("i", "x"), _insert),
+    "pop": _Action(("i",), _pop),
+    "setitem": _Action(("key", "value"), _setitem),
+    "delitem": _Action(("key",), _delitem),
+}
+
+
+def walk(target: Any, path: Sequence[Any]) -> Any:
+    """Return the part of `target` that `path` leads to."""
+    for key in path:
+        target = target[key]
+    return target
+
+
+def apply(container: Any, mod: Mapping[str, Any]) -> Any:
+    """Do to `container` what `mod` says, its path disregarded; return what was popped."""
+    action = ACTIONS[mod["action"]]
+    return action.apply(container, *(mod[field] for field in action.fields))
+
+
+def process_mod(target: Any, mod: Mapping[str, Any]) -> None:
+    """Apply a mod to the target, mutating it.
+
+    Parameters
+    ----------
+    target : list or dict, or what behaves like one
+        The whole structure. Containers on the way are indexed; the last one has its item set or
+        deleted, or its method ``append``, ``insert`` or ``pop`` called.
+    mod : dict
+        As a `Subscriber` passes it to its callbacks. The values in it become part of the target.
+
+    Raises
+    ------
+    ModError
+        The mod does not fit the target, which is left as it was. Also for an ``"init"``: that
+        brings a new target instead of changing one.
+
+    Examples
+    --------
+    >>> target = {"scan": [1, 2]}
+    >>> process_mod(target, {"action": "append", "path": ["scan"], "x": 3})
+    >>> target
+    {'scan': [1, 2, 3]}
+    """
+    try:
+        if mod["action"] not in ACTIONS:
+            raise ModError(f"expected one of {', '.join(ACTIONS)}, got {mod['action']!r}")
+        apply(walk(target, mod["path"]), mod)
+    except ModError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ModError(f"{_describe(mod)} does not fit: {type(error).__name__}: {error}") from error
+
+
+def _describe(mod: Any) -> str:
+    """Return what a mod would do, without the (possibly huge) value."""
+    if not isinstance(mod, Mapping):
+        return f"a {type(mod).__name__} that is no mod"
+    where = "".join(f"[{key!r}]" for key in mod.get("path") or ())
+    which = next((f" of {mod[name]!r}" for name in ("key", "i") if name in mod), "")
+    return f"{mod.get('action')}{which} at root{where}"

@@ -1,0 +1,398 @@
+"""Notifier: a list or dict whose every change is known to others.
+
+All mutators end in `Notifier._record`, which checks, encodes, applies and tells of one mod, in this
+order and under one lock: what cannot be encoded or applied changes nothing and is seen by nobody.
+A part of the structure (``notifier["a"][3]``) is a notifier too, a view that knows its path; it
+makes sure at every change that the path still leads to what it stands for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Sequence, ValuesView
+from typing import Any, Self
+
+import pyon
+
+from sync_struct._change import Change
+from sync_struct._errors import StaleView
+from sync_struct._history import History, Witness, replica_of
+from sync_struct._mods import ACTIONS, Mod, apply, walk
+from sync_struct._values import is_array, is_container, own
+
+__all__ = ["Notifier"]
+
+_MISSING: Any = object()
+
+
+class Notifier:
+    """Encapsulates a structure whose changes need to be published.
+
+    It is used like the list or dict that it stands for, from any thread. Parts that can change
+    (lists, dicts, arrays) come out as notifiers too, everything else as it is. What is assigned is
+    copied: the caller's list, dict or array stays the caller's.
+
+    Parameters
+    ----------
+    backing_struct : list, dict or numpy.ndarray
+        The structure, of what PYON can express. From now on it is to be changed through the
+        notifier only.
+    root : Notifier, optional
+        The notifier of the whole structure that `backing_struct` is a part of.
+    path : sequence, optional
+        The keys that lead from `root` to `backing_struct`.
+    debug : bool, optional
+        Before every mod, and before the structure is sent to anybody, compare it with a replica
+        kept for this, and raise `ChangedBehindBack` if they differ. Slow; for tests.
+
+    Raises
+    ------
+    pyon.EncodeError
+        From every mutator: the value has no PYON. Nothing was changed.
+    StaleView
+        From the mutators of a part: it is not in the structure any more. Nothing was changed.
+
+    Examples
+    --------
+    >>> n = Notifier([])
+    >>> n.append([])
+    >>> n[0].append(42)
+    >>> n.read
+    [[42]]
+    """
+
+    __slots__ = ("__weakref__", "_backing", "_history", "_path", "_root", "_witness")
+    __hash__ = None  # type: ignore[assignment]  # compares by value, and changes
+
+    def __init__(
+        self,
+        backing_struct: Any,
+        root: Notifier | None = None,
+        path: Sequence[Any] = [],  # the established signature; never changed
+        *,
+        debug: bool = False,
+    ) -> None:
+        self._backing = backing_struct
+        self._root = self if root is None else root
+        self._path = list(path)
+        self._history: History = History() if root is None else root._history
+        self._witness = Witness(backing_struct) if debug and root is None else None
+
+    # To read.
+
+    @property
+    def read(self) -> Any:
+        """The structure itself, no copy: to be read only, and while nobody changes it."""
+        if self._path and is_array(self._backing):
+            # An array is replaced by a copy before it changes while its memory is being sent.
+            with contextlib.suppress(LookupError, TypeError):
+                self._backing = walk(self._root._backing, self._path)
+        return self._backing
+
+    raw_view = read
+
+    def copy(self) -> Any:
+        """Return the structure as plain Python objects that share nothing with it."""
+        with self._history.lock:
+            return replica_of(self.read)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._part(key, self.read[key])
+
+    def _part(self, key: Any, item: Any) -> Any:
+        """Return an item as the user gets it: as a notifier where mods can reach inside."""
+        if not is_container(item):
+            return item
+        if is_array(self._backing):
+            is_view = item.base is not None and isinstance(key, (int, slice, tuple))
+        else:
+            is_view = not isinstance(key, slice)
+        return Notifier(item, self._root, [*self._path, key]) if is_view else item
+
+    def __len__(self) -> int:
+        return len(self.read)
+
+    def __bool__(self) -> bool:
+        return bool(self.read)
+
+    def __contains__(self, item: object) -> bool:
+        return _plain(item) in self.read
+
+    def __iter__(self) -> Iterator[Any]:
+        if isinstance(self._backing, dict):
+            return iter(self._backing)
+        return (self._part(i, item) for i, item in enumerate(self.read))
+
+    def __reversed__(self) -> Iterator[Any]:
+        if isinstance(self._backing, dict):
+            return reversed(self._backing)
+        return (self[i] for i in reversed(range(len(self))))
+
+    def __eq__(self, other: object) -> Any:
+        return self.read == _plain(other)
+
+    def __repr__(self) -> str:
+        return f"Notifier({self.read!r})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        numpy = sys.modules["numpy"]  # it is who asks
+        return numpy.array(self.read, dtype=dtype)
+
+    def __copy__(self) -> Notifier:
+        # A notifier of its own: two on one structure would not know of each other's mods.
+        return Notifier(self.copy())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Notifier:
+        return Notifier(self.copy())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Notifier, (self.copy(),)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """As on a dict."""
+        item = self.read.get(key, _MISSING)
+        return default if item is _MISSING else self._part(key, item)
+
+    def keys(self) -> KeysView[Any]:
+        """As on a dict."""
+        keys: KeysView[Any] = self.read.keys()
+        return keys
+
+    def values(self) -> ValuesView[Any]:
+        """As on a dict."""
+        return ValuesView(self._as_mapping())
+
+    def items(self) -> ItemsView[Any, Any]:
+        """As on a dict."""
+        return ItemsView(self._as_mapping())
+
+    def _as_mapping(self) -> Any:
+        if not isinstance(self._backing, dict):
+            raise AttributeError(f"a {type(self._backing).__name__} has no keys")
+        return self
+
+    def index(self, x: Any, *bounds: int) -> int:
+        """As on a list."""
+        found: int = self.read.index(_plain(x), *bounds)
+        return found
+
+    def count(self, x: Any) -> int:
+        """As on a list."""
+        number: int = self.read.count(_plain(x))
+        return number
+
+    # To change: each of these is one mod, or a batch of them.
+
+    def append(self, x: Any) -> None:
+        """Append to a list."""
+        self._record("append", x)
+
+    def insert(self, i: int, x: Any) -> None:
+        """Insert an element into a list."""
+        self._record("insert", i, x)
+
+    def pop(self, i: Any = -1, default: Any = _MISSING) -> Any:
+        """Pop an element from a list, or the value of a key from a dict.
+
+        Parameters
+        ----------
+        i : object, optional
+            Index or key.
+        default : object, optional
+            For a dict: returned if there is no such key.
+
+        Returns
+        -------
+        object
+            The element itself; what happens to it is no longer tracked.
+        """
+        with self._history.lock:
+            if default is not _MISSING and i not in self.read:
+                return default
+            return self._record("pop", i)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(value, Notifier) and value._stands_for(self, key):
+            return  # the second half of ``notifier[key] += x``
+        if isinstance(key, slice):
+            if isinstance(self._backing, dict):
+                raise TypeError("expected a key that can be hashed, got a slice")
+            if isinstance(self._backing, list):
+                value = list(value)
+        self._record("setitem", key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._record("delitem", key)
+
+    def extend(self, values: Iterable[Any]) -> None:
+        """As on a list."""
+        with self._history.lock:
+            end = len(self.read)
+            if added := list(values):
+                self[end:end] = added
+
+    def remove(self, x: Any) -> None:
+        """As on a list."""
+        with self._history.lock:
+            del self[self.index(x)]
+
+    def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
+        """As on a list."""
+        with self._history.lock:
+            self[:] = sorted(self.read, key=key, reverse=reverse)
+
+    def reverse(self) -> None:
+        """As on a list."""
+        with self._history.lock:
+            self[:] = self.read[::-1]
+
+    def clear(self) -> None:
+        """As on a list or dict."""
+        with self.batch():
+            if isinstance(self._backing, dict):
+                for key in list(self._backing):
+                    del self[key]
+            else:
+                del self[:]
+
+    def update(self, *others: Any, **items: Any) -> None:
+        """As on a dict."""
+        with self.batch():
+            for key, value in dict(*map(_plain, others), **items).items():
+                self[key] = value
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """As on a dict."""
+        with self._history.lock:
+            if key not in self.read:
+                self[key] = default
+            return self[key]
+
+    def popitem(self) -> tuple[Any, Any]:
+        """As on a dict."""
+        with self._history.lock:
+            key = next(reversed(self.read), _MISSING)
+            if key is _MISSING:
+                raise KeyError("popitem(): the dictionary is empty")
+            return key, self.pop(key)
+
+    def __iadd__(self, other: Any) -> Self:
+        if is_array(self._backing):
+            self[_everything(self._backing)] = self.read + _plain(other)
+        else:
+            self.extend(_plain(other))
+        return self
+
+    def __imul__(self, other: Any) -> Self:
+        with self._history.lock:
+            self[_everything(self._backing)] = self.read * _plain(other)
+        return self
+
+    def __ior__(self, other: Any) -> Self:
+        self.update(other)
+        return self
+
+    # To tell.
+
+    def batch(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which changes are collected; they arrive together, at its end.
+
+        Other threads wait meanwhile before they change the structure, and publishers before they
+        send it whole; so it is also the way to read a structure that other threads change. If
+        an exception ends the context, the changes that were made stay, and are told.
+        """
+        return self._history.batch()
+
+    def add_listener(self, listener: Callable[[Mod], object]) -> None:
+        """Have a function of this process called with every mod of the whole structure.
+
+        Parameters
+        ----------
+        listener : callable
+            It is called in the thread that made the change, before the mutator returns, with a mod
+            of its own that it may keep. What it raises is logged.
+        """
+        with self._history.lock:
+            self._history.listeners.append(listener)
+
+    def remove_listener(self, listener: Callable[[Mod], object]) -> None:
+        """Undo `add_listener`; `ValueError` if the function is no listener."""
+        with self._history.lock:
+            self._history.listeners.remove(listener)
+
+    def _record(self, action: str, *values: Any) -> Any:
+        """Check, encode, apply and tell of one mod; return what was popped."""
+        fields = ACTIONS[action].fields
+        mod = {"action": action, "path": self._path, **dict(zip(fields, values, strict=True))}
+        key = values[0]
+        if isinstance(key, float) and key != key and action != "append":
+            raise ValueError("expected a key or index, got nan: nothing could ever be found there")
+        if fields[-1] in ("x", "value"):
+            mod[fields[-1]] = _owned(mod[fields[-1]])
+        history, witness = self._history, self._root._witness
+        with history.lock:
+            self._check()
+            container = self._locate()
+            change = Change(mod, bool(history.wants_v1))
+            result = apply(container, mod)
+            if witness is not None:
+                witness.apply(change)
+            history.add(change)
+        return result
+
+    def _check(self) -> None:
+        """In debug mode: raise if the structure is not what the mods so far have made of it."""
+        witness = self._root._witness
+        if witness is not None:
+            witness.compare(self._root._backing)
+
+    def _locate(self) -> Any:
+        """Return the container that this view stands for, ready to be changed."""
+        root, here = self._root, self._root._backing
+        if is_array(here):
+            here = root._backing = _writable(here)
+        for key in self._path:
+            try:
+                inner = here[key]
+            except (LookupError, TypeError):
+                raise self._stale() from None
+            if is_array(inner) and not is_array(here):
+                here[key] = inner = _writable(inner)
+            here = inner
+        if here is not self._backing:
+            if not (is_array(here) and is_array(self._backing)):
+                raise self._stale()
+            self._backing = here
+        return here
+
+    def _stale(self) -> StaleView:
+        where = "".join(f"[{key!r}]" for key in self._path)
+        return StaleView(f"what was at root{where} is not there any more: look it up again")
+
+    def _stands_for(self, parent: Notifier, key: Any) -> bool:
+        return self._root is parent._root and self._path == [*parent._path, key]
+
+
+def _plain(value: Any) -> Any:
+    return value.read if isinstance(value, Notifier) else value
+
+
+def _everything(backing: Any) -> Any:
+    """Return the key of all elements; arrays without a dimension know no slice."""
+    return () if is_array(backing) and not backing.ndim else slice(None)
+
+
+def _writable(array: Any) -> Any:
+    """Return the array to change in place: a copy if its memory may be on its way to somebody."""
+    return array if array.flags.writeable else array.copy()
+
+
+def _owned(value: Any) -> Any:
+    """Return the structure's own copy of what a user assigns."""
+    value = _plain(value)
+    try:
+        return own(value)
+    except Exception:
+        pyon.encode(value, version=2)  # says better what is wrong, and where
+        raise

@@ -1,0 +1,149 @@
+"""Publisher: the server that sends the changes of notifiers to their subscribers.
+
+It knows the notifiers by name; everything about one of them and its subscribers is an `Outlet`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pyon.asyncio_server import AsyncioServer
+
+from sync_struct._errors import UnknownNotifier
+from sync_struct._notifier import Notifier
+from sync_struct._stream import DEFAULT_BACKLOG, Stream
+from sync_struct._subscription import Counters, Outlet, Subscription
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Publisher"]
+
+
+class Publisher(AsyncioServer):
+    """A network server that publishes changes to structures encapsulated in a `Notifier`.
+
+    Several publishers can serve one notifier. All methods are to be called on the event loop;
+    the notifiers may be changed by any thread.
+
+    Parameters
+    ----------
+    notifiers : dict of str to Notifier
+        The notifiers to publish, by the names that subscribers know them under.
+    legacy_version : {2, 1}, optional
+        Generation of PYON for subscribers of the established protocol: they say nothing about
+        themselves. 1 serves sipyco before 1.10 and ARTIQ before 8. Ours need not be told.
+    backlog : int, optional
+        Bytes of mods that are kept for subscribers that lag, per notifier.
+    overflow : {"resync", "disconnect"}, optional
+        What happens to a subscriber that lags by more than that: it is sent the whole structure as
+        soon as it takes data again, or it is disconnected.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> async def main():
+    ...     notifier = Notifier({"temperature": 293.0})
+    ...     async with Publisher({"sensors": notifier}) as publisher:
+    ...         await publisher.start("127.0.0.1", 0)
+    ...         subscriber = Subscriber("sensors", lambda received: received)
+    ...         await subscriber.connect("127.0.0.1", publisher.port)
+    ...         print(subscriber.target)
+    ...         await subscriber.close()
+    >>> from sync_struct import Subscriber
+    >>> asyncio.run(main())
+    {'temperature': 293.0}
+    """
+
+    def __init__(
+        self,
+        notifiers: Mapping[str, Notifier],
+        *,
+        legacy_version: Literal[1, 2] = 2,
+        backlog: int = DEFAULT_BACKLOG,
+        overflow: Literal["resync", "disconnect"] = "resync",
+    ) -> None:
+        super().__init__()
+        if legacy_version not in (1, 2):
+            raise ValueError(f"expected 1 or 2 as legacy_version, got {legacy_version!r}")
+        if overflow not in ("resync", "disconnect"):
+            raise ValueError(f"expected 'resync' or 'disconnect' as overflow, got {overflow!r}")
+        self._legacy_version = legacy_version
+        self._backlog = backlog
+        self._disconnects_slow = overflow == "disconnect"
+        self._outlets: dict[str, Outlet] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        for name, notifier in notifiers.items():
+            self.add_notifier(name, notifier)
+
+    def add_notifier(self, name: str, notifier: Notifier) -> None:
+        """Publish one more notifier, from now on.
+
+        Raises
+        ------
+        ValueError
+            There is one of that name, or it cannot be asked for, or the notifier stands for a part.
+        """
+        if name in self._outlets:
+            raise ValueError(f"there is a notifier {name!r} already: remove it first")
+        if "\n" in name:
+            raise ValueError(f"expected a name of one line, got {name!r}")
+        self._outlets[name] = outlet = Outlet(
+            Stream(notifier, self._backlog), self._legacy_version, self._disconnects_slow
+        )
+        if self._loop is not None:
+            outlet.open(self._loop)
+
+    def remove_notifier(self, name: str) -> None:
+        """Publish a notifier no more: its subscribers are told and disconnected.
+
+        Raises
+        ------
+        KeyError
+            There is no notifier of that name.
+        """
+        outlet = self._outlets.pop(name)
+        outlet.close(f"the notifier {name!r} is not published any more")
+
+    @property
+    def counters(self) -> dict[str, Counters]:
+        """Figures about each notifier, by name."""
+        return {name: outlet.counters() for name, outlet in self._outlets.items()}
+
+    async def start(
+        self,
+        host: str | Sequence[str] | None,
+        port: int,
+        *,
+        ssl: ssl.SSLContext | None = None,
+    ) -> None:
+        """Start serving: see `pyon.asyncio_server.AsyncioServer.start`."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            for outlet in self._outlets.values():
+                outlet.open(self._loop)
+        try:
+            await super().start(host, port, ssl=ssl)
+        except OSError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop serving; subscribers are disconnected. May be started again."""
+        self._loop = None
+        for outlet in self._outlets.values():
+            outlet.close("the publisher stops")
+        await super().stop()
+
+    def _make_connection(self) -> asyncio.BaseProtocol:
+        return Subscription(self._outlet, self._legacy_version, scratch=self._scratch)
+
+    def _outlet(self, name: str) -> Outlet:
+        outlet = self._outlets.get(name)
+        if outlet is None or self._loop is None:
+            names = sorted(self._outlets)
+            known = ", ".join(map(repr, names)) or "none at all"
+            raise UnknownNotifier(f"there is no notifier {name!r}; there is {known}", names)
+        return outlet

@@ -1,0 +1,179 @@
+"""Which mods a subscriber needs that wants less than all: a part, or the newest only.
+
+Both questions are about what a mod touches. Nothing here looks at the structure: a mod tells which
+container it changes and under which key, but not whether that is a list, where places move when
+something is inserted, or a dict. Where that makes a difference, the answer is on the safe side.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sync_struct._change import Change
+
+__all__ = ["EVERYTHING", "Touch", "Wish", "newest", "touch"]
+
+
+class Wish(NamedTuple):
+    """What a subscriber wants of the notifier; the default is everything."""
+
+    path: tuple[Any, ...] = ()
+    """Only this part of the structure."""
+
+    mods_only: bool = False
+    """No structure, only mods from now on."""
+
+    newest: bool = False
+    """Mods that are overtaken before they can be sent are left out."""
+
+
+EVERYTHING = Wish()
+
+
+class Touch(enum.Enum):
+    """What a mod does to a part of the structure."""
+
+    INSIDE = "inside"
+    """It changes the part, somewhere in it."""
+
+    REPLACED = "replaced"
+    """It puts (or may put) something else in the place of the part, or removes it."""
+
+    OUTSIDE = "outside"
+    """It does not concern the part."""
+
+
+def touch(action: str, path: Sequence[Any], key: Any, part: Sequence[Any]) -> Touch:
+    """Tell what a mod does to the part of the structure that the path `part` leads to.
+
+    Parameters
+    ----------
+    action, path, key
+        Of the mod; `key` is its index where it has one, and None for an append.
+    """
+    for theirs, ours in zip(path, part, strict=False):
+        if theirs != ours:
+            return Touch.REPLACED if _may_be_same_place(theirs, ours) else Touch.OUTSIDE
+    if len(path) >= len(part):
+        return Touch.INSIDE
+    ours = part[len(path)]
+    if action == "append":
+        concerned = _is_index(ours) and ours < 0
+    elif _is_index(ours) and action != "setitem":
+        concerned = not isinstance(key, str)  # what follows in a list moves
+    else:
+        concerned = _may_be_same_place(key, ours)
+    return Touch.REPLACED if concerned else Touch.OUTSIDE
+
+
+def _may_be_same_place(a: Any, b: Any) -> bool:
+    """Tell whether two keys may mean the same place: -1 and 5 may, or a slice and 5."""
+    if isinstance(a, str) or isinstance(b, str):
+        return bool(type(a) is type(b) and a == b)
+    if _is_index(a) and _is_index(b):
+        return bool(a == b or a < 0 or b < 0)
+    if _is_index(a) or _is_index(b):
+        other = b if _is_index(a) else a
+        return not (other is None or isinstance(other, (float, bytes))) or bool(a == b)
+    try:
+        return bool(a == b)
+    except ValueError:  # an array, which selects elements
+        return True
+
+
+def _is_index(key: Any) -> bool:
+    return isinstance(key, int)
+
+
+class _Place:
+    """A place in the structure, and the mods that may be left out once it is set anew."""
+
+    __slots__ = ("inner", "made", "parts")
+
+    def __init__(self) -> None:
+        self.made: list[int] = []  # what put the present value there
+        self.inner: list[int] = []  # what changed it since, other than by setting one of `parts`
+        self.parts: dict[Any, _Place] = {}
+
+    def part(self, key: Any) -> _Place:
+        return self.parts.setdefault(key, _Place())
+
+    def take_inner(self) -> list[int]:
+        """Give up everything that changed the value since it was put here."""
+        taken, self.inner = self.inner, []
+        for part in self.parts.values():
+            taken += part.take_all()
+        self.parts.clear()
+        return taken
+
+    def take_all(self) -> list[int]:
+        taken, self.made = self.made, []
+        return taken + self.take_inner()
+
+
+def newest(changes: Sequence[Change]) -> list[Change]:
+    """Leave out the mods whose effect later ones overwrite.
+
+    Parameters
+    ----------
+    changes : sequence of Change
+        In order.
+
+    Returns
+    -------
+    list of Change
+        In order; applied to the same structure, they lead to the same result (up to the order of
+        the keys of dicts).
+    """
+    left_out: set[int] = set()
+    root = _Place()
+    for number, change in enumerate(changes):
+        place, key = _reach(root, change)
+        if change.action != "setitem" or key is _MOVES:
+            # Places inside may mean others from here on: their mods only go with the whole.
+            place.inner = [*place.take_inner(), number]
+        elif key is _WHOLE:
+            left_out.update(place.take_inner())
+            place.inner = [number]
+        else:
+            target = place.part(key)
+            left_out.update(target.take_all())
+            target.made = [number]
+    return [change for number, change in enumerate(changes) if number not in left_out]
+
+
+_MOVES: Any = object()
+_WHOLE: Any = object()
+
+
+def _reach(root: _Place, change: Change) -> tuple[_Place, Any]:
+    """Return the container that a mod changes and the key of what it changes there.
+
+    Removing a dict's item is a change inside that item's place. The key is `_WHOLE` where all
+    elements are set at once, and `_MOVES` where it is not certain what other keys mean the same.
+    """
+    place = root
+    for key in change.path:
+        if not _is_fixed(key):
+            return place, _MOVES
+        place = place.part(key)
+    if change.action in ("append", "insert"):
+        return place, _MOVES
+    if change.action == "setitem":
+        if isinstance(change.key, slice) and change.key == slice(None):
+            return place, _WHOLE
+        return place, change.key if _is_fixed(change.key) else _MOVES
+    if _is_fixed(change.key) and not _is_index(change.key):
+        return place.part(change.key), _MOVES
+    return place, _MOVES
+
+
+def _is_fixed(key: Any) -> bool:
+    """Tell whether a key means one place for as long as nothing is inserted or removed."""
+    if isinstance(key, tuple):
+        return all(map(_is_fixed, key))
+    if isinstance(key, int):
+        return key >= 0
+    return key is None or isinstance(key, (str, bytes, float))

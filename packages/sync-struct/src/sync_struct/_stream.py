@@ -1,0 +1,385 @@
+"""Streams: what a publisher knows of one notifier, and what each subscriber of it still needs.
+
+Pure state; it neither sends nor waits. There is one log of recent mods for all subscribers, bounded
+in bytes, and a subscriber is not much more than a number: the last mod that it has been given.
+Whoever falls so far behind that the log has forgotten what comes next is given the structure anew.
+So a stalled subscriber costs nothing but its place in the log, and one that comes back after a lost
+connection goes on where it was.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pyon
+from pyon.framing import frame, frame_size
+
+from sync_struct._change import Change, encode
+from sync_struct._errors import UnknownNotifier
+from sync_struct._mods import walk
+from sync_struct._notifier import Notifier
+from sync_struct._selection import EVERYTHING, Touch, Wish, newest, touch
+
+__all__ = ["DEFAULT_BACKLOG", "Feed", "Form", "Stream"]
+
+DEFAULT_BACKLOG = 32 * 2**20
+"""Bytes of mods that are kept for subscribers that lag: three images of 1024 x 1024 doubles, or a
+minute of a thousand small mods a second."""
+
+SPAN_SIZE = 2**20
+"""Bytes of mods that a subscriber is given at a time: what a socket takes in one or two writes."""
+
+ENTRY_OVERHEAD = 500
+"""Bytes of memory of a mod in the log besides its text, so that the bound holds for tiny ones."""
+
+Chunks = list[bytes | memoryview]
+
+
+class Form(NamedTuple):
+    """How messages are written for a subscriber."""
+
+    version: int = 2
+    """Generation of PYON."""
+
+    numbered: bool = True
+    """Whether messages carry numbers; the established protocol knows none."""
+
+    raw: bool = False
+    """Whether large arrays travel outside the text."""
+
+
+class _Entry:
+    """A mod in the log, and the forms that it has been written in."""
+
+    __slots__ = ("change", "forms", "size")
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        self.size = _size(change)
+        self.forms: dict[tuple[Form, bool, int], Chunks] = {}
+
+    def touch(self, part: Sequence[Any]) -> Touch:
+        """Tell what the mod does to a part of the structure."""
+        return touch(self.change.action, self.change.path, self.change.key, part)
+
+    def write(self, form: Form, ends: bool, depth: int) -> tuple[Chunks, int]:
+        """Return the message as buffers to write, and how many bytes of memory they take."""
+        line, buffers = self._encode(form, depth)
+        if form.numbered and ends:
+            line = b'%b,"number":%d}' % (line[:-1], self.change.number)
+        return frame(line, buffers), len(line)
+
+    def _encode(self, form: Form, depth: int) -> tuple[bytes, Sequence[memoryview]]:
+        change = self.change
+        if form.version == 1 and change.line_v1 is not None:
+            return change.line_v1, ()
+        line, buffers = change.line, change.buffers
+        if depth:
+            mod = change.mod()
+            mod["path"] = mod["path"][depth:]
+            line, buffers = encode(mod)
+        if buffers and not form.raw:
+            line, buffers = pyon.encode(pyon.decode(line, buffers=buffers), version=2).encode(), []
+        return line, buffers
+
+
+class _Snapshot:
+    """The structure, or a part of it, as it was after mod `number`."""
+
+    __slots__ = ("buffers", "line", "number", "recorded", "size")
+
+    def __init__(self, structure: Any, form: Form, number: int, recorded: int) -> None:
+        message = {"action": "init", "struct": structure}
+        self.buffers: list[memoryview] = []
+        if form.version == 1:
+            self.line = pyon.encode(message, version=1).encode()
+        elif form.raw:
+            self.line, buffers = encode(message)
+            # Read-only arrays are replaced, not changed; others change in place while this is sent.
+            self.buffers = [b if b.readonly else memoryview(bytes(b)) for b in buffers]
+        else:
+            self.line = pyon.encode(message, version=2).encode()
+        self.number = number
+        self.recorded = recorded
+        self.size = len(self.line) + frame_size(self.buffers)
+
+    def chunks(self, form: Form) -> Chunks:
+        if not form.numbered:
+            return [self.line, b"\n"]
+        end = b',"number":%d}' % self.number
+        if self.buffers:
+            return frame(self.line[:-1] + end, self.buffers)
+        return [memoryview(self.line)[:-1], end + b"\n"]
+
+
+class Stream:
+    """One notifier, as a publisher serves it.
+
+    `tell` is called by any thread; everything else belongs to the publisher's.
+
+    Parameters
+    ----------
+    notifier : Notifier
+        What is published.
+    backlog : int
+        Bytes of mods to keep.
+
+    Attributes
+    ----------
+    number : int
+        The last mod that is known here.
+    oldest : int
+        The mod before the first one in the log.
+    resyncs : int
+        How often a subscriber had to be given the structure anew.
+    """
+
+    def __init__(self, notifier: Notifier, backlog: int = DEFAULT_BACKLOG) -> None:
+        if notifier._path:
+            raise ValueError("expected the notifier of a whole structure, got one of a part")
+        self.notifier = notifier
+        self.history = notifier._history
+        self.backlog = backlog
+        self.resyncs = 0
+        self._recorded = 0  # bytes of mods since the beginning
+        self._arrived_lock = threading.Lock()
+        self._spans: dict[tuple[Form, int], tuple[int, Chunks]] = {}
+        self._snapshots: dict[tuple[Form, tuple[Any, ...]], _Snapshot] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with the structure as it is; to be called with `history.lock` held."""
+        self.number = self.oldest = self.history.number
+        self._log: deque[_Entry] = deque()
+        self._log_size = 0
+        self._arrived: deque[Change] = deque()
+        self._arrived_size = 0
+
+    # Mods, in.
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Take note of changes, in any thread. Too many to keep: the first ones are forgotten."""
+        with self._arrived_lock:
+            for change in changes:
+                self._arrived.append(change)
+                self._arrived_size += _size(change)
+            while self._arrived_size > self.backlog and len(self._arrived) > 1:
+                self._arrived_size -= _size(self._arrived.popleft())
+
+    def collect(self) -> None:
+        """Move what `tell` took note of to the log."""
+        with self._arrived_lock:
+            arrived, self._arrived = self._arrived, deque()
+            self._arrived_size = 0
+        for change in arrived:
+            if change.number > self.number:
+                self._append(_Entry(change))
+        self._spans.clear()
+
+    def _append(self, entry: _Entry) -> None:
+        if entry.change.number != self.number + 1:
+            self._log.clear()
+            self._log_size = 0
+            self.oldest = entry.change.number - 1
+        self.number = entry.change.number
+        self._log.append(entry)
+        self._log_size += entry.size
+        self._recorded += entry.size
+        while self._log_size > self.backlog and len(self._log) > 1:
+            self._log_size -= self._log.popleft().size
+            self.oldest += 1
+
+    # Mods, out.
+
+    def holds(self, number: int) -> bool:
+        """Tell whether all mods after mod `number` are in the log."""
+        return self.oldest <= number <= self.number
+
+    def size_behind(self, number: int) -> int:
+        """Return how many bytes of mods there are after mod `number`."""
+        return sum(entry.size for entry in self.entries(number))
+
+    def entries(self, number: int) -> list[_Entry]:
+        """Return the mods after mod `number`."""
+        first = max(0, number - self.oldest)
+        return [self._log[i] for i in range(first, len(self._log))]
+
+    def chunks(self, entry: _Entry, form: Form, ends: bool, depth: int = 0) -> Chunks:
+        """Return a mod as buffers to write, written at most once for each form.
+
+        Parameters
+        ----------
+        ends : bool
+            Whether no more mods follow that belong together with this one.
+        depth : int, optional
+            How many keys at the beginning of the path the subscriber does not know of.
+        """
+        key = form, ends, depth
+        if key not in entry.forms:
+            entry.forms[key], size = entry.write(form, ends, depth)
+            entry.size += size
+            self._log_size += size
+        return entry.forms[key]
+
+    def span(self, number: int, form: Form) -> tuple[int, Chunks]:
+        """Return the mods after mod `number`, or the first of many, and the last one's number.
+
+        All subscribers that are at the same place share the result.
+        """
+        key = form, number
+        if key not in self._spans:
+            self._spans[key] = self._make_span(number, form)
+        return self._spans[key]
+
+    def _make_span(self, number: int, form: Form) -> tuple[int, Chunks]:
+        chunks: Chunks = []
+        size = 0
+        for i in range(number - self.oldest, len(self._log)):
+            entry = self._log[i]
+            chunks += self.chunks(entry, form, entry.change.ends)
+            size += _size(entry.change)
+            number += 1
+            if size > SPAN_SIZE:
+                break
+        return number, _joined(chunks)
+
+    # The structure.
+
+    def snapshot(self, form: Form, path: tuple[Any, ...] = ()) -> _Snapshot:
+        """Return the structure, encoded at most once for all who ask for it at about the same time.
+
+        It may be older than the last mod, if the log holds the rest.
+
+        Raises
+        ------
+        UnknownNotifier
+            There is no such part of the structure.
+        pyon.EncodeError
+            The structure holds what has no PYON.
+        """
+        key = form._replace(numbered=True), path
+        known = self._snapshots.get(key)
+        if known is not None and self._is_useful(known):
+            return known
+        with self.history.lock:
+            self.collect()
+            self.notifier._check()
+            try:
+                structure = walk(self.notifier.read, path)
+            except (LookupError, TypeError):
+                raise UnknownNotifier(f"the structure has no part {list(path)!r}") from None
+            made = _Snapshot(structure, form, self.history.number, self._recorded)
+        self._snapshots[key] = made
+        if form.raw and not made.buffers:
+            self._snapshots[form._replace(numbered=True, raw=False), path] = made
+        return made
+
+    def _is_useful(self, snapshot: _Snapshot) -> bool:
+        """Tell whether it is cheaper to send the mods since, behind it, than to encode anew."""
+        return self.holds(snapshot.number) and (self._recorded - snapshot.recorded <= snapshot.size)
+
+    def forget_snapshots(self) -> None:
+        """Give the memory of snapshots back; those on their way to somebody stay until they are."""
+        self._snapshots.clear()
+
+
+class Feed:
+    """What one subscriber has been given, and needs next.
+
+    Parameters
+    ----------
+    stream : Stream
+        What it subscribed to.
+    form : Form
+        How it can be written to.
+    wish : Wish
+        What it wants.
+    number : int, optional
+        The last mod that it has. None: it has nothing yet.
+    """
+
+    __slots__ = ("form", "number", "stream", "wish")
+
+    def __init__(
+        self, stream: Stream, form: Form, wish: Wish = EVERYTHING, number: int | None = None
+    ) -> None:
+        self.stream = stream
+        self.form = form
+        self.wish = wish
+        self.number = number
+        if number is None and wish.mods_only:
+            self.number = stream.number
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something to be given to this subscriber."""
+        return self.number is None or self.number < self.stream.number
+
+    @property
+    def overrun(self) -> bool:
+        """Whether the log has forgotten what comes next: the structure has to be given anew."""
+        return self.number is not None and self.number < self.stream.oldest
+
+    def start_anew(self) -> None:
+        """Have the subscriber given the structure next: it cannot go on from what it has."""
+        self.stream.resyncs += 1
+        self.number = None
+
+    def take(self) -> Chunks:
+        """Return what to send next to the subscriber, and count it as given.
+
+        Raises
+        ------
+        UnknownNotifier, pyon.EncodeError
+            There is nothing to give; see `Stream.snapshot`.
+        """
+        if self.overrun:
+            self.start_anew()
+        if self.number is None:
+            return self._take_snapshot()
+        if self.number >= self.stream.number:
+            return []
+        if not (self.wish.path or self.wish.newest):
+            self.number, chunks = self.stream.span(self.number, self.form)
+            return chunks
+        return self._take_selected(self.stream.entries(self.number))
+
+    def _take_snapshot(self) -> Chunks:
+        if self.wish.mods_only:
+            self.number = self.stream.number
+            return frame(b'{"action":"gap","number":%d}' % self.number)
+        snapshot = self.stream.snapshot(self.form, self.wish.path)
+        self.number = snapshot.number
+        return snapshot.chunks(self.form)
+
+    def _take_selected(self, entries: list[_Entry]) -> Chunks:
+        """Return the mods that the subscriber wants; they belong together, as one step for it."""
+        self.number = self.stream.number
+        path = self.wish.path
+        if path:
+            touched = [(entry, entry.touch(path)) for entry in entries]
+            if any(how is Touch.REPLACED for _, how in touched):
+                self.number = None
+                return self._take_snapshot()
+            entries = [entry for entry, how in touched if how is Touch.INSIDE]
+        if self.wish.newest:
+            kept = {change.number for change in newest([entry.change for entry in entries])}
+            entries = [entry for entry in entries if entry.change.number in kept]
+        chunks: Chunks = []
+        for entry in entries:
+            chunks += self.stream.chunks(entry, self.form, entry is entries[-1], len(path))
+        return _joined(chunks)
+
+
+def _size(change: Change) -> int:
+    return ENTRY_OVERHEAD + len(change.line) + frame_size(change.buffers)
+
+
+def _joined(chunks: Chunks) -> Chunks:
+    """Join small chunks, so that whoever sends them need not, once per subscriber."""
+    if len(chunks) > 1 and frame_size(chunks) <= SPAN_SIZE // 4:
+        return [b"".join(chunks)]
+    return chunks

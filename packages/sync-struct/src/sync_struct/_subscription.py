@@ -1,0 +1,322 @@
+"""Subscriptions: the connections of a publisher's subscribers, and what they have in common.
+
+Streams decide what each subscriber gets (see `_stream`); here it is brought to the sockets. A
+notifier wakes the loop once per turn, then every subscriber that keeps up is given the same bytes.
+One whose socket is full is left alone until asyncio says that it takes data again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pyon
+from pyon.asyncio_connection import Connection
+from pyon.framing import Message, frame_size
+
+from sync_struct._change import Change
+from sync_struct._errors import ProtocolError, SubscriptionLost, UnknownNotifier
+from sync_struct._protocol import (
+    BANNER_LIMIT,
+    LEGACY_BANNER,
+    RAW_BUFFERS,
+    Request,
+    control,
+    read_banner,
+    refusal,
+    shorten,
+)
+from sync_struct._stream import Feed, Form, Stream
+
+__all__ = ["Counters", "Outlet", "Subscription"]
+
+_logger = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds that a client may take to say what it wants; it is one line, sent at once."""
+
+SNAPSHOT_LIFETIME = 2.0
+"""Seconds that an encoded structure is kept: dashboards come back within seconds of each other
+when a publisher restarts, and then nobody for a day."""
+
+
+class Counters(NamedTuple):
+    """Figures about one notifier of a publisher."""
+
+    subscribers: int
+    """Subscribers now."""
+
+    backlog: int
+    """Bytes of mods that the slowest subscriber has not been sent."""
+
+    resyncs: int
+    """How often a subscriber had to be sent the structure anew, since the start."""
+
+    sent: int
+    """Bytes sent to subscribers, since the start."""
+
+
+class Outlet:
+    """One notifier of a publisher and the subscribers that are connected to it."""
+
+    def __init__(self, stream: Stream, legacy_version: int, disconnects_slow: bool) -> None:
+        self.stream = stream
+        self.disconnects_slow = disconnects_slow
+        self.subscriptions: set[Subscription] = set()
+        self.sent = 0
+        self._with_v1 = legacy_version == 1
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._due = False
+        self._forgetting: asyncio.TimerHandle | None = None
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to listen to the notifier."""
+        self._loop, self._thread = loop, threading.get_ident()
+        history = self.stream.history
+        with history.lock:
+            history.wants_v1 += self._with_v1
+            self.stream.begin()
+            history.sinks.append(self._tell)
+
+    def close(self, reason: str) -> None:
+        """Stop to listen, and disconnect everybody."""
+        if self._loop is None:
+            return
+        self._loop = None
+        history = self.stream.history
+        with history.lock:
+            history.wants_v1 -= self._with_v1
+            history.sinks.remove(self._tell)
+        self._forget_snapshots()
+        for subscription in self.subscriptions.copy():
+            subscription.end(SubscriptionLost(reason))
+
+    def _tell(self, changes: list[Change]) -> None:
+        """Take changes of the notifier, in whatever thread they were made."""
+        self.stream.tell(changes)
+        loop = self._loop
+        if self._due or loop is None:
+            return
+        self._due = True
+        if threading.get_ident() == self._thread:
+            loop.call_soon(self._deliver)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._due = False
+        self.stream.collect()
+        for subscription in self.subscriptions.copy():
+            subscription.pump()
+
+    def keep_snapshots(self) -> None:
+        """Forget the encoded structures after a while, counted from now."""
+        if self._forgetting is None and self._loop is not None:
+            self._forgetting = self._loop.call_later(SNAPSHOT_LIFETIME, self._forget_snapshots)
+
+    def _forget_snapshots(self) -> None:
+        self.stream.forget_snapshots()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
+
+    def counters(self) -> Counters:
+        numbers = [s.feed.number for s in self.subscriptions if s.feed is not None]
+        slowest = min((number for number in numbers if number is not None), default=None)
+        behind = 0 if slowest is None else self.stream.size_behind(slowest)
+        return Counters(len(numbers), behind, self.stream.resyncs, self.sent)
+
+
+class Subscription(Connection):
+    """A subscriber's connection, from the first byte on."""
+
+    def __init__(
+        self, find: Callable[[str], Outlet], legacy_version: int, *, scratch: bytearray
+    ) -> None:
+        super().__init__(limit=BANNER_LIMIT, scratch=scratch)
+        self.feed: Feed | None = None
+        self._find = find
+        self._outlet: Outlet | None = None
+        self._legacy_version = legacy_version
+        self._legacy = False  # the established banner has come, the name follows
+        self._full = False  # the socket does not take more
+        self._pace: _Pace | None = None
+        self._patience: asyncio.TimerHandle | None = None
+
+    # What the subscriber says.
+
+    def connection_opened(self) -> None:
+        self._patience = self._loop.call_later(HANDSHAKE_TIMEOUT, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        _logger.warning("%s: said nothing that a subscriber says; closed", self.peername)
+        self.abort()
+
+    def message_received(self, message: Message) -> None:
+        try:
+            if message.oversize:
+                raise ProtocolError(f"got a line of {message.oversize} bytes, from a subscriber")
+            if self.feed is not None:
+                self._hear(message.line)
+            elif self._legacy:
+                self._serve_legacy(message.line)
+            elif message.line == LEGACY_BANNER:
+                self._legacy = True
+            else:
+                self._serve(read_banner(message.line))
+        except (ProtocolError, UnknownNotifier, pyon.EncodeError) as error:
+            _logger.warning("%s: %s; closed", self.peername, error)
+            self.end(error)
+
+    def _serve_legacy(self, line: bytes) -> None:
+        try:
+            name = line.decode()
+        except UnicodeDecodeError:
+            raise ProtocolError(f"expected a name in UTF-8, got {shorten(line)}") from None
+        outlet = self._find(name)
+        self._begin(outlet, Feed(outlet.stream, Form(self._legacy_version, numbered=False)))
+
+    def _serve(self, request: Request) -> None:
+        outlet = self._find(request.name)
+        stream = outlet.stream
+        stream.collect()
+        resumed = request.position is not None and (
+            request.position.stream == stream.history.stream
+            and stream.holds(request.position.number)
+        )
+        number = request.position.number if resumed and request.position else None
+        raw = RAW_BUFFERS in request.features
+        feed = Feed(stream, Form(raw=raw), request.wish, number)
+        features = [RAW_BUFFERS] if raw else []
+        self.send(
+            control(
+                "hello",
+                stream=stream.history.stream,
+                number=stream.number if feed.number is None else feed.number,
+                resumed=resumed,
+                features=features,
+            )
+        )
+        if request.max_rate is not None:
+            self._pace = _Pace(1.0 / request.max_rate)
+        self._begin(outlet, feed)
+
+    def _begin(self, outlet: Outlet, feed: Feed) -> None:
+        assert self._patience is not None
+        self._patience.cancel()
+        self._patience = None
+        self.feed, self._outlet = feed, outlet
+        outlet.subscriptions.add(self)
+        self.pump()
+
+    def _hear(self, line: bytes) -> None:
+        """Handle what a subscriber says later on; those of the established protocol say nothing."""
+        try:
+            action = pyon.decode(line)["action"]
+        except (pyon.DecodeError, TypeError, LookupError):
+            action = None
+        if self._legacy or self.feed is None or action not in ("ack", "ping", "resync"):
+            raise ProtocolError(f"expected an ack, ping or resync, got {shorten(line)}")
+        if action == "ping":
+            self.send(control("pong"))
+            return
+        if self._pace is not None:
+            self._pace.unanswered = False
+        if action == "resync":
+            self.feed.start_anew()
+        self.pump()
+
+    # What it is sent.
+
+    def pump(self) -> None:
+        """Send what the subscriber needs, as much as the socket is going to take."""
+        feed, outlet = self.feed, self._outlet
+        if self._full or feed is None or outlet is None or not feed.behind or self.closed:
+            return
+        if self._pace is not None and not self._pace.may_send(self._loop, self.pump):
+            return
+        if outlet.disconnects_slow and feed.overrun:
+            _logger.warning("%s: too slow for the backlog; closed", self.peername)
+            self.abort()
+            return
+        try:
+            anew = feed.number is None or feed.overrun
+            chunks = feed.take()
+        except (UnknownNotifier, pyon.EncodeError) as error:
+            _logger.warning("%s: %s; closed", self.peername, error)
+            self.end(error)
+            return
+        if anew:
+            outlet.keep_snapshots()
+        if chunks:
+            if self._pace is not None:
+                self._pace.sent(self._loop)
+            self.send_chunks(chunks)
+            outlet.sent += frame_size(chunks)
+        if feed.behind:
+            self._loop.call_soon(self.pump)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        super().resume_writing()
+        self.pump()
+
+    # The end.
+
+    def end(self, error: Exception) -> None:
+        """Say why, to those who understand it, and close."""
+        if not self._legacy:
+            self.send(refusal(error))
+        self.close()
+
+    def connection_closed(self, exc: Exception | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._pace is not None:
+            self._pace.stop()
+        if self._outlet is not None:
+            self._outlet.subscriptions.discard(self)
+
+
+class _Pace:
+    """When a subscriber that wants only the newest is sent the next update.
+
+    There is one on its way at most: the subscriber says when it has dealt with it. So nothing grows
+    old in socket buffers, however slow it is.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self.unanswered = False
+        self._interval = interval
+        self._next = -math.inf  # loop time of the next update, at the earliest
+        self._timer: asyncio.TimerHandle | None = None
+
+    def may_send(self, loop: asyncio.AbstractEventLoop, retry: Callable[[], None]) -> bool:
+        """Tell whether it is time; if only the clock is in the way, `retry` is called later."""
+        if self.unanswered or self._timer is not None:
+            return False
+        if loop.time() >= self._next:
+            return True
+        self._timer = loop.call_at(self._next, self._ring, retry)
+        return False
+
+    def _ring(self, retry: Callable[[], None]) -> None:
+        self._timer = None
+        retry()
+
+    def sent(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.unanswered = True
+        self._next = loop.time() + self._interval
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,0 +1,50 @@
+"""Bring a published dict up to date with one from elsewhere, telling only what differs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from sync_struct._notifier import Notifier
+from sync_struct._values import same
+
+__all__ = ["update_from_dict"]
+
+
+def update_from_dict(target: Any, source: Mapping[Any, Any]) -> None:
+    """Make a dict equal to another one, with as few mods as that takes.
+
+    Parameters
+    ----------
+    target : Notifier or dict
+        What is changed: keys that `source` does not have are deleted, values that differ are set.
+        Where both have a dict, only what differs in it is changed. All changes of a notifier arrive
+        together.
+    source : mapping
+        What it is to be.
+
+    Raises
+    ------
+    pyon.EncodeError
+        A value that would be set has no PYON; those before it have been set.
+
+    Examples
+    --------
+    >>> n = Notifier({"a": 1, "b": {"c": 2, "d": 3}})
+    >>> n.add_listener(print)
+    >>> update_from_dict(n, {"a": 1, "b": {"c": 2, "d": 4}})
+    {'action': 'setitem', 'path': ['b'], 'key': 'd', 'value': 4}
+    """
+    is_notifier = isinstance(target, Notifier)
+    present = target.read if is_notifier else target
+    with target.batch() if is_notifier else contextlib.nullcontext():
+        for key in [key for key in present if key not in source]:
+            del target[key]
+        for key, value in source.items():
+            if key not in present:
+                target[key] = value
+            elif type(value) is dict and type(present[key]) is dict:
+                update_from_dict(target[key], value)
+            elif not same(present[key], value):
+                target[key] = value

@@ -1,0 +1,106 @@
+"""What the tests share: waiting for facts, and a network that can be told to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Self
+
+import pytest
+
+PATIENCE = 30.0
+"""Seconds until a fact that should come true counts as never coming."""
+
+
+async def until(fact: Callable[[], Any]) -> None:
+    """Give the loop turns until `fact()` is true."""
+    async with asyncio.timeout(PATIENCE):
+        while not fact():  # noqa: ASYNC110  (any fact, not only those that have an event)
+            await asyncio.sleep(0)
+
+
+@pytest.fixture(name="until")
+def until_fixture():
+    return until
+
+
+class Relay:
+    """A network between a subscriber and a publisher.
+
+    Attributes
+    ----------
+    held : bool
+        Nothing passes from the publisher to the subscriber.
+    cut_after : int or None
+        The connection is cut behind so many bytes from the publisher.
+    refusing : bool
+        New connections are closed at once.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.held = self.refusing = False
+        self.cut_after: int | None = None
+        self.connections = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def cut(self) -> None:
+        """Reset all connections."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, near_reader: Any, near: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(near)
+        self.connections += 1
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            if not self.refusing:
+                far_reader, far = await asyncio.open_connection("127.0.0.1", self.target)
+                self._writers.add(far)
+                up = asyncio.ensure_future(self._up(near_reader, far))
+                self._tasks.add(up)
+                await self._down(far_reader, near)
+                up.cancel()
+                far.transport.abort()
+        near.transport.abort()
+        self._tasks.discard(task)
+
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.transport.abort()
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            while self.held:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            if self.cut_after is not None:
+                data, self.cut_after = data[: self.cut_after], self.cut_after - len(data)
+            writer.write(data)
+            await writer.drain()
+            if self.cut_after is not None and self.cut_after <= 0:
+                self.cut_after = None
+                return
+
+
+@pytest.fixture(name="Relay")
+def relay_fixture():
+    return Relay

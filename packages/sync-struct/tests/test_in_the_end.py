@@ -1,0 +1,296 @@
+"""Whatever happens on the way, in the end every replica equals the structure.
+
+Mutations of every kind from several threads; subscribers that come, go, stall, are cut at random
+bytes, reconnect and resume; publishers that restart, with and without memory of what was. The
+structure holds a diary that every mutation appends its number to, so that order, losses and
+doubles show.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import threading
+
+import numpy as np
+import pyon
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
+from sync_struct import ModError, Notifier, Publisher, Subscriber, process_mod
+
+PATIENCE = 30.0
+EXAMPLES = int(os.environ.get("SYNC_STRUCT_EXAMPLES", "60"))
+
+ours = st.fixed_dictionaries(
+    {},
+    optional={
+        "raw_buffers": st.booleans(),
+        "max_rate": st.sampled_from([math.inf, 200.0]),
+        "path": st.sampled_from([["part"], ["diary"]]),
+    },
+)
+
+
+class Ours:
+    """One of our subscribers, behind a network of its own."""
+
+    def __init__(self, options):
+        self.path = options.get("path", [])
+        self.diary = []
+        self.errors = []
+        self.skips = "max_rate" in options or self.path == ["part"]
+        self.subscriber = Subscriber(
+            "d", lambda x: x, self.read, on_error=self.errors.append, **options
+        )
+
+    def read(self, mod):
+        """Check that the diary goes on where it was."""
+        path = [*self.path, *mod.get("path", [])]
+        if mod["action"] == "init":
+            structure = mod["struct"] if not self.path else {self.path[0]: mod["struct"]}
+            self.diary = list(structure.get("diary", []))
+        elif mod["action"] == "append" and path == ["diary"] and not self.skips:
+            self.diary.append(mod["x"])
+            assert self.diary == list(range(len(self.diary)))
+
+    @property
+    def target(self):
+        return self.subscriber.target
+
+    async def run(self, port):
+        await self.subscriber.run("127.0.0.1", port, longest_wait=0.05)
+
+
+class Old:
+    """A subscriber of the established protocol, that connects again when it is cut off."""
+
+    path = ()
+
+    def __init__(self):
+        self.target = None
+
+    async def run(self, port):
+        while True:
+            with contextlib.suppress(OSError):
+                await self.follow(*await asyncio.open_connection("127.0.0.1", port))
+            await asyncio.sleep(0)
+
+    async def follow(self, reader, writer):
+        writer.write(b"ARTIQ sync_struct\nd\n")
+        try:
+            buffered = b""
+            while data := await reader.read(2**16):
+                *lines, buffered = (buffered + data).split(b"\n")
+                for mod in map(pyon.decode, lines):
+                    if mod["action"] == "init":
+                        self.target = mod["struct"]
+                    else:
+                        process_mod(self.target, mod)
+        finally:
+            writer.close()
+
+
+def structure():
+    return {"diary": [], "part": {"x": 0}, "list": [], "array": np.zeros(300)}
+
+
+class Machine(RuleBasedStateMachine):
+    Relay = None  # set by the test
+
+    subscribers = Bundle("subscribers")
+
+    @initialize()
+    def begin(self):
+        self.loop = asyncio.new_event_loop()
+        self.count = 0
+        self.live = []
+        self.turn = threading.Lock()
+        self.notifier = Notifier(structure())
+        self.publisher = None
+        self.do(self.start())
+
+    def do(self, coroutine):
+        return self.loop.run_until_complete(asyncio.wait_for(coroutine, PATIENCE))
+
+    async def start(self):
+        self.publisher = Publisher({"d": self.notifier}, backlog=30_000)
+        await self.publisher.start("127.0.0.1", 0)
+        for *_, relay in self.live:
+            relay.target = self.publisher.port
+
+    # The structure.
+
+    def mutate(self, kind, value):
+        n = self.notifier
+        with self.turn, n.batch():  # `turn` only for the count: the notifier needs no help
+            n["diary"].append(self.count)
+            self.count += 1
+            match kind:
+                case "set":
+                    n["part"]["x"] = value
+                case "nest":
+                    n["part"] = {"x": value, "y": {"z": []}}
+                case "deep":
+                    n["part"].setdefault("y", {}).setdefault("z", []).append(value)
+                case "delete":
+                    n["part"].pop("y", None)
+                case "insert":
+                    n["list"].insert(0, value)
+                case "slice":
+                    n["list"][1:2] = [value, value]
+                case "clear":
+                    n["list"].clear()
+                case "element":
+                    n["array"][value % 300] = value
+                case "array":
+                    n["array"] = np.full(300, value)
+                case "large":
+                    n["part"]["large"] = str(value) * 20_000
+
+    kinds = st.sampled_from(
+        ["set", "nest", "deep", "delete", "insert", "slice", "clear", "element", "array", "large"]
+    )
+    changes = st.lists(st.tuples(kinds, st.integers(0, 999)), min_size=1, max_size=8)
+
+    @rule(changes=changes)
+    def change(self, changes):
+        for kind, value in changes:
+            self.mutate(kind, value)
+
+    @rule(changes=changes)
+    def change_bit_by_bit(self, changes):
+        async def work():
+            for kind, value in changes:
+                self.mutate(kind, value)
+                await asyncio.sleep(0)
+
+        self.do(work())
+
+    @rule(changes=st.lists(changes, min_size=2, max_size=3))
+    def change_from_threads(self, changes):
+        def work(mine):
+            for kind, value in mine:
+                self.mutate(kind, value)
+
+        async def all_at_once():
+            await asyncio.gather(*(asyncio.to_thread(work, mine) for mine in changes))
+
+        self.do(all_at_once())
+
+    # The subscribers.
+
+    @rule(target=subscribers, options=st.none() | ours)
+    def join(self, options):
+        replica = Old() if options is None else Ours(options)
+        relay = self.Relay(self.publisher.port)
+        self.do(relay.__aenter__())
+        task = self.loop.create_task(replica.run(relay.port))
+        self.live.append((replica, task, relay))
+        return self.live[-1]
+
+    @rule(one=consumes(subscribers))
+    def leave(self, one):
+        self.do(self.dismiss(one))
+        self.live.remove(one)
+
+    @rule(one=subscribers)
+    def stall(self, one):
+        one[2].held = True
+
+    @rule(one=subscribers)
+    def go_on(self, one):
+        one[2].held = False
+
+    @rule(one=subscribers, size=st.integers(1, 5000))
+    def cut(self, one, size):
+        one[2].cut_after = size
+
+    @rule(one=subscribers)
+    def reset(self, one):
+        one[2].cut()
+
+    @rule(turns=st.integers(1, 50))
+    def pass_time(self, turns):
+        async def wait():
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+        self.do(wait())
+
+    @rule(forgets=st.booleans())
+    def restart(self, forgets):
+        if forgets:
+            self.notifier = Notifier(self.notifier.copy())
+        self.do(self.publisher.stop())
+        self.do(self.start())
+
+    # The end.
+
+    def teardown(self):
+        if not hasattr(self, "loop"):
+            return
+        try:
+            for *_, relay in self.live:
+                relay.held, relay.cut_after = False, None
+            self.mutate("set", -1)
+            self.do(self.until_equal())
+        finally:
+            for one in self.live:
+                self.do(self.dismiss(one))
+            self.do(self.publisher.stop())
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self.loop.close()
+
+    async def until_equal(self):
+        for replica, *_ in self.live:
+            while not self.is_equal(replica):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            if isinstance(replica, Ours) and not replica.skips:
+                assert replica.diary == list(range(self.count))
+                assert not [e for e in replica.errors if isinstance(e, (AssertionError, ModError))]
+
+    def is_equal(self, replica):
+        expected = self.notifier.read
+        for key in replica.path:
+            expected = expected[key]
+        return plain(replica.target) == plain(expected)
+
+    async def dismiss(self, one):
+        _, task, relay = one
+        relay.held = False
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await relay.__aexit__()
+
+
+def plain(structure):
+    """Return a form that can be compared: the order of keys makes no difference."""
+    if isinstance(structure, dict):
+        return {key: plain(value) for key, value in structure.items()}
+    return structure.tolist() if isinstance(structure, np.ndarray) else structure
+
+
+@pytest.mark.timeout(300)
+def test_in_the_end_every_replica_equals_the_structure(Relay, caplog):
+    caplog.set_level(logging.CRITICAL)
+    Machine.Relay = Relay
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

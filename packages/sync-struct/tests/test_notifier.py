@@ -1,0 +1,399 @@
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pyon
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sync_struct import ChangedBehindBack, Notifier, StaleView, process_mod
+
+
+def followed(structure):
+    """Return a notifier in debug mode, its mods, and a replica that applies them."""
+    mods = []
+    notifier = Notifier(structure, debug=True)
+    replica = notifier.copy()
+
+    def follow(mod):
+        mods.append(copy.deepcopy(mod))
+        process_mod(replica, mod)
+
+    notifier.add_listener(follow)
+    return notifier, mods, replica
+
+
+def same(a, b):
+    return pyon.encode(a, version=2) == pyon.encode(b, version=2)
+
+
+def iadd(n):
+    n["l"] += [8, 9]
+
+
+def imul(n):
+    n["l"] *= 2
+
+
+def ior(n):
+    n["d"] |= {"z": 1}
+
+
+def number(n):
+    n["d"]["x"] += 1
+
+
+def array_arithmetic(n):
+    n["a"] += 1
+    n["a"] *= 2
+
+
+MUTATIONS = {
+    "set": lambda n: n.__setitem__("new", 5),
+    "delete": lambda n: n.__delitem__("l"),
+    "append": lambda n: n["l"].append({}),
+    "insert": lambda n: n["l"].insert(1, 5),
+    "insert near the end": lambda n: n["l"].insert(-1, 5),
+    "pop": lambda n: n["l"].pop(),
+    "pop first": lambda n: n["l"].pop(0),
+    "pop key": lambda n: n.pop("d"),
+    "pop key that is missing": lambda n: n.pop("gone", None),
+    "popitem": lambda n: n.popitem(),
+    "nested path": lambda n: n["d"]["y"]["z"].append(1),
+    "slice set": lambda n: n["l"].__setitem__(slice(1, 3), [7, 7, 7]),
+    "slice set from an iterator": lambda n: n["l"].__setitem__(slice(0, 0), iter("ab")),
+    "slice delete": lambda n: n["l"].__delitem__(slice(0, 2)),
+    "array element": lambda n: n["a"].__setitem__((1, 2), 5),
+    "array row": lambda n: n["a"][1].__setitem__(0, 5),
+    "array slice": lambda n: n["a"].__setitem__(slice(1, None), 3.5),
+    "array view of a slice": lambda n: n["a"][1:][0].__setitem__(0, 6),
+    "array mask": lambda n: n["a"].__setitem__(n["a"].read == 0, 4),
+    "array arithmetic": array_arithmetic,
+    "array without a dimension": lambda n: n["scalar"].__setitem__((), 6),
+    "extend": lambda n: n["l"].extend(iter([5, 6])),
+    "extend by nothing": lambda n: n["l"].extend([]),
+    "update": lambda n: n["d"].update({"x": 5}, k=6),
+    "clear a dict": lambda n: n["d"].clear(),
+    "clear a list": lambda n: n["l"].clear(),
+    "clear the root": lambda n: n.clear(),
+    "setdefault": lambda n: n.setdefault("fresh", []).append(1),
+    "setdefault that is there": lambda n: n.setdefault("l", []).append(1),
+    "remove": lambda n: n["l"].remove(3),
+    "sort": lambda n: n["l"].sort(key=abs, reverse=True),
+    "reverse": lambda n: n["l"].reverse(),
+    "+= on a list": iadd,
+    "*= on a list": imul,
+    "|= on a dict": ior,
+    "+= on a number": number,
+    "keys of any type": lambda n: [n.__setitem__(k, 1) for k in (1, 2.5, None, (1, 2), b"x")],
+    "a part elsewhere": lambda n: n.__setitem__("copy", n["d"]),
+}
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS.values(), ids=MUTATIONS)
+def test_every_mutation_reaches_the_replica(mutate):
+    notifier, _, replica = followed(
+        {
+            "l": [3, 1, 2],
+            "d": {"x": 1, "y": {"z": []}},
+            "a": np.zeros((2, 3)),
+            "scalar": np.array(5),
+        }
+    )
+    before = copy.deepcopy(notifier.read)
+    mutate(notifier)
+    assert same(replica, notifier.read)
+    unchanged = mutate in (MUTATIONS["extend by nothing"], MUTATIONS["pop key that is missing"])
+    assert same(before, notifier.read) == unchanged
+
+
+def test_mods_have_the_established_form():
+    notifier, mods, _ = followed({"l": [3, 1]})
+    notifier["l"].sort()
+    notifier["l"].extend([5])
+    notifier["l"].clear()
+    notifier["x"] = (1,)
+    del notifier["x"]
+    assert mods == [
+        {"action": "setitem", "path": ["l"], "key": slice(None, None, None), "value": [1, 3]},
+        {"action": "setitem", "path": ["l"], "key": slice(2, 2, None), "value": [5]},
+        {"action": "delitem", "path": ["l"], "key": slice(None, None, None)},
+        {"action": "setitem", "path": [], "key": "x", "value": (1,)},
+        {"action": "delitem", "path": [], "key": "x"},
+    ]
+
+
+def test_reads_like_the_list_or_dict_it_stands_for():
+    structure = {"l": [3, [1], 3], "d": {"x": 1}, "a": np.arange(3)}
+    n = Notifier(structure)
+    assert n.read is structure
+    assert n.raw_view is structure
+    assert len(n) == 3
+    assert "l" in n
+    assert 3 in n["l"]
+    assert list(n) == list(n.keys()) == ["l", "d", "a"]
+    assert list(reversed(n)) == ["a", "d", "l"]
+    assert dict(n["d"].items()) == {"x": 1}
+    assert list(n["d"].values()) == [1]
+    assert n.get("d") == {"x": 1}
+    assert n.get("no") is None
+    assert n.get("no", 5) == 5
+    assert n["d"]["x"] == 1
+    assert n["l"].index(3, 1) == 2
+    assert n["l"].count(3) == 2
+    assert n["l"] == [3, [1], 3]
+    assert n["l"][1:] == [[1], 3]
+    assert n["l"] != [3]
+    assert list(n["l"])[1] == [1]
+    assert next(iter(reversed(n["l"]))) == 3
+    assert isinstance(next(iter(n.values())), Notifier)
+    assert bool(n)
+    assert not Notifier([])
+    assert np.sum(n["a"]) == 3
+    assert np.asarray(n["a"], dtype=float).tolist() == [0, 1, 2]
+    assert repr(Notifier([[1]])) == "Notifier([[1]])"
+    with pytest.raises(TypeError):
+        hash(n)
+    with pytest.raises(AttributeError):
+        n["l"].items()
+    with pytest.raises(AttributeError):
+        n.append(1)
+
+
+def test_copies_pickles_and_probes_do_not_recurse():
+    notifier = Notifier({"l": [1]})
+    for other in (
+        copy.copy(notifier),
+        copy.deepcopy(notifier),
+        pickle.loads(pickle.dumps(notifier)),
+    ):
+        assert other == notifier
+        other["l"].append(2)
+    assert notifier == {"l": [1]}
+    assert not hasattr(notifier, "_repr_html_")
+    assert "append" in dir(notifier)
+
+
+UNENCODABLE = {
+    "object": object(),
+    "nested": {"a": [1, {"b": object()}]},
+    "lock": [threading.Lock()],
+    "array of objects": np.array([object()]),
+    "cycle": (lambda x: (x.append(x), x)[1])([]),
+}
+
+
+@pytest.mark.parametrize("value", UNENCODABLE.values(), ids=UNENCODABLE)
+def test_a_value_that_cannot_be_encoded_raises_and_changes_nothing(value):
+    notifier, mods, replica = followed({"l": [1]})
+    for mutate in (
+        lambda: notifier.__setitem__("x", value),
+        lambda: notifier["l"].append(value),
+        lambda: notifier["l"].insert(0, value),
+        lambda: notifier["l"].extend([value]),
+    ):
+        with pytest.raises(pyon.EncodeError):
+            mutate()
+    notifier["l"].append(2)
+    assert notifier == replica == {"l": [1, 2]}
+    assert len(mods) == 1
+
+
+@pytest.mark.parametrize(
+    ("mutate", "error"),
+    [
+        (lambda n: n["l"].pop(9), IndexError),
+        (lambda n: n.pop("no"), KeyError),
+        (lambda n: n.__delitem__("no"), KeyError),
+        (lambda n: n["l"].__setitem__(9, 1), IndexError),
+        (lambda n: n["l"].remove(9), ValueError),
+        (lambda n: n.__setitem__([], 1), TypeError),
+        (lambda n: n.__setitem__(slice(None), 1), TypeError),
+        (lambda n: n.__setitem__(float("nan"), 1), ValueError),
+        (lambda n: n["a"].__setitem__(slice(None), [1, 2]), ValueError),
+        (lambda n: n["l"].sort(key=lambda x: x.no), AttributeError),
+        (lambda n: Notifier({}).popitem(), KeyError),
+    ],
+)
+def test_a_mutation_that_fails_is_seen_by_nobody(mutate, error):
+    notifier, mods, replica = followed({"l": [1, 2, 3], "a": np.zeros(3)})
+    with pytest.raises(error):
+        mutate(notifier)
+    assert mods == []
+    assert same(notifier.read, replica)
+
+
+def test_what_is_assigned_stays_the_callers():
+    notifier, _, replica = followed({})
+    mine, array = [[1]], np.zeros(3)
+    notifier["a"] = mine
+    notifier["b"] = mine
+    notifier["c"] = array
+    mine[0].append(2)
+    array[0] = 7
+    notifier["a"][0].append(3)
+    notifier["c"][1] = 1
+    assert same(notifier.read, {"a": [[1, 3]], "b": [[1]], "c": np.array([0.0, 1, 0])})
+    assert same(notifier.read, replica)
+
+
+def test_an_array_that_may_be_on_its_way_is_not_changed_in_place():
+    notifier, _, replica = followed({})
+    notifier["a"] = np.zeros(1000)
+    held = notifier.read["a"]
+    view = notifier["a"]
+    view[0] = 1
+    view[1] = 2
+    assert held.tolist() == [0.0] * 1000
+    assert view.read[:2].tolist() == [1, 2]
+    assert same(notifier.read, replica)
+
+
+def test_a_part_that_is_gone_cannot_be_changed():
+    notifier, mods, _ = followed({"a": [1], "l": [[1], [2]]})
+    part, second, deep = notifier["a"], notifier["l"][1], notifier["l"][0]
+    notifier["a"] = [1]
+    notifier["l"].insert(0, [])
+    del notifier["l"][2]
+    count = len(mods)
+    for stale in (part, second, deep):
+        with pytest.raises(StaleView):
+            stale.append(2)
+    assert len(mods) == count
+    with pytest.raises(LookupError):
+        del part[0]
+
+
+def test_debug_mode_notices_a_change_behind_the_back():
+    backing = {"a": {"b": [1, 2]}}
+    notifier = Notifier(backing, debug=True)
+    notifier["x"] = 1
+    backing["a"]["b"][1] = 3
+    with pytest.raises(ChangedBehindBack, match=r"\['a'\]\['b'\]\[1\]"):
+        notifier["x"] = 2
+    assert notifier["x"] == 1
+    notifier["x"] = 2
+
+
+def test_changes_of_a_batch_are_told_at_its_end():
+    notifier, mods, _ = followed({"l": []})
+    with notifier.batch():
+        notifier["l"].append(1)
+        with notifier["l"].batch():
+            notifier["l"].append(2)
+        assert mods == []
+        assert notifier["l"] == [1, 2]
+    assert len(mods) == 2
+    with pytest.raises(ZeroDivisionError), notifier.batch():
+        notifier["l"].extend([3]) or 1 / 0
+    assert len(mods) == 3
+
+
+def test_a_listener_that_raises_is_logged_and_others_are_told(caplog):
+    notifier = Notifier({})
+    mods = []
+
+    def bad(mod):
+        raise RuntimeError("no")
+
+    notifier.add_listener(bad)
+    notifier.add_listener(mods.append)
+    notifier["x"] = 1
+    assert len(mods) == 1
+    assert caplog.text.count("RuntimeError: no") == 1
+    notifier.remove_listener(bad)
+    notifier["x"] = 2
+    assert caplog.text.count("RuntimeError: no") == 1
+
+
+def test_many_threads_lose_nothing():
+    notifier, _, replica = followed({"l": [], "d": {}})
+    notifier._root._witness = None  # would make it quadratic
+
+    def work(name):
+        for i in range(200):
+            notifier["l"].append((name, i))
+            notifier["d"][name] = i
+            with notifier.batch():
+                notifier["d"].setdefault("count", 0)
+                notifier["d"]["count"] += 1
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert notifier["d"]["count"] == 800
+    assert len(notifier["l"]) == 800
+    assert notifier == replica
+
+
+def test_appends_to_a_long_list_cost_the_same(monkeypatch):
+    encoded = []
+    real = pyon.encode
+
+    def counting(*args, **kwargs):
+        text = real(*args, **kwargs)
+        encoded.append(len(text))
+        return text
+
+    monkeypatch.setattr(pyon, "encode", counting)
+    notifier = Notifier(list(range(100_000)))
+    notifier.append(1)
+    notifier.extend([2])
+    assert sum(encoded) < 300
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=5,
+)
+keys = st.sampled_from("abc") | st.integers(-2, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_sequence_of_mutations_reaches_the_replica(data):
+    notifier, _, replica = followed({"a": [], "b": {}})
+    for _ in range(data.draw(st.integers(1, 15))):
+        part = notifier
+        while data.draw(st.booleans()):
+            inner = [
+                part[k] for k in (part.keys() if isinstance(part.read, dict) else range(len(part)))
+            ]
+            inner = [p for p in inner if isinstance(p, Notifier)]
+            if not inner:
+                break
+            part = data.draw(st.sampled_from(inner))
+        is_dict = isinstance(part.read, dict)
+        choices = ["set", "delete", "pop", "clear"] + (
+            ["update"] if is_dict else ["append", "insert", "extend", "reverse"]
+        )
+        action = data.draw(st.sampled_from(choices))
+        key = data.draw(st.sampled_from("abc") if is_dict else st.integers(-3, 3))
+        value = data.draw(values)
+        try:
+            match action:
+                case "set":
+                    part[key] = value
+                case "delete":
+                    del part[key]
+                case "pop":
+                    part.pop(key)
+                case "clear":
+                    part.clear()
+                case "update":
+                    part.update({key: value})
+                case "append":
+                    part.append(value)
+                case "insert":
+                    part.insert(key, value)
+                case "extend":
+                    part.extend([value, value])
+                case "reverse":
+                    part.reverse()
+        except (KeyError, IndexError):
+            pass
+        assert same(notifier.read, replica)
