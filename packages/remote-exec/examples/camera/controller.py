@@ -1,6 +1,6 @@
 """A camera controller whose frames are too large to move.
 
-The camera is a stand-in with real data: it looks at the Hubble Deep Field, as scikit-image ships it,
+The camera is a stand-in with real data: it looks at the Hubble Deep Field, which scikit-image has,
 from a telescope that drifts, through a sensor whose noise is the jitter of this machine's clock,
 measured at start. Sent code finds it as ``controller_driver``, and the frames in its ``frames``.
 
