@@ -168,8 +168,11 @@ def test_thread_bound_objects_survive_from_call_to_call(controller):
         "notes = sqlite3.connect(':memory:')\n"
         "def count():\n"
         "    return notes.execute('select 6 * 7').fetchone()[0]\n"
+        "def close():\n"
+        "    notes.close()\n"
     )
     assert client.call("count") == 42
+    client.call("close")
 
 
 # Errors

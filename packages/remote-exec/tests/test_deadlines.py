@@ -65,6 +65,7 @@ def test_interrupted_code_can_clean_up(controller, client):
     client.add_code(
         "def careful():\n"
         "    try:\n"
+        "        laser = 'off'  # see the README about a loop right behind try, on Python 3.11\n"
         "        while True: controller_driver.identify()\n"
         "    finally:\n"
         "        controller_driver.write('laser off')\n"
