@@ -91,11 +91,9 @@ def put_together(shape: object, spec: object, data: bytes | memoryview) -> np.nd
     view = memoryview(data)
     _check_size(dtype, math.prod(shape), view.nbytes)
     if not view.nbytes:
-        return np.ndarray(tuple(shape), dtype, bytearray(max(dtype.itemsize, 1)))
-    flat: np.ndarray[Any, Any] = np.frombuffer(view, dtype)
-    if view.readonly or not flat.flags.aligned:
-        flat = flat.copy()
-    return flat.reshape(shape)
+        return np.ndarray(tuple(shape), dtype)
+    array: np.ndarray[Any, Any] = np.frombuffer(view, dtype).reshape(shape)
+    return array.copy() if view.readonly or not array.flags.aligned else array
 
 
 def put_scalar_together(spec: object, data: bytes | memoryview) -> Any:
