@@ -33,8 +33,9 @@ class Driver:
 class Controller:
     """What `simple_rexec_server_loop` serves, and clients of it."""
 
-    def __init__(self, driver, **options):
+    def __init__(self, driver, *, client_ssl=None, **options):
         self.driver = driver
+        self._ssl = client_ssl
         self._clients = []
         ready = Future()
         self._thread = threading.Thread(
@@ -46,6 +47,7 @@ class Controller:
         self.port = ready.result(30).port
 
     def connect(self, target="main_rexec", **options):
+        options.setdefault("ssl", self._ssl)
         client = Client("127.0.0.1", self.port, target, **options)
         self._clients.append(client)
         return client
@@ -54,10 +56,12 @@ class Controller:
         return RemoteExec(self.connect(), **options)
 
     def stop(self):
+        if not self._thread.is_alive():
+            return
         self.driver.may_leave.set()
         for client in self._clients:
             client.close_rpc()
-        with Client("127.0.0.1", self.port, "main", timeout=30) as client:
+        with self.connect("main", timeout=30) as client:
             client.terminate()
         self._thread.join(30)
         assert not self._thread.is_alive()

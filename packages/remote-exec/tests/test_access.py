@@ -6,7 +6,9 @@ import ssl
 import threading
 
 import pytest
+import trustme
 from pc_rpc import Client, GenericRemoteException, Server
+from pyon.tcp import client_context, server_context
 from remote_exec import RemoteExec, connect_global_rpc, simple_rexec_server_loop
 
 
@@ -67,6 +69,27 @@ def test_tls_that_lets_anybody_in_is_no_protection():
     certified = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certified.verify_mode = ssl.CERT_REQUIRED
     assert would_serve("0.0.0.0", ssl=certified)
+
+
+def write_pair(folder, name):
+    """Write a certificate and its key, and return their paths."""
+    certificate = trustme.CA().issue_cert(name)
+    paths = folder / f"{name}.pem", folder / f"{name}.key"
+    certificate.cert_chain_pems[0].write_to_path(paths[0])
+    certificate.private_key_pem.write_to_path(paths[1])
+    return paths
+
+
+def test_with_tls_only_the_holder_of_the_right_key_runs_code(start_controller, tmp_path):
+    server, client, stranger = (write_pair(tmp_path, n) for n in ("server", "client", "stranger"))
+    trusted = client_context(*client, server[0])
+    controller = start_controller(ssl=server_context(*server, client[0]), client_ssl=trusted)
+    rexec = controller.rexec()
+    rexec.add_code("def f():\n    return controller_driver.identify()\n")
+    assert rexec.call("f") == "driver of the test"
+    for context in (client_context(*stranger, server[0]), None):
+        with pytest.raises(OSError):  # which one depends on how TLS ends
+            controller.connect(ssl=context, timeout=30)
 
 
 def test_a_host_that_does_not_exist_is_an_error_of_binding():

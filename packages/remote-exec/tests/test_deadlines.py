@@ -1,5 +1,7 @@
 """Code that takes too long, over real sockets."""
 
+import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -146,6 +148,31 @@ def test_with_worker_threads_the_driver_is_not_affected_by_running_code(start_co
         assert not running.done()
         controller.driver.may_leave.set()
         assert running.result(30) == "done"
+
+
+class Noted(logging.Handler):
+    """Tells when a record comes that ends in a text."""
+
+    def __init__(self, end):
+        super().__init__()
+        self._end = end
+        self.came = threading.Event()
+
+    def emit(self, record):
+        if record.getMessage().endswith(self._end):
+            self.came.set()
+
+
+def test_with_worker_threads_a_connection_ends_in_order(start_controller, caplog):
+    """Its target is closed in the worker thread then."""
+    caplog.set_level("INFO", "remote_exec")
+    logger = logging.getLogger("remote_exec")
+    logger.addHandler(noted := Noted(": connection closed"))
+    rexec = start_controller(worker_threads=True).rexec()
+    rexec.add_code("print('hello')")
+    rexec.client.close_rpc()
+    assert noted.came.wait(30)
+    logger.removeHandler(noted)
 
 
 def test_a_caller_that_gives_up_has_its_code_interrupted(controller, client):

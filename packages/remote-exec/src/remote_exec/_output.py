@@ -37,7 +37,7 @@ def current() -> Output | None:
 class Output:
     """What the code of one connection has written and nobody has fetched yet.
 
-    Written from any thread, read on the event loop.
+    Made and read on the event loop, written and closed from any thread.
     """
 
     def __init__(self) -> None:
@@ -67,8 +67,7 @@ class Output:
                 self._size -= oldest
                 self._lost += oldest
         if news:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody will fetch it
-                self._loop.call_soon_threadsafe(self._changed.set)
+            self.wake()
 
     def take(self) -> list[Record]:
         """Return what has not been fetched yet, oldest first; adjacent pieces of text joined."""
@@ -82,7 +81,8 @@ class Output:
 
     def wake(self) -> None:
         """Have `wait` return."""
-        self._changed.set()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._changed.set)
 
     def close(self) -> None:
         """Have what is written from now on go where it always went."""
