@@ -68,6 +68,24 @@ def test_output_before_an_error_comes_out_before_it_is_raised(controller, capsys
     assert "ValueError: cause" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (lambda rexec: rexec.add_code("y = = 2"), SyntaxError),
+        (lambda rexec: rexec.call("nope"), NameError),
+        (lambda rexec: rexec.with_deadline(-1).add_code("x = 1"), ValueError),
+        (lambda rexec: rexec.add_code(b"x = 1"), TypeError),
+    ],
+)
+def test_a_request_that_is_refused_delays_nothing(controller, capsys, request_, error):
+    rexec = controller.rexec()
+    for _ in range(3):
+        with pytest.raises(error):
+            request_(rexec)
+    rexec.add_code("print('next')")
+    assert capsys.readouterr().out == "next\n"
+
+
 def test_output_of_code_that_is_interrupted_comes_out(controller, capsys):
     rexec = controller.rexec(deadline=0.2)
     with pytest.raises(TimeoutError):

@@ -115,9 +115,8 @@ class RemoteExec:
             raise TypeError("this controller is of the established stack: it knows no deadlines")
         self._keep_output = output and not self._established
         self._lock = threading.Lock()
-        self._finished = 0
         if self._keep_output:
-            self._finished = client.keep_output()
+            client.keep_output()
 
     def add_code(self, code: str, *, origin: str | None = None, first_line: int = 1) -> None:
         """Execute code in the namespace of the connection.
@@ -192,7 +191,7 @@ class RemoteExec:
             return result
 
     def _fetch(self) -> None:
-        records, self._finished = self.client.read_output(self._finished)
+        records, _ = self.client.read_output(-1)  # does not wait
         for kind, *details in records:
             _deliver(kind, details)
 
