@@ -23,8 +23,9 @@ if TYPE_CHECKING:
         RpcError,
         register_exception,
     )
+    from pc_rpc._execution import immediate
     from pc_rpc._protocol import AutoTarget
-    from pc_rpc._server import Server
+    from pc_rpc._server import Server, current_peer
     from pc_rpc._serving import simple_server_loop
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "ProtocolError",
     "RpcError",
     "Server",
+    "current_peer",
+    "immediate",
     "register_exception",
     "simple_server_loop",
 ]
@@ -48,6 +51,8 @@ _HOMES = {
     "BestEffortClient": "_best_effort",
     "Client": "_client",
     "Server": "_server",
+    "current_peer": "_server",
+    "immediate": "_execution",
     "simple_server_loop": "_serving",
 }
 

@@ -12,13 +12,41 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 Job = Callable[[], bool]
 """Starts something; returns whether it is done. If not, `Lane.release` is called when it is."""
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
 Outcome = Callable[[Any, BaseException | None], None]
 """Is told what a function returned or raised."""
+
+
+def immediate(method: Method) -> Method:
+    """Have a method of a target called at once, while others run or wait. A decorator.
+
+    For what cannot wait for its turn: to abort what another call does, to ask how far it is. It
+    runs on the event loop, also if `Server` has worker threads, so it must return quickly, or be a
+    coroutine method; and it must be harmless to the call that it runs beside.
+
+    To a client without request ids, that is one of an older stack, it is answered when the earlier
+    calls of its own connection have been, but does not wait for those of others.
+
+    Examples
+    --------
+    >>> class Stage:
+    ...     @immediate
+    ...     def abort(self):
+    ...         "Have `move`, which may be running, stop."
+    """
+    method.__dict__["__rpc_immediate__"] = True
+    return method
+
+
+def is_immediate(method: object) -> bool:
+    """Say whether a method is to be called at once."""
+    return getattr(method, "__rpc_immediate__", None) is True
 
 
 class Lane:

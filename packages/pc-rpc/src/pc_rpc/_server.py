@@ -13,6 +13,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Collection, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 from pyon.asyncio_connection import HIGH_WATER, Connection
@@ -20,7 +21,7 @@ from pyon.asyncio_server import AsyncioServer
 from pyon.framing import DEFAULT_LIMIT, FramingError, Message
 
 from pc_rpc._errors import ProtocolError
-from pc_rpc._execution import Lane, ParallelLane, Worker
+from pc_rpc._execution import Lane, ParallelLane, Worker, is_immediate
 from pc_rpc._exposure import method_list, public_methods
 from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Chunks, Request, ServerSide, arguments
 
@@ -49,6 +50,21 @@ MAX_WAITING_SIZE = 2**24
 
 STOP_GRACE = 1.0
 """Seconds that `Server.stop` gives cancelled coroutine methods to clean up."""
+
+
+_AT_ONCE = ParallelLane()
+
+_current_session: ContextVar[_Session] = ContextVar("session")
+
+
+def current_peer() -> str | None:
+    """Return the address of the client whose call is being executed, as "host:port".
+
+    For methods of targets (on the event loop, not in worker threads) and for target factories;
+    elsewhere None.
+    """
+    session = _current_session.get(None)
+    return None if session is None else session.peername
 
 
 class Server(AsyncioServer):
@@ -192,12 +208,14 @@ class Server(AsyncioServer):
 class _Call:
     """A request from the moment that it was read until it is replied to."""
 
-    __slots__ = ("cancelled", "request", "session", "size", "task")
+    __slots__ = ("ahead", "cancelled", "lane", "request", "session", "size", "task")
 
     def __init__(self, session: _Session, request: Request, size: int) -> None:
         self.session = session
         self.request = request
         self.size = size
+        self.lane = session._lane
+        self.ahead = False  # of those that wait on its connection
         self.cancelled = False
         self.task: asyncio.Task[Any] | None = None
 
@@ -228,7 +246,8 @@ class _Session(Connection):
         self._calls: dict[int | None, _Call] = {}  # those that were started, by id
         self._waiting: deque[_Call] = deque()
         self._waiting_size = 0
-        self._active = 0  # calls that were handed to the lane and are not done
+        self._active = 0  # calls that were handed to a lane in their turn and are not done
+        self._ahead = 0  # the same, of calls that did not wait for their turn
         self._starting = False
         self._congested = False
         self._refused = False
@@ -280,6 +299,7 @@ class _Session(Connection):
             self._refuse(error)
             return
         server = self._server
+        _current_session.set(self)
         try:
             self._target, self._names = server._open_target(name)
         except Exception:
@@ -307,9 +327,7 @@ class _Session(Connection):
             self._server.terminate()
         elif request.action == "call" and request.error is None:
             size = len(message.line) + sum(map(len, message.buffers))
-            self._waiting.append(_Call(self, request, size))
-            self._waiting_size += size
-            self._start_waiting()
+            self._accept(_Call(self, request, size))
         elif request.action == "cancel" and self._side.features.request_ids:
             self._cancel(request.content.get("request"))
         else:
@@ -344,6 +362,23 @@ class _Session(Connection):
 
     # Calls: when they are started.
 
+    def _accept(self, call: _Call) -> None:
+        name = call.request.content.get("name")
+        if (
+            isinstance(name, str)
+            and name in self._names
+            and is_immediate(getattr(self._target, name))
+        ):
+            call.lane = _AT_ONCE
+            call.ahead = self._side.features.request_ids and self._ahead < MAX_IN_PARALLEL
+        if call.ahead:
+            self._ahead += 1
+            call.lane.submit(call)
+        else:
+            self._waiting.append(call)
+            self._waiting_size += call.size
+            self._start_waiting()
+
     def _start_waiting(self) -> None:
         """Start what may be started, and read on or not."""
         if self._starting:
@@ -354,7 +389,7 @@ class _Session(Connection):
             call = self._waiting.popleft()
             self._waiting_size -= call.size
             self._active += 1
-            self._lane.submit(call)
+            call.lane.submit(call)
         self._starting = False
         self._regulate()
 
@@ -380,13 +415,15 @@ class _Session(Connection):
             self._finish(call, None, asyncio.CancelledError())
             return True
         self._calls[call.request.number] = call
+        _current_session.set(self)
         try:
             name, args, kwargs = arguments(call.request.content)
             if name not in self._names:
                 kind = type(self._target).__name__
                 raise AttributeError(f"{kind!r} object has no attribute {name!r}")
             method = getattr(self._target, name)
-            if self._worker is not None and not inspect.iscoroutinefunction(method):
+            on_loop = call.lane is _AT_ONCE or inspect.iscoroutinefunction(method)
+            if self._worker is not None and not on_loop:
                 function = functools.partial(method, *args, **kwargs)
                 self._worker.submit(function, functools.partial(self._returned, call))
                 return False
@@ -421,11 +458,14 @@ class _Session(Connection):
     def _done(self, call: _Call, result: Any, error: BaseException | None) -> None:
         """End a call that was not done at once."""
         self._finish(call, result, error)
-        self._lane.release()
+        call.lane.release()
 
     def _finish(self, call: _Call, result: Any, error: BaseException | None) -> None:
         """Send the reply, and go on."""
-        self._active -= 1
+        if call.ahead:
+            self._ahead -= 1
+        else:
+            self._active -= 1
         self._calls.pop(call.request.number, None)
         if not self.closed:
             number = call.request.number
@@ -436,7 +476,7 @@ class _Session(Connection):
             if not self._congested and self.backlog > HIGH_WATER:
                 self._congested = True
                 self._server._start_task(self._wait_for_client())
-        elif not self._active:
+        elif not self._active and not self._ahead:
             self._leave_target()
         if isinstance(error, SystemExit):
             self._server.terminate()
@@ -456,7 +496,7 @@ class _Session(Connection):
     def connection_closed(self, exc: Exception | None) -> None:
         self._forget_deadline()
         self._waiting.clear()
-        if not self._active:
+        if not self._active and not self._ahead:
             self._leave_target()
 
     def _leave_target(self) -> None:
