@@ -1,6 +1,7 @@
 """Who may connect, what may be put where, and what the log says about it."""
 
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -106,7 +107,7 @@ def test_each_connection_and_each_piece_of_code_leaves_a_line(controller, caplog
     client.add_code("x = 1  # µ\n")
     client.close_rpc()
     messages = [r.message for r in caplog.records if r.name == "remote_exec"]
-    assert messages[0].endswith(": connected")
+    assert re.fullmatch(r"127\.0\.0\.1:\d+ \(remote_code_\d+\): connected", messages[0])
     assert messages[1].endswith(": code of 11 characters, sha256 3b0ab7126d316364")
 
 

@@ -1,8 +1,13 @@
 """What sent code prints and logs comes back to its caller, over real sockets."""
 
+import io
 import logging
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from remote_exec import RemoteExec
 
 TALKATIVE = """
 import logging, sys
@@ -42,6 +47,81 @@ def test_what_code_prints_and_logs_comes_out_here(controller, capsys, caplog):
     assert captured.out == "ready\nframe 1\ntail"
     assert captured.err == "dark\n"
     assert ("camera.driver", logging.WARNING, "gain is 3") in caplog.record_tuples
+
+
+class Terminal(io.StringIO):
+    """Notes when a text appears."""
+
+    def __init__(self, expected):
+        super().__init__()
+        self._expected = expected
+        self.appeared = threading.Event()
+
+    def write(self, text):
+        super().write(text)
+        if self._expected in self.getvalue():
+            self.appeared.set()
+        return len(text)
+
+
+def test_it_comes_out_while_the_code_runs(controller, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal("started"))
+    rexec = controller.rexec()
+    there = rexec.send(hold)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(there)
+        assert controller.driver.entered.wait(30)
+        assert terminal.appeared.wait(30)
+        assert not running.done()
+        controller.driver.may_leave.set()
+        running.result(30)
+    assert terminal.getvalue() == "started\nended\n"
+
+
+def hold():
+    print("started")
+    controller_driver.hold()  # noqa: F821  # it is there
+    print("ended")
+
+
+def test_output_after_a_call_that_was_given_up_comes_out_too(controller, capsys):
+    """Whoever gave up, the client or the encoder, the next call is followed from its start."""
+    rexec = RemoteExec(controller.connect(timeout=1.0))
+    rexec.add_code("def spin():\n    while True:\n        controller_driver.identify()\n")
+    with pytest.raises(TimeoutError):
+        rexec.call("spin")
+    with pytest.raises(TypeError):
+        rexec.call("print", object())
+    rexec.add_code("print('next')")
+    assert capsys.readouterr().out == "next\n"
+
+
+class OtherClient:
+    """Has the methods, but is no client of ours: may be used by one thread at a time."""
+
+    def __init__(self, client):
+        self._client = client
+        self._busy = threading.Lock()
+
+    def __getattr__(self, name):
+        method = getattr(self._client, name)
+
+        def call(*args, **kwargs):
+            assert self._busy.acquire(blocking=False)
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._busy.release()
+
+        return call
+
+
+def test_with_clients_for_one_thread_output_comes_at_the_end_of_the_call(controller, capsys):
+    rexec = RemoteExec(OtherClient(controller.connect()))
+    rexec.add_code("print('slow but sure')")
+    with pytest.raises(ZeroDivisionError):
+        rexec.add_code("print('also here'); 1 / 0")
+    assert capsys.readouterr().out == "slow but sure\nalso here\n"
 
 
 def test_it_comes_out_here_only(controller, capsys):

@@ -5,6 +5,7 @@ Everything here is built on the methods of `RemoteExecServer` as any RPC client 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import keyword
@@ -13,6 +14,8 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any
+
+from pc_rpc import Client
 
 from remote_exec._sending import source_of
 
@@ -81,7 +84,7 @@ def connect_global_rpc(
 class RemoteExec:
     """Executes code in a controller, by way of an RPC client of its remote execution interface.
 
-    What the code prints and logs comes out here, as if it had been executed here.
+    What the code prints and logs comes out here while it runs, as if it were executed here.
 
     Parameters
     ----------
@@ -113,10 +116,7 @@ class RemoteExec:
         self._established = not hasattr(client, "call_within")
         if self._established and deadline is not None:
             raise TypeError("this controller is of the established stack: it knows no deadlines")
-        self._keep_output = output and not self._established
-        self._lock = threading.Lock()
-        if self._keep_output:
-            client.keep_output()
+        self._output = _Output(client) if output and not self._established else None
 
     def add_code(self, code: str, *, origin: str | None = None, first_line: int = 1) -> None:
         """Execute code in the namespace of the connection.
@@ -178,22 +178,71 @@ class RemoteExec:
 
     def _do(self, request: Callable[[], Any]) -> Any:
         """Make a request, and bring its output here."""
-        if not self._keep_output:
-            return request()
+        return request() if self._output is None else self._output.follow(request)
+
+
+class _Output:
+    """Brings here what the code of one connection writes, while requests are being served.
+
+    With clients that may be used from several threads at once, ours, it comes live; with others as
+    soon as the request is done.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._live = isinstance(client, Client)
+        self._lock = threading.Lock()
+        self._finished: int | None = None  # not known: to be asked
+
+    def follow(self, request: Callable[[], Any]) -> Any:
+        """Make a request; return when it and its output are here."""
         with self._lock:
+            if self._finished is None:
+                self._finished = self._client.keep_output()
+            reader = _Reader(self._client, self._finished)
+            self._finished = None
+            if self._live:
+                reader.start()
             try:
                 result = request()
-            except Exception as error:
+            except BaseException as error:
+                reader.given_up = True
                 if hasattr(error, "parent_traceback"):  # it came from the other end
-                    self._fetch()
+                    self._finished = self._client.keep_output()  # wakes the reader
+                    reader.read_rest()
                 raise
-            self._fetch()
+            self._finished = reader.read_rest()
             return result
 
-    def _fetch(self) -> None:
-        records, _ = self.client.read_output(-1)  # does not wait
+
+class _Reader(threading.Thread):
+    """Reads what the code of one request writes, until one more call has finished."""
+
+    def __init__(self, client: Any, finished: int) -> None:
+        super().__init__(name="remote-exec output", daemon=True)
+        # Without a time-out: a reply that comes too late would take its output along.
+        self._client = client.with_rpc_timeout(None) if isinstance(client, Client) else client
+        self._known = finished
+        self.given_up = False
+
+    def run(self) -> None:
+        with contextlib.suppress(ConnectionError):  # of which the request tells
+            while not self.given_up and self._read(self._known) == self._known:
+                pass
+
+    def read_rest(self) -> int:
+        """Read what is left when the request is over; return the number of finished calls."""
+        if self.ident is not None:
+            self.join()
+        with contextlib.suppress(ConnectionError):  # the result is here, which counts more
+            return self._read(-1)  # which is never the number, so that this does not wait
+        return self._known
+
+    def _read(self, known: int) -> int:
+        records, finished = self._client.read_output(known)
         for kind, *details in records:
             _deliver(kind, details)
+        return int(finished)
 
 
 def _deliver(kind: str, details: list[Any]) -> None:

@@ -15,7 +15,7 @@ import ssl as ssl_module
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pc_rpc import Client, Server, simple_server_loop
+from pc_rpc import Client, Server, current_peer, immediate, simple_server_loop
 
 from remote_exec._namespace import Namespace, digest
 from remote_exec._output import Output, Record
@@ -51,7 +51,8 @@ class RemoteExecServer:
         self._deadline = _checked(deadline)
         self._output: Output | None = None
         self._finished = 0
-        logger.info("%s: connected", self._namespace.name)
+        self._label = f"{current_peer()} ({self._namespace.name})"
+        logger.info("%s: connected", self._label)
 
     async def add_code(
         self,
@@ -80,9 +81,7 @@ class RemoteExecServer:
             It was still running after `deadline`.
         """
         compiled = self._namespace.compile(code, origin, first_line)
-        logger.info(
-            "%s: code of %d characters, sha256 %s", self._namespace.name, len(code), digest(code)
-        )
+        logger.info("%s: code of %d characters, sha256 %s", self._label, len(code), digest(code))
         _value(await self._run(lambda: self._namespace.execute(compiled), deadline))
 
     async def call(self, function: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -123,8 +122,10 @@ class RemoteExecServer:
     async def keep_output(self, keep: bool = True) -> int:
         """Keep what code prints and logs from now on for `read_output`, or do so no longer.
 
-        Returns the number of calls that have finished so far.
+        Has a `read_output` that is waiting return. Returns the number of calls that have finished.
         """
+        if self._output is not None:
+            self._output.wake()
         if keep and self._output is None:
             self._output = Output()
         elif not keep and self._output is not None:
@@ -132,6 +133,7 @@ class RemoteExecServer:
             self._output = None
         return self._finished
 
+    @immediate
     async def read_output(self, finished: int) -> tuple[list[Record], int]:
         """Fetch what code has printed and logged, waiting for a few seconds if there is nothing.
 
@@ -160,7 +162,7 @@ class RemoteExecServer:
             self._output.close()
         self._runner.close()
         self._namespace.close()
-        logger.info("%s: connection closed", self._namespace.name)
+        logger.info("%s: connection closed", self._label)
 
     async def _run(self, function: Callable[[], Any], deadline: float | None) -> Outcome:
         limits = [limit for limit in (_checked(deadline), self._deadline) if limit is not None]
