@@ -1,17 +1,24 @@
-"""A controller as people run it: a process of its own."""
+"""Every promise of the README, kept by a controller in a process of its own.
 
+The other files of tests look into each of them more closely; here they are seen as users see them.
+"""
+
+import io
+import os
 import signal
 import subprocess
 import sys
 import threading
+import traceback
 from time import monotonic
 
+import numpy as np
 import pytest
 from pc_rpc import Client
-from remote_exec import RemoteExec
+from remote_exec import RemoteExec, connect_global_rpc
 
 CONTROLLER = """
-import logging
+import logging, sys
 from remote_exec import simple_rexec_server_loop
 
 class Driver:
@@ -22,9 +29,12 @@ class Driver:
         print("the driver says")
         logging.getLogger("driver").warning("and logs")
 
+    def wait(self):
+        sys.stdin.readline()
+
 logging.basicConfig(level=logging.INFO, format="%(name)s:%(message)s")
 simple_rexec_server_loop(
-    "main", Driver(), "127.0.0.1", 0, ready_cb=lambda server: print(server.port, flush=True)
+    "main", Driver(), sys.argv[1], 0, ready_cb=lambda server: print(server.port, flush=True)
 )
 print("stopped in order")
 """
@@ -35,7 +45,8 @@ class Process:
 
     def __init__(self):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CONTROLLER],
+            [sys.executable, "-c", CONTROLLER, "127.0.0.1"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -60,6 +71,78 @@ def process():
     if process.process.poll() is None:
         process.process.kill()
     process.process.communicate()
+
+
+def test_a_function_is_sent_and_runs_next_to_the_driver(process):
+    def identify_there(*, times=1):
+        return [controller_driver.identify()] * times, os.getpid()  # noqa: F821
+
+    with process.connect() as client:
+        names, pid = RemoteExec(client).send(identify_there)(times=2)
+    assert names == ["in a process of its own"] * 2
+    assert pid == process.process.pid
+
+
+def test_coroutines_and_arrays(process):
+    async def double(a):
+        return 2 * a
+
+    with process.connect() as client:
+        result = RemoteExec(client).send(double)(np.arange(3.0))
+    np.testing.assert_array_equal(result, [0.0, 2.0, 4.0])
+
+
+def test_a_global_client_reaches_from_the_controller_to_the_experiment(process):
+    """Here the controller itself plays the dataset database, for a later connection."""
+    with process.connect() as client:
+        connect_global_rpc(client, port=process.port, target="main", name="elsewhere")
+        for name in ['"; raise SystemExit #', "a b", "__builtins__"]:
+            with pytest.raises(ValueError, match="expected an identifier"):
+                connect_global_rpc(client, port=process.port, target="main", name=name)
+    with process.connect() as later:
+        later.add_code("def names():\n    return sorted(controller_initial_namespace)\n")
+        assert later.call("names") == ["controller_driver", "elsewhere"]
+
+
+def test_an_error_shows_the_line_that_was_sent(process):
+    def fails():
+        return 1 / 0  # this line
+
+    with process.connect() as client:
+        with pytest.raises(ZeroDivisionError) as caught:
+            RemoteExec(client).send(fails)()
+        assert "# this line" in "".join(traceback.format_exception(caught.value))
+
+
+class Terminal(io.StringIO):
+    """Lets the driver go on when its caller has seen what the code printed."""
+
+    def __init__(self, process):
+        super().__init__()
+        self._process = process
+
+    def write(self, text):
+        super().write(text)
+        if text.startswith("waiting"):
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        return len(text)
+
+
+def test_output_comes_while_the_code_runs(process, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal(process.process))
+    with process.connect() as client:
+        rexec = RemoteExec(client, deadline=50)
+        rexec.add_code("print('waiting')\ncontroller_driver.wait()\nprint('gone on')\n")
+    assert terminal.getvalue() == "waiting\ngone on\n"
+
+
+def test_beyond_loopback_a_controller_does_not_start():
+    done = subprocess.run(
+        [sys.executable, "-c", CONTROLLER, "0.0.0.0"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "ValueError: refusing to execute code for whoever reaches 0.0.0.0" in done.stderr
 
 
 posix = pytest.mark.skipif(
