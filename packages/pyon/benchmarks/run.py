@@ -1,14 +1,16 @@
 """How fast pyon is, against other formats and against what it promises.
 
-Every figure is a ratio of medians that were measured in turns in one process, so it holds on a busy machine.
-Our extra `pyon[fast]` is switched on and off by hand for that. ``python packages/pyon/benchmarks/run.py``
-prints a table of times for each workload and then one line for each promise.
+Every figure is a ratio of medians that were measured in turns in one process, so it holds on a busy
+machine. Our extra `pyon[fast]` is switched on and off by hand for that.
+``python packages/pyon/benchmarks/run.py`` prints a table of times for each workload and then one
+line for each promise.
 """
 
 import argparse
 import ast
 import base64
 import json
+import os
 import pickle
 import random
 import statistics
@@ -24,9 +26,8 @@ import msgspec
 import numpy as np
 import orjson
 import pybase64
-import serpent
-
 import pyon
+import serpent
 from pyon import _base64, _fast
 
 # --- workloads
@@ -108,7 +109,7 @@ def with_fast(on, function):
     """Call `function` with the accelerators on or off, by what the modules found when they were loaded."""
 
     def call(x):
-        _fast.orjson, _base64.pybase64 = (orjson, pybase64) if on else (None, None)
+        _fast.msgspec, _base64.pybase64 = (msgspec, pybase64) if on else (None, None)
         return function(x)
 
     return call
@@ -202,9 +203,8 @@ def measure_workload(workload, seconds):
     print(f"\n{workload:22}{'encode ms':>12}{'decode ms':>12}{'size kB':>10}  faithful")
     for name, text in texts.items():
         faithful = "yes" if CONTESTANTS[name][2] else "no"
-        print(
-            f"  {name:20}{encode[name] * 1e3:12.4f}{decode[name] * 1e3:12.4f}{len(text) / 1e3:10.1f}  {faithful}"
-        )
+        times = f"{encode[name] * 1e3:12.4f}{decode[name] * 1e3:12.4f}"
+        print(f"  {name:20}{times}{len(text) / 1e3:10.1f}  {faithful}")
     return {"encode": encode, "decode": decode}
 
 
@@ -222,12 +222,13 @@ def simd_reference(seconds):
 
 def start_up():
     """Give the median time of an empty interpreter, and of one that imports pyon, in seconds."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     commands = {"empty": "pass", "pyon": "import pyon"}
     times = {name: [] for name in commands}
     for _ in range(21):
         for name, command in commands.items():
             start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", command], check=True)
+            subprocess.run([sys.executable, "-c", command], check=True, env=environment)
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(t) for name, t in times.items()}
 

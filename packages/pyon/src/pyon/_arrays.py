@@ -69,31 +69,48 @@ def take_scalar_apart(x: np.generic) -> tuple[DtypeSpec, bytes]:
     return spec, x.tobytes()[: dtype.itemsize]
 
 
-def put_together(shape: object, spec: object, data: bytes | memoryview) -> np.ndarray[Any, Any]:
-    """Give the array, which is writable and aligned and shares its memory with nothing else.
+class Layout:
+    """Dtype and shape of an array, checked, so that only the data is missing."""
 
-    Parameters
-    ----------
-    shape : list or tuple of int
-    spec : str or list
-        The dtype, as `take_apart` gives it.
-    data : bytes-like
-        If it is writable, the array lies in that very memory. Otherwise it is copied.
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self._dtype = dtype
+        self._shape = shape
+        self._items = math.prod(shape)
+        self._size = self._items * dtype.itemsize
+        _check_item(dtype.itemsize, self._size)
+
+    def fill(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+        """Give the array of these data, in their own memory if that is writable, or else in a copy.
+
+        Raises
+        ------
+        ValueError
+            If there is too much or too little of it.
+        """
+        if len(data) != self._size:
+            _check_size(self._dtype, self._items, len(data))
+        if not self._size:
+            return np.ndarray(self._shape, self._dtype)
+        array: np.ndarray[Any, Any] = np.frombuffer(data, self._dtype).reshape(self._shape)
+        return array if array.flags.behaved else array.copy()
+
+
+def layout(shape: object, spec: object) -> Layout:
+    """Read shape and dtype, as `take_apart` gives them.
 
     Raises
     ------
     ValueError
-        If these do not describe an array.
+        If they describe no array.
     """
-    dtype = _read_dtype(spec)
     if not isinstance(shape, (list, tuple)) or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError("the shape of an array must be non-negative integers")
-    view = memoryview(data)
-    _check_size(dtype, math.prod(shape), view.nbytes)
-    if not view.nbytes:
-        return np.ndarray(tuple(shape), dtype)
-    array: np.ndarray[Any, Any] = np.frombuffer(view, dtype).reshape(shape)
-    return array.copy() if view.readonly or not array.flags.aligned else array
+    return Layout(_read_dtype(spec), tuple(shape))
+
+
+def put_together(shape: object, spec: object, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+    """Give the array, which is writable and aligned and shares its memory with nothing else."""
+    return layout(shape, spec).fill(data)
 
 
 def put_scalar_together(spec: object, data: bytes | memoryview) -> Any:

@@ -10,8 +10,8 @@ that no array asks for, or any error, the text is read again as it came.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, AnyStr, NamedTuple
+from collections.abc import Sequence
+from typing import Any, AnyStr
 
 RAW_BUFFER_SIZE = 4096
 """Bytes from which data is handed over as a buffer, if the caller can take buffers. Below, base64
@@ -25,7 +25,7 @@ HEADER_SIZE = 256
 
 Data = bytes | memoryview
 
-_ARRAY = r"""
+ARRAY = r"""
     nparray"\s*,\s* \[\s* \[[0-9,\s]*\] \s*,\s* "[^"\\]*" \s*,\s* (")   # v2
   | nparray\s*\(\s* \([0-9,\s]*\) \s*,\s* (?:"[^"\\]*"|'[^'\\]*') \s*,\s* (b["'])  # v1
 """
@@ -75,46 +75,35 @@ class Buffers:
 NO_BUFFERS = Buffers()
 
 
-class _Alphabet(NamedTuple):
-    """What differs between cutting `str` and cutting `bytes`."""
-
-    name: Any
-    quote: Any
-    array: Any
-    number: Callable[[int], Any]
-    view: Callable[[Any], Any]
-
-
-_STR = _Alphabet("nparray", '"', _ARRAY, str, str)
-_BYTES = _Alphabet(b"nparray", b'"', _ARRAY.encode(), lambda n: b"%d" % n, memoryview)
-
-
 def cut(text: AnyStr) -> tuple[AnyStr, list[str | memoryview]]:
     """Cut the long base64 of arrays out of `text`; give what remains, and what was cut."""
-    alphabet = _STR if isinstance(text, str) else _BYTES
-    view = alphabet.view(text)
-    pieces: list[AnyStr] = []
+    name: Any = "nparray" if isinstance(text, str) else b"nparray"
+    pieces: list[Any] = []
     cuts: list[str | memoryview] = []
     done = 0
-    at = text.find(alphabet.name)
+    at = text.find(name)
     while at >= 0:
-        header = _long_array(text, at, alphabet)
-        at += len(alphabet.name)
+        header = _long_array(text, at)
+        at += len(name)
         if header is not None:
             start = header.end()
             stop = text.find(text[start - 1 : start], start)
             if stop - start >= CUT_SIZE:
-                literal = header.start(header.lastindex or 0)
-                pieces += (text[done:literal], alphabet.number(~len(cuts)))
-                cuts.append(view[start:stop])
+                number = str(~len(cuts))
+                pieces.append(text[done : header.start(header.lastindex or 0)])
+                pieces.append(number if isinstance(text, str) else number.encode())
+                cuts.append(
+                    text[start:stop] if isinstance(text, str) else memoryview(text)[start:stop]
+                )
                 done = at = stop + 1
-        at = text.find(alphabet.name, at)
+        at = text.find(name, at)
     pieces.append(text[done:])
     return text[:0].join(pieces), cuts
 
 
-def _long_array(text: Any, at: int, alphabet: _Alphabet) -> re.Match[Any] | None:
+def _long_array(text: Any, at: int) -> re.Match[Any] | None:
     """Match what is before the base64 of an array, unless that is short, as most are."""
-    if text.find(alphabet.quote, at + HEADER_SIZE, at + CUT_SIZE) >= 0:
+    is_str = isinstance(text, str)
+    if text.find('"' if is_str else b'"', at + HEADER_SIZE, at + CUT_SIZE) >= 0:
         return None
-    return re.compile(alphabet.array, re.VERBOSE).match(text, at)
+    return re.compile(ARRAY if is_str else ARRAY.encode(), re.VERBOSE).match(text, at)

@@ -1,29 +1,87 @@
-"""orjson, where `pyon[fast]` is installed, for the parts of v2 that are plain JSON.
+"""msgspec, where `pyon[fast]` is installed, for data that is plain JSON.
 
-It is quick because it makes choices of its own, and none of them may show: it writes nan as null, text
-beyond ASCII as it is, some floats in other words than Python, and reads long integers as floats. What could
-turn out differently is left to `json`.
+It makes choices of its own, and none of them may show: it writes nan as null, does not escape what
+is not ASCII, and writes some floats in other words than Python. Wherever something could turn out
+differently, these functions decline, and `json` does the work.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
-orjson: Any
+from ._integers import digits_are_limited
+
+msgspec: Any
 try:
-    import orjson
+    import msgspec
 except ImportError:
-    orjson = None
+    msgspec = None
 
-ALL_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
-LONG_DIGITS = b"0" * 19
-"""So many digits in a row may be an integer beyond 64 bits, which orjson reads as a float."""
+NUMBERS: frozenset[type] = frozenset({int, float, list})
+FIXED_FROM = 1e-4
+FIXED_BELOW = 1e16
+"""Between these, Python writes floats without an exponent, and so does msgspec."""
 
-NUMBERS: frozenset[type] = frozenset({int, float, bool, list})
-SMALLEST_FIXED = 1e-4
-LARGEST_FIXED = 1e16
-"""Between these Python writes floats without an exponent; and so does orjson, with the same digits."""
+EXPONENT = rb"e([+-]?)([0-9]+)"
+LEADING_ZEROS = rb"0\.0000(?<![0-9]0\.0000)(0*)([1-9])([0-9]*)"
 
-EXPONENT = re.compile(rb"e([+-]?)([0-9]+)")
-FIXED_MINUS_5 = re.compile(rb"(?<![0-9])0\.0000([1-9])([0-9]*)")
+
+def encode(x: Any, types: set[type], floats: Collection[float]) -> str | None:
+    """Write plain JSON, without white space, exactly as `json` does; None if that is not certain.
+
+    Parameters
+    ----------
+    x : Any
+    types : set of type
+        All types in it.
+    floats : collection of float
+        All floats in it, unless it holds numbers and lists only.
+    """
+    only_numbers = types <= NUMBERS
+    if msgspec is None or not (only_numbers or _in_fixed_notation(floats)):
+        return None
+    try:
+        text: bytes = msgspec.json.encode(x)
+    except (ValueError, RecursionError):  # a long integer, a lone surrogate; little stack left
+        return None
+    if only_numbers:
+        return None if b"n" in text else _like_python(text).decode("ascii")
+    return text.decode("ascii") if text.isascii() and b"\x7f" not in text else None
+
+
+def decode(text: str) -> Any:
+    """Read JSON as `json` does.
+
+    Raises
+    ------
+    ValueError
+        If that is not certain.
+    """
+    if msgspec is None or not digits_are_limited():
+        raise ValueError("not certain")
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply for the stack") from None
+
+
+def _in_fixed_notation(floats: Collection[float]) -> bool:
+    magnitudes = list(map(abs, floats))
+    # The sum of magnitudes is an upper bound for each, and no number at all if one is none.
+    return sum(magnitudes) < FIXED_BELOW and min(filter(None, magnitudes), default=1) >= FIXED_FROM
+
+
+def _like_python(text: bytes) -> bytes:
+    """Write the numbers in `text`, which holds nothing else, in Python's words."""
+    if b"e" in text:
+        text = re.sub(EXPONENT, lambda m: b"e%b%b" % (m[1] or b"+", m[2].zfill(2)), text)
+    if b"0.0000" in text:
+        text = re.sub(LEADING_ZEROS, _with_exponent, text)
+    return text
+
+
+def _with_exponent(number: re.Match[bytes]) -> bytes:
+    fraction = b"." + number[3] if number[3] else b""
+    return b"%b%be-%02d" % (number[2], fraction, len(number[1]) + 5)

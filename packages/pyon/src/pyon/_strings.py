@@ -7,7 +7,7 @@ import re
 STR_ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL
 )
-BYTES_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|()()(.))", re.DOTALL)
+BYTES_BODY = re.compile(r"(?:[^\\]++|\\(?:x[0-9a-fA-F]{2}|[abfnrtv\\'\"]))*+")
 SIMPLE = dict(zip("abfnrtv\\'\"/", "\a\b\f\n\r\t\v\\'\"/", strict=True))
 
 
@@ -31,7 +31,11 @@ def unescape_bytes(body: str) -> bytes:
     """Give the bytes that the literal with this body stands for; errors as `unescape_str`."""
     if not body.isascii():
         raise ValueError("a character in a bytes literal that is not ASCII")
-    return BYTES_ESCAPE.sub(_character, body).encode("latin-1")
+    if "\\" not in body:
+        return body.encode("ascii")
+    if not BYTES_BODY.fullmatch(body):
+        raise ValueError("an escape in a bytes literal that PYON does not have")
+    return body.encode("ascii").decode("unicode_escape").encode("latin-1")
 
 
 def _character(escape: re.Match[str]) -> str:

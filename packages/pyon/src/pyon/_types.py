@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,16 +21,37 @@ cost five JSON brackets, which together must fit into the default recursion limi
 for the caller."""
 
 
-class Form(NamedTuple):
-    """How values of a type are spelled: a name and arguments."""
+class Form:
+    """How values of a type are spelled: a name and arguments.
 
-    name: str
-    take_apart: Callable[[Any], Iterable[Any]]
-    put_together: Callable[..., Any]
-    arity: int | None = None
-    """Number of arguments; None if only the registered function knows."""
-    raw: bool = False
-    """The last argument is bytes, which travel as base64 or as a buffer of their own."""
+    Parameters
+    ----------
+    name : str
+    take_apart : callable
+        Gives the arguments that stand for a value.
+    put_together : callable
+        Gives the value for which the arguments stand.
+    arity : int, optional
+        Number of arguments; None if only the registered function knows.
+    raw : bool
+        Whether the last argument is bytes, which travel as base64 or as a buffer of their own.
+    """
+
+    __slots__ = ("arity", "name", "put_together", "raw", "take_apart")
+
+    def __init__(
+        self,
+        name: str,
+        take_apart: Callable[[Any], Iterable[Any]],
+        put_together: Callable[..., Any],
+        arity: int | None = None,
+        raw: bool = False,
+    ) -> None:
+        self.name = name
+        self.take_apart = take_apart
+        self.put_together = put_together
+        self.arity = arity
+        self.raw = raw
 
 
 SPELLED = frozenset({type(None), bool, int, float, complex, str, bytes, tuple, list, set, dict})
@@ -149,7 +170,7 @@ def _fraction(numerator: Any, denominator: Any) -> Any:
     return Fraction(numerator, denominator)
 
 
-def _arrays() -> ModuleType:
+def load_arrays() -> ModuleType:
     """Load what knows numpy."""
     try:
         from . import _arrays as module
@@ -159,7 +180,7 @@ def _arrays() -> ModuleType:
 
 
 def _numpy_forms() -> dict[type, Form]:
-    module = _arrays()
+    module = load_arrays()
     return {
         **dict.fromkeys(module.SCALARS, _BUILT_IN["npscalar"]),
         module.ARRAY: _BUILT_IN["nparray"],
@@ -184,15 +205,15 @@ _BUILT_IN = {
         Form("Fraction", lambda x: (x.numerator, x.denominator), _fraction, 2),
         Form(
             "nparray",
-            lambda x: _arrays().take_apart(x),
-            lambda shape, dtype, data: _arrays().put_together(shape, dtype, data),
+            lambda x: load_arrays().take_apart(x),
+            lambda shape, dtype, data: load_arrays().put_together(shape, dtype, data),
             arity=3,
             raw=True,
         ),
         Form(
             "npscalar",
-            lambda x: _arrays().take_scalar_apart(x),
-            lambda dtype, data: _arrays().put_scalar_together(dtype, data),
+            lambda x: load_arrays().take_scalar_apart(x),
+            lambda dtype, data: load_arrays().put_scalar_together(dtype, data),
             arity=2,
             raw=True,
         ),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ._types import Form
-from ._writer import CLASS_KEY, QUOTED_CLASS_KEY, Writer, write_int, write_str
+from ._writer import CLASS_KEY, QUOTED_CLASS_KEY, Plain, Writer, write_int, write_str
 
 
 def _write_v1_str(x: str) -> str:
@@ -30,10 +30,12 @@ class V1Writer(Writer):
     }
     _json_encoder = json.JSONEncoder(check_circular=False)
 
-    def _encode_json(self, x: Any, types: set[type]) -> str | None:
+    def _encode_json(self, x: Any, plain: Plain) -> str | None:
         text = self._json_encoder.encode(x)
-        if float in types and ("NaN" in text or "Infinity" in text):
-            return None if str in types else text.replace("NaN", "nan").replace("Infinity", "inf")
+        if plain.floats and ("NaN" in text or "Infinity" in text):
+            if str in plain.types or dict in plain.types:
+                return None
+            return text.replace("NaN", "nan").replace("Infinity", "inf")
         return text
 
     def _list(self, x: list[Any], depth: int) -> str:

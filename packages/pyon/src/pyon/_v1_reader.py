@@ -12,12 +12,13 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-from ._buffers import Buffers
+from ._base64 import from_base64
+from ._buffers import HEADER_SIZE, Buffers
 from ._errors import DecodeError
 from ._integers import parse_integer
 from ._json import JsonScanner
 from ._strings import unescape_bytes, unescape_str
-from ._types import MAX_DEPTH, Form, Forms, put_together
+from ._types import MAX_DEPTH, Form, Forms, load_arrays, put_together
 
 
 def _refuse_constant(name: str) -> Any:
@@ -35,6 +36,14 @@ NUMBER = re.compile(rf"([+-]?{_REAL})(?:(?:[+-]{_REAL})?(j))?(?![\w.])")
 COMPLEX = re.compile(rf"\([+-]?{_REAL}[+-]{_REAL}j\)")
 NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 EMPTY_SET = re.compile(r"\{\s*\*\s*\(\s*\)\s*,?\s*\}")
+DATA = '", b"'
+_SIZE = "(?:0|[1-9][0-9]{0,17})"
+HEADER = re.compile(rf'nparray\(\(((?:{_SIZE}, )*(?:(?<= ){_SIZE})?)\), "([^"\\]*)')
+_FLAT = r"((?:[-+.0-9eE, nultrfas]++|\"[^\"\\]*+\")*+)"
+FLAT_TUPLE = re.compile(rf"\({_FLAT}\)")
+FLAT_SET = re.compile(rf"\{{{_FLAT}\}}")
+FLAT_START = frozenset('+-.0123456789"intf')
+SPACE_OR_BRACE = frozenset(WHITESPACE + "}")
 JSON_OBJECT = re.compile(r'\{[ \t\n\r]*(?:"[^"\\]*"[ \t\n\r]*:|\})')
 LITERALS = {
     quote: re.compile(rf"{quote}[^{quote}\\]*(?:\\.[^{quote}\\]*)*{quote}", re.DOTALL)
@@ -58,6 +67,7 @@ class V1Reader:
         self._forms = forms
         self._buffers = buffers
         self._scan = SCANNER.quick()
+        self._layouts: dict[str, Any] = {}
         self._wasted = 0
         self._allowance = 8 * len(text) + 4096
 
@@ -108,22 +118,34 @@ class V1Reader:
         text = self._text
         values: list[Any] = []
         while True:
-            i = self._skip(i) if text[i] in WHITESPACE else i
-            if text[i] == close:
-                return values, i + 1
-            value, i = self._value(i, depth)
+            read = START.get(text[i])
+            if read is None:
+                i = self._skip(i)
+                if text[i] == close:
+                    return values, i + 1
+                read = START.get(text[i], V1Reader._value)
+            value, i = read(self, i, depth)
             values.append(value)
-            i = self._comma(i, close)
+            i = i + 2 if text.startswith(", ", i) else self._comma(i, close)
+
+    def _flat(self, i: int, flat: re.Pattern[str]) -> tuple[list[Any], int] | None:
+        """Read brackets in which there is only what JSON has, and no further brackets."""
+        match = flat.match(self._text, i)
+        if match is None:
+            return None
+        inside = match[1].rstrip(WHITESPACE).removesuffix(",")
+        try:
+            values, _ = self._scan(f"[{inside}]", 0)
+        except (StopIteration, ValueError):
+            return None
+        return (values, match.end()) if values else None
 
     def _comma(self, i: int, close: str) -> int:
-        """Give the place behind the comma at `i`, or that of the closing bracket there."""
-        text = self._text
-        if text.startswith(", ", i):
-            return i + 2
+        """Give the place behind the next comma, or that of the closing bracket if it is next."""
         i = self._skip(i)
-        if text[i] == ",":
+        if self._text[i] == ",":
             return i + 1
-        if text[i] == close:
+        if self._text[i] == close:
             return i
         raise self._expected(f"',' or {close!r}", i)
 
@@ -152,10 +174,15 @@ class V1Reader:
         return self._json(i) or self._values(i + 1, "]", self._deeper(i, depth))
 
     def _parenthesis(self, i: int, depth: int) -> tuple[Any, int]:
-        number = COMPLEX.match(self._text, i)
-        if number is not None:
-            return complex(number[0]), number.end()
-        values, end = self._values(i + 1, ")", self._deeper(i, depth))
+        depth = self._deeper(i, depth)
+        if self._text[i + 1] in FLAT_START:
+            flat = self._flat(i, FLAT_TUPLE)
+            if flat is not None and (len(flat[0]) != 1 or self._before(flat[1] - 1) == ","):
+                return tuple(flat[0]), flat[1]
+            number = COMPLEX.match(self._text, i)
+            if number is not None:
+                return complex(number[0]), number.end()
+        values, end = self._values(i + 1, ")", depth)
         if len(values) == 1 and self._before(end - 1) != ",":
             raise self._expected("',' behind the only item of a tuple", end - 1)
         return tuple(values), end
@@ -168,13 +195,15 @@ class V1Reader:
         return self._text[i]
 
     def _brace(self, i: int, depth: int) -> tuple[Any, int]:
-        if JSON_OBJECT.match(self._text, i) and (read := self._json(i)):
-            return read
-        empty = EMPTY_SET.match(self._text, i)
-        if empty is not None:
-            return set(), empty.end()
+        if JSON_OBJECT.match(self._text, i):
+            if read := self._json(i):
+                return read
+        elif flat := self._flat(i, FLAT_SET):
+            return set(flat[0]), flat[1]
         depth = self._deeper(i, depth)
         start = self._skip(i + 1)
+        if self._text[start] == "*" and (empty := EMPTY_SET.match(self._text, i)):
+            return set(), empty.end()
         if self._text[start] == "}":
             return {}, start + 1
         first, end = self._value(start, depth)
@@ -189,23 +218,23 @@ class V1Reader:
 
     def _dict(self, key: Any, start: int, i: int, depth: int) -> tuple[dict[Any, Any], int]:
         """Read a dict of which the first key, from `start` to `i`, was read already."""
+        text = self._text
         entries: dict[Any, Any] = {}
         while True:
-            value, i = self._value(self._colon(i), depth)
+            i = i + 2 if text.startswith(": ", i) else self._colon(i)
+            value, i = START.get(text[i], V1Reader._value)(self, i, depth)
             try:
                 entries[key] = value
             except TypeError as error:
                 raise self._expected(f"what can be a key ({error})", start) from None
-            start = self._comma(i, "}")
-            if self._text[start] in WHITESPACE:
+            start = i + 2 if text.startswith(", ", i) else self._comma(i, "}")
+            if text[start] in SPACE_OR_BRACE:
                 start = self._skip(start)
-            if self._text[start] == "}":
-                return entries, start + 1
-            key, i = self._value(start, depth)
+                if text[start] == "}":
+                    return entries, start + 1
+            key, i = START.get(text[start], V1Reader._value)(self, start, depth)
 
     def _colon(self, i: int) -> int:
-        if self._text.startswith(": ", i):
-            return i + 2
         i = self._skip(i)
         if self._text[i] != ":":
             raise self._expected("':'", i)
@@ -232,36 +261,52 @@ class V1Reader:
         except ValueError as error:
             raise self._error(str(error), i) from None
 
-    def _bytes(self, i: int) -> tuple[Any, int]:
-        body, end = self._quoted(i + 1)
-        try:
-            return unescape_bytes(body), end
-        except ValueError as error:
-            raise self._error(str(error), i) from None
-
     def _quoted(self, i: int) -> tuple[str, int]:
         """Give what is between the quotation mark at `i` and the one that ends the literal."""
-        quote = self._text[i]
-        end = self._text.find(quote, i + 1)
-        body = self._text[i + 1 : end]
+        text = self._text
+        quote = text[i]
+        end = text.find(quote, i + 1)
+        body = text[i + 1 : end]
         if end < 0 or "\\" in body:
-            literal = LITERALS[quote].match(self._text, i)
+            literal = LITERALS[quote].match(text, i)
             if literal is None:
                 raise self._expected("a closing quotation mark", i)
             return literal[0][1:-1], literal.end()
         return body, end + 1
 
     def _name(self, i: int, depth: int) -> tuple[Any, int]:
-        number = NUMBER.match(self._text, i)  # inf, nan
-        if number is not None:
-            return self._number(i, depth)
-        if self._text[i] == "b" and self._text[i + 1] in LITERALS:
-            return self._bytes(i)
         end = NAME.match(self._text, i).end()  # type: ignore[union-attr]
         name = self._text[i:end]
         if name in CONSTANTS:
             return CONSTANTS[name], end
+        if name.startswith(("inf", "nan")):  # infj as well
+            return self._number(i, depth)
         return self._form(name, i, self._skip(end), self._deeper(i, depth))
+
+    def _bytes(self, i: int, depth: int) -> tuple[Any, int]:
+        if self._text[i + 1] not in LITERALS:
+            return self._name(i, depth)
+        body, end = self._quoted(i + 1)
+        try:
+            return unescape_bytes(body), end
+        except ValueError as error:
+            raise self._error(str(error), i) from None
+
+    def _array(self, i: int, depth: int) -> tuple[Any, int]:
+        """Read an array the quick way, if it is spelled as pyon does and without a fault."""
+        text = self._text
+        start = text.find(DATA, i, i + HEADER_SIZE) + len(DATA)
+        end = text.find('"', start)
+        if start < len(DATA) or not text.startswith(")", end + 1):
+            return self._name(i, depth)
+        header = text[i : start - len(DATA)]
+        layout = self._layouts.get(header)
+        try:
+            if layout is None:
+                layout = self._layouts[header] = _read_layout(header)
+            return layout.fill(from_base64(text[start:end])), end + 2
+        except ValueError:
+            return self._name(i, depth)
 
     def _form(self, name: str, start: int, i: int, depth: int) -> tuple[Any, int]:
         """Read the arguments at `i` of the form whose name is at `start`."""
@@ -279,6 +324,15 @@ class V1Reader:
             raise self._error(str(error), start) from error
 
 
+def _read_layout(header: str) -> Any:
+    """Read what pyon writes before the base64 of an array, and nothing else."""
+    match = HEADER.fullmatch(header)
+    if match is None:
+        raise ValueError("not the way in which pyon spells an array")
+    shape = [int(n) for n in match[1].split(",") if n.strip()]
+    return load_arrays().layout(shape, match[2])
+
+
 V1_FORMS = {"set": Form("set", list, set, arity=0)}
 """What is spelled with a name by v1 alone: its sets have a syntax, but not the empty one."""
 
@@ -291,4 +345,6 @@ START: dict[str, _Read] = {
     "'": V1Reader._string,
     **dict.fromkeys("+-.0123456789", V1Reader._number),
     **dict.fromkeys(string.ascii_letters + "_", V1Reader._name),
+    "b": V1Reader._bytes,
+    "n": V1Reader._array,
 }

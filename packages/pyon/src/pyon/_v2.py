@@ -17,7 +17,7 @@ from ._buffers import NO_BUFFERS, RAW_BUFFER_SIZE, Buffers
 from ._errors import DecodeError
 from ._json import JsonScanner
 from ._types import Form, Forms, check_pairs, put_together
-from ._writer import CLASS_KEY, Writer, write_int, write_str
+from ._writer import CLASS_KEY, Plain, Writer, write_int, write_str
 
 NON_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
@@ -48,8 +48,11 @@ class V2Writer(Writer):
         if not pretty:
             self.comma, self.colon = ",", ":"
 
-    def _encode_json(self, x: Any, types: set[type]) -> str | None:
-        return self._json_encoder.encode(x)
+    def _encode_json(self, x: Any, plain: Plain) -> str | None:
+        from . import _fast  # which small values need nothing of
+
+        text = _fast.encode(x, plain.types, plain.floats)
+        return self._json_encoder.encode(x) if text is None else text
 
     def _tag(self, name: str, arguments: str) -> str:
         return f'{{"{CLASS_KEY}"{self.colon}["{name}"{self.comma}[{arguments}]]}}'
@@ -136,6 +139,9 @@ SPACE = re.compile(f"[{WHITESPACE}]*")
 HIDDEN_LETTERS = ("\\u005", "\\u006", "\\u007")
 """How letters begin that need no escape. With such, the key of a tag does not look like it."""
 
+FAST_FROM = 256
+"""Characters from which the preparations for msgspec pay."""
+
 BRACES = r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]'
 PLAIN = JsonScanner()
 
@@ -171,7 +177,7 @@ class V2Reader:
             If it is JSON with a tag that means nothing.
         """
         if not _may_have_tags(text):
-            return _scan(PLAIN, text)
+            return _read_plain(text)
         tagged = (
             self._tagged if buffers is NO_BUFFERS else JsonScanner(make_hook(self._forms, buffers))
         )
@@ -205,6 +211,15 @@ class V2Reader:
                 if not ends:
                     return start
         return 0
+
+
+def _read_plain(text: str) -> Any:
+    if len(text) >= FAST_FROM:
+        from . import _fast  # which small texts need nothing of
+
+        with contextlib.suppress(ValueError):  # then the standard library knows
+            return _fast.decode(text)
+    return _scan(PLAIN, text)
 
 
 def _may_have_tags(text: str) -> bool:

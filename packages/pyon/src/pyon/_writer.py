@@ -35,7 +35,7 @@ FLAT: frozenset[type] = frozenset({bytes, complex})
 JSON_TYPES = JSON_LEAVES | {list, dict}
 CLASS_KEY = "__jsonclass__"
 QUOTED_CLASS_KEY = f'"{CLASS_KEY}"'
-SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+SPLIT_PAIR = "[\ud800-\udbff][\udc00-\udfff]"
 
 Callback = Callable[[memoryview], object]
 
@@ -103,8 +103,8 @@ class Writer:
     def _joined(self, items: Collection[Any], depth: int) -> str:
         """Write `items` with commas between them."""
         if len(items) >= SWEEP_FROM and not self._pretty:
-            found = _sweep(items, MAX_DEPTH - depth)
-            if found and (text := self._json(list(items), found)):
+            plain = _sweep(items, MAX_DEPTH - depth)
+            if plain and (text := self._json(list(items), plain)):
                 return text[1:-1]
         return self.comma.join(self._items(items, depth))
 
@@ -112,15 +112,16 @@ class Writer:
         """Write a large dict that is plain JSON through and through; None if it is not."""
         if len(x) < SWEEP_FROM or self._pretty:
             return None
-        found = _sweep((x,), MAX_DEPTH - depth + 1)
-        return self._json(x, found) if found else None
+        plain = _sweep((x,), MAX_DEPTH - depth + 1)
+        return self._json(x, plain) if plain else None
 
-    def _json(self, x: Any, types: set[type]) -> str | None:
-        """Have JSON's encoder write `x`, in which these types occur; None if it cannot."""
+    def _json(self, x: Any, plain: Plain) -> str | None:
+        """Have JSON's encoder write `x`, in which the sweep found `plain`; None if it cannot."""
+        types = plain.types
         if int in types and not digits_are_limited():
             return None
         try:
-            text = self._encode_json(x, types)
+            text = self._encode_json(x, plain)
         except (ValueError, RecursionError):  # a long integer; little left of the stack
             return None
         if text is None or (str not in types and dict not in types):
@@ -129,7 +130,7 @@ class Writer:
             return None  # to be looked at one by one: surrogates, and the key that has a meaning
         return text
 
-    def _encode_json(self, x: Any, types: set[type]) -> str | None:
+    def _encode_json(self, x: Any, plain: Plain) -> str | None:
         raise NotImplementedError
 
     def _form(self, form: Form, x: Any, depth: int) -> str:
@@ -182,22 +183,41 @@ class Writer:
         )
 
 
-def _sweep(items: Collection[Any], room: int) -> set[type] | None:
-    """Give the types in `items` if they are plain JSON, at most `room` levels deep; or else None.
+class Plain:
+    """What there is in a value that is plain JSON.
+
+    Attributes
+    ----------
+    types : set of type
+    floats : list of float
+        All of them, in any order.
+    """
+
+    __slots__ = ("floats", "types")
+
+    def __init__(self) -> None:
+        self.types: set[type] = set()
+        self.floats: list[float] = []
+
+
+def _sweep(items: Collection[Any], room: int) -> Plain | None:
+    """Say what is in `items` if they are plain JSON, at most `room` levels deep; or else None.
 
     Level by level over all containers of a level at once, so that nearly all the work is done in C.
     """
     values = items
-    types: set[type] = set()
+    plain = Plain()
     for _ in range(room + 1):
         found = set(map(type, values))
         if not found <= JSON_TYPES:
             return None
-        types |= found
+        plain.types |= found
+        if float in found:
+            plain.floats += values if len(found) == 1 else [x for x in values if type(x) is float]
         dicts = _distinct([x for x in values if type(x) is dict]) if dict in found else []
         lists = _distinct([x for x in values if type(x) is list]) if list in found else []
         if not dicts and not lists:
-            return types
+            return plain
         if not set(map(type, chain.from_iterable(dicts))) <= {str}:
             return None
         values = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
@@ -212,7 +232,7 @@ def _distinct(containers: list[Any]) -> list[Any]:
 def write_str(x: str) -> str:
     """Write a string as JSON does, in ASCII."""
     text: str = encode_basestring_ascii(x)
-    if "\\ud" in text and SPLIT_PAIR.search(x):
+    if "\\ud" in text and re.search(SPLIT_PAIR, x):
         raise EncodeError(
             "a string that holds the two halves of a surrogate pair, which would be joined"
         )

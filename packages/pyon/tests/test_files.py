@@ -1,0 +1,196 @@
+"""Files: whole at every moment, whoever dies when."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+
+import pyon
+import pytest
+
+posix = pytest.mark.skipif(os.name != "posix", reason="asks for POSIX")
+OLD = {"old": list(range(5000))}
+NEW = {"new": (1, 2)}
+
+
+def left_behind(folder):
+    return [name for name in os.listdir(folder) if name.endswith(".pyon-new")]
+
+
+def test_stored_is_loaded(tmp_path, version, same):
+    x = {"a": (1, 2), "b": {1j, None}, "c": [b"x"]}
+    pyon.store_file(tmp_path / "f.pyon", x, version=version)
+    pyon.store_file(str(tmp_path / "g.pyon"), x, version=version)
+    assert same(pyon.load_file(tmp_path / "f.pyon"), x)
+    assert (tmp_path / "f.pyon").read_bytes() == (tmp_path / "g.pyon").read_bytes()
+    assert (tmp_path / "f.pyon").read_bytes().endswith(b"\n") == (version == 1)
+    assert sorted(os.listdir(tmp_path)) == ["f.pyon", "g.pyon"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xef\xbb\xbf[1, (2, )]", b"\r\n[1,\r\n (2,)]\r\n", b"[1, (2, )]\n\n"]
+)
+def test_files_from_other_systems(tmp_path, data):
+    (tmp_path / "f").write_bytes(data)
+    assert pyon.load_file(tmp_path / "f") == [1, (2,)]
+
+
+def test_utf_8_whatever_the_locale(tmp_path):
+    (tmp_path / "f").write_bytes('"caf\u00e9 \U0001f600"'.encode())
+    assert pyon.load_file(tmp_path / "f") == "caf\u00e9 \U0001f600"
+
+
+def test_a_bad_file_is_named_with_line_and_column_and_shown(tmp_path):
+    (tmp_path / "bad.pyon").write_bytes(b'{\r\n    "a": 1,\r\n    "b": (1 2)\r\n}\r\n')
+    with pytest.raises(pyon.DecodeError) as caught:
+        pyon.load_file(tmp_path / "bad.pyon")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(f"{tmp_path / 'bad.pyon'}: line 3, column 13: ")
+    assert lines[1].strip() == '"b": (1 2)'
+    assert lines[2].index("^") == lines[1].index("2")
+    with pytest.raises(FileNotFoundError):
+        pyon.load_file(tmp_path / "absent")
+
+
+def test_a_long_bad_line_is_shown_shortly(tmp_path):
+    (tmp_path / "bad").write_text("[" + "1, " * 100_000 + "x]")
+    with pytest.raises(pyon.DecodeError) as caught:
+        pyon.load_file(tmp_path / "bad")
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
+def test_a_failing_encode_leaves_the_old_file(tmp_path):
+    pyon.store_file(tmp_path / "f", OLD)
+    with pytest.raises(pyon.EncodeError):
+        pyon.store_file(tmp_path / "f", {"x": ...})
+    assert pyon.load_file(tmp_path / "f") == OLD
+    assert os.listdir(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, step):
+    pyon.store_file(tmp_path / "f", OLD)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*(("pyon._files._write", fail) if step == "write" else (os, step, fail)))
+    with pytest.raises(OSError, match="No space"):
+        pyon.store_file(tmp_path / "f", NEW)
+    monkeypatch.undo()
+    assert pyon.load_file(tmp_path / "f") == OLD
+    assert os.listdir(tmp_path) == ["f"]
+
+
+@posix
+def test_permissions(tmp_path):
+    old = os.umask(0o027)
+    try:
+        pyon.store_file(tmp_path / "f", OLD)
+        assert stat.S_IMODE(os.stat(tmp_path / "f").st_mode) == 0o640
+        for mode in (0o600, 0o664, 0o444):
+            os.chmod(tmp_path / "f", mode)
+            pyon.store_file(tmp_path / "f", NEW)
+            assert stat.S_IMODE(os.stat(tmp_path / "f").st_mode) == mode
+    finally:
+        os.umask(old)
+
+
+@posix
+def test_links_and_devices_stay_what_they_are(tmp_path):
+    pyon.store_file(tmp_path / "f", OLD)
+    os.symlink("f", tmp_path / "link")
+    pyon.store_file(tmp_path / "link", NEW)
+    assert os.path.islink(tmp_path / "link")
+    assert pyon.load_file(tmp_path / "f") == NEW
+    pyon.store_file(os.devnull, NEW)
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    with pytest.raises(OSError, match="directory"):
+        pyon.store_file(tmp_path, NEW)
+
+
+def test_names_as_long_as_they_can_be(tmp_path):
+    name = tmp_path / ("x" * 250)
+    pyon.store_file(name, OLD)
+    assert pyon.load_file(name) == OLD
+
+
+STAGES = ["open", "flock", "fchmod", "_write", "fsync", "replace", "close"]
+DIE_AT = """
+import os, signal, sys, pyon
+from pyon import _files
+path, stage, when = sys.argv[1:]
+owner = {"flock": _files.fcntl, "_write": _files}.get(stage, os)
+original = getattr(owner, stage)
+def dying(*args, **kwargs):
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if stage == "_write":
+        os.write(args[0], args[1][:len(args[1]) // 2])
+    result = original(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(owner, stage, dying)
+pyon.store_file(path, {"new": (1, 2)})
+"""
+
+
+@posix
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_writer_killed_at_any_stage(tmp_path, stage, when):
+    path = tmp_path / "f"
+    pyon.store_file(path, OLD)
+    done = subprocess.run([sys.executable, "-c", DIE_AT, path, stage, when], check=False)
+    assert done.returncode == -signal.SIGKILL
+    renamed = (stage, when) in {("replace", "after"), ("close", "before"), ("close", "after")}
+    assert pyon.load_file(path) == (NEW if renamed else OLD)
+    pyon.store_file(path, OLD)
+    assert os.listdir(tmp_path) == ["f"]
+
+
+STORE_FOR_EVER = """
+import sys, pyon
+print(flush=True)
+while True:
+    for n in (1, 2):
+        pyon.store_file(sys.argv[1], [n] * 20_000)
+"""
+
+
+@posix
+def test_writers_killed_at_random_moments(tmp_path):
+    path = tmp_path / "f"
+    pyon.store_file(path, [1] * 20_000)
+    for _ in range(20):
+        with subprocess.Popen(
+            [sys.executable, "-c", STORE_FOR_EVER, path], stdout=subprocess.PIPE
+        ) as writer:
+            writer.stdout.readline()
+            for _ in range(os.urandom(1)[0] % 20):
+                assert pyon.load_file(path) in ([1] * 20_000, [2] * 20_000)
+            writer.kill()
+        assert pyon.load_file(path) in ([1] * 20_000, [2] * 20_000)
+    pyon.store_file(path, NEW)
+    assert os.listdir(tmp_path) == ["f"]
+
+
+@posix
+def test_two_writers_do_not_remove_each_others_files(tmp_path):
+    path = tmp_path / "f"
+    pyon.store_file(path, [1] * 20_000)
+    writers = [
+        subprocess.Popen([sys.executable, "-c", STORE_FOR_EVER, path], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for writer in writers:
+            writer.stdout.readline()
+        for _ in range(50):
+            pyon.store_file(path, [2] * 20_000)
+            assert pyon.load_file(path) in ([1] * 20_000, [2] * 20_000)
+        assert [writer.poll() for writer in writers] == [None, None]
+    finally:
+        for writer in writers:
+            with writer:
+                writer.kill()
