@@ -189,11 +189,11 @@ def registry(monkeypatch):
 def test_a_registered_exception_comes_back_as_its_class(registry):
     assert register_exception(Custom) is Custom
 
-    @register_exception(name="driver.Unlocked")
     class Lost(Exception):
         def __init__(self, axis, *, more=None):
             super().__init__(axis)
 
+    register_exception(Lost, name="driver.Unlocked")
     rebuilt = travel(Custom("boom", 3))
     assert type(rebuilt) is Custom
     assert rebuilt.args == ("boom", 3)
@@ -202,11 +202,11 @@ def test_a_registered_exception_comes_back_as_its_class(registry):
 
 
 def test_a_registered_exception_that_cannot_be_rebuilt_keeps_its_text(registry):
-    @register_exception(name="driver.Picky")
     class Picky(Exception):
         def __init__(self, one, two):
             super().__init__(f"{one} {two}")
 
+    register_exception(Picky, name="driver.Picky")
     Picky.__module__, Picky.__qualname__ = "driver", "Picky"
     rebuilt = travel(Picky(1, 2))
     assert type(rebuilt) is GenericRemoteException

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import builtins
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, overload
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import pyon
 
@@ -93,16 +93,8 @@ _WIRE_NAMES[OSError] = "IOError"  # as every generation of the established serve
 _registered: dict[str, type[Exception]] = {}
 
 
-@overload
-def register_exception(cls: ExceptionClass, /) -> ExceptionClass: ...
-@overload
-def register_exception(
-    *, name: str | None = None
-) -> Callable[[ExceptionClass], ExceptionClass]: ...
-def register_exception(
-    cls: ExceptionClass | None = None, /, *, name: str | None = None
-) -> ExceptionClass | Callable[[ExceptionClass], ExceptionClass]:
-    """Have exceptions of a project's own class come back as that class. A class decorator.
+def register_exception(cls: ExceptionClass, /, *, name: str | None = None) -> ExceptionClass:
+    """Have exceptions of a project's own class come back as that class.
 
     To be called where the *client* runs. Other remote exceptions that are not built-in arrive as
     `GenericRemoteException`. The exception is rebuilt by calling the class with the ``args`` of the
@@ -111,24 +103,21 @@ def register_exception(
     Parameters
     ----------
     cls : type
-        The class, derived from `Exception`.
+        The class, derived from `Exception`. It is returned, so that this is a decorator as well.
     name : str, optional
         The name that the server knows it by; by default its module and qualified name.
 
     Examples
     --------
-    >>> @register_exception(name="laser_driver.Unlocked")
+    >>> @register_exception
     ... class Unlocked(Exception):
     ...     "The laser has lost its lock."
+    >>> _ = register_exception(Unlocked, name="laser_driver.Unlocked")
     """
-
-    def register(cls: ExceptionClass) -> ExceptionClass:
-        if not (isinstance(cls, type) and issubclass(cls, Exception)):
-            raise TypeError(f"expected a subclass of Exception, got {cls!r}")
-        _registered[name or _qualified_name(cls)] = cls
-        return cls
-
-    return register if cls is None else register(cls)
+    if not (isinstance(cls, type) and issubclass(cls, Exception)):
+        raise TypeError(f"expected a subclass of Exception, got {cls!r}")
+    _registered[name or _qualified_name(cls)] = cls
+    return cls
 
 
 def _qualified_name(cls: type[BaseException]) -> str:

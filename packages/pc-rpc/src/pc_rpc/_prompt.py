@@ -133,7 +133,9 @@ def line_reader(prompt: Prompt) -> Callable[[], str]:
                 yield Completion(word, -len(begun))
 
     session: PromptSession[str] = PromptSession(
-        history=FileHistory(str(history_file())), completer=WordCompleter()
+        history=FileHistory(str(history_file())),
+        completer=WordCompleter(),
+        complete_while_typing=False,  # what is typed fast, or pasted, is taken as it is
     )
     return lambda: session.prompt(prompt.text)
 

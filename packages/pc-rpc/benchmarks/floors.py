@@ -1,0 +1,142 @@
+"""The least that an exchange can cost: bare sockets and bare protocols that do nothing else.
+
+As a program: ``floors.py KIND`` serves one of them on a free port, which it prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import Callable
+
+
+class Echo(asyncio.BufferedProtocol):
+    """Receives into a standing buffer, and sends back what came."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(256 * 1024)
+        self.view = memoryview(self.buffer)
+
+    def connection_made(self, transport):
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.transport = transport
+
+    def get_buffer(self, sizehint):
+        return self.view
+
+    def buffer_updated(self, nbytes):
+        self.transport.write(bytes(self.view[:nbytes]))
+
+
+class JsonLines(asyncio.Protocol):
+    """Reads lines of JSON, answers each with a line of JSON; one write for all that came at once."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.rest = b""
+
+    def data_received(self, data):
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        replies = []
+        for line in lines:
+            request = json.loads(line)
+            reply = {"id": request["id"], "status": "ok", "ret": request["args"][0]}
+            replies.append(json.dumps(reply).encode() + b"\n")
+        self.transport.write(b"".join(replies))
+
+
+class JsonClient(asyncio.Protocol):
+    """Sends requests as lines of JSON; the writes of one turn of the loop are batched."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.rest = b""
+        self.waiting: dict[int, asyncio.Future] = {}
+        self.queue: list[bytes] = []
+        self.number = 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            reply = json.loads(line)
+            self.waiting.pop(reply["id"]).set_result(reply["ret"])
+
+    def flush(self):
+        self.transport.write(b"".join(self.queue))
+        self.queue.clear()
+
+    def call(self, x):
+        self.number += 1
+        future = self.waiting[self.number] = self.loop.create_future()
+        if not self.queue:
+            self.loop.call_soon(self.flush)
+        request = {"id": self.number, "action": "call", "name": "echo", "args": [x], "kwargs": {}}
+        self.queue.append(json.dumps(request).encode() + b"\n")
+        return future
+
+
+class ArrayEcho(asyncio.BufferedProtocol):
+    """Receives 8 bytes of length and as many bytes, into one standing array; sends them back."""
+
+    PIECE = 256 * 1024
+
+    def __init__(self) -> None:
+        self.data = bytearray(8)
+        self.start()
+
+    def start(self):
+        self.header = memoryview(bytearray(8))
+        self.target, self.filled = self.header, 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.transport.set_write_buffer_limits(high=0)
+        self.outgoing = None
+
+    def get_buffer(self, sizehint):
+        return self.target[self.filled :]
+
+    def buffer_updated(self, nbytes):
+        self.filled += nbytes
+        if self.filled < len(self.target):
+            return
+        if self.target is self.header:
+            size = int.from_bytes(self.header, "big")
+            if len(self.data) != size:
+                self.data = bytearray(size)
+            self.target, self.filled = memoryview(self.data), 0
+        else:
+            self.outgoing = self.target
+            self.writable = True
+            self.start()
+            self.send()
+
+    def send(self):
+        while self.outgoing and self.writable:
+            self.transport.write(self.outgoing[: self.PIECE])
+            self.outgoing = self.outgoing[self.PIECE :]
+
+    def pause_writing(self):
+        self.writable = False
+
+    def resume_writing(self):
+        self.writable = True
+        self.send()
+
+
+KINDS: dict[str, Callable] = {"echo": Echo, "json": JsonLines, "array": ArrayEcho}
+
+
+async def serve(kind: str) -> None:
+    server = await asyncio.get_running_loop().create_server(KINDS[kind], "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1]))

@@ -1,0 +1,423 @@
+"""The pc-rpc command: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyon
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pc_rpc import Client
+from pc_rpc._cli import main
+from pc_rpc._prompt import Prompt, history_file
+from pc_rpc._stubs import annotation_text, stub_module
+from pc_rpc._words import parse_arguments, split_words
+
+DRIVER = '''
+"""A driver to serve."""
+import numpy as np
+
+class Laser:
+    """A laser that does not exist."""
+    def __init__(self, power: float = 0.1, *, name: str = "x"):
+        self.power = power
+        self.name = name
+
+    def set_power(self, power: float, *, ramp: bool = False) -> float:
+        """Set the power, in watts."""
+        self.power = power
+        return power
+
+    def get_power(self) -> float:
+        return self.power
+
+    def nothing(self) -> None:
+        """Return nothing."""
+
+    def trace(self, length: int = 10) -> np.ndarray:
+        return np.arange(float(length))
+
+    def fail(self):
+        raise ValueError("unlocked")
+
+    def close(self):
+        print("laser off", flush=True)
+'''
+
+
+@pytest.fixture
+def laser(serve, tmp_path, monkeypatch):
+    """The port of a server of that driver."""
+    (tmp_path / "laser_driver.py").write_text(DRIVER)
+    namespace = {}
+    source = (tmp_path / "laser_driver.py").read_text()
+    monkeypatch.syspath_prepend(tmp_path)
+    import importlib
+
+    module = importlib.import_module("laser_driver")
+    assert module.__doc__ in source
+    namespace["main"] = module.Laser()
+    yield serve(namespace, description="a laser").port
+    del sys.modules["laser_driver"]
+
+
+@pytest.fixture
+def run(laser, capsys):
+    """Run the command in this process: status, stdout, stderr."""
+
+    def run(command, *arguments, target=True, port=None):
+        where = ["127.0.0.1", str(port or laser)] if target else []
+        status = main([command, *where, *arguments])
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return run
+
+
+# Words.
+
+
+@given(st.lists(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x, max_size=3)
+), max_size=4))  # fmt: skip
+def test_whatever_can_be_encoded_can_be_typed(values):
+    line = "  ".join(pyon.encode(value) for value in values)
+    assert parse_arguments(split_words(line)) == (values, {})
+
+
+def test_keyword_arguments_and_strings_with_equal_signs():
+    words = split_words("""1 "a=b" 'c d' x="y z" z=[1, (2, )]""")
+    assert parse_arguments(words) == ([1, "a=b", "c d"], {"x": "y z", "z": [1, (2,)]})
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("abc", "a string needs quotes: '\"abc\"'"), ("__import__('os')", "expected a PYON value"),
+     ("1+1", "expected a PYON value"), ("x=", "expected a PYON value"), ('"abc', "expected")],
+)  # fmt: skip
+def test_what_is_no_value_is_refused_with_a_hint(word, hint):
+    with pytest.raises(ValueError, match=re.escape(hint)):
+        parse_arguments([word])
+
+
+def test_a_positional_argument_behind_a_keyword_is_refused():
+    with pytest.raises(ValueError, match="comes behind a keyword argument"):
+        parse_arguments(["a=1", "2"])
+
+
+# Commands.
+
+
+def test_a_pipe_gets_pyon(run):
+    status, out, _ = run("list-targets")
+    assert (status, pyon.decode(out)) == (0, {"targets": ["main"], "description": "a laser"})
+    status, out, _ = run("list-methods")
+    assert pyon.decode(out)["methods"]["nothing"][1] == "Return nothing."
+    assert run("call", "set_power", "0.5", "ramp=true") == (0, "0.5\n", "")
+    status, out, _ = run("call", "trace", "length=3")
+    assert pyon.decode(out).tolist() == [0.0, 1.0, 2.0]
+    assert run("call", "nothing") == (0, "null\n", "")
+
+
+def test_json_is_json(run):
+    assert json.loads(run("list-targets", "--json")[1])["targets"] == ["main"]
+    assert json.loads(run("call", "get_power", "--json")[1]) == 0.1
+
+
+def test_a_terminal_gets_something_pretty(run, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert run("list-targets")[1] == "main\n\na laser\n"
+    out = run("list-methods")[1]
+    assert "A laser that does not exist." in out
+    assert "set_power(power: float, *, ramp: bool = False) -> float\n    Set the power" in out
+    assert "..." in run("call", "trace", "5000")[1]  # numpy shortens it
+    assert run("call", "nothing")[1] == ""
+
+
+def test_ping_tells_the_time(run):
+    status, out, _ = run("ping")
+    assert status == 0
+    assert re.fullmatch(r"answer from 127.0.0.1:\d+ in \d+\.\d\d ms\n", out)
+
+
+def test_what_a_method_raises_is_shown_with_the_remote_traceback(run):
+    status, out, err = run("call", "fail")
+    assert (status, out) == (1, "")
+    assert err.startswith("Traceback at the server")
+    assert "in fail" in err
+    assert err.endswith("ValueError: unlocked\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["set_power", "abc"], "a string needs quotes"), (["set_powr"], "did you mean 'set_power'"),
+     (["get_power", "--cert", "x"], "TLS needs --cert, --key and --peer-cert")],
+)  # fmt: skip
+def test_a_mistake_in_the_command_line_has_status_2(run, arguments, message):
+    status, out, err = run("call", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    with pytest.raises(SystemExit) as caught:
+        run("dance")
+    assert caught.value.code == 2
+
+
+def test_no_server_and_no_target_have_status_3(run, scripted_peer):
+    assert run("call", "get_power", "-t", "zzz")[0] == 3
+    assert run("ping", port=1)[0] == 3
+
+    def script(sock, lines):
+        while lines.readline():
+            pass
+
+    status, _, err = run("ping", "--timeout", "0.1", port=scripted_peer(script).port)
+    assert status == 3
+    assert "did not answer within the time-out" in err
+
+
+# Serving, as a process of its own.
+
+
+def test_any_class_is_served_without_writing_a_server(tmp_path):
+    (tmp_path / "laser_driver.py").write_text(DRIVER)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pc_rpc", "serve", "laser_driver:Laser", "0.5", 'name="y"',
+         "--bind", "127.0.0.1", "--target", "laser", "--description", "here", "--worker-threads"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    line = process.stderr.readline()
+    match = re.search(r"INFO pc_rpc: serving laser on 127.0.0.1 port (\d+)$", line)
+    with Client("127.0.0.1", int(match[1]), timeout=30) as client:
+        assert client.get_rpc_id() == (["laser"], "here")
+        assert client.get_power() == 0.5
+        client.terminate()
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "laser off\n", "")
+
+
+@pytest.mark.parametrize("factory", ["no_such_module:Laser", "laser_driver"])
+def test_what_cannot_be_served_is_told(run, factory):
+    status, _, err = run("serve", factory, target=False)
+    assert status == 2
+    assert "no_such_module" in err or "expected MODULE:CLASS" in err
+
+
+# The prompt.
+
+
+@pytest.fixture
+def prompt(laser):
+    def connect(target):
+        return Client("127.0.0.1", laser, target, 30)
+
+    prompt = Prompt(connect, connect("main"), repr)
+    yield prompt
+    prompt.client.close_rpc()
+
+
+def test_lines_at_the_prompt(prompt):
+    assert prompt.text == "main> "
+    assert prompt.run("") == ""
+    assert prompt.run("set_power 0.5 ramp=true") == "0.5"
+    assert prompt.run("nothing") == ""
+    assert prompt.run(":targets") == "main"
+    assert "get_power() -> float" in prompt.run(":methods")
+    assert prompt.run(":help set_power").endswith("-> float\nSet the power, in watts.")
+    assert ":use" in prompt.run(":help")
+    assert prompt.run(":use main") == ""
+    assert prompt.run("get_power") == "0.5"
+    assert prompt.run(":quit") is None
+    with pytest.raises(AttributeError, match="did you mean 'get_power'"):
+        prompt.run("get_powr")
+
+
+@pytest.mark.parametrize(
+    ("before", "completions"),
+    [("set", ["set_power"]), (":u", [":use"]), (":use ", ["main"]), (":use m", ["main"]),
+     (":help get", ["get_power"]), ("set_power ", ["power=", "ramp="]),
+     ("set_power 1 r", ["ramp="]), ("set_power ramp=true ", ["power="]), ("zzz ", [])],
+)  # fmt: skip
+def test_completion_of_targets_methods_and_arguments(prompt, before, completions):
+    assert list(prompt.completions(before)) == completions
+
+
+def test_a_script_through_a_pipe_ends_at_its_first_error(laser, tmp_path):
+    def run(script):
+        return subprocess.run(
+            [sys.executable, "-m", "pc_rpc", "interactive", "127.0.0.1", str(laser)],
+            input=script, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    done = run("set_power 0.25\nget_power\n")
+    assert (done.returncode, done.stdout) == (0, "0.25\n0.25\n")
+    failed = run("fail\nget_power\n")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "ValueError: unlocked" in failed.stderr
+
+
+def test_the_history_is_kept_where_the_system_wants_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert history_file() == tmp_path / "state" / "pc-rpc" / "history"
+    assert history_file().parent.is_dir()
+
+
+class Terminal:
+    """A real terminal, in tmux."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tmux = ["tmux", "-L", f"pc-rpc-test-{os.getpid()}", "-f", os.devnull]
+        self._run("new-session", "-d", "-x", "100", "-y", "50", "-c", str(folder), "sh")
+
+    def _run(self, *arguments: str) -> str:
+        return subprocess.run(
+            [*self._tmux, *arguments], capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+
+    def type(self, *keys: str) -> None:
+        self._run("send-keys", *keys)
+
+    def wait_for(self, pattern: str) -> str:
+        deadline = time.monotonic() + 30
+        while not re.search(pattern, screen := self._run("capture-pane", "-p"), re.MULTILINE):
+            assert time.monotonic() < deadline, f"no {pattern!r} in:\n{screen}"
+        return screen
+
+    def close(self) -> None:
+        self._run("kill-server")
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+def test_a_tour_in_a_real_terminal(laser, tmp_path):
+    pytest.importorskip("prompt_toolkit")
+    terminal = Terminal(tmp_path)
+    try:
+        environment = f"XDG_STATE_HOME={tmp_path} PROMPT_TOOLKIT_NO_CPR=1 PS1='shell$ '"
+        terminal.type(f"export {environment}", "Enter")
+        command = f"{sys.executable} -m pc_rpc interactive 127.0.0.1 {laser}"
+        terminal.type(f"clear; {command}", "Enter")
+        terminal.wait_for(r"^main> *$")
+        terminal.type("set_p", "Tab")
+        terminal.wait_for(r"^main> set_power")
+        terminal.type(" 0.5 ra", "Tab")
+        terminal.wait_for(r"^main> set_power 0\.5 ramp=")
+        terminal.type("true", "Enter")
+        terminal.wait_for(r"^0\.5$")
+        terminal.type("trace 5000", "Enter")
+        terminal.wait_for(r"^array\(\[0\.\d*e?.*\.\.\.")
+        terminal.type("fail", "Enter")
+        terminal.wait_for(r"^ValueError: unlocked$")
+        terminal.type("Up", "Up", "Up", "Enter")  # the first line again
+        terminal.wait_for(r"(?s)^0\.5$.*^0\.5$")
+        terminal.type(":he", "Tab")
+        terminal.wait_for(r"^main> :help")
+        terminal.type(" get_p", "Tab")
+        terminal.wait_for(r"^main> :help +get_power")
+        terminal.type("Enter")
+        terminal.wait_for(r"^get_power\(\) -> float$")
+        terminal.type("C-d")
+        terminal.wait_for(r"^shell\$ *$")
+    finally:
+        terminal.close()
+    assert "set_power 0.5 ramp=true" in (tmp_path / "pc-rpc" / "history").read_text()
+
+
+# Stubs.
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [("int", "int"), ("None", "None"), ("int | None", "int | None"), ("'Driver'", "Any"),
+     ("list[dict[str, int]]", "list[dict[str, int]]"), ("tuple[int, ...]", "tuple[int, ...]"),
+     ("ndarray", "numpy.ndarray"), ("typing.Optional[str]", "Optional[str]"), ("a; b", "Any"),
+     ("Union[int, laser.Mode]", "Any"), ("__import__('os')", "Any"), ("(" * 10**5, "Any"),
+     (5, "Any"), ("", "Any"), ("\0", "Any")],
+)  # fmt: skip
+def test_only_known_types_get_into_a_stub(annotation, text):
+    assert annotation_text(annotation) == text
+
+
+def test_hostile_names_and_docstrings_stay_out_of_the_code():
+    spec = {"args": ["self", "x"], "annotations": {}}
+    methods = {"ok": [spec, 'quotes """ and \\'], "not-a-name": [spec, None], "class": [spec, None],
+               "no_signature": [{"args": ["("]}, None], "own_self": [
+                   {"args": ["a", "self"], "annotations": {}}, None]}  # fmt: skip
+    text = stub_module("s:1", '"s", 1', {"3 x\n": {"docstring": None, "methods": methods}})
+    compiled = compile(text, "stub", "exec")
+    assert "import numpy" not in text
+    assert {"ok", "no_signature", "own_self"} <= set(re.findall(r" def (\w+)", text))
+    assert "not-a-name" not in text
+    assert compiled.co_consts
+
+
+RIGHT = """
+from laser_stub import AsyncioMain, Main
+from pc_rpc import AsyncioClient, Client
+with Client[Main]("::1", 3249) as laser:
+    power: float = laser.set_power(0.5, ramp=True)
+    length: int = laser.trace(length=3).size
+client = Client[Main]("::1", 3249)
+client.__rpc__.set_power(1.0)
+client.with_rpc_timeout(1.0).set_power(1.0)
+client.close_rpc()
+async def later() -> float:
+    async with AsyncioClient[AsyncioMain]() as other:
+        await other.connect_rpc("::1", 3249, "main")
+        return await other.__rpc__.set_power(0.5)
+untyped = Client("::1", 3249)
+untyped.whatever(1, 2)
+"""
+WRONG = """
+from laser_stub import Main
+from pc_rpc import Client
+with Client[Main]("::1", 3249) as laser:
+    laser.set_powr(0.5)
+    laser.set_power("much")
+    power: str = laser.get_power()
+Client[Main]("::1", 3249).with_rpc_timeout(1.0).trace(lenght=3)
+"""
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_a_stub_accepts_a_right_program_and_rejects_a_wrong_one(run, tmp_path, checker):
+    pytest.importorskip(checker)
+    assert run("stubs", "-o", str(tmp_path / "laser_stub.py"))[0] == 0
+    errors = {}
+    for name, program in (("right", RIGHT), ("wrong", WRONG)):
+        (tmp_path / f"{name}.py").write_text(program)
+        command = [sys.executable, "-m", checker, f"{name}.py"]
+        if checker == "mypy":
+            command += ["--strict", "--cache-dir", str(tmp_path / "cache")]
+        else:
+            command += ["--pythonpath", sys.executable]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        errors[name] = [line for line in done.stdout.split("\n") if " error: " in line
+                        or " - error" in line]  # fmt: skip
+        assert (done.returncode == 0) == (name == "right"), done.stdout + done.stderr
+    assert errors["right"] == []
+    assert [re.search(r"wrong\.py:(\d+)", line)[1] for line in errors["wrong"]] == list("5678")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+def test_control_c_has_the_status_of_a_shell(laser):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pc_rpc", "interactive", "127.0.0.1", str(laser)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdin.write("get_power\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "0.1\n"
+    process.send_signal(signal.SIGINT)
+    process.stdin.close()
+    process.wait(30)
+    assert process.returncode in {0, 130}
+    process.stdout.close()
+    process.stderr.close()
