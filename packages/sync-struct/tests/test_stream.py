@@ -94,7 +94,7 @@ def test_subscribers_that_join_at_once_share_one_encoding(monkeypatch):
     notifier, stream = served({"l": list(range(10_000))})
     texts = []
     real = pyon.encode
-    monkeypatch.setattr(pyon, "encode", lambda *a, **k: texts.append(a) or real(*a, **k))
+    monkeypatch.setattr(pyon, "encode", lambda *a, **k: texts.append(a[0]) or real(*a, **k))
     readers = []
     for i in range(50):
         form = (RAW, Form(), OLD)[i % 3]
@@ -103,8 +103,8 @@ def test_subscribers_that_join_at_once_share_one_encoding(monkeypatch):
         notifier["x"] = i
         stream.collect()
     assert all(reader.read() == notifier.read for reader in readers)
-    assert len([args for args in texts if args[0]["action"] == "init"]) == 1
-    assert len(texts) == 51
+    assert len([x for x in texts if isinstance(x, dict) and x["action"] == "init"]) == 1
+    assert len(texts) == 1 + 2 * 50  # of a mod: its key and its value
 
 
 def test_a_mod_is_written_once_for_all_subscribers():
@@ -190,12 +190,28 @@ def test_mods_of_a_batch_are_applied_in_one_go():
         notifier["a"] = 1
         notifier["b"] = 2
     stream.collect()
-    first, second = reader.feed.take()[0].splitlines(keepends=True)
-    assert [reader.replica.receive(message) for message in reader.receiver.feed(first)] == [[]]
-    assert reader.replica.target == {}
-    (message,) = reader.receiver.feed(second)
+    (line,) = reader.feed.take()
+    (message,) = reader.receiver.feed(line)
     assert len(reader.replica.receive(message)) == 2
     assert reader.replica.target == {"a": 1, "b": 2}
+
+
+def test_mods_of_a_batch_with_arrays_are_applied_in_one_go():
+    notifier, stream = served({})
+    reader = Reader(stream)
+    reader.read()
+    with notifier.batch():
+        notifier["a"] = 1
+        notifier["b"] = np.arange(100_000)
+        notifier["c"] = 3
+        notifier["d"] = 4
+    stream.collect()
+    data = b"".join(map(bytes, reader.feed.take()))
+    first, second, third = reader.receiver.feed(data)
+    assert reader.replica.receive(first) == reader.replica.receive(second) == []
+    assert reader.replica.target == {}
+    assert len(reader.replica.receive(third)) == 4
+    assert same(reader.replica.target, notifier.read)
 
 
 def test_a_part_comes_as_the_whole():

@@ -205,6 +205,7 @@ def mirror(
     UnknownNotifier, OSError
         The first attempt failed.
     """
+    view: Mirror
     changed = threading.Condition(threading.RLock())
     subscriber = _LockedSubscriber(
         changed,

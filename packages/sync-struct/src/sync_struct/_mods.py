@@ -23,27 +23,27 @@ class _Action(NamedTuple):
     """One kind of mod: its fields behind the path, in wire order, and what it does."""
 
     fields: tuple[str, ...]
-    apply: Callable[..., Any]
+    apply: Callable[[Any, Mapping[str, Any]], Any]
 
 
-def _append(container: Any, x: Any) -> None:
-    container.append(x)
+def _append(container: Any, mod: Mapping[str, Any]) -> None:
+    container.append(mod["x"])
 
 
-def _insert(container: Any, i: Any, x: Any) -> None:
-    container.insert(i, x)
+def _insert(container: Any, mod: Mapping[str, Any]) -> None:
+    container.insert(mod["i"], mod["x"])
 
 
-def _pop(container: Any, i: Any) -> Any:
-    return container.pop(i)
+def _pop(container: Any, mod: Mapping[str, Any]) -> Any:
+    return container.pop(mod["i"])
 
 
-def _setitem(container: Any, key: Any, value: Any) -> None:
-    container[key] = value
+def _setitem(container: Any, mod: Mapping[str, Any]) -> None:
+    container[mod["key"]] = mod["value"]
 
 
-def _delitem(container: Any, key: Any) -> None:
-    del container[key]
+def _delitem(container: Any, mod: Mapping[str, Any]) -> None:
+    del container[mod["key"]]
 
 
 ACTIONS: Mapping[str, _Action] = {
@@ -64,8 +64,7 @@ def walk(target: Any, path: Sequence[Any]) -> Any:
 
 def apply(container: Any, mod: Mapping[str, Any]) -> Any:
     """Do to `container` what `mod` says, its path disregarded; return what was popped."""
-    action = ACTIONS[mod["action"]]
-    return action.apply(container, *(mod[field] for field in action.fields))
+    return ACTIONS[mod["action"]].apply(container, mod)
 
 
 def process_mod(target: Any, mod: Mapping[str, Any]) -> None:

@@ -62,7 +62,15 @@ class Notifier:
     [[42]]
     """
 
-    __slots__ = ("__weakref__", "_backing", "_history", "_path", "_root", "_witness")
+    __slots__ = (
+        "__weakref__",
+        "_backing",
+        "_history",
+        "_path",
+        "_path_text",
+        "_root",
+        "_witness",
+    )
     __hash__ = None  # type: ignore[assignment]  # compares by value, and changes
 
     def __init__(
@@ -76,6 +84,7 @@ class Notifier:
         self._backing = backing_struct
         self._root = self if root is None else root
         self._path = list(path)
+        self._path_text = None if path else "[]"
         self._history: History = History() if root is None else root._history
         self._witness = Witness(backing_struct) if debug and root is None else None
 
@@ -324,17 +333,18 @@ class Notifier:
     def _record(self, action: str, *values: Any) -> Any:
         """Check, encode, apply and tell of one mod; return what was popped."""
         fields = ACTIONS[action].fields
-        mod = {"action": action, "path": self._path, **dict(zip(fields, values, strict=True))}
-        key = values[0]
-        if isinstance(key, float) and key != key and action != "append":
+        mod = {"action": action, "path": self._path, fields[0]: values[0]}
+        if isinstance(values[0], float) and values[0] != values[0] and action != "append":
             raise ValueError("expected a key or index, got nan: nothing could ever be found there")
         if fields[-1] in ("x", "value"):
-            mod[fields[-1]] = _owned(mod[fields[-1]])
+            mod[fields[-1]] = _owned(values[-1])
+        if self._path_text is None:
+            self._path_text = pyon.encode(self._path, version=2)
         history, witness = self._history, self._root._witness
         with history.lock:
             self._check()
             container = self._locate()
-            change = Change(mod, bool(history.wants_v1))
+            change = Change(mod, bool(history.wants_v1), self._path_text)
             result = apply(container, mod)
             if witness is not None:
                 witness.apply(change)

@@ -232,9 +232,8 @@ class Replica:
             action = mod["action"]
         except (pyon.DecodeError, TypeError, LookupError) as error:
             raise ProtocolError(f"expected a mod, got {shorten(message.line)}") from error
-        if action in _HANDLERS:
-            return _HANDLERS[action](self, mod)
-        return self._receive_mod(mod)
+        handler = _HANDLERS.get(action)
+        return self._receive_mod(mod) if handler is None else handler(self, mod)
 
     def _receive_hello(self, hello: Mod) -> list[Mod]:
         try:
@@ -284,21 +283,29 @@ class Replica:
     def _receive_error(self, message: Mod) -> list[Mod]:
         _raise_refusal(message)
 
+    def _receive_mods(self, message: Mod) -> list[Mod]:
+        return self._receive_group(message["mods"], message.get("number"))
+
     def _receive_mod(self, mod: Mod) -> list[Mod]:
+        return self._receive_group([mod], mod.pop("number", None))
+
+    def _receive_group(self, mods: list[Mod], number: int | None) -> list[Mod]:
+        """Apply mods that belong together, or wait for the rest of them: the last has a number."""
         if not self.live:
             return []  # meant for the target that was given up
-        number = mod.pop("number", None)
-        self._group.append(mod)
         if number is None and not self.legacy:
+            self._group += mods
             return []
-        group, self._group = self._group, []
+        if self._group:
+            mods = [*self._group, *mods]
+            self._group.clear()
         if self.legacy and self._wish.path:
-            return self._cut(mod)
-        for mod in group:
+            return self._cut(mods[0])
+        for mod in mods:
             self._apply(mod)
         if number is not None:
             self.position = Position(self._stream, number)
-        return group
+        return mods
 
     def _cut(self, mod: Mod) -> list[Mod]:
         """Do what our publishers do for a subscriber that wants only a part."""
@@ -343,6 +350,7 @@ class Replica:
 
 
 _HANDLERS: dict[str, Callable[[Replica, Mod], list[Mod]]] = {
+    "mods": Replica._receive_mods,
     "hello": Replica._receive_hello,
     "init": Replica._receive_init,
     "gap": Replica._receive_gap,

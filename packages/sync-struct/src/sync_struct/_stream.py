@@ -32,10 +32,8 @@ minute of a thousand small mods a second."""
 SPAN_SIZE = 2**20
 """Bytes of mods that a subscriber is given at a time: what a socket takes in one or two writes."""
 
-ENTRY_OVERHEAD = 500
-"""Bytes of memory of a mod in the log besides its text, so that the bound holds for tiny ones."""
-
 Chunks = list[bytes | memoryview]
+_Text = tuple[bytes, Sequence[memoryview]]
 
 
 class Form(NamedTuple):
@@ -52,38 +50,33 @@ class Form(NamedTuple):
 
 
 class _Entry:
-    """A mod in the log, and the forms that it has been written in."""
+    """A mod in the log, and what it has been brought into for those who cannot take it as it is."""
 
-    __slots__ = ("change", "forms", "size")
+    __slots__ = ("change", "size", "texts")
 
     def __init__(self, change: Change) -> None:
         self.change = change
-        self.size = _size(change)
-        self.forms: dict[tuple[Form, bool, int], Chunks] = {}
+        self.size = change.size
+        self.texts: dict[tuple[Form, int], _Text] = {}
 
     def touch(self, part: Sequence[Any]) -> Touch:
         """Tell what the mod does to a part of the structure."""
         return touch(self.change.action, self.change.path, self.change.key, part)
 
-    def write(self, form: Form, ends: bool, depth: int) -> tuple[Chunks, int]:
-        """Return the message as buffers to write, and how many bytes of memory they take."""
-        line, buffers = self._encode(form, depth)
-        if form.numbered and ends:
-            line = b'%b,"number":%d}' % (line[:-1], self.change.number)
-        return frame(line, buffers), len(line)
+    def is_fit(self, form: Form) -> bool:
+        """Tell whether the mod can be sent as it was encoded."""
+        return form.version == 2 and (form.raw or not self.change.buffers)
 
-    def _encode(self, form: Form, depth: int) -> tuple[bytes, Sequence[memoryview]]:
+    def encode(self, form: Form, depth: int) -> _Text:
+        """Bring the mod into a form, its path without the first `depth` keys."""
         change = self.change
         if form.version == 1 and change.line_v1 is not None:
             return change.line_v1, ()
-        line, buffers = change.line, change.buffers
-        if depth:
-            mod = change.mod()
-            mod["path"] = mod["path"][depth:]
-            line, buffers = encode(mod)
-        if buffers and not form.raw:
-            line, buffers = pyon.encode(pyon.decode(line, buffers=buffers), version=2).encode(), []
-        return line, buffers
+        mod = pyon.decode(change.line, buffers=change.buffers)
+        mod["path"] = mod["path"][depth:]
+        if form.raw:
+            return encode(mod)
+        return pyon.encode(mod, version=2).encode(), ()
 
 
 class _Snapshot:
@@ -165,9 +158,9 @@ class Stream:
         with self._arrived_lock:
             for change in changes:
                 self._arrived.append(change)
-                self._arrived_size += _size(change)
+                self._arrived_size += change.size
             while self._arrived_size > self.backlog and len(self._arrived) > 1:
-                self._arrived_size -= _size(self._arrived.popleft())
+                self._arrived_size -= self._arrived.popleft().size
 
     def collect(self) -> None:
         """Move what `tell` took note of to the log."""
@@ -207,44 +200,72 @@ class Stream:
         first = max(0, number - self.oldest)
         return [self._log[i] for i in range(first, len(self._log))]
 
-    def chunks(self, entry: _Entry, form: Form, ends: bool, depth: int = 0) -> Chunks:
-        """Return a mod as buffers to write, written at most once for each form.
+    def _text(self, entry: _Entry, form: Form, depth: int) -> _Text:
+        """Return the text and buffers of a mod, brought into each form at most once."""
+        if not depth and entry.is_fit(form):
+            return entry.change.line, entry.change.buffers
+        key = form, depth
+        if key not in entry.texts:
+            entry.texts[key] = text = entry.encode(form, depth)
+            size = len(text[0]) + frame_size(text[1])
+            entry.size += size
+            self._log_size += size
+        return entry.texts[key]
+
+    def write(
+        self, entries: Sequence[_Entry], form: Form, depth: int = 0, *, ends: bool = True
+    ) -> Chunks:
+        """Return mods as buffers to write; who knows numbers takes them as one step.
 
         Parameters
         ----------
-        ends : bool
-            Whether no more mods follow that belong together with this one.
         depth : int, optional
-            How many keys at the beginning of the path the subscriber does not know of.
+            How many keys at the beginning of the paths the subscriber does not know of.
+        ends : bool, optional
+            Whether the step ends with the last of them.
         """
-        key = form, ends, depth
-        if key not in entry.forms:
-            entry.forms[key], size = entry.write(form, ends, depth)
-            entry.size += size
-            self._log_size += size
-        return entry.forms[key]
+        if not form.numbered:
+            lines = [self._text(entry, form, depth)[0] for entry in entries]
+            return [b"\n".join([*lines, b""])]
+        chunks: Chunks = []
+        run: list[bytes] = []  # mods that go into one line, since none has buffers
+        end = b',"number":%d' % entries[-1].change.number if ends else b""
+        for entry in entries:
+            line, buffers = self._text(entry, form, depth)
+            if not buffers:
+                run.append(line)
+                continue
+            if run:
+                chunks += frame(_line(run, b""))
+                run = []
+            chunks += frame(_line([line], end if entry is entries[-1] else b""), buffers)
+        if run:
+            chunks += frame(_line(run, end))
+        return _joined(chunks)
 
     def span(self, number: int, form: Form) -> tuple[int, Chunks]:
         """Return the mods after mod `number`, or the first of many, and the last one's number.
 
+        The log has to hold them: see `holds`.
         All subscribers that are at the same place share the result.
         """
         key = form, number
-        if key not in self._spans:
-            self._spans[key] = self._make_span(number, form)
-        return self._spans[key]
+        span = self._spans.get(key)
+        if span is None:
+            span = self._spans[key] = self._make_span(number, form)
+        return span
 
     def _make_span(self, number: int, form: Form) -> tuple[int, Chunks]:
-        chunks: Chunks = []
-        size = 0
+        entries, size = [], 0
         for i in range(number - self.oldest, len(self._log)):
-            entry = self._log[i]
-            chunks += self.chunks(entry, form, entry.change.ends)
-            size += _size(entry.change)
-            number += 1
+            entries.append(self._log[i])
+            size += self._log[i].change.size
             if size > SPAN_SIZE:
                 break
-        return number, _joined(chunks)
+        if not entries:
+            return number, []
+        last = entries[-1].change
+        return last.number, self.write(entries, form, ends=last.ends)
 
     # The structure.
 
@@ -301,7 +322,7 @@ class Feed:
         The last mod that it has. None: it has nothing yet.
     """
 
-    __slots__ = ("form", "number", "stream", "wish")
+    __slots__ = ("form", "is_plain", "number", "stream", "wish")
 
     def __init__(
         self, stream: Stream, form: Form, wish: Wish = EVERYTHING, number: int | None = None
@@ -309,6 +330,7 @@ class Feed:
         self.stream = stream
         self.form = form
         self.wish = wish
+        self.is_plain = not (wish.path or wish.newest)
         self.number = number
         if number is None and wish.mods_only:
             self.number = stream.number
@@ -342,7 +364,7 @@ class Feed:
             return self._take_snapshot()
         if self.number >= self.stream.number:
             return []
-        if not (self.wish.path or self.wish.newest):
+        if self.is_plain:
             self.number, chunks = self.stream.span(self.number, self.form)
             return chunks
         return self._take_selected(self.stream.entries(self.number))
@@ -368,14 +390,14 @@ class Feed:
         if self.wish.newest:
             kept = {change.number for change in newest([entry.change for entry in entries])}
             entries = [entry for entry in entries if entry.change.number in kept]
-        chunks: Chunks = []
-        for entry in entries:
-            chunks += self.stream.chunks(entry, self.form, entry is entries[-1], len(path))
-        return _joined(chunks)
+        return self.stream.write(entries, self.form, len(path)) if entries else []
 
 
-def _size(change: Change) -> int:
-    return ENTRY_OVERHEAD + len(change.line) + frame_size(change.buffers)
+def _line(mods: list[bytes], end: bytes) -> bytes:
+    """Return one line for mods that are text already."""
+    if len(mods) == 1:
+        return b"%b%b}" % (mods[0][:-1], end)
+    return b'{"action":"mods","mods":[%b]%b}' % (b",".join(mods), end)
 
 
 def _joined(chunks: Chunks) -> Chunks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import (
     AsyncIterator,
@@ -355,9 +356,11 @@ class Subscriber:
         except Exception as error:  # of the target builder, if it is none of ours
             link.fail(error)
             return
-        link.receiver.raw_buffers = RAW_BUFFERS in replica.features
+        if not mods:
+            link.receiver.raw_buffers = RAW_BUFFERS in replica.features
         if replica.live:
-            self._set_state("live")
+            if self.state != "live":
+                self._set_state("live")
             self._tell(link, mods, replica.position is not position)
 
     def _start_anew(self, link: Link, error: ModError) -> None:
@@ -382,10 +385,10 @@ class Subscriber:
 
     def _tell(self, link: Link, mods: list[Mod], ends: bool) -> None:
         """Call the callbacks; from the first coroutine on, in a task while no more mods come."""
-        calls = ((callback, mod) for mod in mods for callback in self._callbacks)
-        for callback, mod in calls:
+        calls = itertools.product(mods, self._callbacks)
+        for mod, callback in calls:
             result = self._hands.call(callback, mod)
-            if is_awaitable(result):
+            if result is not None and is_awaitable(result):
                 link.pause_reading()
                 link.teller = self._hands.spawn(self._tell_slowly(link, result, calls, ends))
                 return
@@ -397,11 +400,11 @@ class Subscriber:
         self,
         link: Link,
         result: Awaitable[Any],
-        calls: Iterator[tuple[Callback, Mod]],
+        calls: Iterator[tuple[Mod, Callback]],
         ends: bool,
     ) -> None:
         await self._hands.finish(result)
-        for callback, mod in calls:
+        for mod, callback in calls:
             if link is not self._link:
                 return
             result = self._hands.call(callback, mod)
@@ -411,7 +414,8 @@ class Subscriber:
         link.resume_reading()
 
     def _told(self, link: Link, ends: bool) -> None:
-        settle(link.live, None)
+        if not link.live.done():
+            link.live.set_result(None)
         if ends and self._request.max_rate is not None and not self._replica.legacy:
             link.send(control("ack"))
 
