@@ -1,6 +1,7 @@
 """asyncio_server: starts where it is told, says where it is, and stops within a bound."""
 
 import asyncio
+import gc
 import logging
 import socket
 
@@ -164,6 +165,29 @@ async def test_stop_does_not_wait_for_a_peer_that_never_reads():
         connection.send(b"x" * 10**8)
         await server.stop()
         assert connection.closed
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("kind", ["streams", "connections"])
+async def test_connection_that_comes_in_while_the_server_stops_is_closed(kind, turns):
+    class Greeter(Connection):
+        def connection_opened(self):
+            self.send("too late")
+
+    class Connections(AsyncioServer):
+        def _make_connection(self):
+            return Greeter()
+
+    server = Connections() if kind == "connections" else Echo()
+    await server.start("127.0.0.1", 0)
+    with socket.socket() as sock:
+        sock.connect(("127.0.0.1", server.port))  # the kernel's: the server has not seen it yet
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.stop()
+        assert not server._connections
+        assert not server._handlers
+    gc.collect()  # a transport or socket that was left open would warn now
 
 
 async def test_handler_that_fails_is_logged_once_and_the_server_lives(caplog):

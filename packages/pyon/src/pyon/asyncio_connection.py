@@ -64,6 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flush_due = False  # somebody is going to call _flush in this turn of the loop
         self._writable = True
         self._reading = True
+        self._opened = False
         self._eof = False
         self._closing = False
         self._waiters: list[asyncio.Future[None]] = []
@@ -77,7 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         """A message came in."""
 
     def connection_closed(self, exc: Exception | None) -> None:
-        """The connection is gone; called once.
+        """The connection is gone; called once if `connection_opened` was, and else not at all.
 
         Parameters
         ----------
@@ -141,14 +142,15 @@ class Connection(asyncio.BufferedProtocol):
         """Send what is queued, then close. Nothing more is delivered or taken to be sent."""
         if not self._closing:
             self._closing = True
-            if not self._queue:
+            if self._opened and not self._queue:
                 self.transport.close()
 
     def abort(self) -> None:
         """Close at once; what is queued is lost."""
         self._closing = True
         self._forget_queue()
-        self.transport.abort()
+        if self._opened:
+            self.transport.abort()
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone."""
@@ -160,14 +162,16 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
         self.transport = cast("asyncio.Transport", transport)
+        if self._closing:  # while it was coming in
+            self.transport.abort()
+            return
+        self._opened = True
         # We hear of every write that was not taken whole, and keep the rest ourselves. Not zero:
         # TLS transports take an empty buffer for a full one then.
         self.transport.set_write_buffer_limits(high=1)
         set_keepalive(transport.get_extra_info("socket"))
         self.peername = format_address(transport.get_extra_info("peername"))
         self.sockname = format_address(transport.get_extra_info("sockname"))
-        if self.group is not None:
-            self.group.add(self)
         self.connection_opened()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -238,7 +242,8 @@ class Connection(asyncio.BufferedProtocol):
         self._forget_queue()
         if self.group is not None:
             self.group.discard(self)
-        self.connection_closed(exc)
+        if self._opened:
+            self.connection_closed(exc)
         self._wake_waiters()
 
     # The queue of what is to be sent.

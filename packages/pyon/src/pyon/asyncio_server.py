@@ -8,6 +8,7 @@ its own account of them and waits itself, no longer than `STOP_GRACE`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 from collections.abc import Coroutine, Sequence
@@ -148,7 +149,7 @@ class AsyncioServer:
         """
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.close()
+            await _stop_accepting(listener)
         for handler in self._handlers:
             handler.cancel()
         for connection in self._connections.copy():
@@ -196,9 +197,13 @@ class AsyncioServer:
         connection = self._make_connection()
         if isinstance(connection, Connection):
             connection.group = self._connections
+            self._connections.add(connection)
         return connection
 
     def _start_handler(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._listener is None:  # stopped, while this connection was coming in
+            writer.transport.abort()
+            return
         set_keepalive(writer.get_extra_info("socket"))
         self._keep(self._run_handler(reader, writer))
 
@@ -235,6 +240,9 @@ class _TlsGate(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         plain = cast("asyncio.Transport", transport)
+        if self._server._listener is None:  # stopped, while this connection was coming in
+            plain.abort()
+            return
         plain.pause_reading()
         self._server._keep(self._shake_hands(plain))
 
@@ -276,6 +284,20 @@ def _deliver(connection: asyncio.BaseProtocol, data: memoryview) -> None:
         target[:size] = data[:size]
         connection.buffer_updated(size)
         data = data[size:]
+
+
+async def _stop_accepting(listener: asyncio.Server) -> None:
+    """Close a listener without losing sight of a connection that is just coming in.
+
+    asyncio takes a connection in two steps, and drops its socket on the floor if the listener is
+    closed between them. So: no new first steps, the second steps that are due, and then the end.
+    """
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows takes connections in another way
+        for sock in listener.sockets:
+            loop.remove_reader(sock)
+        await asyncio.sleep(0)
+    listener.close()
 
 
 def _addresses(listener: asyncio.Server) -> list[tuple[str, int]]:
