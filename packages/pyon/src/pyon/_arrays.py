@@ -79,7 +79,7 @@ class Layout:
         self._size = self._items * dtype.itemsize
         _check_item(dtype.itemsize, self._size)
 
-    def fill(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+    def fill(self, data: bytes | bytearray | memoryview) -> np.ndarray[Any, Any]:
         """Give the array of these data, in their own memory if that is writable, or else in a copy.
 
         Raises
@@ -108,12 +108,14 @@ def layout(shape: object, spec: object) -> Layout:
     return Layout(_read_dtype(spec), tuple(shape))
 
 
-def put_together(shape: object, spec: object, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+def put_together(
+    shape: object, spec: object, data: bytes | bytearray | memoryview
+) -> np.ndarray[Any, Any]:
     """Give the array, which is writable and aligned and shares its memory with nothing else."""
     return layout(shape, spec).fill(data)
 
 
-def put_scalar_together(spec: object, data: bytes | memoryview) -> Any:
+def put_scalar_together(spec: object, data: bytes | bytearray | memoryview) -> Any:
     """Give the numpy scalar; raises ValueError as `put_together` does."""
     dtype = _read_dtype(spec)
     view = memoryview(data)

@@ -16,6 +16,10 @@ except ImportError:
     pybase64 = None
 
 
+LARGE = 2**20
+"""Characters from which the bytes go into memory that an array can take over without a copy."""
+
+
 def to_base64(data: bytes | memoryview) -> str:
     """Give the base64 text of `data`, without line breaks."""
     if pybase64 is not None:
@@ -24,7 +28,7 @@ def to_base64(data: bytes | memoryview) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
-def from_base64(text: str | bytes | memoryview) -> bytes:
+def from_base64(text: str | bytes | memoryview) -> bytes | bytearray:
     """Give the bytes that `text` stands for.
 
     Raises
@@ -35,6 +39,7 @@ def from_base64(text: str | bytes | memoryview) -> bytes:
     if len(text) % 4:
         raise ValueError(f"base64 of {len(text)} characters, which is no multiple of 4")
     if pybase64 is not None:
-        data: bytes = pybase64.b64decode(text, validate=True)
+        decode = pybase64.b64decode_as_bytearray if len(text) >= LARGE else pybase64.b64decode
+        data: bytes | bytearray = decode(text, validate=True)
         return data
     return binascii.a2b_base64(text, strict_mode=True)

@@ -23,7 +23,7 @@ CUT_SIZE = 16_384
 HEADER_SIZE = 256
 """Characters, at most, from the name of an array's form to its base64; others are not cut."""
 
-Data = bytes | memoryview
+Data = bytes | bytearray | memoryview
 
 ARRAY = r"""
     nparray"\s*,\s* \[\s* \[[0-9,\s]*\] \s*,\s* "[^"\\]*" \s*,\s* (")   # v2
@@ -99,6 +99,12 @@ def cut(text: AnyStr) -> tuple[AnyStr, list[str | memoryview]]:
         at = text.find(name, at)
     pieces.append(text[done:])
     return text[:0].join(pieces), cuts
+
+
+def has_long_arrays(text: str | bytes) -> bool:
+    """Say whether the first array in `text` is long. If it is, most of the text may be base64."""
+    at = text.find("nparray" if isinstance(text, str) else b"nparray", 0, CUT_SIZE)  # type: ignore[arg-type]
+    return at >= 0 and _long_array(text, at) is not None
 
 
 def _long_array(text: Any, at: int) -> re.Match[Any] | None:

@@ -9,7 +9,7 @@ from os import PathLike
 from typing import Any
 
 from . import _files
-from ._buffers import CUT_SIZE, NO_BUFFERS, Buffers, cut
+from ._buffers import CUT_SIZE, NO_BUFFERS, Buffers, cut, has_long_arrays
 from ._errors import DecodeError
 from ._types import Forms
 from ._v1 import V1Writer
@@ -98,7 +98,7 @@ class Codec:
         given = (
             Buffers([memoryview(buffer).cast("B") for buffer in buffers]) if buffers else NO_BUFFERS
         )
-        if len(source) > CUT_SIZE:
+        if len(source) > CUT_SIZE and has_long_arrays(source):
             rest, cuts = cut(source)
             if cuts:
                 with contextlib.suppress(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 
 STR_ESCAPE = re.compile(
@@ -31,11 +32,13 @@ def unescape_bytes(body: str) -> bytes:
     """Give the bytes that the literal with this body stands for; errors as `unescape_str`."""
     if not body.isascii():
         raise ValueError("a character in a bytes literal that is not ASCII")
-    if "\\" not in body:
-        return body.encode("ascii")
+    data = body.encode("ascii")
+    if b"\\" not in data:
+        return data
     if not BYTES_BODY.fullmatch(body):
         raise ValueError("an escape in a bytes literal that PYON does not have")
-    return body.encode("ascii").decode("unicode_escape").encode("latin-1")
+    decoded: bytes = codecs.escape_decode(data)[0]
+    return decoded
 
 
 def _character(escape: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -155,19 +156,26 @@ def _ordered_dict(pairs: Any) -> OrderedDict[Any, Any]:
 
 def check_pairs(pairs: Any) -> list[Any]:
     """Let pass a list of pairs, each a tuple or a list; raise ValueError for anything else."""
-    if type(pairs) is not list or not all(
-        type(pair) in (tuple, list) and len(pair) == 2 for pair in pairs
+    if (
+        type(pairs) is not list
+        or not set(map(type, pairs)) <= {tuple, list}
+        or not set(map(len, pairs)) <= {2}
     ):
         raise ValueError("expected a list of pairs")
     return pairs
 
 
 def _fraction(numerator: Any, denominator: Any) -> Any:
-    from fractions import Fraction  # here because it takes longer to load than all of pyon
-
     if type(numerator) is not int or type(denominator) is not int:
         raise ValueError("expected two integers")
-    return Fraction(numerator, denominator)
+    return _fraction_type()(numerator, denominator)
+
+
+@cache
+def _fraction_type() -> type:
+    from fractions import Fraction  # here because it takes longer to load than all of pyon
+
+    return Fraction
 
 
 def load_arrays() -> ModuleType:
@@ -188,9 +196,7 @@ def _numpy_forms() -> dict[type, Form]:
 
 
 def _fraction_forms() -> dict[type, Form]:
-    from fractions import Fraction
-
-    return {Fraction: _BUILT_IN["Fraction"]}
+    return {_fraction_type(): _BUILT_IN["Fraction"]}
 
 
 def _slice(start: Any, stop: Any, step: Any) -> slice:

@@ -57,7 +57,7 @@ class V1Writer(Writer):
             return text
         in_lines = self._pretty and len(x) > 1
         self._level += in_lines
-        entries = [f"{key}: {value}" for key, value in self._entries(x, depth)]
+        entries = self._entries(x, depth, ": ")
         self._level -= in_lines
         return self._in_lines("{}", entries) if in_lines else f"{{{', '.join(entries)}}}"
 

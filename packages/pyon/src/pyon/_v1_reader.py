@@ -15,7 +15,7 @@ from typing import Any
 from ._base64 import from_base64
 from ._buffers import HEADER_SIZE, Buffers
 from ._errors import DecodeError
-from ._integers import parse_integer
+from ._integers import SAFE_DIGITS, parse_integer
 from ._json import JsonScanner
 from ._strings import unescape_bytes, unescape_str
 from ._types import MAX_DEPTH, Form, Forms, load_arrays, put_together
@@ -44,7 +44,8 @@ FLAT_TUPLE = re.compile(rf"\({_FLAT}\)")
 FLAT_SET = re.compile(rf"\{{{_FLAT}\}}")
 FLAT_START = frozenset('+-.0123456789"intf')
 SPACE_OR_BRACE = frozenset(WHITESPACE + "}")
-JSON_OBJECT = re.compile(r'\{[ \t\n\r]*(?:"[^"\\]*"[ \t\n\r]*:|\})')
+KEY = re.compile(r'"([^"\\]*+)":[ \t\n\r\f]*+(?=(.))', re.DOTALL)
+JSON_START = frozenset('"[{-0123456789tfn')
 LITERALS = {
     quote: re.compile(rf"{quote}[^{quote}\\]*(?:\\.[^{quote}\\]*)*{quote}", re.DOTALL)
     for quote in "\"'"
@@ -69,6 +70,7 @@ class V1Reader:
         self._scan = SCANNER.quick()
         self._layouts: dict[str, Any] = {}
         self._wasted = 0
+        self._hopeless = 0  # the whole text, which is no JSON, or nobody would ask for v1
         self._allowance = 8 * len(text) + 4096
 
     def read(self) -> Any:
@@ -80,7 +82,8 @@ class V1Reader:
             If it spells none.
         """
         try:
-            value, end = self._value(0, 0)
+            self._hopeless = self._skip(0)
+            value, end = self._value(self._hopeless, 0)
             end = self._skip(end)
         except IndexError:
             raise self._error("the text ends too early", len(self._text)) from None
@@ -156,7 +159,7 @@ class V1Reader:
 
     def _json(self, i: int) -> tuple[Any, int] | None:
         """Have JSON's scanner read the container at `i`; None if it cannot."""
-        if self._wasted > self._allowance:
+        if self._wasted > self._allowance or i == self._hopeless:
             return None
         try:
             value, end = self._scan(self._text, i)
@@ -195,10 +198,12 @@ class V1Reader:
         return self._text[i]
 
     def _brace(self, i: int, depth: int) -> tuple[Any, int]:
-        if JSON_OBJECT.match(self._text, i):
-            if read := self._json(i):
+        key = KEY.match(self._text, i + 1)
+        if key is not None:
+            if key[2] in JSON_START and (read := self._json(i)):
                 return read
-        elif flat := self._flat(i, FLAT_SET):
+            return self._dict(key[1], i + 1, key.end(), self._deeper(i, depth))
+        if flat := self._flat(i, FLAT_SET):
             return set(flat[0]), flat[1]
         depth = self._deeper(i, depth)
         start = self._skip(i + 1)
@@ -209,7 +214,7 @@ class V1Reader:
         first, end = self._value(start, depth)
         end = self._skip(end)
         if self._text[end] == ":":
-            return self._dict(first, start, end, depth)
+            return self._dict(first, start, end + 1, depth)
         rest, end = self._values(self._comma(end, "}"), "}", depth)
         try:
             return {first, *rest}, end
@@ -217,11 +222,10 @@ class V1Reader:
             raise self._expected(f"what can be in a set ({error})", i) from None
 
     def _dict(self, key: Any, start: int, i: int, depth: int) -> tuple[dict[Any, Any], int]:
-        """Read a dict of which the first key, from `start` to `i`, was read already."""
+        """Read a dict from its first value, at `i`, on. Its first key was at `start`."""
         text = self._text
         entries: dict[Any, Any] = {}
         while True:
-            i = i + 2 if text.startswith(": ", i) else self._colon(i)
             value, i = START.get(text[i], V1Reader._value)(self, i, depth)
             try:
                 entries[key] = value
@@ -232,7 +236,12 @@ class V1Reader:
                 start = self._skip(start)
                 if text[start] == "}":
                     return entries, start + 1
-            key, i = START.get(text[start], V1Reader._value)(self, start, depth)
+            match = KEY.match(text, start)
+            if match is not None:
+                key, i = match[1], match.end()
+            else:
+                key, i = START.get(text[start], V1Reader._value)(self, start, depth)
+                i = self._colon(i)
 
     def _colon(self, i: int) -> int:
         i = self._skip(i)
@@ -243,8 +252,9 @@ class V1Reader:
     def _number(self, i: int, depth: int) -> tuple[Any, int]:
         number = INT.match(self._text, i)
         if number is not None:
+            digits = number[0]
             try:
-                return parse_integer(number[0]), number.end()
+                return (int if len(digits) <= SAFE_DIGITS else parse_integer)(digits), number.end()
             except ValueError as error:
                 raise self._error(f"{error}", i) from None
         number = NUMBER.match(self._text, i)

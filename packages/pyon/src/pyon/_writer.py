@@ -9,7 +9,7 @@ together: a mark stands in for it until the end.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, KeysView, ValuesView
+from collections.abc import Callable, Collection, Iterable
 from itertools import chain
 from json.encoder import encode_basestring_ascii
 from typing import Any, ClassVar
@@ -161,19 +161,30 @@ class Writer:
         self._spliced.append(text)
         return f"{MARK}{len(self._spliced) - 1}{MARK}"
 
-    def _entries(self, x: dict[Any, Any], depth: int) -> list[tuple[str, str]]:
-        """Write keys and values of a dict, sorted if pretty and if order means nothing."""
-        if not self._pretty or type(x) is not dict:
-            return list(
-                zip(self._items(x.keys(), depth), self._items(x.values(), depth), strict=True)
-            )
-        sortable = set(map(type, x)) in ({str}, {int})
-        if sortable:
-            x = dict(sorted(x.items(), key=lambda item: item[0]))
-        entries = list(
-            zip(self._items(x.keys(), depth), self._items(x.values(), depth), strict=True)
-        )
-        return entries if sortable else sorted(entries)
+    def _entries(self, x: dict[Any, Any], depth: int, between: str) -> list[str]:
+        """Write keys and values of a dict; if pretty, then sorted, unless their order matters."""
+        sort = self._pretty and type(x) is dict
+        by_key = sort and set(map(type, x)) in ({str}, {int})
+        entries = sorted(x.items(), key=lambda item: item[0]) if by_key else x.items()
+        texts = self._pairs_of(entries, depth, between)
+        return sorted(texts) if sort and not by_key else texts
+
+    def _pairs_of(self, entries: Iterable[tuple[Any, Any]], depth: int, between: str) -> list[str]:
+        texts: list[str] = []
+        leaves = self.leaves
+        key_text = None
+        try:
+            for key, value in entries:
+                key_text = None
+                leaf = leaves.get(type(key))
+                key_text = self._write(key, depth) if leaf is None else leaf(key)
+                leaf = leaves.get(type(value))
+                value_text = self._write(value, depth) if leaf is None else leaf(value)
+                texts.append(key_text + between + value_text)
+        except EncodeError as error:
+            error.within(f"<key {_shorten(key)}>" if key_text is None else f"[{_shorten(key)}]")
+            raise
+        return texts
 
     def _in_lines(self, brackets: str, texts: list[str]) -> str:
         """Set each of `texts` on a line of its own, one level deeper than the brackets."""
@@ -251,10 +262,6 @@ def write_int(x: int) -> str:
 
 def _step(items: Iterable[Any], index: int) -> str:
     """Spell the way from a container to the item of this index."""
-    if isinstance(items, KeysView):
-        return f"<key {_shorten(list(items)[index])}>"
-    if isinstance(items, ValuesView):
-        return f"[{_shorten(list(items.mapping)[index])}]"  # type: ignore[attr-defined]
     return "{...}" if isinstance(items, set) else f"[{index}]"
 
 
