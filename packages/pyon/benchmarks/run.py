@@ -154,6 +154,11 @@ CONTESTANTS = {
         False,
     ),
     "repr, literal_eval": (repr, ast.literal_eval, False),
+    "SIMD base64": (
+        lambda x: pybase64.b64encode(x.data),
+        lambda text: pybase64.b64decode(text, validate=True),
+        False,
+    ),
     "serpent": (serpent.dumps, serpent.loads, False),
 }
 
@@ -179,6 +184,8 @@ def measure(functions, seconds):
 def usable(name, workload, x):
     """Give the encoded workload, or None if the contestant cannot do it."""
     encode, decode, _ = CONTESTANTS[name]
+    if (name == "SIMD base64") > (workload == "array"):
+        return None
     try:
         text = encode(x)
         decode(text)
@@ -207,18 +214,6 @@ def measure_workload(workload, seconds):
         times = f"{encode[name] * 1e3:12.4f}{decode[name] * 1e3:12.4f}"
         print(f"  {name:20}{times}{len(text) / 1e3:10.1f}  {faithful}")
     return {"encode": encode, "decode": decode}
-
-
-def simd_reference(seconds):
-    data = WORKLOADS["array"].tobytes()
-    text = pybase64.b64encode(data)
-    return measure(
-        {
-            "encode": lambda: pybase64.b64encode(data),
-            "decode": lambda: pybase64.b64decode(text, validate=True),
-        },
-        seconds,
-    )
 
 
 def start_up():
@@ -260,7 +255,6 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.5, help="time per table column")
     seconds = parser.parse_args().seconds
     results = {workload: measure_workload(workload, seconds) for workload in WORKLOADS}
-    simd = simd_reference(seconds)
     print()
     promises = Promises()
     for w in JSON_ABLE:
@@ -294,15 +288,21 @@ def main():
     array = results["array"]
     for name in ("pyon[fast] v1", "pyon[fast] v2"):
         promises.ratio(
-            f"array: {name} encode / SIMD base64", array["encode"][name], simd["encode"], 3
+            f"array: {name} encode / SIMD base64",
+            array["encode"][name],
+            array["encode"]["SIMD base64"],
+            3,
         )
     promises.ratio(
-        "array: v1 decode [fast] / SIMD base64", array["decode"]["pyon[fast] v1"], simd["decode"], 2
+        "array: v1 decode [fast] / SIMD base64",
+        array["decode"]["pyon[fast] v1"],
+        array["decode"]["SIMD base64"],
+        2,
     )
     promises.ratio(
         "array: v2 decode [fast] / SIMD base64",
         array["decode"]["pyon[fast] v2"],
-        simd["decode"],
+        array["decode"]["SIMD base64"],
         3.5,
     )
     encode, decode = results["rich"]["encode"], results["rich"]["decode"]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import Any
 
-from . import _files
 from ._buffers import CUT_SIZE, NO_BUFFERS, Buffers, cut, has_long_arrays
 from ._errors import DecodeError
 from ._types import Forms
@@ -145,6 +144,8 @@ class Codec:
         OSError
             If the file cannot be read.
         """
+        from . import _files
+
         data = _files.read(filename)
         try:
             return self.decode(data.removeprefix(BOM_UTF8))
@@ -173,6 +174,8 @@ class Codec:
         OSError
             If the file cannot be written. The file is as it was.
         """
+        from . import _files
+
         text = self.encode(x, pretty=True, version=version)
         _files.replace(filename, (text + "\n" if version == 1 else text).encode("ascii"))
 

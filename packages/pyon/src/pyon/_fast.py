@@ -8,7 +8,7 @@ differently, these functions decline, and `json` does the work.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ._integers import digits_are_limited
@@ -23,6 +23,9 @@ NUMBERS: frozenset[type] = frozenset({int, float, list})
 FIXED_FROM = 1e-4
 FIXED_BELOW = 1e16
 """Between these, Python writes floats without an exponent, and so does msgspec."""
+
+OTHER_WORDS_EVERY = 200
+"""Characters per number in other words from which putting them right costs less than `json`."""
 
 EXPONENT = rb"e([+-]?)([0-9]+)"
 LEADING_ZEROS = rb"0\.0000(?<![0-9]0\.0000)(0*)([1-9])([0-9]*)"
@@ -47,7 +50,8 @@ def encode(x: Any, types: set[type], floats: Collection[float]) -> str | None:
     except (ValueError, RecursionError):  # a long integer, a lone surrogate; little stack left
         return None
     if only_numbers:
-        return None if b"n" in text else _like_python(text).decode("ascii")
+        like_python = None if b"n" in text else _like_python(text)
+        return None if like_python is None else like_python.decode("ascii")
     return text.decode("ascii") if text.isascii() and b"\x7f" not in text else None
 
 
@@ -73,13 +77,30 @@ def _in_fixed_notation(floats: Collection[float]) -> bool:
     return sum(magnitudes) < FIXED_BELOW and min(filter(None, magnitudes), default=1) >= FIXED_FROM
 
 
-def _like_python(text: bytes) -> bytes:
+def _like_python(text: bytes) -> bytes | None:
     """Write the numbers in `text`, which holds nothing else, in Python's words."""
-    if b"e" in text:
-        text = re.sub(EXPONENT, lambda m: b"e%b%b" % (m[1] or b"+", m[2].zfill(2)), text)
-    if b"0.0000" in text:
-        text = re.sub(LEADING_ZEROS, _with_exponent, text)
-    return text
+    hits = text.count(b"e") + text.count(b"0.0000")
+    if hits > len(text) // OTHER_WORDS_EVERY:
+        return None
+    text = _rewrite(text, b"e", EXPONENT, lambda m: b"e%b%b" % (m[1] or b"+", m[2].zfill(2)))
+    return _rewrite(text, b"0.0000", LEADING_ZEROS, _with_exponent)
+
+
+def _rewrite(
+    text: bytes, needle: bytes, pattern: bytes, spell: Callable[[re.Match[bytes]], bytes]
+) -> bytes:
+    """Do what `re.sub` does, quicker where there is little to do."""
+    compiled = re.compile(pattern)
+    pieces: list[bytes] = []
+    done = 0
+    at = text.find(needle)
+    while at >= 0:
+        match = compiled.match(text, at)
+        if match is not None:
+            pieces += (text[done:at], spell(match))
+            done = match.end()
+        at = text.find(needle, max(at + 1, done))
+    return b"".join([*pieces, text[done:]])
 
 
 def _with_exponent(number: re.Match[bytes]) -> bytes:

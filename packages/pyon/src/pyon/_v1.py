@@ -32,7 +32,7 @@ class V1Writer(Writer):
 
     def _encode_json(self, x: Any, plain: Plain) -> str | None:
         text = self._json_encoder.encode(x)
-        if plain.floats and ("NaN" in text or "Infinity" in text):
+        if float in plain.types and ("NaN" in text or "Infinity" in text):
             if str in plain.types or dict in plain.types:
                 return None
             return text.replace("NaN", "nan").replace("Infinity", "inf")

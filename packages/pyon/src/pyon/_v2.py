@@ -48,6 +48,12 @@ class V2Writer(Writer):
         if not pretty:
             self.comma, self.colon = ",", ":"
 
+    @property
+    def _with_floats(self) -> bool:  # type: ignore[override]
+        from . import _fast  # which small values need nothing of
+
+        return _fast.msgspec is not None
+
     def _encode_json(self, x: Any, plain: Plain) -> str | None:
         from . import _fast  # which small values need nothing of
 

@@ -45,6 +45,7 @@ class Writer:
 
     comma = ", "
     colon = ": "
+    _with_floats = False
     leaves: ClassVar[dict[type, Callable[[Any], str]]]
     containers: ClassVar[dict[type, Callable[[Any, Any, int], str]]]
 
@@ -103,7 +104,7 @@ class Writer:
     def _joined(self, items: Collection[Any], depth: int) -> str:
         """Write `items` with commas between them."""
         if len(items) >= SWEEP_FROM and not self._pretty:
-            plain = _sweep(items, MAX_DEPTH - depth)
+            plain = _sweep(items, MAX_DEPTH - depth, self._with_floats)
             if plain and (text := self._json(list(items), plain)):
                 return text[1:-1]
         return self.comma.join(self._items(items, depth))
@@ -112,7 +113,7 @@ class Writer:
         """Write a large dict that is plain JSON through and through; None if it is not."""
         if len(x) < SWEEP_FROM or self._pretty:
             return None
-        plain = _sweep((x,), MAX_DEPTH - depth + 1)
+        plain = _sweep((x,), MAX_DEPTH - depth + 1, self._with_floats)
         return self._json(x, plain) if plain else None
 
     def _json(self, x: Any, plain: Plain) -> str | None:
@@ -201,7 +202,7 @@ class Plain:
     ----------
     types : set of type
     floats : list of float
-        All of them, in any order.
+        All of them, in any order, if they were asked for.
     """
 
     __slots__ = ("floats", "types")
@@ -211,7 +212,7 @@ class Plain:
         self.floats: list[float] = []
 
 
-def _sweep(items: Collection[Any], room: int) -> Plain | None:
+def _sweep(items: Collection[Any], room: int, with_floats: bool) -> Plain | None:
     """Say what is in `items` if they are plain JSON, at most `room` levels deep; or else None.
 
     Level by level over all containers of a level at once, so that nearly all the work is done in C.
@@ -223,7 +224,7 @@ def _sweep(items: Collection[Any], room: int) -> Plain | None:
         if not found <= JSON_TYPES:
             return None
         plain.types |= found
-        if float in found:
+        if with_floats and float in found:
             plain.floats += values if len(found) == 1 else [x for x in values if type(x) is float]
         dicts = _distinct([x for x in values if type(x) is dict]) if dict in found else []
         lists = _distinct([x for x in values if type(x) is list]) if list in found else []

@@ -1,0 +1,111 @@
+"""With `pyon[fast]` and without: the same text, the same values, the same refusals."""
+
+import struct
+
+import numpy as np
+import pyon
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyon import _base64, _fast
+
+if _fast.msgspec is None or _base64.pybase64 is None:
+    pytest.skip("pyon[fast] is not installed", allow_module_level=True)
+
+
+def without(monkeypatch, function, *arguments, **options):
+    with monkeypatch.context() as context:
+        context.setattr(_fast, "msgspec", None)
+        context.setattr(_base64, "pybase64", None)
+        try:
+            return function(*arguments, **options)
+        except pyon.PyonError as error:
+            return type(error)
+
+
+def with_(function, *arguments, **options):
+    try:
+        return function(*arguments, **options)
+    except pyon.PyonError as error:
+        return type(error)
+
+
+@pytest.fixture(scope="module")
+def patch():
+    with pytest.MonkeyPatch.context() as context:
+        yield context
+
+
+FLOATS = st.floats() | st.binary(min_size=8, max_size=8).map(lambda b: struct.unpack("d", b)[0])
+NEAR = st.sampled_from(
+    [1e-4, 1e-5, 1e16, 1e15, 1e22, 5e-324, 1e-6, 123456789012345680.0, 0.0, -0.0]
+)
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | FLOATS | NEAR | st.text(st.characters(codec=None))
+)
+PLAIN = st.recursive(
+    LEAVES,
+    lambda x: st.lists(x, min_size=9) | st.dictionaries(st.text(), x, min_size=9),
+    max_leaves=30,
+)
+
+
+@given(PLAIN | st.lists(FLOATS | NEAR, min_size=9) | st.lists(st.integers() | NEAR, min_size=300))
+def test_text_is_the_same_byte_for_byte(patch, x):
+    assert with_(pyon.encode, x, version=2) == without(patch, pyon.encode, x, version=2)
+
+
+@given(st.floats(-9e-4, 9e-4))
+def test_small_numbers_among_many_others(patch, x):
+    numbers = [0.5] * 3000 + [x, x / 10, x * 1e20, -x]
+    assert pyon.encode(numbers, version=2) == without(patch, pyon.encode, numbers, version=2)
+
+
+@given(st.text(st.sampled_from('[]{}:,"\\ 0123456789.-+eEutrfalsn\u00e9\ud83d\x00')), st.booleans())
+def test_the_same_is_read(patch, same, text, plain):
+    text = '[["' + "x" * 300 + '"],' + text + "]"
+    with_fast, without_fast = with_(pyon.decode, text), without(patch, pyon.decode, text)
+    assert same(with_fast, without_fast)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "1" * 30,
+        "18446744073709551616",
+        "-9223372036854775809",
+        "1" * 5000,
+        "-0",
+        "1e400",
+        "1e-400",
+        "0." + "1" * 800,
+        "9007199254740993.0",
+        "NaN",
+        "-Infinity",
+        '"\\ud83d"',
+        '"\\/"',
+        "1E5",
+    ],
+)
+def test_numbers_at_the_edges(patch, same, number):
+    text = f'[{number}, "{"x" * 300}"]'
+    assert same(pyon.decode(text), without(patch, pyon.decode, text))
+
+
+@given(st.text(st.sampled_from("ABz09+/=-_ \n"), max_size=12))
+def test_the_same_base64_is_refused(patch, text):
+    text = f'nparray((3, ), "|u1", b"{text}")'
+    with_fast, without_fast = with_(pyon.decode, text), without(patch, pyon.decode, text)
+    if isinstance(with_fast, np.ndarray):
+        with_fast, without_fast = list(with_fast), list(without_fast)
+    assert with_fast == without_fast
+
+
+def test_large_arrays(patch, version, same):
+    x = np.arange(200_000.0)
+    text = pyon.encode(x, version=version)
+    assert text == without(patch, pyon.encode, x, version=version)
+    for back in (pyon.decode(text), without(patch, pyon.decode, text), pyon.decode(text.encode())):
+        assert same(back, x)
+        assert back.flags.writeable
+        assert back.flags.aligned
