@@ -1,0 +1,79 @@
+"""The `pyon` command, as it is typed."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyon
+import pytest
+from pyon._cli import main
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pyon.store_file("good.pyon", {"scan": (1, 2), "trace": np.arange(100.0), "few": np.arange(3)})
+    (tmp_path / "bad.pyon").write_text('{"a": 1,\n "b": foo}')
+    return tmp_path
+
+
+def test_show_summarises_arrays(files, capsys):
+    assert main(["show", "good.pyon"]) == 0
+    out = capsys.readouterr().out
+    assert '"trace": array((100, ), "float64", 0.0, 99.0)' in out
+    assert '"scan": (1, 2)' in out
+    assert "\x1b" not in out
+
+
+def test_show_in_colour_where_the_terminal_can(files, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    main(["show", "good.pyon"])
+    assert "\x1b[32m" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    main(["show", "good.pyon"])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_check_gives_one_line_for_each_bad_file(files, capsys):
+    assert main(["check", "good.pyon"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["check", "bad.pyon", "good.pyon", "absent.pyon"]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("pyon: bad.pyon: line 2, column 7: ")
+    assert second == "pyon: absent.pyon: No such file or directory"
+
+
+def test_convert_keeps_a_backup_and_does_not_overwrite_it(files, capsys, same):
+    old = (files / "good.pyon").read_bytes()
+    x = pyon.load_file("good.pyon")
+    assert main(["convert", "good.pyon", "--to", "v2", "--dry-run"]) == 0
+    assert (files / "good.pyon").read_bytes() == old
+    assert main(["convert", "good.pyon", "--to", "v2"]) == 0
+    assert (files / "good.pyon.bak").read_bytes() == old
+    assert b"__jsonclass__" in (files / "good.pyon").read_bytes()
+    assert same(pyon.load_file("good.pyon"), x)
+    new = (files / "good.pyon").read_bytes()
+    assert main(["convert", "good.pyon", "bad.pyon", "--to", "v1"]) == 1
+    assert "good.pyon.bak: exists already" in capsys.readouterr().err
+    assert (files / "good.pyon").read_bytes() == new
+    assert not os.path.exists("bad.pyon.bak")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "out", "status"),
+    [
+        (["show", "-"], b"[1,(2,)]", "[1, (2, )]\n", 0),
+        (["check", "-"], b"[1", "", 1),
+        (["convert", "-", "--to", "v2"], b"(1, )", '{"__jsonclass__": ["tuple", [[1]]]}\n', 0),
+    ],
+)
+def test_standard_input_and_python_m(arguments, text, out, status):
+    done = subprocess.run(
+        [sys.executable, "-m", "pyon", *arguments], input=text, capture_output=True, check=False
+    )
+    assert done.stdout.decode().replace("\r\n", "\n") == out
+    assert done.returncode == status
+    assert done.stderr.count(b"\n") == status
