@@ -62,10 +62,10 @@ def check(data: bytes) -> None:
         except pyon.DecodeError:
             continue
         try:
-            again = pyon.encode(x, version=2)
+            again = pyon.encode(x, pretty=True, version=2)
         except pyon.EncodeError:
             continue
-        if pyon.encode(pyon.decode(again), version=2) != again:
+        if pyon.encode(pyon.decode(again), pretty=True, version=2) != again:
             raise AssertionError(f"not the same value: {again!r}")
 
 

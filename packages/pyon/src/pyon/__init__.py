@@ -32,6 +32,9 @@ __all__ = [
     "store_file",
 ]
 
+for _error in (PyonError, EncodeError, DecodeError):
+    _error.__module__ = "pyon"  # where people find them
+
 _shared = Codec()
 encode = _shared.encode
 decode = _shared.decode
