@@ -158,11 +158,14 @@ while True:
 """
 
 
+KILLS = int(os.environ.get("PYON_KILLS", "20"))
+
+
 @posix
 def test_writers_killed_at_random_moments(tmp_path):
     path = tmp_path / "f"
     pyon.store_file(path, [1] * 20_000)
-    for _ in range(20):
+    for _ in range(KILLS):
         with subprocess.Popen(
             [sys.executable, "-c", STORE_FOR_EVER, path], stdout=subprocess.PIPE
         ) as writer:

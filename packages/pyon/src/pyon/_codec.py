@@ -24,9 +24,13 @@ class Codec:
     registers types and must not change what others read makes a codec for itself. It may be used
     from any thread.
 
-    Examples -------- >>> import pyon >>> codec = pyon.Codec() >>> codec.register(range,
-    name="range", encode=lambda r: (r.start, r.stop, r.step), decode=range) >>>
-    codec.encode([range(3)]) '[range(0, 3, 1)]'
+    Examples
+    --------
+    >>> import pyon
+    >>> codec = pyon.Codec()
+    >>> codec.register(range, name="range", encode=lambda r: (r.start, r.stop), decode=range)
+    >>> codec.encode([range(3)])
+    '[range(0, 3)]'
     """
 
     def __init__(self) -> None:
@@ -100,20 +104,22 @@ class Codec:
         if len(source) > CUT_SIZE and has_long_arrays(source):
             rest, cuts = cut(source)
             if cuts:
-                with contextlib.suppress(
-                    DecodeError
-                ):  # then the whole text says better what is wrong
+                # If anything is wrong, the whole text says better what.
+                with contextlib.suppress(DecodeError):
                     return self._read(rest, given.again(cuts))
         return self._read(source, given)
 
     def _read(self, source: str | bytes, buffers: Buffers) -> Any:
         """Read a text of either version that uses up the buffers."""
         text = source if isinstance(source, str) else _to_str(source)
+        not_json = None
         try:
             value = self._v2_reader.read(text, buffers)
         except NotJsonError as error:
+            not_json = error
+        if not_json is not None:
             buffers = buffers.again()
-            value = self._read_v1(text, buffers, error)
+            value = self._read_v1(text, buffers, not_json)
         if buffers.unused:
             raise DecodeError(f"{buffers.unused} buffers are not used in the text", text, len(text))
         return value
