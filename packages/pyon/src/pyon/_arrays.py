@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ._base64 import CHUNK, Base64, decode_into, decoded_size, from_base64
+
 MAX_EMPTY_ITEM = 65_536
 """Bytes of one item of an array without items. numpy allocates one item even then, so a short text
 could otherwise ask for any amount of memory."""
@@ -79,7 +81,7 @@ class Layout:
         self._size = self._items * dtype.itemsize
         _check_item(dtype.itemsize, self._size)
 
-    def fill(self, data: bytes | bytearray | memoryview) -> np.ndarray[Any, Any]:
+    def fill(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
         """Give the array of these data, in their own memory if that is writable, or else in a copy.
 
         Raises
@@ -93,6 +95,15 @@ class Layout:
             return np.ndarray(self._shape, self._dtype)
         array: np.ndarray[Any, Any] = np.frombuffer(data, self._dtype).reshape(self._shape)
         return array if array.flags.behaved else array.copy()
+
+    def fill_base64(self, text: str | memoryview) -> np.ndarray[Any, Any]:
+        """Give the array of the data in `text`; raises ValueError as `fill` does."""
+        size = decoded_size(text)
+        if len(text) < CHUNK or size != self._size:
+            return self.fill(from_base64(text))
+        array: np.ndarray[Any, Any] = np.empty(self._shape, self._dtype)
+        decode_into(text, array.reshape(-1).view(np.uint8).data)
+        return array
 
 
 def layout(shape: object, spec: object) -> Layout:
@@ -109,13 +120,14 @@ def layout(shape: object, spec: object) -> Layout:
 
 
 def put_together(
-    shape: object, spec: object, data: bytes | bytearray | memoryview
+    shape: object, spec: object, data: bytes | memoryview | Base64
 ) -> np.ndarray[Any, Any]:
     """Give the array, which is writable and aligned and shares its memory with nothing else."""
-    return layout(shape, spec).fill(data)
+    described = layout(shape, spec)
+    return described.fill_base64(data.text) if isinstance(data, Base64) else described.fill(data)
 
 
-def put_scalar_together(spec: object, data: bytes | bytearray | memoryview) -> Any:
+def put_scalar_together(spec: object, data: bytes | memoryview) -> Any:
     """Give the numpy scalar; raises ValueError as `put_together` does."""
     dtype = _read_dtype(spec)
     view = memoryview(data)

@@ -16,8 +16,15 @@ except ImportError:
     pybase64 = None
 
 
-LARGE = 2**20
-"""Characters from which the bytes go into memory that an array can take over without a copy."""
+CHUNK = 2**18
+"""Characters that are decoded at a time into given memory: their bytes stay in the cache."""
+
+
+class Base64:
+    """Base64 text that was not decoded yet, because what it fills is known later."""
+
+    def __init__(self, text: str | memoryview) -> None:
+        self.text = text
 
 
 def to_base64(data: bytes | memoryview) -> str:
@@ -28,7 +35,7 @@ def to_base64(data: bytes | memoryview) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
-def from_base64(text: str | bytes | memoryview) -> bytes | bytearray:
+def from_base64(text: str | bytes | memoryview) -> bytes:
     """Give the bytes that `text` stands for.
 
     Raises
@@ -39,7 +46,30 @@ def from_base64(text: str | bytes | memoryview) -> bytes | bytearray:
     if len(text) % 4:
         raise ValueError(f"base64 of {len(text)} characters, which is no multiple of 4")
     if pybase64 is not None:
-        decode = pybase64.b64decode_as_bytearray if len(text) >= LARGE else pybase64.b64decode
-        data: bytes | bytearray = decode(text, validate=True)
+        data: bytes = pybase64.b64decode(text, validate=True)
         return data
     return binascii.a2b_base64(text, strict_mode=True)
+
+
+def decoded_size(text: str | memoryview) -> int:
+    """Give the number of bytes that base64 of this length stands for."""
+    end = text[-2:]
+    padding = end.count("=") if isinstance(end, str) else bytes(end).count(b"=")
+    return len(text) // 4 * 3 - padding
+
+
+def decode_into(text: str | memoryview, memory: memoryview) -> None:
+    """Put the bytes that `text` stands for into `memory`, which has as many.
+
+    Raises
+    ------
+    ValueError
+        If it is not base64, to the letter.
+    """
+    done = 0
+    for start in range(0, len(text), CHUNK):
+        data = from_base64(text[start : start + CHUNK])
+        memory[done : done + len(data)] = data
+        done += len(data)
+    if done != len(memory):
+        raise ValueError("base64 with padding in the middle")

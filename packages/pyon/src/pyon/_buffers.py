@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, AnyStr
+from typing import TYPE_CHECKING, Any, AnyStr
+
+if TYPE_CHECKING:
+    from ._base64 import Base64
 
 RAW_BUFFER_SIZE = 4096
 """Bytes from which data is handed over as a buffer, if the caller can take buffers. Below, base64
@@ -23,7 +26,7 @@ CUT_SIZE = 16_384
 HEADER_SIZE = 256
 """Characters, at most, from the name of an array's form to its base64; others are not cut."""
 
-Data = bytes | bytearray | memoryview
+Data = bytes | memoryview
 
 ARRAY = r"""
     nparray"\s*,\s* \[\s* \[[0-9,\s]*\] \s*,\s* "[^"\\]*" \s*,\s* (")   # v2
@@ -41,15 +44,15 @@ class Buffers:
         self._cuts = cuts
         self._left = {*range(-len(cuts), len(given))}
 
-    def data(self, spelled: object) -> Data:
-        """Give the bytes for which base64 or the number of a buffer stands in the text.
+    def data(self, spelled: object) -> Data | Base64:
+        """Give the bytes for which base64 or the number of a buffer or cut stands in the text.
 
         Raises
         ------
         ValueError
             If it is neither.
         """
-        from ._base64 import from_base64  # which many texts need nothing of
+        from ._base64 import Base64, from_base64  # which many texts need nothing of
 
         if isinstance(spelled, (str, bytes)):
             return from_base64(spelled)
@@ -58,7 +61,7 @@ class Buffers:
                 "expected base64, or the number of a buffer that is there and not used yet"
             )
         self._left.remove(spelled)
-        return self._given[spelled] if spelled >= 0 else from_base64(self._cuts[~spelled])
+        return self._given[spelled] if spelled >= 0 else Base64(self._cuts[~spelled])
 
     def again(self, cuts: Sequence[str | memoryview] | None = None) -> Buffers:
         """Give the same buffers, none of them used; if with other cuts, then these."""

@@ -12,7 +12,6 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-from ._base64 import from_base64
 from ._buffers import HEADER_SIZE, Buffers
 from ._errors import DecodeError
 from ._integers import SAFE_DIGITS, parse_integer
@@ -314,7 +313,7 @@ class V1Reader:
         try:
             if layout is None:
                 layout = self._layouts[header] = _read_layout(header)
-            return layout.fill(from_base64(text[start:end])), end + 2
+            return layout.fill_base64(text[start:end]), end + 2
         except ValueError:
             return self._name(i, depth)
 

@@ -1,0 +1,69 @@
+"""The base64 of long arrays, which no parser looks at."""
+
+import numpy as np
+import pyon
+import pytest
+
+LONG = np.arange(100_000.0)
+
+
+@pytest.mark.parametrize("kind", [str, str.encode])
+def test_long_and_short_arrays_among_others(version, kind, same):
+    x = [
+        LONG,
+        {"a": LONG[:3], "b": (LONG[5:], "nparray((1, )")},
+        b"x" * 30_000,
+        LONG.reshape(100, -1),
+    ]
+    assert same(pyon.decode(kind(pyon.encode(x, version=version))), x)
+    assert same(pyon.decode(kind(pyon.encode(x, pretty=True, version=version))), x)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        ["nparray", [[100_000], "<f8", "A" * 40_000]],
+        'nparray((1, ), "<f8", b"' + "A" * 40_000 + '"',
+        ['x"nparray"', [[1], "<f8", "A" * 40_000]],
+        {"nparray": [[1], "<f8", "A" * 40_000]},
+    ],
+)
+def test_what_only_looks_like_a_long_array_is_kept(version, x, same):
+    for value in (x, [LONG, x, LONG]):
+        assert same(pyon.decode(pyon.encode(value, version=version)), value)
+
+
+@pytest.mark.parametrize("spoil", ["!", "=", "\\", " ", '"', "\u00e9"])
+@pytest.mark.parametrize("place", [0.01, 0.5, 0.999])
+def test_a_single_bad_character_in_long_base64(version, spoil, place):
+    text = pyon.encode([LONG], version=version)
+    at = int(len(text) * place)
+    for bad in (text[:at] + spoil + text[at + 1 :], text[:at] + text[at + 4 :]):
+        for source in (bad, bad.encode()):
+            with pytest.raises(pyon.DecodeError):
+                pyon.decode(source)
+
+
+def test_numbers_in_the_place_of_base64_mean_buffers_only():
+    text = pyon.encode([LONG, LONG], version=2)
+    for bad in ('["nparray",[[100000],"<f8",-1]]', '["nparray",[[100000],"<f8",0]]'):
+        forged = text[:-1] + ',{"__jsonclass__":' + bad + "}]"
+        with pytest.raises(pyon.DecodeError, match="buffer"):
+            pyon.decode(forged)
+
+
+def test_buffers_are_used_exactly_once():
+    buffers = []
+    text = pyon.encode([LONG, LONG[:1000]], version=2, buffer_callback=buffers.append)
+    assert len(buffers) == 2
+    twice = text.replace(",1]]}", ",0]]}")
+    for bad, given in (
+        (text, buffers[:1]),
+        (twice, buffers),
+        ("[]", buffers),
+        (text, [*buffers, b""]),
+    ):
+        with pytest.raises(pyon.DecodeError, match="buffer"):
+            pyon.decode(bad, buffers=given)
+    readonly = pyon.decode(text, buffers=[bytes(b) for b in buffers])
+    assert all(array.flags.writeable for array in readonly)
