@@ -20,6 +20,12 @@ async def until(fact: Callable[[], Any]) -> None:
             await asyncio.sleep(0)
 
 
+async def turns(number: int = 20) -> None:
+    """Give the loop some turns, for connections to be noticed and to be closed."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
 @pytest.fixture(name="until")
 def until_fixture():
     return until
@@ -53,10 +59,13 @@ class Relay:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._server.close()
+        await turns()  # for what has been accepted to be served
         self.cut()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.cut()
+        await turns()
         await self._server.wait_closed()
 
     def cut(self) -> None:
@@ -68,6 +77,7 @@ class Relay:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         self._writers.add(near)
         self.connections += 1
         with contextlib.suppress(OSError, asyncio.CancelledError):
@@ -80,7 +90,6 @@ class Relay:
                 up.cancel()
                 far.transport.abort()
         near.transport.abort()
-        self._tasks.discard(task)
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

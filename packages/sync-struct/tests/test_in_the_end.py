@@ -243,7 +243,10 @@ class Machine(RuleBasedStateMachine):
             for *_, relay in self.live:
                 relay.held, relay.cut_after = False, None
             self.mutate("set", -1)
-            self.do(self.until_equal())
+            try:
+                self.do(self.until_equal())
+            except TimeoutError:
+                raise AssertionError([self.describe(one) for one in self.live]) from None
         finally:
             for one in self.live:
                 self.do(self.dismiss(one))
@@ -252,12 +255,20 @@ class Machine(RuleBasedStateMachine):
             self.loop.close()
 
     async def until_equal(self):
-        for replica, *_ in self.live:
-            while not self.is_equal(replica):  # noqa: ASYNC110
+        for replica, task, _ in self.live:
+            while not self.is_equal(replica):
+                assert not task.done(), task
                 await asyncio.sleep(0)
             if isinstance(replica, Ours) and not replica.skips:
                 assert replica.diary == list(range(self.count))
                 assert not [e for e in replica.errors if isinstance(e, (AssertionError, ModError))]
+
+    def describe(self, one):
+        replica, _, relay = one
+        subscriber = getattr(replica, "subscriber", None)
+        state = (subscriber.state, subscriber._replica.position) if subscriber else "old"
+        same_port = relay.target == self.publisher.port
+        return self.is_equal(replica), state, same_port, relay.held, replica.target
 
     def is_equal(self, replica):
         expected = self.notifier.read

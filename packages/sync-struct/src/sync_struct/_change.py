@@ -7,6 +7,7 @@ is the mod brought into text altogether, once per publisher (see `_stream`).
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pyon
@@ -81,14 +82,22 @@ def _write(mod: Mod, path_text: str | None, buffers: list[memoryview]) -> str:
     the codec writes five times faster than the whole. Only the last field may be large.
     """
     action = mod["action"]
-    *keys, last = ACTIONS[action].fields
+    fields = ACTIONS[action].fields
     if path_text is None:
         path_text = pyon.encode(mod["path"], version=2)
     text = f'{{"action":"{action}","path":{path_text}'
-    for field in keys:
-        text += f',"{field}":{pyon.encode(mod[field], version=2)}'
-    value = pyon.encode(mod[last], version=2, buffer_callback=buffers.append)
-    return f'{text},"{last}":{value}}}'
+    if len(fields) == 2:
+        key = mod[fields[0]]
+        key_text = _write_name(key) if type(key) is str else pyon.encode(key, version=2)
+        text = f'{text},"{fields[0]}":{key_text}'
+    value = pyon.encode(mod[fields[-1]], version=2, buffer_callback=buffers.append)
+    return f'{text},"{fields[-1]}":{value}}}'
+
+
+@functools.lru_cache(maxsize=1024)
+def _write_name(name: str) -> str:
+    """Return the PYON of a key that is a string: most structures have few, set again and again."""
+    return pyon.encode(name, version=2)
 
 
 def encode(message: Mod) -> tuple[bytes, list[memoryview]]:

@@ -19,7 +19,7 @@ from sync_struct._change import Change
 from sync_struct._errors import StaleView
 from sync_struct._history import History, Witness, replica_of
 from sync_struct._mods import ACTIONS, Mod, apply, walk
-from sync_struct._values import is_array, is_container, own
+from sync_struct._values import ATOMS, is_array, is_container, own
 
 __all__ = ["Notifier"]
 
@@ -400,6 +400,8 @@ def _writable(array: Any) -> Any:
 
 def _owned(value: Any) -> Any:
     """Return the structure's own copy of what a user assigns."""
+    if type(value) in ATOMS:
+        return value
     value = _plain(value)
     try:
         return own(value)

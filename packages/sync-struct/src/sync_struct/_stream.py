@@ -269,10 +269,15 @@ class Stream:
 
     # The structure.
 
-    def snapshot(self, form: Form, path: tuple[Any, ...] = ()) -> _Snapshot:
+    def snapshot(self, form: Form, path: tuple[Any, ...] = (), at_least: int = 0) -> _Snapshot:
         """Return the structure, encoded at most once for all who ask for it at about the same time.
 
         It may be older than the last mod, if the log holds the rest.
+
+        Parameters
+        ----------
+        at_least : int, optional
+            The mod that it must not be older than.
 
         Raises
         ------
@@ -283,7 +288,7 @@ class Stream:
         """
         key = form._replace(numbered=True), path
         known = self._snapshots.get(key)
-        if known is not None and self._is_useful(known):
+        if known is not None and known.number >= at_least and self._is_useful(known):
             return known
         with self.history.lock:
             self.collect()
@@ -369,11 +374,11 @@ class Feed:
             return chunks
         return self._take_selected(self.stream.entries(self.number))
 
-    def _take_snapshot(self) -> Chunks:
+    def _take_snapshot(self, at_least: int = 0) -> Chunks:
         if self.wish.mods_only:
             self.number = self.stream.number
             return frame(b'{"action":"gap","number":%d}' % self.number)
-        snapshot = self.stream.snapshot(self.form, self.wish.path)
+        snapshot = self.stream.snapshot(self.form, self.wish.path, at_least)
         self.number = snapshot.number
         return snapshot.chunks(self.form)
 
@@ -384,8 +389,7 @@ class Feed:
         if path:
             touched = [(entry, entry.touch(path)) for entry in entries]
             if any(how is Touch.REPLACED for _, how in touched):
-                self.number = None
-                return self._take_snapshot()
+                return self._take_snapshot(self.stream.number)
             entries = [entry for entry, how in touched if how is Touch.INSIDE]
         if self.wish.newest:
             kept = {change.number for change in newest([entry.change for entry in entries])}

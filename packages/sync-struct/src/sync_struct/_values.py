@@ -14,9 +14,10 @@ from typing import Any
 
 import pyon
 
-__all__ = ["find_difference", "is_array", "is_container", "own", "same"]
+__all__ = ["ATOMS", "find_difference", "is_array", "is_container", "own", "same"]
 
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""Types whose values cannot change, and hold nothing that can."""
 
 
 def is_array(value: Any) -> bool:
@@ -36,7 +37,7 @@ def own(value: Any) -> Any:
     Arrays come back read-only, so that their memory can be sent as it is, at any time later.
     """
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         return value
     if kind is list:
         return value.copy() if _all_atoms(value) else [own(item) for item in value]
@@ -56,7 +57,7 @@ def own(value: Any) -> Any:
 
 
 def _all_atoms(values: Any) -> bool:
-    return set(map(type, values)) <= _ATOMS
+    return set(map(type, values)) <= ATOMS
 
 
 def same(a: Any, b: Any) -> bool:

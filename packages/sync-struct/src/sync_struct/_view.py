@@ -1,0 +1,128 @@
+"""Views: a structure as a tree in a terminal, what changed lately standing out.
+
+Needs the terminal library of the extra ``sync-struct[watch]``; nothing else imports this module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+from rich.tree import Tree
+
+from sync_struct._mods import Mod
+from sync_struct._values import is_array
+
+__all__ = ["View", "describe_array", "image", "sparkline"]
+
+HIGHLIGHT_TIME = 2.0
+"""Seconds that a change stands out: long enough to look there."""
+
+MOST_ITEMS = 50
+"""Items of one container that are shown: what a tall window holds."""
+
+BARS = "▁▂▃▄▅▆▇█"
+SHADES = " ░▒▓█"
+WIDTH, HEIGHT = 40, 8  # characters of a sparkline or image
+
+
+class View:
+    """What is shown of a structure.
+
+    Parameters
+    ----------
+    title : str
+        The line above the tree.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.target: Any = None
+        self.state = "connecting"
+        self._changed: dict[str, float] = {}  # path, as text, to when it changed
+
+    def note(self, mod: Mod) -> None:
+        """Take note of a mod, for what it changed to stand out."""
+        if mod["action"] != "init":
+            key = mod.get("key", mod.get("i"))
+            self._changed[repr(mod["path"])] = time.monotonic()
+            self._changed[repr([*mod["path"], key])] = time.monotonic()
+
+    def __rich__(self) -> Group:
+        now = time.monotonic()
+        self._changed = {
+            path: when for path, when in self._changed.items() if now - when < HIGHLIGHT_TIME
+        }
+        color = {"live": "green", "stale": "red"}.get(self.state, "yellow")
+        tree = Tree(self._label("", self.target, []), guide_style="dim")
+        self._grow(tree, self.target, [])
+        return Group(Text.assemble(self.title, "  ", (self.state, color)), tree)
+
+    def _grow(self, tree: Tree, value: Any, path: list[Any]) -> None:
+        for number, (key, item) in enumerate(_items(value)):
+            if number == MOST_ITEMS:
+                tree.add(Text(f"... {len(value) - MOST_ITEMS} more", style="dim"))
+                return
+            place = [*path, key]
+            branch = tree.add(self._label(f"{key!r}: ", item, place))
+            self._grow(branch, item, place)
+
+    def _label(self, name: str, value: Any, path: list[Any]) -> Text:
+        style = "bold yellow" if path and repr(path) in self._changed else ""
+        return Text.assemble((name, "cyan"), (_summary(value), style))
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list):
+        yield from enumerate(value)
+
+
+def _summary(value: Any) -> str:
+    if is_array(value):
+        return describe_array(value)
+    if isinstance(value, (dict, list)):
+        return f"{type(value).__name__} of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 2 * WIDTH else f"{text[: 2 * WIDTH]}..."
+
+
+def describe_array(array: Any) -> str:
+    """Return the shape and type of an array, and a picture of its values where that makes sense."""
+    shape = " x ".join(map(str, array.shape)) or "no dimension"
+    head = f"{array.dtype} {shape}"
+    if array.dtype.kind not in "biuf" or not array.size:
+        return head
+    if array.ndim == 1:
+        return f"{head}  {sparkline(array)}"
+    if array.ndim == 2:
+        return f"{head}\n{image(array)}"
+    return head if array.ndim else f"{head}  {array[()]!r}"
+
+
+def sparkline(array: Any) -> str:
+    """Return the values of a one-dimensional array as bars, some of them if there are many."""
+    step = -(-len(array) // WIDTH)
+    return "".join(BARS[level] for level in _levels(array[::step], len(BARS)))
+
+
+def image(array: Any) -> str:
+    """Return the values of a two-dimensional array as shades, some of them if there are many."""
+    part = array[:: -(-array.shape[0] // HEIGHT), :: -(-array.shape[1] // WIDTH)]
+    shades = iter([SHADES[level] for level in _levels(part.ravel(), len(SHADES))])
+    return "\n".join("".join(next(shades) for _ in row) for row in part)
+
+
+def _levels(values: Any, number: int) -> list[int]:
+    """Return which of `number` levels between the smallest and largest each value is at."""
+    finite = [float(value) for value in values if value == value and abs(value) != float("inf")]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (number - 1) / (high - low) if high > low else 0.0
+    return [
+        round((min(max(float(value), low), high) - low) * scale) if value == value else 0
+        for value in values
+    ]

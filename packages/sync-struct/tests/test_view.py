@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("rich")
+
+from rich.console import Console
+from sync_struct._view import View, describe_array, image, sparkline
+
+
+def drawn(view):
+    console = Console(width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(view)
+    return capture.get()
+
+
+def test_a_structure_is_a_tree():
+    view = View("lab")
+    view.state = "live"
+    view.target = {"a": [1, {"b": "x" * 200}], "long": list(range(60))}
+    text = drawn(view)
+    assert "lab  live" in text
+    assert "'a': list of 2" in text
+    assert "..." in text
+    assert "10 more" in text
+
+
+def test_what_changed_stands_out():
+    view = View("lab")
+    view.target = {"a": 1, "b": 2}
+    view.note({"action": "init", "struct": {}})
+    assert not view._changed
+    view.note({"action": "setitem", "path": [], "key": "b", "value": 2})
+    assert view._label("b", 2, ["b"]).spans != view._label("a", 1, ["a"]).spans
+
+
+def test_arrays_are_small_pictures():
+    assert sparkline(np.arange(8)) == "▁▂▃▄▅▆▇█"
+    assert len(sparkline(np.arange(1000.0))) <= 40
+    assert sparkline(np.array([1.0, np.nan, np.inf, 1.0])) == "▁▁▁▁"
+    assert image(np.array([[0, 1], [2, 4]])) == " ░\n▒█"
+    assert describe_array(np.array(5)).startswith("int64 no dimension")
+    assert describe_array(np.zeros((0, 3))) == "float64 0 x 3"
+    assert describe_array(np.array(["x"])) == "<U1 1"
+    assert describe_array(np.zeros((2, 2, 2))) == "float64 2 x 2 x 2"
+    assert describe_array(np.zeros((2, 2))).startswith("float64 2 x 2\n")
