@@ -405,4 +405,5 @@ def test_time_grows_as_the_text_does(piece):
         return time.process_time() - start
 
     short = max(min(seconds(30_000) for _ in range(3)), 1e-3)
-    assert seconds(300_000) < 40 * short  # 10 if linear, 100 if quadratic
+    # 10 if linear, 100 if quadratic; again, if something else came in between
+    assert any(seconds(300_000) < 40 * short for _ in range(5))
