@@ -13,6 +13,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, AnyStr
 
+from ._types import load_base64
+
 if TYPE_CHECKING:
     from ._base64 import Base64
 
@@ -52,16 +54,18 @@ class Buffers:
         ValueError
             If it is neither.
         """
-        from ._base64 import Base64, from_base64  # which many texts need nothing of
-
         if isinstance(spelled, (str, bytes)):
-            return from_base64(spelled)
+            data: bytes = load_base64().from_base64(spelled)
+            return data
         if type(spelled) is not int or spelled not in self._left:
             raise ValueError(
                 "expected base64, or the number of a buffer that is there and not used yet"
             )
         self._left.remove(spelled)
-        return self._given[spelled] if spelled >= 0 else Base64(self._cuts[~spelled])
+        if spelled >= 0:
+            return self._given[spelled]
+        cut_out: Base64 = load_base64().Base64(self._cuts[~spelled])
+        return cut_out
 
     def again(self, cuts: Sequence[str | memoryview] | None = None) -> Buffers:
         """Give the same buffers, none of them used; if with other cuts, then these."""

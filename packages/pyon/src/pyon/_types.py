@@ -178,6 +178,15 @@ def _fraction_type() -> type:
     return Fraction
 
 
+@cache
+def load_base64() -> ModuleType:
+    """Load what knows base64, which many values need nothing of."""
+    from . import _base64
+
+    return _base64
+
+
+@cache
 def load_arrays() -> ModuleType:
     """Load what knows numpy."""
     try:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from ._errors import EncodeError
 from ._integers import SAFE_BOUND, digits_are_limited, integer_text
-from ._types import MAX_DEPTH, Form, Forms
+from ._types import MAX_DEPTH, Form, Forms, load_base64
 
 SWEEP_FROM = 9
 """Items from which a container is worth a sweep: below, writing the items one by one costs no
@@ -154,9 +154,7 @@ class Writer:
 
     def _base64(self, data: bytes | memoryview) -> str:
         """Give base64 of `data`, or a mark in its place."""
-        from ._base64 import to_base64  # which many values need nothing of
-
-        text = to_base64(data)
+        text: str = load_base64().to_base64(data)
         if len(text) < SPLICE_SIZE or self._pretty:
             return text
         self._spliced.append(text)
