@@ -121,6 +121,7 @@ HOSTILE = [
     "'\\x4'",
     "'\\uD8'",
     "'\\U00110000'",
+    "'\\Ud00800e9'",  # found by fuzzing: more than a C int can hold
     "b'\\u0041'",
     "b'\u00e9'",
     "{[]: 1}",

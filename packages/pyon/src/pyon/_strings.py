@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
 
 STR_ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL
@@ -44,7 +45,10 @@ def unescape_bytes(body: str) -> bytes:
 def _character(escape: re.Match[str]) -> str:
     simple = escape[4]
     if simple is None:
-        return chr(int(escape[escape.lastindex or 0], 16))
+        code = int(escape[escape.lastindex or 0], 16)
+        if code > sys.maxunicode:
+            raise ValueError(f"no such character: {escape[0]!r}")
+        return chr(code)
     if simple not in SIMPLE:
         raise ValueError(f"no such escape: {escape[0]!r}")
     return SIMPLE[simple]
