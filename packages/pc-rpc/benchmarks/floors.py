@@ -31,7 +31,7 @@ class Echo(asyncio.BufferedProtocol):
 
 
 class JsonLines(asyncio.Protocol):
-    """Reads lines of JSON, answers each with a line of JSON; one write for all that came at once."""
+    """Reads lines of JSON, answers each with one; one write for all that came at once."""
 
     def connection_made(self, transport):
         self.transport = transport

@@ -155,7 +155,8 @@ class BlockingConnection:
         try:
             self._notice_end()
             self._raise_if_lost(call.what)
-            self._push([], deadline)  # what a call that timed out left behind
+            if self._unsent:  # by a call that timed out
+                self._push([], deadline)
             with self._mutex:
                 self.side.owe(call)
             self._push(chunks, deadline)
@@ -174,10 +175,12 @@ class BlockingConnection:
 
     def _notice_end(self) -> None:
         """Read what came unasked: the peer may have closed, and then nothing is sent any more."""
-        if self._leader is None and self._try_to_lead(self._sending):
+        if self._leader is None and self._stream.readable() and self._try_to_lead(self._sending):
             try:
-                if self._lost is None and self._stream.readable():
-                    self._receive(None)
+                if self._lost is None:
+                    self._receive(time.monotonic() + RECHECK)
+            except TimeoutError:
+                pass  # another thread was faster to read it
             finally:
                 self._pass_on()
 

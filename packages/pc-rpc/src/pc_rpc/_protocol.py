@@ -212,22 +212,29 @@ class ClientSide:
         ValueError
             The message would be beyond the limit: nothing has happened.
         """
-        what = f"call of {name}()"
+        features = self.features
+        # Our own servers take a list as well, which is read twice as fast.
+        values = list(args) if features.request_ids else tuple(args)
         try:
-            return self._encode(
-                what, {"action": "call", "name": name, "args": tuple(args), "kwargs": dict(kwargs)}
-            )
+            if kwargs or features.version == 1:
+                text, buffers = features.encode(
+                    {"action": "call", "name": name, "args": values, "kwargs": dict(kwargs)}
+                )
+            else:  # the same, in a fifth of the time
+                text, buffers = features.encode(values)
+                quoted = f'"{name}"' if name.isidentifier() and name.isascii() else json.dumps(name)
+                text = f'{{"action":"call","name":{quoted},"args":{text},"kwargs":{{}}}}'
         except pyon.EncodeError as error:
             error.add_note(f"in the arguments of {name}()")
             raise
+        return self._issue(f"call of {name}()", text, buffers)
 
     def encode_action(self, action: str) -> tuple[Call, Chunks]:
         """Return a request that is no call of a method, and the message to send."""
-        return self._encode(action, {"action": action})
+        return self._issue(action, *self.features.encode({"action": action}))
 
-    def _encode(self, what: str, request: dict[str, Any]) -> tuple[Call, Chunks]:
+    def _issue(self, what: str, text: str, buffers: list[memoryview]) -> tuple[Call, Chunks]:
         call = Call(next(self._numbers), what)
-        text, buffers = self.features.encode(request)
         if self.features.request_ids:
             text = f'{{"id":{call.number},{text[1:]}'
         chunks = frame(text, buffers)

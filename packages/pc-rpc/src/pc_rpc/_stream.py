@@ -60,7 +60,9 @@ class Stream:
         set_keepalive(sock)
         sock.setblocking(False)
         self._sock = sock
+        # Two, because one must not be used by two threads at once.
         self._readable = _Poll(sock) if hasattr(select, "poll") else None
+        self._glance = _Poll(sock) if hasattr(select, "poll") else None
         self.recv_into = sock.recv_into  # zero bytes: the peer has closed
 
     def wait_readable(self, deadline: float | None) -> None:
@@ -79,9 +81,9 @@ class Stream:
             raise TimeoutError("timed out")
 
     def readable(self) -> bool:
-        """Say whether `recv_into` has something to say now; for the thread that may read."""
-        if self._readable is not None:
-            return self._readable.now()
+        """Say whether `recv_into` has something to say now; for one thread at a time."""
+        if self._glance is not None:
+            return self._glance.now()
         return bool(select.select([self._sock], [], [], 0)[0])
 
     def wait_writable(self, timeout: float | None, *, or_readable: bool) -> tuple[bool, bool]:
