@@ -149,11 +149,12 @@ class BlockingConnection:
     # Sending.
 
     def _send(self, call: Call, chunks: Chunks, deadline: float | None) -> None:
-        left = remaining(deadline)
-        if not self._sending.acquire(timeout=-1 if left is None else left):
+        timeout = -1 if deadline is None else remaining(deadline) or 0
+        if not self._sending.acquire(timeout=timeout):
             raise TimeoutError("timed out")
         try:
-            self._notice_end()
+            if self._leader is None and self._stream.readable():
+                self._read_unasked()
             self._raise_if_lost(call.what)
             if self._unsent:  # by a call that timed out
                 self._push([], deadline)
@@ -173,9 +174,9 @@ class BlockingConnection:
         finally:
             self._sending.release()
 
-    def _notice_end(self) -> None:
+    def _read_unasked(self) -> None:
         """Read what came unasked: the peer may have closed, and then nothing is sent any more."""
-        if self._leader is None and self._stream.readable() and self._try_to_lead(self._sending):
+        if self._try_to_lead(self._sending):
             try:
                 if self._lost is None:
                     self._receive(time.monotonic() + RECHECK)

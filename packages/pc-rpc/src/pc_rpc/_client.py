@@ -159,7 +159,9 @@ class Client(Generic[Driver]):
     def __getattr__(self, name: str) -> Any:
         if "_connection" not in self.__dict__:  # not initialised: a copy in the making
             raise AttributeError(name)
-        return find_method(self, name, self._timeout)
+        method = find_method(self, name, self._timeout)
+        self.__dict__[name] = method  # what is announced stays so; the next look-up ends here
+        return method
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *self._method_names()})

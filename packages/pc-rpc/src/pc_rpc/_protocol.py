@@ -81,6 +81,11 @@ def _decode(message: Message) -> Any:
     return pyon.decode(message.line)
 
 
+def _size(chunks: Chunks) -> int:
+    """Return the size that counts against the limit: without the LF."""
+    return (len(chunks[0]) if len(chunks) == 1 else frame_size(chunks)) - 1
+
+
 def _number(head: bytes) -> int | None:
     """Return the id that a line begins with."""
     match = _ID.match(head)
@@ -238,8 +243,7 @@ class ClientSide:
         if self.features.request_ids:
             text = f'{{"id":{call.number},{text[1:]}'
         chunks = frame(text, buffers)
-        size = frame_size(chunks) - 1  # without the LF
-        if size > self.limit:
+        if (size := _size(chunks)) > self.limit:
             raise _beyond(f"the {what}", size, self.limit)
         return call, chunks
 
@@ -406,9 +410,10 @@ class ServerSide:
         ProtocolError
             It cannot be read, nor be replied to: the connection is to be closed.
         """
-        number = _number(message.line) if self.features.request_ids else None
+        ids = self.features.request_ids
         if message.oversize:
-            if self.features.request_ids and number is None:
+            number = _number(message.line) if ids else None
+            if ids and number is None:
                 raise ProtocolError(f"a message of {message.oversize} bytes without an id")
             error = _beyond("the request", message.oversize, self.limit)
             return Request(number, "", {}, error)
@@ -418,6 +423,7 @@ class ServerSide:
             raise ProtocolError(f"undecodable request {message.line!r:.100}: {error}") from error
         if type(content) is not dict:
             raise ProtocolError(f"expected a request, got {message.line!r:.100}")
+        number = content.get("id") if ids else None
         try:
             return Request(number, content["action"], content)
         except KeyError as missing:
@@ -434,8 +440,7 @@ class ServerSide:
         else:
             line = f'{{"status": "ok", "ret": {text}}}'
         chunks = frame(line, buffers)
-        size = frame_size(chunks) - 1
-        if size > self.limit:
+        if (size := _size(chunks)) > self.limit:
             return self.failure(number, _beyond("the reply", size, self.limit))
         return chunks
 

@@ -33,15 +33,16 @@ class MethodOwner(Protocol):
 class RemoteMethod:
     """A method of the selected target: call it like a local one."""
 
-    __slots__ = ("__name__", "_owner", "_timeout")
+    __slots__ = ("__name__", "_invoke", "_owner", "_timeout")
 
     def __init__(self, owner: MethodOwner, name: str, timeout: float | None) -> None:
         self._owner = owner
+        self._invoke = owner._invoke
         self._timeout = timeout
         self.__name__ = name
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._owner._invoke(self.__name__, args, kwargs, self._timeout)
+        return self._invoke(self.__name__, args, kwargs, self._timeout)
 
     def _entry(self) -> tuple[Mapping[str, Any], str | None] | None:
         entry = self._owner._described().get("methods", {}).get(self.__name__)

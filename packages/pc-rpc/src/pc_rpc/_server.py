@@ -251,6 +251,7 @@ class _Session(Connection):
         self._starting = False
         self._congested = False
         self._refused = False
+        self._greeted = False
 
     def message_received(self, message: Message) -> None:
         self._handle(message)
@@ -262,7 +263,7 @@ class _Session(Connection):
 
     def buffer_updated(self, nbytes: int) -> None:
         super().buffer_updated(nbytes)
-        if self._handle == self._read_banner and self.receiver.pending > len(BANNER):
+        if not self._greeted and self.receiver.pending > len(BANNER):
             self._refuse("expected the banner, got something else")  # TLS, for example
 
     def _refuse(self, reason: object) -> None:
@@ -279,6 +280,7 @@ class _Session(Connection):
         if message.line != BANNER:
             self._refuse(f"expected the banner {BANNER.decode()!r}, got {message.line[:60]!r}")
             return
+        self._greeted = True
         self._expect(self._read_selection, SELECTION_TIMEOUT, "no target selected in time")
         self.send(self._side.greeting())
 

@@ -1,0 +1,336 @@
+"""Measure pc-rpc against bare sockets and against other packages; say which promises are met.
+
+    python run.py [SECTION...]       sections: small flight clients arrays connect idle import
+
+Figures are ratios within one run: the contestants take turns, and the median of the turns counts.
+Other packages are measured if they are installed (``pip install --group bench``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import floors  # noqa: E402
+import pc_rpc  # noqa: E402
+import peers  # noqa: E402
+
+promises: list[tuple[str, float, str, float]] = []
+
+
+def promise(text: str, figure: float, relation: str, bound: float) -> None:
+    promises.append((text, figure, relation, bound))
+
+
+@contextlib.contextmanager
+def server(program: str, name: str) -> Iterator[tuple[int, int]]:
+    """Run a server in a process; give its port and its process id."""
+    process = subprocess.Popen(
+        [sys.executable, HERE / program, name], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield int(process.stdout.readline()), process.pid
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def take_turns(contestants: dict[str, Callable[[], float]], turns: int) -> dict[str, float]:
+    """Return the median of what each contestant returns, in as many turns."""
+    results: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(turns):
+        for name, contestant in contestants.items():
+            results[name].append(contestant())
+    return {name: statistics.median(values) for name, values in results.items()}
+
+
+def timed(action: Callable[[], object], times: int) -> Callable[[], float]:
+    def run() -> float:
+        began = time.perf_counter()
+        for _ in range(times):
+            action()
+        return (time.perf_counter() - began) / times
+
+    return run
+
+
+def table(title: str, rows: dict[str, float], unit: str, factor: float = 1.0) -> None:
+    print(f"\n{title}")
+    for name, value in rows.items():
+        print(f"  {name:34} {value * factor:12.2f} {unit}")
+
+
+def available() -> list[str]:
+    modules = {"managers": "multiprocessing", "pyro5": "Pyro5", "grpc": "grpc"}
+    return [n for n in peers.NAMES if importlib.util.find_spec(modules.get(n, n)) is not None]
+
+
+def bare_socket(port: int) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+LINE = b'{"id":123,"action":"call","name":"echo","args":[5],"kwargs":{}}\n'
+
+
+def small(stack: contextlib.ExitStack) -> None:
+    """A blocking echo of a number."""
+    port, _ = stack.enter_context(server("floors.py", "echo"))
+    sock, buffer = stack.enter_context(bare_socket(port)), bytearray(65536)
+
+    def bare() -> None:
+        sock.sendall(LINE)
+        sock.recv_into(buffer)
+
+    contestants = {"bare sockets": timed(bare, 300)}
+    for name in ["pc_rpc", *available()]:
+        port, _ = stack.enter_context(server("peers.py", name))
+        echo = getattr(peers, name)(port)
+        assert echo(5) == 5
+        contestants[name] = timed(lambda echo=echo: echo(5), 300)
+    rows = take_turns(contestants, 11)
+    table("blocking echo(int)", rows, "us", 1e6)
+    floor, ours = rows.pop("bare sockets"), rows.pop("pc_rpc")
+    promise("echo(int): time / bare sockets", ours / floor, "<=", 1.7)
+    if rows:
+        promise("echo(int): time / fastest peer", ours / min(rows.values()), "<", 1.0)
+
+
+async def _flight(port: int, json_port: int, peer_rate: float | None) -> None:
+    _, bare = await asyncio.get_running_loop().create_connection(
+        floors.JsonClient, "127.0.0.1", json_port
+    )
+    async with pc_rpc.AsyncioClient() as client:
+        await client.connect_rpc("127.0.0.1", port)
+
+        async def rate(call: Callable[[int], object]) -> float:
+            async def caller() -> None:
+                for number in range(100):
+                    await call(number)
+
+            began = time.perf_counter()
+            await asyncio.gather(*(caller() for _ in range(64)))
+            return 6400 / (time.perf_counter() - began)
+
+        results: dict[str, list[float]] = {"bare Protocols, json": [], "pc_rpc": []}
+        for _ in range(7):
+            results["bare Protocols, json"].append(await rate(bare.call))
+            results["pc_rpc"].append(await rate(client.echo))
+    bare.transport.close()
+    rows = {name: statistics.median(values) for name, values in results.items()}
+    if peer_rate is not None:
+        rows["fastest peer"] = peer_rate
+    table("64 calls in flight on one connection", rows, "calls/s")
+    promise("64 in flight: rate / bare", rows["pc_rpc"] / rows["bare Protocols, json"], ">=", 0.6)
+    if peer_rate is not None:
+        promise("64 in flight: rate / fastest peer", rows["pc_rpc"] / peer_rate, ">=", 6.0)
+
+
+def flight(stack: contextlib.ExitStack) -> None:
+    """64 calls in flight on one AsyncioClient."""
+    port, _ = stack.enter_context(server("peers.py", "pc_rpc"))
+    json_port, _ = stack.enter_context(server("floors.py", "json"))
+    peer_rate = None
+    if importlib.util.find_spec("grpc") is not None:  # the only one that pipelines
+        grpc_port, _ = stack.enter_context(server("peers.py", "grpc"))
+        echo = peers.grpc(grpc_port)
+        echo(5)
+
+        def in_flight() -> None:
+            for future in [echo.future(5) for _ in range(64)]:
+                future.result()
+
+        peer_rate = 64 / statistics.median(timed(in_flight, 10)() for _ in range(5))
+    asyncio.run(_flight(port, json_port, peer_rate))
+
+
+async def _crowd(port: int, json_port: int) -> None:
+    loop = asyncio.get_running_loop()
+    bare = [(await loop.create_connection(floors.JsonClient, "127.0.0.1", json_port))[1]
+            for _ in range(20)]  # fmt: skip
+    clients = [pc_rpc.AsyncioClient() for _ in range(20)]
+    for client in clients:
+        await client.connect_rpc("127.0.0.1", port)
+
+    async def rate(calls: list[Callable[[int], object]]) -> float:
+        async def caller(call: Callable[[int], object]) -> None:
+            for number in range(200):
+                await call(number)
+
+        began = time.perf_counter()
+        await asyncio.gather(*map(caller, calls))
+        return 4000 / (time.perf_counter() - began)
+
+    results: dict[str, list[float]] = {"bare Protocols, json": [], "pc_rpc": []}
+    for _ in range(7):
+        results["bare Protocols, json"].append(await rate([b.call for b in bare]))
+        results["pc_rpc"].append(await rate([c.echo for c in clients]))
+    for b, client in zip(bare, clients, strict=True):
+        b.transport.close()
+        await client.close_rpc()
+    rows = {name: statistics.median(values) for name, values in results.items()}
+    table("20 clients on one server", rows, "calls/s")
+    promise("20 clients: rate / bare", rows["pc_rpc"] / rows["bare Protocols, json"], ">=", 0.8)
+
+
+def clients(stack: contextlib.ExitStack) -> None:
+    """20 clients on one server."""
+    port, _ = stack.enter_context(server("peers.py", "pc_rpc"))
+    json_port, _ = stack.enter_context(server("floors.py", "json"))
+    asyncio.run(_crowd(port, json_port))
+
+
+def memory(pid: int, key: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().split("\n"):
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(key)
+
+
+def arrays(stack: contextlib.ExitStack) -> None:
+    """Echo of arrays of 8 and 64 MiB."""
+    import numpy as np
+
+    for mebibytes in (8, 64):
+        size = mebibytes * 2**20
+        array = np.arange(size // 8, dtype=np.float64)
+        with contextlib.ExitStack() as servers:
+            bare_port, _ = servers.enter_context(server("floors.py", "array"))
+            sock = servers.enter_context(bare_socket(bare_port))
+            data, back = memoryview(array).cast("B"), memoryview(bytearray(size))
+
+            def bare(sock=sock, data=data, back=back, size=size) -> None:
+                sock.sendall(size.to_bytes(8, "big"))
+                sock.sendall(data)
+                filled = 0
+                while filled < size:
+                    filled += sock.recv_into(back[filled:])
+
+            contestants = {"bare sockets": timed(bare, 2)}
+            names = ["pc_rpc", *(n for n in available() if n in peers.TAKE_ARRAYS)]
+            for name in names:
+                port, pid = servers.enter_context(server("peers.py", name))
+                if name == "pc_rpc":
+                    our_pid = pid
+                    peers.pc_rpc(port)(array[:1000])
+                    idle = memory(pid, "VmRSS")
+                echo = getattr(peers, name)(port)
+                assert np.array_equal(echo(array), array)
+                contestants[name] = timed(lambda echo=echo, array=array: echo(array), 2)
+            rows = take_turns(contestants, 7)
+            used = (memory(our_pid, "VmHWM") - idle) / size
+        table(f"echo of {mebibytes} MiB", {n: 2 * size / t for n, t in rows.items()}, "GB/s", 1e-9)
+        floor, ours = rows.pop("bare sockets"), rows.pop("pc_rpc")
+        promise(f"{mebibytes} MiB: rate / bare sockets", floor / ours, ">=", 0.6)
+        if rows:
+            promise(f"{mebibytes} MiB: rate / fastest peer", min(rows.values()) / ours, ">=", 2.0)
+        promise(f"{mebibytes} MiB: server memory above idle / array", used, "<=", 2.2)
+
+
+def connect(stack: contextlib.ExitStack) -> None:
+    """Connect, first call, close."""
+    port, _ = stack.enter_context(server("peers.py", "pc_rpc"))
+    bare_port, _ = stack.enter_context(server("floors.py", "echo"))
+
+    def bare() -> None:
+        with bare_socket(bare_port) as sock:
+            for line in (b"ARTIQ pc_rpc\n", b"main\n", LINE):
+                sock.sendall(line)
+                sock.recv(65536)
+
+    def ours() -> None:
+        with pc_rpc.Client("127.0.0.1", port) as client:
+            client.echo(5)
+
+    rows = take_turns({"bare sockets": timed(bare, 30), "pc_rpc": timed(ours, 30)}, 11)
+    table("connect, first call, close", rows, "us", 1e6)
+    promise("connect, call, close: time / bare", rows["pc_rpc"] / rows["bare sockets"], "<=", 2.5)
+
+
+def idle(stack: contextlib.ExitStack) -> None:
+    """Memory of 1,000 idle connections at the server."""
+    port, pid = stack.enter_context(server("peers.py", "pc_rpc"))
+
+    def selected() -> socket.socket:
+        sock = stack.enter_context(bare_socket(port))
+        sock.sendall(b"ARTIQ pc_rpc\n")
+        sock.recv(65536)
+        sock.sendall(b"main pyon_v2 raw_buffers request_ids exception_details\n")
+        sock.recv(65536)
+        sock.sendall(LINE)
+        sock.recv(65536)
+        return sock
+
+    for _ in range(50):
+        selected()
+    before = memory(pid, "VmRSS")
+    for _ in range(1000):
+        selected()
+    used = (memory(pid, "VmRSS") - before) / 1000
+    table("memory of an idle connection", {"pc_rpc": used}, "kB", 1e-3)
+    promise("idle connection, kB", used / 1e3, "<=", 15.0)
+
+
+def imports(stack: contextlib.ExitStack) -> None:
+    """What importing costs."""
+
+    def start(code: str) -> Callable[[], float]:
+        return timed(lambda: subprocess.run([sys.executable, "-c", code], check=True), 1)
+
+    rows = take_turns(
+        {
+            "an empty interpreter": start("pass"),
+            "import asyncio": start("import asyncio"),
+            "import pc_rpc": start("import pc_rpc"),
+            "from pc_rpc import Client": start("from pc_rpc import Client"),
+            "from pc_rpc import Server": start("from pc_rpc import Server"),
+        },
+        9,
+    )
+    table("a fresh process", rows, "ms", 1e3)
+    ratio = rows["import pc_rpc"] / rows["import asyncio"]
+    promise("import pc_rpc: time / import asyncio", ratio, "<=", 1.3)
+
+
+SECTIONS = {
+    "small": small,
+    "flight": flight,
+    "clients": clients,
+    "arrays": arrays,
+    "connect": connect,
+    "idle": idle,
+    "import": imports,
+}
+
+
+def main() -> int:
+    for name in sys.argv[1:] or SECTIONS:
+        with contextlib.ExitStack() as stack:
+            SECTIONS[name](stack)
+    print(f"\n{'promise':44} {'figure':>9}    bound")
+    met = True
+    for text, figure, relation, bound in promises:
+        kept = {"<=": figure <= bound, "<": figure < bound, ">=": figure >= bound}[relation]
+        met &= kept
+        print(f"{text:44} {figure:9.2f} {relation:>2} {bound:5.2f}  {'met' if kept else 'NOT MET'}")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # some of the other packages keep threads
