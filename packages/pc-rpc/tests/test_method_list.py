@@ -36,7 +36,7 @@ class Driver:
 
     c_function = staticmethod(dict.fromkeys)
     no_signature = staticmethod(print if False else min)
-    callable_object = functools.partial(int, base=16)
+    callable_object = staticmethod(functools.partial(int, base=16))
 
     @classmethod
     def of_class(cls, a: int = 5): ...

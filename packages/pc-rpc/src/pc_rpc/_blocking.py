@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
 
+SCRATCH_SIZE = 2**16
+"""Bytes taken per read. Making a larger buffer takes longer than connecting; arrays do not pass
+through it, and what is longer than it gets memory of its own."""
+
 RECHECK = 0.05
 """Seconds after which a thread that cannot write looks whether it must also read, because the one
 that did has gone. Only a peer that takes nothing until it has been read from makes this matter."""
@@ -76,7 +80,7 @@ class BlockingConnection:
         self._lost: BaseException | None = None
         self._closing = False
         self._unsent: Queue = deque()
-        self._receiver = Receiver(limit=HANDSHAKE_LIMIT)
+        self._receiver = Receiver(limit=HANDSHAKE_LIMIT, scratch=bytearray(SCRATCH_SIZE))
         self._stream = connect(host, port, ssl, deadline)
         self._handshake(BANNER, self.side.read_greeting, deadline)
 
