@@ -270,6 +270,10 @@ def test_the_history_is_kept_where_the_system_wants_it(tmp_path, monkeypatch):
     assert history_file().parent.is_dir()
 
 
+PROMPT_AGAIN = r"\n(.*\n)*main> *\s*\Z"
+"""The prompt is there, and nothing behind it: what is typed earlier may be lost."""
+
+
 class Terminal:
     """A real terminal, in tmux."""
 
@@ -310,19 +314,19 @@ def test_a_tour_in_a_real_terminal(laser, tmp_path):
         terminal.type(" 0.5 ra", "Tab")
         terminal.wait_for(r"^main> set_power 0\.5 ramp=")
         terminal.type("true", "Enter")
-        terminal.wait_for(r"^0\.5$")
+        terminal.wait_for(r"^0\.5$" + PROMPT_AGAIN)
         terminal.type("trace 5000", "Enter")
-        terminal.wait_for(r"^array\(\[0\.\d*e?.*\.\.\.")
+        terminal.wait_for(r"^array\(\[0\.\d*e?.*\.\.\..*" + PROMPT_AGAIN)
         terminal.type("fail", "Enter")
-        terminal.wait_for(r"^ValueError: unlocked$")
+        terminal.wait_for(r"^ValueError: unlocked$" + PROMPT_AGAIN)
         terminal.type("Up", "Up", "Up", "Enter")  # the first line again
-        terminal.wait_for(r"(?s)^0\.5$.*^0\.5$")
+        terminal.wait_for(r"^0\.5$\n(.*\n)+0\.5$" + PROMPT_AGAIN)
         terminal.type(":he", "Tab")
         terminal.wait_for(r"^main> :help")
         terminal.type(" get_p", "Tab")
         terminal.wait_for(r"^main> :help +get_power")
         terminal.type("Enter")
-        terminal.wait_for(r"^get_power\(\) -> float$")
+        terminal.wait_for(r"^get_power\(\) -> float$" + PROMPT_AGAIN)
         terminal.type("C-d")
         terminal.wait_for(r"^shell\$ *$")
     finally:

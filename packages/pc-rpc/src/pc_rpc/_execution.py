@@ -58,15 +58,6 @@ class Lane:
         self._busy = False
         self._jobs: deque[Job] = deque()
 
-    @property
-    def free(self) -> bool:
-        """Whether a job would run at once."""
-        return not self._busy
-
-    def occupy(self) -> None:
-        """Note that something runs that was no job: `release` is called when it is done."""
-        self._busy = True
-
     def submit(self, job: Job) -> None:
         """Run the job: at once, if the lane is free."""
         self._jobs.append(job)
@@ -88,9 +79,6 @@ class ParallelLane(Lane):
     """A lane that runs every job at once."""
 
     __slots__ = ()
-
-    def occupy(self) -> None:
-        """Nothing is kept from running."""
 
     def submit(self, job: Job) -> None:
         """Run the job."""

@@ -369,7 +369,7 @@ class _Session(Connection):
         if (
             isinstance(name, str)
             and name in self._names
-            and is_immediate(getattr(self._target, name))
+            and is_immediate(getattr(self._target, name, None))
         ):
             call.lane = _AT_ONCE
             call.ahead = self._side.features.request_ids and self._ahead < MAX_IN_PARALLEL
