@@ -308,7 +308,9 @@ def silent_log(caplog):
 
     def warnings():
         assert all(record.exc_info is None for record in caplog.records)
-        return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+        messages = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+        # What asyncio's debug mode says of a slow machine is not the server's.
+        return [message for message in messages if not message.startswith("Executing <")]
 
     return warnings
 
