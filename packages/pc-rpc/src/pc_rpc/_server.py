@@ -240,6 +240,7 @@ class _Session(Connection):
         self._deadline: asyncio.TimerHandle | None = None
         self._target: object = None
         self._names: frozenset[str] = frozenset()
+        self._immediate: list[str] = []  # those of them that do not wait for their turn
         self._lane = Lane()
         self._worker: Worker | None = None
         self._close_target = False
@@ -308,6 +309,9 @@ class _Session(Connection):
             _logger.exception("%s: target %r cannot be made", self.peername, name)
             self.abort()
             return
+        self._immediate = [
+            name for name in self._names if is_immediate(getattr(self._target, name, None))
+        ]
         self._forget_deadline()
         self._close_target = callable(server.targets[name]) and hasattr(self._target, "close")
         self._lane, self._worker = server._lanes[name], server._workers.get(name)
@@ -365,12 +369,7 @@ class _Session(Connection):
     # Calls: when they are started.
 
     def _accept(self, call: _Call) -> None:
-        name = call.request.content.get("name")
-        if (
-            isinstance(name, str)
-            and name in self._names
-            and is_immediate(getattr(self._target, name, None))
-        ):
+        if self._immediate and call.request.content.get("name") in self._immediate:
             call.lane = _AT_ONCE
             call.ahead = self._side.features.request_ids and self._ahead < MAX_IN_PARALLEL
         if call.ahead:
