@@ -221,6 +221,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(turns=st.integers(1, 50))
     def pass_time(self, turns):
+        self.pass_turns(turns)
+
+    def pass_turns(self, turns):
         async def wait():
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -250,7 +253,9 @@ class Machine(RuleBasedStateMachine):
         finally:
             for one in self.live:
                 self.do(self.dismiss(one))
+            self.pass_turns(50)  # for connections that have been accepted to be noticed
             self.do(self.publisher.stop())
+            self.pass_turns(50)  # and to be closed
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
 
@@ -292,6 +297,9 @@ def plain(structure):
     return structure.tolist() if isinstance(structure, np.ndarray) else structure
 
 
+# asyncio of Python 3.11 forgets a socket that it has accepted when the server is closed in the same
+# turn of the loop: Server._attach fails, and the transport is left half made.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(300)
 def test_in_the_end_every_replica_equals_the_structure(Relay, caplog):
     caplog.set_level(logging.CRITICAL)
