@@ -38,3 +38,27 @@ def test_array_on_a_buffer_that_was_handed_over_lies_in_that_very_memory():
     np.testing.assert_array_equal(decoded, array)
     assert np.shares_memory(decoded, np.frombuffer(received[0]))
     assert decoded.flags.writeable
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    "scalar",
+    [
+        np.str_("x\0"),
+        np.str_("\0"),
+        np.str_(""),
+        np.str_("\u6f22\ud83d"),
+        np.bytes_(b"x\0\0"),
+        np.bytes_(b""),
+    ],
+    ids=ascii,
+)
+def test_numpy_strings_keep_the_nuls_at_their_end(scalar, version):
+    decoded = pyon.decode(pyon.encode(scalar, version=version))
+    assert type(decoded) is type(scalar)
+    assert (len(decoded), decoded) == (len(scalar), scalar)
+
+
+def test_a_numpy_string_of_what_is_no_character_is_refused():
+    with pytest.raises(pyon.DecodeError, match="npscalar"):
+        pyon.decode('npscalar("<U1", b"////fw==")')

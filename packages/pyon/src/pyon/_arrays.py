@@ -132,6 +132,11 @@ def put_scalar_together(spec: object, data: bytes | memoryview) -> Any:
     dtype = _read_dtype(spec)
     view = memoryview(data)
     _check_size(dtype, 1, view.nbytes)
+    if dtype.kind == "S":  # not by way of an array, which would take NULs at the end off
+        return dtype.type(bytes(view))
+    if dtype.kind == "U":
+        order = "be" if dtype.str[0] == ">" else "le"
+        return dtype.type(str(view, f"utf-32-{order}", "surrogatepass"))
     memory = bytearray(view) or bytearray(1)
     scalar: Any = np.ndarray((), dtype, memory)[()]
     return scalar
