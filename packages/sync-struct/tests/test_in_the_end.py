@@ -29,7 +29,8 @@ from hypothesis.stateful import (
 from sync_struct import ModError, Notifier, Publisher, Subscriber, process_mod
 
 PATIENCE = 30.0
-EXAMPLES = int(os.environ.get("SYNC_STRUCT_EXAMPLES", "60"))
+SILENCE = 1.0  # asyncio of Python 3.11 may leave a connection half accepted: see below
+EXAMPLES = int(os.environ.get("SYNC_STRUCT_EXAMPLES", "15"))
 
 ours = st.fixed_dictionaries(
     {},
@@ -88,8 +89,9 @@ class Old:
     async def follow(self, reader, writer):
         writer.write(b"ARTIQ sync_struct\nd\n")
         try:
-            buffered = b""
-            while data := await reader.read(2**16):
+            async with asyncio.timeout(SILENCE):
+                buffered = await reader.read(1)
+            while buffered and (data := await reader.read(2**16)):
                 *lines, buffered = (buffered + data).split(b"\n")
                 for mod in map(pyon.decode, lines):
                     if mod["action"] == "init":
@@ -309,6 +311,7 @@ def test_in_the_end_every_replica_equals_the_structure(Relay, caplog):
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=30,
+            database=None,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
