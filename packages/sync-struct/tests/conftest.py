@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
+from pyon.asyncio_server import AsyncioServer
 
 PATIENCE = 30.0
 """Seconds until a fact that should come true counts as never coming."""
@@ -31,7 +32,7 @@ def until_fixture():
     return until
 
 
-class Relay:
+class Relay(AsyncioServer):
     """A network between a subscriber and a publisher.
 
     Attributes
@@ -45,51 +46,42 @@ class Relay:
     """
 
     def __init__(self, port: int) -> None:
+        super().__init__()
         self.target = port
         self.held = self.refusing = False
         self.cut_after: int | None = None
         self.connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self.start("127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._server.close()
-        await turns()  # for what has been accepted to be served
         self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.cut()
-        await turns()
-        await self._server.wait_closed()
+        await self.stop()
 
     def cut(self) -> None:
         """Reset all connections."""
         for writer in self._writers:
             writer.transport.abort()
 
-    async def _serve(self, near_reader: Any, near: Any) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _handle_connection_cr(self, near_reader: Any, near: Any) -> None:
         self._writers.add(near)
         self.connections += 1
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        up = None
+        try:
             if not self.refusing:
                 far_reader, far = await asyncio.open_connection("127.0.0.1", self.target)
                 self._writers.add(far)
                 up = asyncio.ensure_future(self._up(near_reader, far))
-                self._tasks.add(up)
                 await self._down(far_reader, near)
+        finally:
+            if up is not None:
                 up.cancel()
+                await asyncio.wait([up])
                 far.transport.abort()
-        near.transport.abort()
+            near.transport.abort()
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
