@@ -89,7 +89,7 @@ class Old:
         writer.write(b"ARTIQ sync_struct\nd\n")
         try:
             buffered = b""
-            while (data := await reader.read(2**16)):
+            while data := await reader.read(2**16):
                 *lines, buffered = (buffered + data).split(b"\n")
                 for mod in map(pyon.decode, lines):
                     if mod["action"] == "init":

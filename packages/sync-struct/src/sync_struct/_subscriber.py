@@ -350,7 +350,6 @@ class Subscriber:
             self._report(error)
             mods = []
         except ModError as error:
-            self._report(error)
             self._start_anew(link, error)
             return
         except Exception as error:  # of the target builder, if it is none of ours
@@ -365,6 +364,7 @@ class Subscriber:
 
     def _start_anew(self, link: Link, error: ModError) -> None:
         if self._replica.give_up():
+            self._report(error)
             self._set_state("stale")
             link.send(control("resync"))
         else:
