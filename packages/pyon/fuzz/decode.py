@@ -65,6 +65,8 @@ def check(data: bytes) -> None:
             again = pyon.encode(x, pretty=True, version=2)
         except pyon.EncodeError:
             continue
+        if "NaN" in again and '"set"' in again:
+            continue  # how many nans a set has depends on whether they are one object
         if pyon.encode(pyon.decode(again), pretty=True, version=2) != again:
             raise AssertionError(f"not the same value: {again!r}")
 
