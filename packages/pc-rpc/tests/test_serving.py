@@ -14,8 +14,12 @@ import pytest
 from pc_rpc import Client, GenericRemoteException, simple_server_loop
 
 CONTROLLER = """
+import signal
 import sys
 from pc_rpc import simple_server_loop
+
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
 
 class Driver:
     def echo(self, x):

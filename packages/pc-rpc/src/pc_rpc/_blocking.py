@@ -331,5 +331,8 @@ class BlockingConnection:
 
     def local_host(self) -> str:
         """Return the address of the local end."""
-        name = self._stream.getsockname()
+        try:
+            name = self._stream.getsockname()
+        except OSError as error:  # closed
+            raise lost(self.peer, self._lost or error, sent=False) from error
         return str(name[0]) if isinstance(name, tuple) else str(name)

@@ -70,9 +70,11 @@ class Lane:
 
     def _run(self) -> None:
         while self._jobs and not self._busy:
-            self._busy = True
-            if self._jobs.popleft()():
-                self._busy = False
+            self._busy, done = True, True
+            try:
+                done = self._jobs.popleft()()
+            finally:
+                self._busy = not done
 
 
 class ParallelLane(Lane):

@@ -157,7 +157,7 @@ class ClientSide:
         try:
             greeting = json.loads(line.decode(), strict=False)
             targets, description = greeting["targets"], greeting["description"]
-            offered = greeting.get("features", [])
+            offered = greeting.get("features") or []
             if not all(isinstance(x, list) for x in (targets, offered)):
                 raise TypeError("not lists")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -235,7 +235,15 @@ class ClientSide:
         return self._issue(f"call of {name}()", text, buffers)
 
     def encode_action(self, action: str) -> tuple[Call, Chunks]:
-        """Return a request that is no call of a method, and the message to send."""
+        """Return a request that is no call of a method, and the message to send.
+
+        Raises
+        ------
+        RuntimeError
+            No target has been selected yet: nothing can be asked for.
+        """
+        if self.selected_target is None:
+            raise RuntimeError("no target has been selected yet: see select_rpc_target")
         return self._issue(action, *self.features.encode({"action": action}))
 
     def _issue(self, what: str, text: str, buffers: list[memoryview]) -> tuple[Call, Chunks]:
@@ -424,17 +432,22 @@ class ServerSide:
         if type(content) is not dict:
             raise ProtocolError(f"expected a request, got {message.line!r:.100}")
         number = content.get("id") if ids else None
-        try:
-            return Request(number, content["action"], content)
-        except KeyError as missing:
-            return Request(number, "", content, missing)
+        if number is not None and type(number) is not int:
+            raise ProtocolError(f"expected a request with a number as its id, got {number!r:.100}")
+        action = content.get("action")
+        if type(action) is str:
+            return Request(number, action, content)
+        missing = "action" not in content
+        error = KeyError("action") if missing else ValueError(f"Unknown action: {action!r:.100}")
+        return Request(number, "", content, error)
 
     def reply(self, number: int | None, value: Any) -> Chunks:
         """Return the reply that hands over a result, or the error that it cannot be handed over."""
         try:
             text, buffers = self.features.encode(value)
-        except pyon.EncodeError as error:
-            return self.failure(number, TypeError(f"the result cannot be encoded: {error}"))
+        except Exception as error:  # registered forms are not ours: they may raise anything
+            kind = TypeError if isinstance(error, TypeError) else RuntimeError
+            return self.failure(number, kind(f"the result cannot be encoded: {error}"))
         if self.features.version == 2:
             line = f'{_head(number)}"status":"ok","ret":{text}}}'
         else:
@@ -446,8 +459,17 @@ class ServerSide:
 
     def failure(self, number: int | None, error: BaseException) -> Chunks:
         """Return the reply that hands over an exception."""
-        pack = pack_exception(error, details=self.features.exception_details)
-        text = pyon.encode({"status": "failed", "exception": pack}, version=self.features.version)
+        try:
+            pack = pack_exception(error, details=self.features.exception_details)
+            text = pyon.encode(
+                {"status": "failed", "exception": pack}, version=self.features.version
+            )
+        except Exception as reason:  # whatever an exception holds, its caller gets a reply
+            message = f"{type(error).__qualname__} (it cannot be described: {reason})"
+            pack = {"class": "GenericRemoteException", "message": message, "traceback": []}
+            text = pyon.encode(
+                {"status": "failed", "exception": pack}, version=self.features.version
+            )
         return frame(text if number is None else _head(number) + text[1:])
 
 

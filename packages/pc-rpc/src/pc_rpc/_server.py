@@ -136,7 +136,9 @@ class Server(AsyncioServer):
             name: Lane() if worker_threads and not allow_parallel else lane for name in targets
         }
         self._workers: dict[str, Worker] = {}
+        self._stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closings: set[asyncio.Task[Any]] = set()  # of targets: not to be cancelled
         self._terminated = asyncio.Event()
         self._names: dict[str, frozenset[str]] = {}
 
@@ -148,6 +150,7 @@ class Server(AsyncioServer):
         ssl: ssl.SSLContext | None = None,
     ) -> None:
         """Start the server. See `AsyncioServer.start`."""
+        self._stopping = False
         await super().start(host, port, ssl=ssl)
         if self._worker_threads:
             self._workers = {name: Worker(f"target {name}") for name in self.targets}
@@ -168,13 +171,12 @@ class Server(AsyncioServer):
 
         Returns within a few seconds whatever peers and methods do. May be called again.
         """
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_GRACE)
+        self._stopping = True
+        await _end(self._tasks)
         await super().stop()
-        if self._tasks:  # `close` methods of the targets of connections that ended just now
-            await asyncio.wait(self._tasks, timeout=STOP_GRACE)
+        if self._closings:  # `close` methods of the targets of connections that ended just now
+            await asyncio.wait(self._closings, timeout=STOP_GRACE)
+        await _end(self._tasks | self._closings)
         for worker in self._workers.values():
             worker.stop()
         self._workers = {}
@@ -198,10 +200,13 @@ class Server(AsyncioServer):
             self._names[name] = names
         return target, self._names[name]
 
-    def _start_task(self, coroutine: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _start_task(
+        self, coroutine: Any, tasks: set[asyncio.Task[Any]] | None = None
+    ) -> asyncio.Task[Any]:
+        tasks = self._tasks if tasks is None else tasks
+        task = asyncio.ensure_future(coroutine)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         return task
 
 
@@ -305,9 +310,11 @@ class _Session(Connection):
         _current_session.set(self)
         try:
             self._target, self._names = server._open_target(name)
-        except Exception:
-            _logger.exception("%s: target %r cannot be made", self.peername, name)
+        except BaseException as error:  # SystemExit, too: the loop is not the target's to end
+            _logger.error("%s: target %r cannot be made", self.peername, name, exc_info=error)
             self.abort()
+            if isinstance(error, SystemExit):
+                server.terminate()
             return
         self._immediate = [
             name for name in self._names if is_immediate(getattr(self._target, name, None))
@@ -328,12 +335,14 @@ class _Session(Connection):
         except ProtocolError as error:
             self._refuse(error)
             return
-        if request.content.get("name") == "terminate" and self._server.builtin_terminate:
-            self.send_chunks(self._side.reply(request.number, None))
-            self._server.terminate()
-        elif request.action == "call" and request.error is None:
+        if request.action == "call" and request.error is None:
+            name = request.content.get("name")
+            if name.__class__ is str and name == "terminate" and self._server.builtin_terminate:
+                self.send_chunks(self._side.reply(request.number, None))
+                self._server.terminate()
+                return
             size = len(message.line) + sum(map(len, message.buffers))
-            self._accept(_Call(self, request, size))
+            self._accept(_Call(self, request, size), name)
         elif request.action == "cancel" and self._side.features.request_ids:
             self._cancel(request.content.get("request"))
         else:
@@ -359,6 +368,8 @@ class _Session(Connection):
             return self._side.failure(request.number, error)
 
     def _cancel(self, number: Any) -> None:
+        if type(number) is not int:
+            return
         for call in self._waiting:
             if call.request.number == number:
                 call.cancel()
@@ -368,8 +379,8 @@ class _Session(Connection):
 
     # Calls: when they are started.
 
-    def _accept(self, call: _Call) -> None:
-        if self._immediate and call.request.content.get("name") in self._immediate:
+    def _accept(self, call: _Call, name: Any) -> None:
+        if self._immediate and type(name) is str and name in self._immediate:
             call.lane = _AT_ONCE
             call.ahead = self._side.features.request_ids and self._ahead < MAX_IN_PARALLEL
         if call.ahead:
@@ -412,7 +423,7 @@ class _Session(Connection):
 
     def start_call(self, call: _Call) -> bool:
         """Start a call; return whether it is done."""
-        if self.closed or call.cancelled:
+        if self.closed or call.cancelled or self._server._stopping:
             self._finish(call, None, asyncio.CancelledError())
             return True
         self._calls[call.request.number] = call
@@ -458,8 +469,10 @@ class _Session(Connection):
 
     def _done(self, call: _Call, result: Any, error: BaseException | None) -> None:
         """End a call that was not done at once."""
-        self._finish(call, result, error)
-        call.lane.release()
+        try:
+            self._finish(call, result, error)
+        finally:
+            call.lane.release()
 
     def _finish(self, call: _Call, result: Any, error: BaseException | None) -> None:
         """Send the reply, and go on."""
@@ -511,15 +524,29 @@ class _Session(Connection):
             return
         try:
             self._target_closed(close(), None)
-        except Exception as error:
+        except BaseException as error:  # SystemExit, too: the loop is not the target's to end
             self._target_closed(None, error)
 
     def _target_closed(self, result: Any, error: BaseException | None) -> None:
         if error is not None:
             _logger.error("%s: closing its target failed", self.peername, exc_info=error)
         elif hasattr(type(result), "__await__"):
-            task = self._server._start_task(_awaited(result))
-            task.add_done_callback(lambda task: self._target_closed(*task.result()))
+            task = self._server._start_task(_awaited(result), self._server._closings)
+            task.add_done_callback(functools.partial(self._target_close_awaited, result))
+
+    def _target_close_awaited(self, awaitable: Any, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():  # before it had begun
+            getattr(awaitable, "close", _nothing)()
+        else:
+            self._target_closed(*task.result())
+
+
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and give them some time to clean up."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_GRACE)
 
 
 def _nothing() -> None:

@@ -1,0 +1,201 @@
+"""What targets and clients do that they should not costs nobody else anything."""
+
+import asyncio
+import json
+import logging
+
+import pyon
+import pytest
+from pc_rpc import AsyncioClient, Client, ConnectionLost, GenericRemoteException, Server
+
+
+class Odd:
+    """A result that its registered form fails to take apart."""
+
+
+class Secretive(Exception):
+    @property
+    def args(self):
+        raise RuntimeError("no arguments for you")
+
+
+@pytest.fixture
+def odd_form():
+    def refuse(value):
+        raise RuntimeError("cannot be taken apart")
+
+    pyon.register(Odd, name="Odd", encode=refuse, decode=Odd)
+    yield
+    pyon.deregister(Odd, "Odd")
+
+
+class Target:
+    def echo(self, x):
+        return x
+
+    def huge(self):
+        raise OSError(10**60_000, "an errno that cannot be encoded")
+
+    async def huge_later(self):
+        self.huge()
+
+    def secretive(self):
+        raise Secretive
+
+    def odd(self):
+        return Odd()
+
+    async def odd_later(self):
+        return Odd()
+
+
+@pytest.mark.parametrize("method", ["huge", "huge_later", "secretive", "odd", "odd_later"])
+def test_what_cannot_be_encoded_is_the_callers_to_hear_and_nobody_else_waits(
+    serve, connect, odd_form, method
+):
+    server = serve({"main": Target()})
+    first, second = connect(server.port), connect(server.port)
+    with pytest.raises((GenericRemoteException, RuntimeError)):
+        getattr(first, method)()
+    assert first.echo(1) == 1
+    assert second.echo(2) == 2
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+async def test_a_factory_that_wants_to_end_the_process_costs_its_connection_only(error, caplog):
+    def factory():
+        raise error
+
+    async with Server({"bad": factory, "good": Target()}) as server:
+        await server.start("127.0.0.1", 0)
+        client = AsyncioClient()
+        with pytest.raises(ConnectionLost):
+            await client.connect_rpc("127.0.0.1", server.port, "bad")
+        await client.close_rpc()
+        assert "cannot be made" in caplog.text
+        if error is SystemExit:
+            await server.wait_terminate()
+        await client.connect_rpc("127.0.0.1", server.port, "good")
+        assert await client.echo(5) == 5
+        await client.close_rpc()
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ValueError])
+async def test_a_target_whose_close_raises_anything_is_logged(error, caplog):
+    closed = asyncio.Event()
+
+    class Closing(Target):
+        def close(self):
+            closed.set()
+            raise error
+
+    async with Server({"main": Closing}) as server:
+        await server.start("127.0.0.1", 0)
+        for _ in range(2):
+            client = AsyncioClient()
+            await client.connect_rpc("127.0.0.1", server.port, "main")
+            assert await client.echo(5) == 5
+            await client.close_rpc()
+            await closed.wait()
+            closed.clear()
+    assert caplog.text.count("closing its target failed") == 2
+
+
+async def test_calls_that_wait_are_not_begun_when_the_server_stops():
+    begun = []
+    first = asyncio.Event()
+
+    class Slow:
+        async def work(self, number):
+            begun.append(number)
+            first.set()
+            await asyncio.Event().wait()
+
+    server = Server({"main": Slow()})
+    await server.start("127.0.0.1", 0)
+    clients = [AsyncioClient() for _ in range(3)]
+    for client in clients:
+        await client.connect_rpc("127.0.0.1", server.port, "main")
+    calls = [asyncio.ensure_future(client.work(n)) for n, client in enumerate(clients)]
+    await first.wait()
+    await server.stop()
+    assert len(begun) == 1
+    assert not server._tasks
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(outcome, Exception)
+    for client in clients:
+        await client.close_rpc()
+
+
+@pytest.fixture
+async def conversation():
+    """Speak with a server line by line."""
+    async with Server({"main": Target()}, builtin_terminate=True) as server:
+        await server.start("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def say(line):
+            writer.write(line.encode() + b"\n")
+            return await asyncio.wait_for(reader.readline(), 30)
+
+        await say("ARTIQ pc_rpc")
+        await say("main pyon_v2 request_ids")
+        yield server, say
+        writer.close()
+
+
+ARRAY = '{"__jsonclass__":["nparray",[[2],"|i1","AAA="]]}'
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ('{"id":1,"action":"call","name":' + ARRAY + ',"args":[],"kwargs":{}}', "TypeError"),
+        ('{"id":1,"action":' + ARRAY + "}", "ValueError"),
+        ('{"id":1,"action":[1]}', "ValueError"),
+        ('{"id":1}', "KeyError"),
+        ('{"id":1,"action":"call","name":"echo","args":5,"kwargs":{}}', "TypeError"),
+    ],
+)
+async def test_requests_of_odd_types_are_answered(conversation, caplog, request_, expected):
+    _, say = conversation
+    reply = json.loads(await say(request_))
+    assert reply["id"] == 1
+    assert reply["exception"]["class"] == expected
+    assert b'"ret":7' in await say('{"id":2,"action":"call","name":"echo","args":[7],"kwargs":{}}')
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_cancelling_what_is_no_request_does_nothing(conversation):
+    _, say = conversation
+    reply = await say(
+        '{"action":"cancel","request":[1]}\n{"id":3,"action":"call","name":"echo","args":[1],"kwargs":{}}'
+    )
+    assert json.loads(reply) == {"id": 3, "status": "ok", "ret": 1}
+
+
+async def test_an_id_that_is_no_number_ends_the_connection_only(conversation, caplog):
+    server, say = conversation
+    assert await say('{"id":[1],"action":"ping"}') == b""
+    assert "expected a request with a number as its id" in caplog.text
+    assert not server._terminated.is_set()
+
+
+async def test_only_a_call_of_terminate_terminates(conversation):
+    server, say = conversation
+    await say('{"id":1,"action":"get_rpc_method_list","name":"terminate"}')
+    assert not server._terminated.is_set()
+    await say('{"id":2,"action":"call","name":"terminate","args":[],"kwargs":{}}')
+    assert server._terminated.is_set()
+
+
+def test_questions_before_a_target_is_selected_are_errors_here(serve):
+    server = serve({"main": Target(), "other": Target()})
+    with Client("127.0.0.1", server.port, None, timeout=30) as client:
+        for ask in (client.get_rpc_method_list, client.ping_rpc):
+            with pytest.raises(RuntimeError, match="no target has been selected"):
+                ask()
+        client.select_rpc_target("main")
+        assert client.echo(5) == 5
+    with pytest.raises(ConnectionLost):
+        client.get_local_host()
