@@ -437,9 +437,9 @@ class ServerSide:
         action = content.get("action")
         if type(action) is str:
             return Request(number, action, content)
-        missing = "action" not in content
-        error = KeyError("action") if missing else ValueError(f"Unknown action: {action!r:.100}")
-        return Request(number, "", content, error)
+        if "action" not in content:
+            return Request(number, "", content, KeyError("action"))
+        return Request(number, "", content, ValueError(f"Unknown action: {action!r:.100}"))
 
     def reply(self, number: int | None, value: Any) -> Chunks:
         """Return the reply that hands over a result, or the error that it cannot be handed over."""

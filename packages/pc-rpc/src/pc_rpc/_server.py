@@ -204,7 +204,7 @@ class Server(AsyncioServer):
         self, coroutine: Any, tasks: set[asyncio.Task[Any]] | None = None
     ) -> asyncio.Task[Any]:
         tasks = self._tasks if tasks is None else tasks
-        task = asyncio.ensure_future(coroutine)
+        task: asyncio.Task[Any] = asyncio.ensure_future(coroutine)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         return task
