@@ -188,9 +188,12 @@ def _read_plain_dtype(spec: str) -> np.dtype[Any]:
     if not DTYPE.fullmatch(spec):
         raise ValueError(f"not a dtype that PYON has: {spec[:40]!r}")
     try:
-        return np.dtype(spec)
+        dtype = np.dtype(spec)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"not a dtype that numpy has: {spec!r}") from error
+    if dtype.itemsize < 0:  # numpy 1.26 overflows
+        raise ValueError(f"not a dtype that numpy has: {spec!r}")
+    return dtype
 
 
 def _read_fields(spec: list[Any]) -> np.dtype[Any]:
