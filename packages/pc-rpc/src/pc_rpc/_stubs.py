@@ -28,7 +28,7 @@ _ALIASES = {
     "Set": "set",
     "Tuple": "tuple",
     "Union": "Union",
-    "ndarray": "numpy.ndarray",
+    "ndarray": "numpy.ndarray[Any, Any]",
 }
 
 HEADER = '''"""Methods of the RPC server {server}, as told by itself.
@@ -151,9 +151,14 @@ def _safe(node: ast.expr) -> str:
             if name in _ALIASES:
                 return _ALIASES[name]
         case ast.Subscript(value=value, slice=ast.Tuple(elts=items)):
-            return f"{_safe(value)}[{', '.join(map(_safe, items))}]"
+            return f"{_generic(value)}[{', '.join(map(_safe, items))}]"
         case ast.Subscript(value=value, slice=item):
-            return f"{_safe(value)}[{_safe(item)}]"
+            return f"{_generic(value)}[{_safe(item)}]"
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return f"{_safe(left)} | {_safe(right)}"
     raise ValueError(ast.dump(node))
+
+
+def _generic(node: ast.expr) -> str:
+    """Return the text of a type that parameters are about to be given to."""
+    return _safe(node).removesuffix("[Any, Any]")
