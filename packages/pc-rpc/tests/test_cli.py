@@ -341,8 +341,8 @@ def test_a_tour_in_a_real_terminal(laser, tmp_path):
     ("annotation", "text"),
     [("int", "int"), ("None", "None"), ("int | None", "int | None"), ("'Driver'", "Any"),
      ("list[dict[str, int]]", "list[dict[str, int]]"), ("tuple[int, ...]", "tuple[int, ...]"),
-     ("ndarray", "numpy.ndarray[Any, Any]"),
-     ("np.ndarray[Any, Any]", "numpy.ndarray[Any, Any]"), ("typing.Optional[str]", "Optional[str]"), ("a; b", "Any"),
+     ("ndarray", "numpy.ndarray[Any, Any]"), ("np.ndarray[Any, Any]", "numpy.ndarray[Any, Any]"),
+     ("typing.Optional[str]", "Optional[str]"), ("a; b", "Any"),
      ("Union[int, laser.Mode]", "Any"), ("__import__('os')", "Any"), ("(" * 10**5, "Any"),
      (5, "Any"), ("", "Any"), ("\0", "Any")],
 )  # fmt: skip
