@@ -6,7 +6,14 @@ import logging
 
 import pyon
 import pytest
-from pc_rpc import AsyncioClient, Client, ConnectionLost, GenericRemoteException, Server
+from pc_rpc import (
+    AsyncioClient,
+    AutoTarget,
+    Client,
+    ConnectionLost,
+    GenericRemoteException,
+    Server,
+)
 
 
 class Odd:
@@ -19,10 +26,23 @@ class Secretive(Exception):
         raise RuntimeError("no arguments for you")
 
 
-@pytest.fixture
-def odd_form():
+class Speechless(Exception):
+    def __str__(self):
+        raise RuntimeError("no text for you")
+
+
+class Both(Exception):
+    """Neither its arguments nor the reason why can be had."""
+
+    @property
+    def args(self):
+        raise Speechless
+
+
+@pytest.fixture(params=[RuntimeError, Speechless])
+def odd_form(request):
     def refuse(value):
-        raise RuntimeError("cannot be taken apart")
+        raise request.param("cannot be taken apart")
 
     pyon.register(Odd, name="Odd", encode=refuse, decode=Odd)
     yield
@@ -42,6 +62,15 @@ class Target:
     def secretive(self):
         raise Secretive
 
+    def both(self):
+        raise Both
+
+    async def both_later(self):
+        raise Both
+
+    def stop_iteration(self):
+        raise StopIteration(5)
+
     def odd(self):
         return Odd()
 
@@ -49,7 +78,10 @@ class Target:
         return Odd()
 
 
-@pytest.mark.parametrize("method", ["huge", "huge_later", "secretive", "odd", "odd_later"])
+METHODS = ["huge", "huge_later", "secretive", "both", "both_later", "odd", "odd_later"]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_what_cannot_be_encoded_is_the_callers_to_hear_and_nobody_else_waits(
     serve, connect, odd_form, method
 ):
@@ -153,6 +185,7 @@ ARRAY = '{"__jsonclass__":["nparray",[[2],"|i1","AAA="]]}'
         ('{"id":1,"action":"call","name":' + ARRAY + ',"args":[],"kwargs":{}}', "TypeError"),
         ('{"id":1,"action":' + ARRAY + "}", "ValueError"),
         ('{"id":1,"action":[1]}', "ValueError"),
+        ('{"id":1,"action":[' + "9" * 5000 + "]}", "ValueError"),
         ('{"id":1}', "KeyError"),
         ('{"id":1,"action":"call","name":"echo","args":5,"kwargs":{}}', "TypeError"),
     ],
@@ -174,10 +207,12 @@ async def test_cancelling_what_is_no_request_does_nothing(conversation):
     assert json.loads(reply) == {"id": 3, "status": "ok", "ret": 1}
 
 
-async def test_an_id_that_is_no_number_ends_the_connection_only(conversation, caplog):
+@pytest.mark.parametrize("number", ["[1]", "true", "-1", "9" * 5000, "[" + "9" * 5000 + "]"])
+async def test_an_id_that_is_no_number_ends_the_connection_only(conversation, caplog, number):
     server, say = conversation
-    assert await say('{"id":[1],"action":"ping"}') == b""
+    assert await say('{"id":' + number + ',"action":"ping"}') == b""
     assert "expected a request with a number as its id" in caplog.text
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert not server._terminated.is_set()
 
 
@@ -199,3 +234,23 @@ def test_questions_before_a_target_is_selected_are_errors_here(serve):
         assert client.echo(5) == 5
     with pytest.raises(ConnectionLost):
         client.get_local_host()
+
+
+async def test_a_remote_stop_iteration_arrives_at_a_task_as_what_it_was(serve, asyncio_client):
+    async with asyncio_client(serve({"main": Target()}).port) as client:
+        with pytest.raises(GenericRemoteException, match=r"^StopIteration: 5$") as caught:
+            await client.stop_iteration()
+        assert isinstance(caught.value.__cause__, StopIteration)
+        assert await client.echo(5) == 5
+
+
+async def test_the_local_host_of_a_connection_that_was_closed_is_lost(serve, asyncio_client):
+    async with asyncio_client(serve({"main": Target()}).port) as client:
+        assert client.get_local_host() == "127.0.0.1"
+        await client.close_rpc()
+        with pytest.raises(ConnectionLost):
+            client.get_local_host()
+
+
+def test_auto_target_may_be_written_with_parentheses(serve, either_client):
+    assert either_client(serve({"main": Target()}).port, AutoTarget()).echo(5) == 5

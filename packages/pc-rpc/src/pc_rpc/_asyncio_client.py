@@ -15,7 +15,7 @@ from pyon.asyncio_connection import HIGH_WATER, Connection
 from pyon.framing import DEFAULT_LIMIT, FramingError, Message
 from pyon.tcp import format_address
 
-from pc_rpc._errors import ProtocolError
+from pc_rpc._errors import GenericRemoteException, ProtocolError
 from pc_rpc._protocol import (
     BANNER,
     HANDSHAKE_LIMIT,
@@ -123,7 +123,10 @@ class _Link(Connection):
                 raise TimeoutError(text) from None
         if call.reply is None:
             raise lost(self.peer, self.reason, sent=True, what=call.what) from self.reason
-        return self.side.result(call)
+        try:
+            return self.side.result(call)
+        except StopIteration as error:  # no coroutine can raise it
+            raise GenericRemoteException(f"StopIteration: {error}".removesuffix(": ")) from error
 
     async def _exchange(self, call: Call, chunks: Chunks) -> None:
         if self.backlog > HIGH_WATER:
@@ -182,7 +185,7 @@ class AsyncioClient(Generic[Driver]):
         self,
         host: str,
         port: int,
-        target_name: str | type[AutoTarget] | None = AutoTarget,
+        target_name: str | AutoTarget | type[AutoTarget] | None = AutoTarget,
         *,
         timeout: float | None = None,
         ssl: ssl.SSLContext | None = None,
@@ -215,7 +218,7 @@ class AsyncioClient(Generic[Driver]):
 
     # The established names.
 
-    async def select_rpc_target(self, target_name: str | type[AutoTarget]) -> None:
+    async def select_rpc_target(self, target_name: str | AutoTarget | type[AutoTarget]) -> None:
         """Select a target. See `Client.select_rpc_target`."""
         link = self._connected()
         line = link.side.select(target_name)
@@ -235,7 +238,10 @@ class AsyncioClient(Generic[Driver]):
 
     def get_local_host(self) -> str:
         """Return the address of the local end of the connection."""
-        return str(self._connected().transport.get_extra_info("sockname")[0])
+        link = self._connected()
+        if link.reason is not None:
+            raise lost(link.peer, link.reason, sent=False) from link.reason
+        return str(link.transport.get_extra_info("sockname")[0])
 
     async def get_rpc_method_list(self) -> dict[str, Any]:
         """Return what the server tells about the target's methods: see PROTOCOL.md, Method list.

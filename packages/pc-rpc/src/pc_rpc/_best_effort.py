@@ -86,7 +86,7 @@ class BestEffortClient:
         self,
         host: str,
         port: int,
-        target_name: str | type[AutoTarget],
+        target_name: str | AutoTarget | type[AutoTarget],
         firstcon_timeout: float = 1.0,
         retry: float = 5.0,
         *,

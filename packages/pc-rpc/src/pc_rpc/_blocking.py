@@ -86,7 +86,9 @@ class BlockingConnection:
 
     # Handshake.
 
-    def select(self, target_name: str | type[AutoTarget], timeout: float | None) -> None:
+    def select(
+        self, target_name: str | AutoTarget | type[AutoTarget], timeout: float | None
+    ) -> None:
         """Select a target and learn its methods."""
         self._raise_if_lost("selection of a target")
         line = self.side.select(target_name)

@@ -76,7 +76,7 @@ class Client(Generic[Driver]):
         self,
         host: str,
         port: int,
-        target_name: str | type[AutoTarget] | None = AutoTarget,
+        target_name: str | AutoTarget | type[AutoTarget] | None = AutoTarget,
         timeout: float | None = None,
         *,
         ssl: ssl.SSLContext | None = None,
@@ -94,7 +94,7 @@ class Client(Generic[Driver]):
 
     # The established names.
 
-    def select_rpc_target(self, target_name: str | type[AutoTarget]) -> None:
+    def select_rpc_target(self, target_name: str | AutoTarget | type[AutoTarget]) -> None:
         """Select a target: once, if the client was made with ``target_name=None``.
 
         Raises

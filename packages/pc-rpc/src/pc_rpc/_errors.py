@@ -127,7 +127,8 @@ def _qualified_name(cls: type[BaseException]) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _text(exc: BaseException) -> str:
+def text_of(exc: BaseException) -> str:
+    """Return what the exception says, if it can."""
     try:
         return str(exc)
     except Exception:
@@ -148,7 +149,7 @@ def pack_exception(exc: BaseException, *, details: bool = False, depth: int = 0)
         Add what only our own clients can use: class, arguments, notes, causes, members of a group.
     """
     name = _WIRE_NAMES.get(type(exc))  # type: ignore[arg-type]
-    message = _text(exc)
+    message = text_of(exc)
     if name is None:
         name = GenericRemoteException.__name__
         message = f"{_qualified_name(type(exc))}: {message}".rstrip().removesuffix(":")
@@ -161,6 +162,12 @@ def pack_exception(exc: BaseException, *, details: bool = False, depth: int = 0)
     else:
         pack["traceback"] = traceback.format_tb(exc.__traceback__)
     return pack
+
+
+def bare_pack(exc: BaseException) -> dict[str, Any]:
+    """Return the little that can be told of an exception that `pack_exception` cannot handle."""
+    message = f"{_qualified_name(type(exc))}: {text_of(exc)}"
+    return {"class": GenericRemoteException.__name__, "message": message, "traceback": []}
 
 
 def _details(exc: BaseException, depth: int) -> dict[str, Any]:

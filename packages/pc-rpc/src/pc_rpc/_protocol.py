@@ -24,8 +24,10 @@ from pc_rpc._errors import (
     ConnectionLost,
     IncompatibleServer,
     ProtocolError,
+    bare_pack,
     pack_exception,
     rebuild_exception,
+    text_of,
 )
 
 BANNER = b"ARTIQ pc_rpc"
@@ -42,6 +44,9 @@ HANDSHAKE_LIMIT = 2**20
 
 SELECTION_LIMIT = 4096
 """Bytes of a line of the handshake at the server: a target's name and some feature words."""
+
+ID_END = 10**18
+"""Ids are smaller: they fit into any language's whole numbers."""
 
 _ID = re.compile(rb'\{(?:"buffers":\[[0-9,]*\],)?"id":([0-9]{1,18})[,}]')
 """The id, which comes first so that it is found without parsing the line."""
@@ -165,7 +170,7 @@ class ClientSide:
         self.targets, self.description = [str(name) for name in targets], description
         self._offered = [word for word in FEATURES if word in offered]
 
-    def select(self, target_name: str | type[AutoTarget]) -> bytes:
+    def select(self, target_name: str | AutoTarget | type[AutoTarget]) -> bytes:
         """Return the line that selects a target, and all the features that both ends have.
 
         Raises
@@ -178,7 +183,9 @@ class ClientSide:
         available = " ".join(sorted(self.targets)) or "none"
         if self.selected_target is not None:
             raise ValueError(f"the target {self.selected_target!r} has been selected already")
-        if isinstance(target_name, type) and issubclass(target_name, AutoTarget):
+        if isinstance(target_name, AutoTarget) or (
+            isinstance(target_name, type) and issubclass(target_name, AutoTarget)
+        ):
             if len(self.targets) != 1:
                 raise ValueError(
                     f"AutoTarget needs a server with one target, this one has: {available}"
@@ -432,14 +439,18 @@ class ServerSide:
         if type(content) is not dict:
             raise ProtocolError(f"expected a request, got {message.line!r:.100}")
         number = content.get("id") if ids else None
-        if number is not None and type(number) is not int:
-            raise ProtocolError(f"expected a request with a number as its id, got {number!r:.100}")
+        if number is not None and not (type(number) is int and 0 <= number < ID_END):
+            raise ProtocolError(
+                f"expected a request with a number as its id, got {message.line!r:.100}"
+            )
         action = content.get("action")
         if type(action) is str:
             return Request(number, action, content)
         if "action" not in content:
             return Request(number, "", content, KeyError("action"))
-        return Request(number, "", content, ValueError(f"Unknown action: {action!r:.100}"))
+        return Request(
+            number, "", content, ValueError(f"Unknown action: a {type(action).__name__}")
+        )
 
     def reply(self, number: int | None, value: Any) -> Chunks:
         """Return the reply that hands over a result, or the error that it cannot be handed over."""
@@ -447,7 +458,7 @@ class ServerSide:
             text, buffers = self.features.encode(value)
         except Exception as error:  # registered forms are not ours: they may raise anything
             kind = TypeError if isinstance(error, TypeError) else RuntimeError
-            return self.failure(number, kind(f"the result cannot be encoded: {error}"))
+            return self.failure(number, kind(f"the result cannot be encoded: {text_of(error)}"))
         if self.features.version == 2:
             line = f'{_head(number)}"status":"ok","ret":{text}}}'
         else:
@@ -460,17 +471,13 @@ class ServerSide:
     def failure(self, number: int | None, error: BaseException) -> Chunks:
         """Return the reply that hands over an exception."""
         try:
-            pack = pack_exception(error, details=self.features.exception_details)
-            text = pyon.encode(
-                {"status": "failed", "exception": pack}, version=self.features.version
-            )
-        except Exception as reason:  # whatever an exception holds, its caller gets a reply
-            message = f"{type(error).__qualname__} (it cannot be described: {reason})"
-            pack = {"class": "GenericRemoteException", "message": message, "traceback": []}
-            text = pyon.encode(
-                {"status": "failed", "exception": pack}, version=self.features.version
-            )
+            text = self._failed(pack_exception(error, details=self.features.exception_details))
+        except Exception:  # whatever an exception holds, its caller gets a reply
+            text = self._failed(bare_pack(error))
         return frame(text if number is None else _head(number) + text[1:])
+
+    def _failed(self, pack: dict[str, Any]) -> str:
+        return pyon.encode({"status": "failed", "exception": pack}, version=self.features.version)
 
 
 def _head(number: int | None) -> str:
