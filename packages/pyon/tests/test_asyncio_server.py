@@ -28,6 +28,27 @@ class Echo(AsyncioServer):
             raise
 
 
+class Accepting(AsyncioServer):
+    """Accepts connections, greets them and hands them to the test."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened = asyncio.Queue()
+
+    def _make_connection(self):
+        return Greeter(self.opened)
+
+
+class Greeter(Connection):
+    def __init__(self, opened):
+        super().__init__()
+        self._arrivals = opened
+
+    def connection_opened(self):
+        self.send("hello")
+        self._arrivals.put_nowait(self)
+
+
 async def echo(host, port, line=b"hello\n"):
     reader, writer = await asyncio.open_connection(host, port)
     try:
@@ -127,41 +148,22 @@ async def test_stop_ends_connections_and_handlers_and_may_be_called_again():
 
 
 async def test_stop_sends_what_connections_have_queued():
-    opened = asyncio.Queue()
-
-    class Greeter(Connection):
-        def connection_opened(self):
-            opened.put_nowait(self)
-
-    class Server(AsyncioServer):
-        def _make_connection(self):
-            return Greeter()
-
-    server = Server()
+    server = Accepting()
     await server.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=2**24)
-    (await opened.get()).send(b"x" * 10**6)
+    (await server.opened.get()).send(b"x" * 10**6)
     stopping = asyncio.ensure_future(server.stop())
+    assert await reader.readline() == b"hello\n"
     assert len(await reader.readline()) == 10**6 + 1
     await stopping
     writer.close()
 
 
 async def test_stop_does_not_wait_for_a_peer_that_never_reads():
-    opened = asyncio.Queue()
-
-    class Greeter(Connection):
-        def connection_opened(self):
-            opened.put_nowait(self)
-
-    class Server(AsyncioServer):
-        def _make_connection(self):
-            return Greeter()
-
-    server = Server()
+    server = Accepting()
     await server.start("127.0.0.1", 0)
     with socket.create_connection(("127.0.0.1", server.port)):
-        connection = await opened.get()
+        connection = await server.opened.get()
         connection.send(b"x" * 10**8)
         await server.stop()
         assert connection.closed
@@ -170,15 +172,7 @@ async def test_stop_does_not_wait_for_a_peer_that_never_reads():
 @pytest.mark.parametrize("turns", range(6))
 @pytest.mark.parametrize("kind", ["streams", "connections"])
 async def test_connection_that_comes_in_while_the_server_stops_is_closed(kind, turns):
-    class Greeter(Connection):
-        def connection_opened(self):
-            self.send("too late")
-
-    class Connections(AsyncioServer):
-        def _make_connection(self):
-            return Greeter()
-
-    server = Connections() if kind == "connections" else Echo()
+    server = Accepting() if kind == "connections" else Echo()
     await server.start("127.0.0.1", 0)
     with socket.socket() as sock:
         sock.connect(("127.0.0.1", server.port))  # the kernel's: the server has not seen it yet
