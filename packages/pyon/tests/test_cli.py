@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pyon
@@ -24,6 +25,41 @@ def test_show_summarises_arrays(files, capsys):
     assert '"trace": array((100, ), "float64", 0.0, 99.0)' in out
     assert '"scan": (1, 2)' in out
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("x", "shown"),
+    [
+        (np.array([np.nan, 1.0]), 'array([nan, 1.0], "float64")'),
+        (np.array(5), 'array(5, "int64")'),
+        (np.float32(1.5), 'scalar(1.5, "float32")'),
+        (np.datetime64("2026-01-31"), 'scalar("2026-01-31", "datetime64[D]")'),
+        (np.array(["2026-01-31", "NaT"] * 9, "M8[D]"), '"2026-01-31", "2026-01-31")'),
+        (np.array([np.nan, *range(10)]), 'array((11, ), "float64", 0.0, 9.0)'),
+        (np.zeros((0, 3)), 'array((0, 3), "float64")'),
+        (np.zeros(2, [("t", "M8[s]")])[1], "scalar(\"('1970-01-01T00:00:00',)\","),
+        (np.zeros(9, [("t", "f8")]), "array((9, ), \"[('t', '<f8')]\")"),
+        (OrderedDict([(1, np.zeros(9))]), 'array((9, ), "float64", 0.0, 0.0)'),
+        ("d\u00e9tuning \U0001f600 \\u00e9 \u2028", '"d\u00e9tuning \U0001f600 \\\\u00e9 \\u2028"'),
+        ("\ud800", '"\\ud800"'),
+    ],
+)
+def test_show_is_legible(files, capsys, x, shown):
+    pyon.store_file("x.pyon", x)
+    assert main(["show", "x.pyon"]) == 0
+    assert shown in capsys.readouterr().out
+
+
+def test_show_escapes_what_the_terminal_cannot_write(files):
+    pyon.store_file("x.pyon", "d\u00e9tuning")
+    done = subprocess.run(
+        [sys.executable, "-m", "pyon", "show", "x.pyon"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == b'"d\\xe9tuning"' + os.linesep.encode()
 
 
 def test_show_in_colour_where_the_terminal_can(files, capsys, monkeypatch):

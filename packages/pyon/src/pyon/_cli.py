@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import os
 import re
 import shutil
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,37 +24,71 @@ HIGHLIGHT = re.compile(
 COLOURS = {"string": "32", "word": "35", "number": "36"}
 
 
-class _Summary:
-    """Stands for an array: its shape, dtype and range."""
+SMALL = 8
+"""Items up to which an array is shown whole: so many fit on a line."""
+
+ESCAPES = re.compile(r"\\\\|((?:\\u[0-9a-f]{4})+)")
+
+
+class _Array:
+    """What is shown of an array: shape, dtype and range, or all of it if it is small."""
 
     def __init__(self, x: Any) -> None:
-        self.shape, self.dtype = x.shape, str(x.dtype)
-        self.range: tuple[Any, ...] = ()
-        if x.size and x.dtype.kind in "iuf":
-            self.range = (x.min().item(), x.max().item())
+        self.shown: tuple[Any, ...] = (_items(x), str(x.dtype))
+        if not 0 < x.size <= SMALL or x.dtype.fields:
+            self.shown = (x.shape, str(x.dtype), *_range(x))
 
 
-def _summarised() -> pyon.Codec:
-    """Give a codec that writes summaries."""
+class _Scalar:
+    """What is shown of a numpy scalar."""
+
+    def __init__(self, x: Any) -> None:
+        self.shown = (str(x) if x.dtype.fields else _items(x), str(x.dtype))
+
+
+def _items(x: Any) -> Any:
+    """Give the items of an array, or a scalar, as Python has them; dates as text."""
+    return (x.astype(str) if x.dtype.kind in "mM" else x).tolist()
+
+
+def _range(x: Any) -> tuple[Any, ...]:
+    """Give minimum and maximum, leaving aside what is not a number."""
+    if not x.size or x.dtype.kind not in "iufmM":
+        return ()
+    import numpy as np
+
+    return tuple(_items(ufunc.reduce(x, axis=None)) for ufunc in (np.fmin, np.fmax))
+
+
+def _legible() -> pyon.Codec:
+    """Give a codec that writes what is shown of arrays and numpy scalars."""
     codec = pyon.Codec()
-    codec.register(
-        _Summary,
-        name="array",
-        encode=lambda x: (x.shape, x.dtype, *x.range),
-        decode=lambda *_: None,
-    )
+    for kind, name in ((_Array, "array"), (_Scalar, "scalar")):
+        codec.register(kind, name=name, encode=lambda x: x.shown, decode=lambda *_: None)
     return codec
 
 
-def _with_summaries(x: Any) -> Any:
-    """Put a summary in the place of each array that would not fit on a line."""
-    if type(x).__name__ == "ndarray":
-        return _Summary(x) if x.size > 8 else x
-    if type(x) is dict:
-        return {key: _with_summaries(value) for key, value in x.items()}
+def _for_people(x: Any) -> Any:
+    """Put in the place of arrays and numpy scalars what is to be shown of them."""
+    if type(x).__module__ == "numpy":
+        return (_Array if type(x).__name__ == "ndarray" else _Scalar)(x)
+    if type(x) in (dict, OrderedDict):
+        return type(x)((key, _for_people(value)) for key, value in x.items())
     if type(x) in (list, tuple):
-        return type(x)(map(_with_summaries, x))
+        return type(x)(map(_for_people, x))
     return x
+
+
+def _unescape(text: str) -> str:
+    """Write characters that can be printed as they are."""
+
+    def character(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0]
+        plain = str(json.loads(f'"{match[0]}"'))
+        return plain if plain.isprintable() else match[0]
+
+    return ESCAPES.sub(character, text)
 
 
 def _colour(text: str) -> str:
@@ -75,7 +112,9 @@ def _load(name: str) -> Any:
 
 
 def _show(name: str, _: argparse.Namespace) -> None:
-    text = _summarised().encode(_with_summaries(_load(name)), pretty=True)
+    text = _unescape(_legible().encode(_for_people(_load(name)), pretty=True))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal has no such letter
     print(_colour(text) if _wants_colour() else text)
 
 
