@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from pc_rpc import ConnectionLost, GenericRemoteException, Server, _server
+from pc_rpc import ConnectionLost, GenericRemoteException, Server, _session
 
 
 class Driver:
@@ -351,8 +351,8 @@ def test_junk_is_dropped_with_one_line_in_the_log(serve, connect, silent_log, ju
 
 @pytest.mark.parametrize("begin", [b"", b"ARTIQ", b"ARTIQ pc_rpc\n"])
 def test_half_a_handshake_is_dropped_within_a_time_limit(serve, monkeypatch, silent_log, begin):
-    monkeypatch.setattr(_server, "BANNER_TIMEOUT", 0.05)
-    monkeypatch.setattr(_server, "SELECTION_TIMEOUT", 0.05)
+    monkeypatch.setattr(_session, "BANNER_TIMEOUT", 0.05)
+    monkeypatch.setattr(_session, "SELECTION_TIMEOUT", 0.05)
     thread = serve({"main": Driver()})
     with socket.create_connection(("127.0.0.1", thread.port), 30) as sock:
         sock.sendall(begin)
@@ -613,7 +613,7 @@ async def test_a_ping_is_answered_while_a_method_runs_on_the_same_connection(ser
 
 async def test_more_requests_than_are_read_in_advance_are_all_answered(serve, asyncio_client):
     async with asyncio_client(serve({"main": Driver()}).port) as client:
-        numbers = range(_server.MAX_WAITING + 300)
+        numbers = range(_session.MAX_WAITING + 300)
         assert await asyncio.gather(*map(client.coroutine, numbers)) == [
             ("coroutine", number) for number in numbers
         ]

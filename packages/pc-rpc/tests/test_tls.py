@@ -112,7 +112,7 @@ def test_a_tls_client_on_a_plain_port_is_told(serve, either_client, contexts, ca
     with pytest.raises((ConnectionLost, OSError)):
         either_client(port, ssl=contexts())
     assert either_client(port).echo(5) == 5
-    (record,) = [r for r in caplog.records if r.name == "pc_rpc._server"]
+    (record,) = [r for r in caplog.records if r.name == "pc_rpc._session"]
     assert "expected the banner" in record.getMessage()
 
 

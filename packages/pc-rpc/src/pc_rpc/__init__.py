@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     )
     from pc_rpc._execution import immediate
     from pc_rpc._protocol import AutoTarget
-    from pc_rpc._server import Server, current_peer
+    from pc_rpc._server import Server
     from pc_rpc._serving import simple_server_loop
+    from pc_rpc._session import current_peer
 
 __all__ = [
     "AsyncioClient",
@@ -51,7 +52,7 @@ _HOMES = {
     "BestEffortClient": "_best_effort",
     "Client": "_client",
     "Server": "_server",
-    "current_peer": "_server",
+    "current_peer": "_session",
     "immediate": "_execution",
     "simple_server_loop": "_serving",
 }

@@ -1,70 +1,24 @@
-"""The server: targets, connections, and the execution of calls.
+"""The server: listens, and lets each connection reach the targets.
 
-The one idea to keep in mind: a `_Session` reads requests, starts them as far as order and
-back-pressure allow, and sends replies. A method that just returns is called right where its request
-was read, without a task; only what is awaited, or runs in a worker thread, comes back later.
+The one idea to keep in mind: what connections share is in a `Host`, what belongs to one of them is
+in a `Session`; here they are put together and brought to an end.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
-import logging
-from collections import deque
-from collections.abc import Collection, Mapping
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from pyon.asyncio_connection import HIGH_WATER, Connection
 from pyon.asyncio_server import AsyncioServer
-from pyon.framing import DEFAULT_LIMIT, FramingError, Message
+from pyon.framing import DEFAULT_LIMIT
 
-from pc_rpc._errors import ProtocolError
-from pc_rpc._execution import Lane, ParallelLane, Worker, is_immediate
-from pc_rpc._exposure import method_list, public_methods
-from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Chunks, Request, ServerSide, arguments
+from pc_rpc._host import Host
+from pc_rpc._session import Session
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-_logger = logging.getLogger(__name__)
-
-BANNER_TIMEOUT = 10.0
-"""Seconds until the banner must be there. Clients send it at once; a port scanner never does."""
-
-SELECTION_TIMEOUT = 600.0
-"""Seconds until a target must be selected: there may be a person who chooses."""
-
-MAX_IN_PARALLEL = 1000
-"""Calls of one connection that run at the same time. More than any program has awaited at once;
-each costs a task."""
-
-MAX_WAITING = 1000
-"""Requests of one connection that are read before they can be started: so many in advance that
-cancellations and pings behind them are seen."""
-
-MAX_WAITING_SIZE = 2**24
-"""Bytes of such requests: large ones wait in the network, where the sender notices."""
-
-STOP_GRACE = 1.0
-"""Seconds that `Server.stop` gives cancelled coroutine methods to clean up."""
-
-
-_AT_ONCE = ParallelLane()
-
-_current_session: ContextVar[_Session] = ContextVar("session")
-
-
-def current_peer() -> str | None:
-    """Return the address of the client whose call is being executed, as "host:port".
-
-    For methods of targets (on the event loop, not in worker threads) and for target factories;
-    elsewhere None.
-    """
-    session = _current_session.get(None)
-    return None if session is None else session.peername
+    from pyon.asyncio_connection import Connection
 
 
 class Server(AsyncioServer):
@@ -119,28 +73,21 @@ class Server(AsyncioServer):
         limit: int = DEFAULT_LIMIT,
     ) -> None:
         super().__init__()
-        for name in targets:
-            if not name or name.split() != [name]:
-                raise ValueError(f"expected a target name without white space, got {name!r}")
-        for name in {*(expose or ()), *(hide or ())} - set(targets):
-            raise ValueError(f"methods of an unknown target are exposed or hidden: {name!r}")
-        self.targets = dict(targets)
-        self.description = description
-        self.builtin_terminate = builtin_terminate
-        self.limit = limit
-        self._expose, self._hide = expose or {}, hide or {}
-        self._parallel = allow_parallel
-        self._worker_threads = worker_threads
-        lane = ParallelLane() if allow_parallel else Lane()
-        self._lanes = {
-            name: Lane() if worker_threads and not allow_parallel else lane for name in targets
-        }
-        self._workers: dict[str, Worker] = {}
-        self._stopping = False
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._closings: set[asyncio.Task[Any]] = set()  # of targets: not to be cancelled
-        self._terminated = asyncio.Event()
-        self._names: dict[str, frozenset[str]] = {}
+        self._host = Host(
+            targets,
+            description,
+            builtin_terminate=builtin_terminate,
+            parallel=allow_parallel,
+            worker_threads=worker_threads,
+            expose=expose or {},
+            hide=hide or {},
+            limit=limit,
+        )
+
+    @property
+    def targets(self) -> Mapping[str, Any]:
+        """The targets, by name."""
+        return self._host.targets
 
     async def start(
         self,
@@ -150,14 +97,12 @@ class Server(AsyncioServer):
         ssl: ssl.SSLContext | None = None,
     ) -> None:
         """Start the server. See `AsyncioServer.start`."""
-        self._stopping = False
         await super().start(host, port, ssl=ssl)
-        if self._worker_threads:
-            self._workers = {name: Worker(f"target {name}") for name in self.targets}
+        self._host.start()
 
     async def wait_terminate(self) -> None:
         """Wait until a client has called ``terminate``, or a method has raised `SystemExit`."""
-        await self._terminated.wait()
+        await self._host.terminated.wait()
 
     async def serve_forever(self) -> None:
         """Serve until terminated (or cancelled), then stop."""
@@ -171,399 +116,13 @@ class Server(AsyncioServer):
 
         Returns within a few seconds whatever peers and methods do. May be called again.
         """
-        self._stopping = True
-        await _end(self._tasks)
+        await self._host.cancel_tasks()
         await super().stop()
-        if self._closings:  # `close` methods of the targets of connections that ended just now
-            await asyncio.wait(self._closings, timeout=STOP_GRACE)
-        await _end(self._tasks | self._closings)
-        for worker in self._workers.values():
-            worker.stop()
-        self._workers = {}
+        await self._host.end()
 
     def terminate(self) -> None:
         """End `wait_terminate`, as a client's call of ``terminate`` does."""
-        self._terminated.set()
+        self._host.terminate()
 
     def _make_connection(self) -> Connection:
-        return _Session(self)
-
-    def _open_target(self, name: str) -> tuple[object, frozenset[str]]:
-        """Return the target of a connection and the names of the methods that it may call."""
-        target = self.targets[name]
-        if callable(target):
-            target = target()
-        names = public_methods(target, expose=self._expose.get(name), hide=self._hide.get(name, ()))
-        if self.builtin_terminate:
-            names |= {"terminate"}
-        if self._names.get(name) != names:  # one set for all connections that see the same
-            self._names[name] = names
-        return target, self._names[name]
-
-    def _start_task(
-        self, coroutine: Any, tasks: set[asyncio.Task[Any]] | None = None
-    ) -> asyncio.Task[Any]:
-        tasks = self._tasks if tasks is None else tasks
-        task: asyncio.Task[Any] = asyncio.ensure_future(coroutine)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        return task
-
-
-class _Call:
-    """A request from the moment that it was read until it is replied to."""
-
-    __slots__ = ("ahead", "cancelled", "lane", "request", "session", "size", "task")
-
-    def __init__(self, session: _Session, request: Request, size: int) -> None:
-        self.session = session
-        self.request = request
-        self.size = size
-        self.lane = session._lane
-        self.ahead = False  # of those that wait on its connection
-        self.cancelled = False
-        self.task: asyncio.Task[Any] | None = None
-
-    def __call__(self) -> bool:
-        """Start it; return whether it is done. See `Lane`."""
-        return self.session.start_call(self)
-
-    def cancel(self) -> None:
-        self.cancelled = True
-        if self.task is not None:
-            self.task.cancel()
-
-
-class _Session(Connection):
-    """The server's end of one connection."""
-
-    def __init__(self, server: Server) -> None:
-        super().__init__(limit=SELECTION_LIMIT, scratch=server._scratch)
-        self._server = server
-        self._side = ServerSide(server.targets, server.description, limit=server.limit)
-        self._handle = self._read_banner
-        self._deadline: asyncio.TimerHandle | None = None
-        self._target: object = None
-        self._names: frozenset[str] = frozenset()
-        self._immediate: list[str] = []  # those of them that do not wait for their turn
-        self._lane = Lane()
-        self._worker: Worker | None = None
-        self._close_target = False
-        self._calls: dict[int | None, _Call] = {}  # those that were started, by id
-        self._waiting: deque[_Call] = deque()
-        self._waiting_size = 0
-        self._active = 0  # calls that were handed to a lane in their turn and are not done
-        self._ahead = 0  # the same, of calls that did not wait for their turn
-        self._starting = False
-        self._congested = False
-        self._refused = False
-        self._greeted = False
-
-    def message_received(self, message: Message) -> None:
-        self._handle(message)
-
-    # Handshake.
-
-    def connection_opened(self) -> None:
-        self._expect(self._read_banner, BANNER_TIMEOUT, "no banner in time")
-
-    def buffer_updated(self, nbytes: int) -> None:
-        super().buffer_updated(nbytes)
-        if not self._greeted and self.receiver.pending > len(BANNER):
-            self._refuse("expected the banner, got something else")  # TLS, for example
-
-    def _refuse(self, reason: object) -> None:
-        """Drop the connection: one line in the log, whatever the peer has sent."""
-        if not self._refused:
-            self._refused = True
-            _logger.warning("%s: %s; connection closed", self.peername, reason)
-            self.abort()
-
-    def connection_broken(self, error: FramingError) -> None:
-        self._refuse(error)
-
-    def _read_banner(self, message: Message) -> None:
-        if message.line != BANNER:
-            self._refuse(f"expected the banner {BANNER.decode()!r}, got {message.line[:60]!r}")
-            return
-        self._greeted = True
-        self._expect(self._read_selection, SELECTION_TIMEOUT, "no target selected in time")
-        self.send(self._side.greeting())
-
-    def _expect(self, handle: Any, timeout: float, complaint: str) -> None:
-        self._forget_deadline()
-        self._deadline = self._loop.call_later(timeout, self._refuse, complaint)
-        self._handle = handle
-
-    def _forget_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _read_selection(self, message: Message) -> None:
-        try:
-            name = self._side.read_selection(message.line)
-        except ProtocolError as error:
-            self._refuse(error)
-            return
-        server = self._server
-        _current_session.set(self)
-        try:
-            self._target, self._names = server._open_target(name)
-        except BaseException as error:  # SystemExit, too: the loop is not the target's to end
-            _logger.error("%s: target %r cannot be made", self.peername, name, exc_info=error)
-            self.abort()
-            if isinstance(error, SystemExit):
-                server.terminate()
-            return
-        self._immediate = [
-            name for name in self._names if is_immediate(getattr(self._target, name, None))
-        ]
-        self._forget_deadline()
-        self._close_target = callable(server.targets[name]) and hasattr(self._target, "close")
-        self._lane, self._worker = server._lanes[name], server._workers.get(name)
-        self.receiver.limit = server.limit
-        self.receiver.raw_buffers = self._side.features.raw_buffers
-        self._handle = self._read_request
-        self.send(self._side.features.encode(set(self._names))[0])
-
-    # Requests.
-
-    def _read_request(self, message: Message) -> None:
-        try:
-            request = self._side.read_request(message)
-        except ProtocolError as error:
-            self._refuse(error)
-            return
-        if request.action == "call" and request.error is None:
-            name = request.content.get("name")
-            if name.__class__ is str and name == "terminate" and self._server.builtin_terminate:
-                self.send_chunks(self._side.reply(request.number, None))
-                self._server.terminate()
-                return
-            size = len(message.line) + sum(map(len, message.buffers))
-            self._accept(_Call(self, request, size), name)
-        elif request.action == "cancel" and self._side.features.request_ids:
-            self._cancel(request.content.get("request"))
-        else:
-            self.send_chunks(self._answer(request))
-
-    def _answer(self, request: Request) -> Chunks:
-        """Return the reply to a request that is no call."""
-        if request.error is not None:
-            return self._side.failure(request.number, request.error)
-        try:
-            if request.action == "ping":
-                return self._side.reply(request.number, None)
-            if request.action != "get_rpc_method_list":
-                raise ValueError(f"Unknown action: {request.action}")
-            methods = method_list(
-                self._target,
-                self._names - {"terminate"} if self._server.builtin_terminate else self._names,
-                builtin_terminate=self._server.builtin_terminate,
-                version=self._side.features.version,
-            )
-            return self._side.reply(request.number, methods)
-        except Exception as error:
-            return self._side.failure(request.number, error)
-
-    def _cancel(self, number: Any) -> None:
-        if type(number) is not int:
-            return
-        for call in self._waiting:
-            if call.request.number == number:
-                call.cancel()
-                return
-        if (started := self._calls.get(number)) is not None:
-            started.cancel()
-
-    # Calls: when they are started.
-
-    def _accept(self, call: _Call, name: Any) -> None:
-        if self._immediate and type(name) is str and name in self._immediate:
-            call.lane = _AT_ONCE
-            call.ahead = self._side.features.request_ids and self._ahead < MAX_IN_PARALLEL
-        if call.ahead:
-            self._ahead += 1
-            call.lane.submit(call)
-        else:
-            self._waiting.append(call)
-            self._waiting_size += call.size
-            self._start_waiting()
-
-    def _start_waiting(self) -> None:
-        """Start what may be started, and read on or not."""
-        if self._starting:
-            return
-        self._starting = True
-        most = MAX_IN_PARALLEL if self._may_overlap else 1
-        while self._waiting and self._active < most and not self._congested:
-            call = self._waiting.popleft()
-            self._waiting_size -= call.size
-            self._active += 1
-            call.lane.submit(call)
-        self._starting = False
-        self._regulate()
-
-    @property
-    def _may_overlap(self) -> bool:
-        return self._server._parallel and self._side.features.request_ids
-
-    def _regulate(self) -> None:
-        if self._side.features.request_ids:
-            room = len(self._waiting) < MAX_WAITING and self._waiting_size < MAX_WAITING_SIZE
-        else:
-            room = not self._active and not self._waiting
-        if room and not self._congested:
-            self.resume_reading()
-        else:
-            self.pause_reading()
-
-    # Calls: how they run.
-
-    def start_call(self, call: _Call) -> bool:
-        """Start a call; return whether it is done."""
-        if self.closed or call.cancelled or self._server._stopping:
-            self._finish(call, None, asyncio.CancelledError())
-            return True
-        self._calls[call.request.number] = call
-        _current_session.set(self)
-        try:
-            name, args, kwargs = arguments(call.request.content)
-            if name not in self._names:
-                kind = type(self._target).__name__
-                raise AttributeError(f"{kind!r} object has no attribute {name!r}")
-            method = getattr(self._target, name)
-            on_loop = call.lane is _AT_ONCE or inspect.iscoroutinefunction(method)
-            if self._worker is not None and not on_loop:
-                function = functools.partial(method, *args, **kwargs)
-                self._worker.submit(function, functools.partial(self._returned, call))
-                return False
-            result = method(*args, **kwargs)
-        except BaseException as error:  # any of them is the caller's to hear
-            self._finish(call, None, error)
-            return True
-        if hasattr(type(result), "__await__"):
-            self._await(call, result)
-            return False
-        self._finish(call, result, None)
-        return True
-
-    def _await(self, call: _Call, awaitable: Any) -> None:
-        call.task = self._server._start_task(_awaited(awaitable))
-        call.task.add_done_callback(functools.partial(self._awaited, call, awaitable))
-
-    def _awaited(self, call: _Call, awaitable: Any, task: asyncio.Task[Any]) -> None:
-        if task.cancelled():  # before it had begun
-            getattr(awaitable, "close", _nothing)()
-            self._done(call, None, asyncio.CancelledError())
-        else:
-            self._done(call, *task.result())
-
-    def _returned(self, call: _Call, result: Any, error: BaseException | None) -> None:
-        """Take what came from the worker thread."""
-        if error is None and hasattr(type(result), "__await__"):
-            self._await(call, result)
-        else:
-            self._done(call, result, error)
-
-    def _done(self, call: _Call, result: Any, error: BaseException | None) -> None:
-        """End a call that was not done at once."""
-        try:
-            self._finish(call, result, error)
-        finally:
-            call.lane.release()
-
-    def _finish(self, call: _Call, result: Any, error: BaseException | None) -> None:
-        """Send the reply, and go on."""
-        if call.ahead:
-            self._ahead -= 1
-        else:
-            self._active -= 1
-        self._calls.pop(call.request.number, None)
-        if not self.closed:
-            number = call.request.number
-            if error is None:
-                self.send_chunks(self._side.reply(number, result))
-            else:
-                self.send_chunks(self._side.failure(number, _without_own_frame(error)))
-            if not self._congested and self.backlog > HIGH_WATER:
-                self._congested = True
-                self._server._start_task(self._wait_for_client())
-        elif not self._active and not self._ahead:
-            self._leave_target()
-        if isinstance(error, SystemExit):
-            self._server.terminate()
-        self._start_waiting()
-
-    async def _wait_for_client(self) -> None:
-        """Produce nothing more until the client has read."""
-        try:
-            await self.drained()
-        except ConnectionError:
-            return
-        self._congested = False
-        self._start_waiting()
-
-    # The end.
-
-    def connection_closed(self, exc: Exception | None) -> None:
-        self._forget_deadline()
-        self._waiting.clear()
-        if not self._active and not self._ahead:
-            self._leave_target()
-
-    def _leave_target(self) -> None:
-        """Close the target, if it was made for this connection and can be closed."""
-        if not self._close_target:
-            return
-        self._close_target = False
-        close = cast("Any", self._target).close
-        if self._worker is not None:
-            self._worker.submit(close, self._target_closed)
-            return
-        try:
-            self._target_closed(close(), None)
-        except BaseException as error:  # SystemExit, too: the loop is not the target's to end
-            self._target_closed(None, error)
-
-    def _target_closed(self, result: Any, error: BaseException | None) -> None:
-        if error is not None:
-            _logger.error("%s: closing its target failed", self.peername, exc_info=error)
-        elif hasattr(type(result), "__await__"):
-            task = self._server._start_task(_awaited(result), self._server._closings)
-            task.add_done_callback(functools.partial(self._target_close_awaited, result))
-
-    def _target_close_awaited(self, awaitable: Any, task: asyncio.Task[Any]) -> None:
-        if task.cancelled():  # before it had begun
-            getattr(awaitable, "close", _nothing)()
-        else:
-            self._target_closed(*task.result())
-
-
-async def _end(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and give them some time to clean up."""
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=STOP_GRACE)
-
-
-def _nothing() -> None:
-    """Do nothing."""
-
-
-async def _awaited(awaitable: Any) -> tuple[Any, BaseException | None]:
-    """Await what a method returned; any exception of it is a result like others."""
-    try:
-        return await awaitable, None
-    except BaseException as error:
-        return None, error
-
-
-def _without_own_frame(error: BaseException) -> BaseException:
-    """Take the frame that is in this module off the traceback, if there are others."""
-    frames = error.__traceback__
-    if frames is not None and frames.tb_next is not None:
-        error.__traceback__ = frames.tb_next
-    return error
+        return Session(self._host, self._scratch)
