@@ -1,6 +1,8 @@
 """A client in a notebook: in a real IPython kernel, as Jupyter runs it."""
 
 import asyncio
+import os
+import tempfile
 import threading
 
 import pytest
@@ -79,13 +81,16 @@ class Kernel:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def kernel():
     manager = AsyncKernelManager(kernel_name="python3")
-    await manager.start_kernel()
-    client = manager.client()
-    client.start_channels()
-    await client.wait_for_ready(timeout=LONG)
-    yield Kernel(manager, client)
-    client.stop_channels()
-    await manager.shutdown_kernel(now=True)
+    with tempfile.TemporaryDirectory() as folder:
+        if os.name == "posix":  # kernels that start together may choose the same TCP ports
+            manager.transport, manager.ip = "ipc", os.path.join(folder, "kernel")
+        await manager.start_kernel()
+        client = manager.client()
+        client.start_channels()
+        await client.wait_for_ready(timeout=LONG)
+        yield Kernel(manager, client)
+        client.stop_channels()
+        await manager.shutdown_kernel(now=True)
 
 
 @pytest.fixture
