@@ -155,6 +155,7 @@ class BlockingConnection:
     # Sending.
 
     def _send(self, call: Call, chunks: Chunks, deadline: float | None) -> None:
+        """Send a request. Nearly all is done before, so that the wait begins where this ends."""
         timeout = -1 if deadline is None else remaining(deadline) or 0
         if not self._sending.acquire(timeout=timeout):
             raise TimeoutError("timed out")
@@ -166,7 +167,9 @@ class BlockingConnection:
                 self._push([], deadline)
             with self._mutex:
                 self.side.owe(call)
-            self._push(chunks, deadline)
+                if self._leader is None:
+                    self._leader = call
+            self._push(chunks, deadline, call)
         except (TimeoutError, ConnectionLost):
             raise
         except OSError as error:
@@ -191,7 +194,7 @@ class BlockingConnection:
             finally:
                 self._pass_on()
 
-    def _push(self, chunks: Chunks, deadline: float | None) -> None:
+    def _push(self, chunks: Chunks, deadline: float | None, call: Call | None = None) -> None:
         """Write; what cannot be written in time stays, to be written before anything else."""
         self._unsent.extend(chunks)
         while True:
@@ -199,13 +202,13 @@ class BlockingConnection:
                 self._stream.write(self._unsent)
                 return
             except BlockingIOError:
-                self._wait_writable(deadline)
+                self._wait_writable(deadline, call or self._sending)
             except TimeoutError as error:  # of the network, not ours
                 raise ConnectionResetError(str(error)) from error
 
-    def _wait_writable(self, deadline: float | None) -> None:
+    def _wait_writable(self, deadline: float | None, who: object) -> None:
         """Wait for room; meanwhile read, if nobody does: the peer may be waiting for just that."""
-        leading = self._try_to_lead(self._sending)
+        leading = self._try_to_lead(who)
         try:
             timeout = remaining(deadline)
             if not leading:
@@ -223,6 +226,17 @@ class BlockingConnection:
 
     def _wait(self, call: Call, deadline: float | None) -> None:
         """Wait until the reply is there or the connection is lost."""
+        if self._leader is not call:
+            self._follow(call, deadline)
+        if self._leader is call:
+            try:
+                while call.reply is None and self._lost is None:
+                    self._receive(deadline)
+            finally:
+                self._pass_on()
+
+    def _follow(self, call: Call, deadline: float | None) -> None:
+        """Wait for the leader to find the reply, or to go: then this call is the leader."""
         with self._mutex:
             if call.reply is not None or self._lost is not None:
                 return
@@ -236,12 +250,6 @@ class BlockingConnection:
             left = remaining(deadline)
             if not call.waiter.acquire(timeout=-1 if left is None else left):
                 raise TimeoutError("timed out")
-        if self._leader is call:
-            try:
-                while call.reply is None and self._lost is None:
-                    self._receive(deadline)
-            finally:
-                self._pass_on()
 
     def _try_to_lead(self, who: object) -> bool:
         with self._mutex:

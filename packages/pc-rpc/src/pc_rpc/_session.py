@@ -112,6 +112,7 @@ class Session(Connection):
         self._calls: dict[int | None, _Call] = {}  # those that were started, by id
         self._waiting: deque[_Call] = deque()
         self._waiting_size = 0
+        self._most = 1  # calls that may be active at a time
         self._active = 0  # calls that were handed to a lane in their turn and are not done
         self._ahead = 0  # the same, of calls that did not wait for their turn
         self._starting = False
@@ -180,6 +181,8 @@ class Session(Connection):
             name for name in self._names if is_immediate(getattr(self._target, name, None))
         ]
         self._forget_deadline()
+        if self._host.parallel and self._side.features.request_ids:
+            self._most = MAX_IN_PARALLEL
         self.receiver.limit = self._host.limit
         self.receiver.raw_buffers = self._side.features.raw_buffers
         self._handle = self._read_request
@@ -199,7 +202,9 @@ class Session(Connection):
                 self.send_chunks(self._side.reply(request.number, None))
                 self._host.terminate()
                 return
-            size = len(message.line) + sum(map(len, message.buffers))
+            size = len(message.line)
+            if message.buffers:
+                size += sum(map(len, message.buffers))
             self._accept(_Call(self, request, size), name)
         elif request.action == "cancel" and self._side.features.request_ids:
             self._cancel(request.content.get("request"))
@@ -254,18 +259,13 @@ class Session(Connection):
         if self._starting:
             return
         self._starting = True
-        most = MAX_IN_PARALLEL if self._may_overlap else 1
-        while self._waiting and self._active < most and not self._congested:
+        while self._waiting and self._active < self._most and not self._congested:
             call = self._waiting.popleft()
             self._waiting_size -= call.size
             self._active += 1
             call.lane.submit(call)
         self._starting = False
         self._regulate()
-
-    @property
-    def _may_overlap(self) -> bool:
-        return self._host.parallel and self._side.features.request_ids
 
     def _regulate(self) -> None:
         if self._side.features.request_ids:
@@ -284,7 +284,6 @@ class Session(Connection):
         if self.closed or call.cancelled or self._host.stopping:
             self._finish(call, None, asyncio.CancelledError())
             return True
-        self._calls[call.request.number] = call
         _current_session.set(self)
         try:
             name, args, kwargs = arguments(call.request.content)
@@ -292,8 +291,8 @@ class Session(Connection):
                 kind = type(self._target).__name__
                 raise AttributeError(f"{kind!r} object has no attribute {name!r}")
             method = getattr(self._target, name)
-            on_loop = call.lane is _AT_ONCE or inspect.iscoroutinefunction(method)
-            if self._worker is not None and not on_loop:
+            if self._worker is not None and not self._belongs_on_loop(call, method):
+                self._calls[call.request.number] = call
                 function = functools.partial(method, *args, **kwargs)
                 self._worker.submit(function, functools.partial(self._returned, call))
                 return False
@@ -307,7 +306,11 @@ class Session(Connection):
         self._finish(call, result, None)
         return True
 
+    def _belongs_on_loop(self, call: _Call, method: Any) -> bool:
+        return call.lane is _AT_ONCE or inspect.iscoroutinefunction(method)
+
     def _await(self, call: _Call, awaitable: Any) -> None:
+        self._calls[call.request.number] = call
         call.task = self._host.start_task(_awaited(awaitable))
         call.task.add_done_callback(functools.partial(self._awaited, call, awaitable))
 

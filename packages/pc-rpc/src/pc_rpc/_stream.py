@@ -14,12 +14,13 @@ import socket
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pyon.tcp import set_keepalive
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
 PIECE_SIZE = 2**20
 """Bytes of one write: more than a socket takes at once, so that no large buffer is cut in vain."""
@@ -61,8 +62,7 @@ class Stream:
         sock.setblocking(False)
         self._sock = sock
         # Two, because one must not be used by two threads at once.
-        self._readable = _Poll(sock) if hasattr(select, "poll") else None
-        self._glance = _Poll(sock) if hasattr(select, "poll") else None
+        self._poll, self._glance = _reading(sock), _reading(sock)
         self.recv_into = sock.recv_into  # zero bytes: the peer has closed
 
     def wait_readable(self, deadline: float | None) -> None:
@@ -73,18 +73,14 @@ class Stream:
         TimeoutError
             The deadline passed.
         """
-        if self._readable is not None:
-            ready = self._readable.wait(deadline)
-        else:
-            ready = bool(select.select([self._sock], [], [], remaining(deadline))[0])
-        if not ready:
+        if deadline is None:
+            self._poll()
+        elif not self._poll(max(0.0, deadline - time.monotonic()) * 1e3):
             raise TimeoutError("timed out")
 
     def readable(self) -> bool:
         """Say whether `recv_into` has something to say now; for one thread at a time."""
-        if self._glance is not None:
-            return self._glance.now()
-        return bool(select.select([self._sock], [], [], 0)[0])
+        return bool(self._glance(0))
 
     def wait_writable(self, timeout: float | None, *, or_readable: bool) -> tuple[bool, bool]:
         """Wait for room to write; return whether there is some, and whether something came in."""
@@ -129,20 +125,18 @@ class Stream:
         return self._sock.getsockname()
 
 
-class _Poll:
-    """Waiting to read by ``poll``: knows no limit on file numbers, unlike ``select``."""
+def _reading(sock: socket.socket) -> Callable[..., list[Any]]:
+    """Return what waits, for milliseconds, until there is something to read, and says if so.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
-
-    def wait(self, deadline: float | None) -> bool:
-        if deadline is None:
-            return bool(self._poll.poll())
-        return bool(self._poll.poll(max(0.0, deadline - time.monotonic()) * 1e3))
-
-    def now(self) -> bool:
-        return bool(self._poll.poll(0))
+    It is ``poll``, where there is one: that knows no limit on file numbers, unlike ``select``.
+    """
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return poll.poll
+    return lambda timeout=None: select.select(
+        [sock], [], [], None if timeout is None else timeout / 1e3
+    )[0]
 
 
 class TlsStream(Stream):

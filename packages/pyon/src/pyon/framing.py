@@ -201,6 +201,8 @@ class Receiver:
         while True:
             if self._filling is not None:
                 return self._continue_filling()
+            if self._start == self._end:
+                return None
             newline = self._data.find(b"\n", self._scanned, self._end)
             if newline < 0:
                 self._scanned = self._end
