@@ -6,6 +6,7 @@ As a program: ``floors.py KIND`` serves one of them on a free port, which it pri
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 import sys
@@ -45,6 +46,59 @@ class JsonLines(asyncio.Protocol):
             reply = {"id": request["id"], "status": "ok", "ret": request["args"][0]}
             replies.append(json.dumps(reply).encode() + b"\n")
         self.transport.write(b"".join(replies))
+
+
+class JsonCalls(asyncio.BufferedProtocol):
+    """Calls a method for each line of JSON: the least that makes a remote procedure call.
+
+    No time-outs, no ids of its own, no order, no limits, no errors; one line at a time.
+    """
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(64 * 1024)
+        self.view = memoryview(self.buffer)
+        self.target = Driver()
+        self.names = frozenset({"echo"})
+
+    def connection_made(self, transport):
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.transport = transport
+
+    def get_buffer(self, sizehint):
+        return self.view
+
+    def buffer_updated(self, nbytes):
+        request = json.loads(str(self.view[: nbytes - 1], "utf-8"))
+        name = request["name"]
+        if request["action"] == "call" and name in self.names:
+            result = getattr(self.target, name)(*request["args"], **request["kwargs"])
+            reply = f'{{"id":{request["id"]},"status":"ok","ret":{json.dumps(result)}}}\n'
+            self.transport.write(reply.encode())
+
+
+class Driver:
+    """What is called."""
+
+    def echo(self, x):
+        return x
+
+
+def json_calls(sock: socket.socket) -> Callable[[object], object]:
+    """Return the blocking client's end of `JsonCalls`."""
+    numbers, buffer = itertools.count(), bytearray(64 * 1024)
+    view = memoryview(buffer)
+
+    def echo(x: object) -> object:
+        number = next(numbers)
+        call = f'"action":"call","name":"echo","args":[{json.dumps(x)}],"kwargs":{{}}'
+        sock.sendall(f'{{"id":{number},{call}}}\n'.encode())
+        size = sock.recv_into(buffer)
+        reply = json.loads(str(view[: size - 1], "utf-8"))
+        if reply["id"] != number or reply["status"] != "ok":
+            raise ValueError(f"not the reply to {number}: {reply}")
+        return reply["ret"]
+
+    return echo
 
 
 class JsonClient(asyncio.Protocol):
@@ -129,7 +183,12 @@ class ArrayEcho(asyncio.BufferedProtocol):
         self.send()
 
 
-KINDS: dict[str, Callable] = {"echo": Echo, "json": JsonLines, "array": ArrayEcho}
+KINDS: dict[str, Callable] = {
+    "echo": Echo,
+    "json": JsonLines,
+    "calls": JsonCalls,
+    "array": ArrayEcho,
+}
 
 
 async def serve(kind: str) -> None:
