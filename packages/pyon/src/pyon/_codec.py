@@ -71,13 +71,17 @@ class Codec:
         EncodeError
             If a part of the value has no PYON form. The error says where it is.
         """
-        if version == 2:
-            return V2Writer(self._forms, pretty, buffer_callback).text(x)
-        if version != 1:
+        if version not in (1, 2):
             raise ValueError(f"the versions of PYON are 1 and 2, not {version!r}")
-        if buffer_callback is not None:
+        if version == 1 and buffer_callback is not None:
             raise ValueError("only version 2 of PYON can refer to buffers")
-        return V1Writer(self._forms, pretty).text(x)
+        if not pretty:
+            text = (V1Writer if version == 1 else V2Writer).plain(x)
+            if text is not None:
+                return text
+        if version == 1:
+            return V1Writer(self._forms, pretty).text(x)
+        return V2Writer(self._forms, pretty, buffer_callback).text(x)
 
     def decode(self, s: str | Readable, *, buffers: Sequence[Readable] | None = None) -> Any:
         """Give the value of a text of either version. Nothing in the text is ever evaluated.

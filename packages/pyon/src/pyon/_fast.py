@@ -19,7 +19,6 @@ try:
 except ImportError:
     msgspec = None
 
-NUMBERS: frozenset[type] = frozenset({int, float, list})
 FIXED_FROM = 1e-4
 FIXED_BELOW = 1e16
 """Between these, Python writes floats without an exponent, and so does msgspec."""
@@ -31,28 +30,29 @@ EXPONENT = rb"e([+-]?)([0-9]+)"
 LEADING_ZEROS = rb"0\.0000(?<![0-9]0\.0000)(0*)([1-9])([0-9]*)"
 
 
-def encode(x: Any, types: set[type], floats: Collection[float]) -> str | None:
+def encode(x: Any, floats: Collection[float]) -> str | None:
     """Write plain JSON, without white space, exactly as `json` does; None if that is not certain.
 
     Parameters
     ----------
     x : Any
-    types : set of type
-        All types in it.
     floats : collection of float
-        All floats in it, unless it holds numbers and lists only.
+        All floats in it.
     """
-    only_numbers = types <= NUMBERS
-    if msgspec is None or not (only_numbers or _in_fixed_notation(floats)):
+    if msgspec is None:
         return None
     try:
         text: bytes = msgspec.json.encode(x)
     except (ValueError, RecursionError):  # a long integer, a lone surrogate; little stack left
         return None
-    if only_numbers:
-        like_python = None if b"n" in text else _like_python(text)
+    if not text.isascii() or b"\x7f" in text:
+        return None
+    if not _in_fixed_notation(floats):
+        if b'"' in text or b"n" in text:  # there, what looks like a number may be in a string
+            return None
+        like_python = _like_python(text)
         return None if like_python is None else like_python.decode("ascii")
-    return text.decode("ascii") if text.isascii() and b"\x7f" not in text else None
+    return text.decode("ascii")
 
 
 def decode(text: str) -> Any:

@@ -1,9 +1,11 @@
-"""The C scanner of the standard library's `json`, set up so that its limits are those of PYON."""
+"""The C code of the standard library's `json`, set up so that its limits are those of PYON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from json import encoder
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from ._integers import digits_are_limited, parse_integer
@@ -41,3 +43,15 @@ class JsonScanner:
     def thorough(self) -> Scan:
         """Give a slower scanner that reads all integers that PYON allows."""
         return self._make(parse_int=parse_integer)
+
+
+def json_encoder(comma: str, colon: str) -> Callable[[Any], str]:
+    """Give what writes, on one line, a value known to be plain JSON and not to contain itself.
+
+    `JSONEncoder` makes an encoder for each value, which for a small one takes as long as the value.
+    """
+    make: Any = encoder.c_make_encoder  # type: ignore[attr-defined]
+    if make is None:  # an interpreter without the C code
+        return json.JSONEncoder(check_circular=False, separators=(comma, colon)).encode
+    write = make(None, None, encode_basestring_ascii, None, colon, comma, False, False, True)
+    return lambda x: "".join(write(x, 0))

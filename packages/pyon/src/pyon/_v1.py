@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from ._json import json_encoder
 from ._types import Form
-from ._writer import CLASS_KEY, QUOTED_CLASS_KEY, Plain, Writer, write_int, write_str
+from ._writer import CLASS_KEY, QUOTED_CLASS_KEY, Writer, write_int, write_str
 
 
 def _write_v1_str(x: str) -> str:
@@ -28,13 +28,14 @@ class V1Writer(Writer):
         str: _write_v1_str,
         bytes: bytes.__repr__,
     }
-    _json_encoder = json.JSONEncoder(check_circular=False)
+    _write_json = staticmethod(json_encoder(", ", ": "))
 
-    def _encode_json(self, x: Any, plain: Plain) -> str | None:
-        text = self._json_encoder.encode(x)
-        if float in plain.types and ("NaN" in text or "Infinity" in text):
-            if str in plain.types or dict in plain.types:
-                return None
+    @classmethod
+    def _encode_json(cls, x: Any, items: int, floats: list[float]) -> str:
+        text = cls._write_json(x)
+        if floats and ("NaN" in text or "Infinity" in text):
+            if '"' in text:  # there, the words may be in a string
+                raise ValueError("what is a float?")
             return text.replace("NaN", "nan").replace("Infinity", "inf")
         return text
 

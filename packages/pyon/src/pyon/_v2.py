@@ -11,15 +11,34 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, ClassVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._buffers import NO_BUFFERS, RAW_BUFFER_SIZE, Buffers
 from ._errors import DecodeError
-from ._json import JsonScanner
+from ._json import JsonScanner, json_encoder
 from ._types import Form, Forms, check_pairs, put_together
-from ._writer import CLASS_KEY, Plain, Writer, write_int, write_str
+from ._writer import CLASS_KEY, STR, Writer, write_int, write_str
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 NON_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
+
+
+FAST_FROM = 256
+"""Characters from which the preparations for msgspec pay."""
+
+FAST_FROM_ITEMS = 32
+"""Items from which they pay for the writer."""
+
+
+@cache
+def load_fast() -> ModuleType:
+    """Load what knows msgspec, which small values need nothing of."""
+    from . import _fast
+
+    return _fast
 
 
 def _write_v2_float(x: float) -> str:
@@ -37,7 +56,7 @@ class V2Writer(Writer):
         float: _write_v2_float,
         str: write_str,
     }
-    _json_encoder = json.JSONEncoder(check_circular=False, separators=(",", ":"))
+    _write_json = staticmethod(json_encoder(",", ":"))
 
     def __init__(
         self, forms: Forms, pretty: bool, buffer_callback: Callable[[memoryview], object] | None
@@ -48,17 +67,13 @@ class V2Writer(Writer):
         if not pretty:
             self.comma, self.colon = ",", ":"
 
-    @property
-    def _with_floats(self) -> bool:  # type: ignore[override]
-        from . import _fast  # which small values need nothing of
-
-        return _fast.msgspec is not None
-
-    def _encode_json(self, x: Any, plain: Plain) -> str | None:
-        from . import _fast  # which small values need nothing of
-
-        text = _fast.encode(x, plain.types, plain.floats)
-        return self._json_encoder.encode(x) if text is None else text
+    @classmethod
+    def _encode_json(cls, x: Any, items: int, floats: list[float]) -> str:
+        if items >= FAST_FROM_ITEMS:
+            text: str | None = load_fast().encode(x, floats)
+            if text is not None:
+                return text
+        return cls._write_json(x)
 
     def _tag(self, name: str, arguments: str) -> str:
         return f'{{"{CLASS_KEY}"{self.colon}["{name}"{self.comma}[{arguments}]]}}'
@@ -83,7 +98,7 @@ class V2Writer(Writer):
         text = self._plain_dict(x, depth)
         if text is not None:
             return text
-        if set(map(type, x)) <= {str} and CLASS_KEY not in x:
+        if STR.issuperset(map(type, x)) and CLASS_KEY not in x:
             return self._object(x, depth)
         return self._tag("dict", self._pairs(x, depth))
 
@@ -144,9 +159,6 @@ WHITESPACE = " \t\n\r\f"
 SPACE = re.compile(f"[{WHITESPACE}]*")
 HIDDEN_LETTERS = ("\\u005", "\\u006", "\\u007")
 """How letters begin that need no escape. With such, the key of a tag does not look like it."""
-
-FAST_FROM = 256
-"""Characters from which the preparations for msgspec pay."""
 
 BRACES = r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]'
 PLAIN = JsonScanner()
@@ -221,10 +233,8 @@ class V2Reader:
 
 def _read_plain(text: str) -> Any:
     if len(text) >= FAST_FROM:
-        from . import _fast  # which small texts need nothing of
-
         with contextlib.suppress(ValueError):  # then the standard library knows
-            return _fast.decode(text)
+            return load_fast().decode(text)
     return _scan(PLAIN, text)
 
 

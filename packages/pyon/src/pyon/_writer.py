@@ -1,8 +1,8 @@
 """The walk over a value, which both generations share; they differ in how they spell what it meets.
 
 Two ideas make it quick. A value that is plain JSON (exact types, string keys), or a large part that
-is, goes to the C encoder of `json` in one piece, and to find that out takes one sweep per level of
-nesting, not a look at every leaf. And long base64 is never part of the text while that is put
+is, goes to the C encoder of `json` in one piece, and to find that out takes one sweep over its
+containers, not a look at every leaf. And long base64 is never part of the text while that is put
 together: a mark stands in for it until the end.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from itertools import chain
 from json.encoder import encode_basestring_ascii
 from typing import Any, ClassVar
 
@@ -34,6 +33,7 @@ JSON_LEAVES: frozenset[type] = frozenset({type(None), bool, int, float, str})
 FLAT: frozenset[type] = frozenset({bytes, complex})
 JSON_TYPES = JSON_LEAVES | {list, dict}
 CLASS_KEY = "__jsonclass__"
+STR: frozenset[type] = frozenset({str})
 QUOTED_CLASS_KEY = f'"{CLASS_KEY}"'
 SPLIT_PAIR = "[\ud800-\udbff][\udc00-\udfff]"
 
@@ -45,7 +45,6 @@ class Writer:
 
     comma = ", "
     colon = ": "
-    _with_floats = False
     leaves: ClassVar[dict[type, Callable[[Any], str]]]
     containers: ClassVar[dict[type, Callable[[Any, Any, int], str]]]
 
@@ -101,38 +100,46 @@ class Writer:
             raise
         return texts
 
+    @classmethod
+    def plain(cls, x: Any, room: int = MAX_DEPTH) -> str | None:
+        """Write what is plain JSON, at most `room` levels deep, on one line; None for all else."""
+        leaf = cls.leaves.get(type(x))
+        if leaf is not None:
+            return leaf(x)
+        found = _sweep(x, room)
+        if found is None or not digits_are_limited():
+            return None
+        items, floats = found
+        try:
+            text = cls._encode_json(x, items, floats)
+        except (ValueError, RecursionError):  # a long integer; little left of the stack
+            return None
+        if ("\\" in text and "\\ud" in text) or ("_" in text and QUOTED_CLASS_KEY in text):
+            return None  # to be looked at one by one: surrogates, and the key that has a meaning
+        return text
+
+    @classmethod
+    def _encode_json(cls, x: Any, items: int, floats: list[float]) -> str:
+        """Write plain JSON, in which there is so much; ValueError if it cannot be done exactly."""
+        raise NotImplementedError
+
     def _joined(self, items: Collection[Any], depth: int) -> str:
         """Write `items` with commas between them."""
-        if len(items) >= SWEEP_FROM and not self._pretty:
-            plain = _sweep(items, MAX_DEPTH - depth, self._with_floats)
-            if plain and (text := self._json(list(items), plain)):
+        if len(items) >= SWEEP_FROM and self._may_be_plain(items, depth):
+            text = self.plain(list(items), MAX_DEPTH + 1 - depth)
+            if text is not None:
                 return text[1:-1]
         return self.comma.join(self._items(items, depth))
 
     def _plain_dict(self, x: dict[Any, Any], depth: int) -> str | None:
         """Write a large dict that is plain JSON through and through; None if it is not."""
-        if len(x) < SWEEP_FROM or self._pretty:
-            return None
-        plain = _sweep((x,), MAX_DEPTH - depth + 1, self._with_floats)
-        return self._json(x, plain) if plain else None
+        if len(x) >= SWEEP_FROM and self._may_be_plain(x, depth):
+            return self.plain(x, MAX_DEPTH + 1 - depth)
+        return None
 
-    def _json(self, x: Any, plain: Plain) -> str | None:
-        """Have JSON's encoder write `x`, in which the sweep found `plain`; None if it cannot."""
-        types = plain.types
-        if int in types and not digits_are_limited():
-            return None
-        try:
-            text = self._encode_json(x, plain)
-        except (ValueError, RecursionError):  # a long integer; little left of the stack
-            return None
-        if text is None or (str not in types and dict not in types):
-            return text
-        if ("\\" in text and "\\ud" in text) or QUOTED_CLASS_KEY in text:
-            return None  # to be looked at one by one: surrogates, and the key that has a meaning
-        return text
-
-    def _encode_json(self, x: Any, plain: Plain) -> str | None:
-        raise NotImplementedError
+    def _may_be_plain(self, x: object, depth: int) -> bool:
+        """Say whether to try; at the first level, the codec has done so."""
+        return not self._pretty and (depth > 1 or type(x) not in JSON_TYPES)
 
     def _form(self, form: Form, x: Any, depth: int) -> str:
         raise NotImplementedError
@@ -193,45 +200,66 @@ class Writer:
         )
 
 
-class Plain:
-    """What there is in a value that is plain JSON.
+def _sweep(x: Any, room: int) -> tuple[int, list[float]] | None:
+    """Say what is in `x` if it is plain JSON, at most `room` levels deep; or else None.
 
-    Attributes
-    ----------
-    types : set of type
-    floats : list of float
-        All of them, in any order, if they were asked for.
+    Goes level by level, and through a large container in C.
+
+    Returns
+    -------
+    int
+        How many items there are in its containers.
+    list of float
+        All floats in it.
     """
-
-    __slots__ = ("floats", "types")
-
-    def __init__(self) -> None:
-        self.types: set[type] = set()
-        self.floats: list[float] = []
-
-
-def _sweep(items: Collection[Any], room: int, with_floats: bool) -> Plain | None:
-    """Say what is in `items` if they are plain JSON, at most `room` levels deep; or else None.
-
-    Level by level over all containers of a level at once, so that nearly all the work is done in C.
-    """
-    values = items
-    plain = Plain()
-    for _ in range(room + 1):
-        found = set(map(type, values))
-        if not found <= JSON_TYPES:
+    items = 0
+    floats: list[float] = []
+    level = [x]
+    while level:
+        room -= 1
+        if room < 0:
             return None
-        plain.types |= found
-        if with_floats and float in found:
-            plain.floats += values if len(found) == 1 else [x for x in values if type(x) is float]
-        dicts = _distinct([x for x in values if type(x) is dict]) if dict in found else []
-        lists = _distinct([x for x in values if type(x) is list]) if list in found else []
-        if not dicts and not lists:
-            return plain
-        if not set(map(type, chain.from_iterable(dicts))) <= {str}:
-            return None
-        values = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
-    return None
+        below: list[Any] = []
+        for container in level:
+            kind = type(container)
+            if kind is dict:
+                for key in container:
+                    if type(key) is not str:
+                        return None
+                values = container.values()
+            elif kind is list:
+                values = container
+            else:
+                return None
+            items += len(container)
+            if len(container) >= SWEEP_FROM:
+                if not _sort_out(values, below, floats):
+                    return None
+                continue
+            for value in values:
+                kind = type(value)
+                if kind is list or kind is dict:
+                    below.append(value)
+                elif kind not in JSON_LEAVES:
+                    return None
+                elif kind is float:
+                    floats.append(value)
+        level = below if len(below) < SWEEP_FROM else _distinct(below)
+    return items, floats
+
+
+def _sort_out(values: Collection[Any], below: list[Any], floats: list[float]) -> bool:
+    """Add what is in `values` to the lists, if they are plain JSON."""
+    types = set(map(type, values))
+    if not types <= JSON_TYPES:
+        return False
+    into: list[Any]
+    for kinds, into in (({float}, floats), ({list, dict}, below)):
+        if types <= kinds:
+            into.extend(values)
+        elif types & kinds:
+            into.extend([x for x in values if type(x) in kinds])
+    return True
 
 
 def _distinct(containers: list[Any]) -> list[Any]:
