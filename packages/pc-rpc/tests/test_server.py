@@ -365,6 +365,61 @@ def test_half_a_handshake_is_dropped_within_a_time_limit(serve, monkeypatch, sil
     assert "in time" in warning
 
 
+class Gated:
+    """Methods that return when the gate is open."""
+
+    def __init__(self):
+        self.running = threading.Event()
+        self.opened = threading.Event()
+        self.gate = asyncio.Event()  # the same, for the event loop
+
+    def open(self, loop):
+        self.opened.set()
+        loop.call_soon_threadsafe(self.gate.set)
+
+    def in_a_thread(self, x):
+        self.running.set()
+        assert self.opened.wait(30)
+        return x
+
+    async def on_the_loop(self, x):
+        self.running.set()
+        await self.gate.wait()
+        return x
+
+
+PIPED = b'{"id":%d,"action":"call","name":"%b","args":[%d],"kwargs":{}}\n'
+
+
+@pytest.mark.parametrize("method", [b"in_a_thread", b"on_the_loop"])
+@pytest.mark.parametrize("features", [b"", b" pyon_v2", b" pyon_v2 request_ids"])
+def test_a_script_that_pipes_requests_in_and_half_closes_gets_its_replies(serve, features, method):
+    driver = Gated()
+    thread = serve({"main": driver}, allow_parallel=True, worker_threads=True)
+    requests = b"".join(PIPED % (number, method, number) for number in range(3))
+    with socket.create_connection(("127.0.0.1", thread.port), 30) as sock:
+        sock.sendall(b"ARTIQ pc_rpc\nmain" + features + b"\n" + requests)
+        sock.shutdown(socket.SHUT_WR)
+        assert driver.running.wait(30)
+        thread.do(lambda: None)  # the server has seen the end, if it was there
+        driver.open(thread.loop)
+        _greeting, _methods, *replies = sock.makefile("rb").read().splitlines()
+    assert sorted(int(reply.rpartition(b":")[2].strip(b"}")) for reply in replies) == [0, 1, 2]
+    assert all(b"ok" in reply for reply in replies)
+
+
+def test_a_client_that_half_closed_is_not_kept_for_ever(serve, monkeypatch):
+    monkeypatch.setattr(_session, "FAREWELL_TIMEOUT", 0.05)
+    driver = Gated()
+    thread = serve({"main": driver})
+    with socket.create_connection(("127.0.0.1", thread.port), 30) as sock:
+        sock.sendall(b"ARTIQ pc_rpc\nmain\n" + PIPED % (0, b"on_the_loop", 0))
+        sock.shutdown(socket.SHUT_WR)
+        _greeting, _methods, *replies = sock.makefile("rb").read().splitlines()
+    assert replies == []
+    driver.open(thread.loop)
+
+
 def test_a_client_that_leaves_while_a_method_runs_disturbs_nobody(serve, connect, silent_log):
     gate, running, finished = asyncio.Event(), threading.Event(), threading.Event()
 

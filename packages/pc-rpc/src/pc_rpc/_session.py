@@ -47,6 +47,10 @@ cancellations and pings behind them are seen."""
 MAX_WAITING_SIZE = 2**24
 """Bytes of such requests: large ones wait in the network, where the sender notices."""
 
+FAREWELL_TIMEOUT = 600.0
+"""Seconds that calls may still take when the client has said that it sends nothing more: a script
+that pipes requests into the server waits for a slow method, but it may as well be gone."""
+
 _AT_ONCE = ParallelLane()
 
 _current_session: ContextVar[Session] = ContextVar("session")
@@ -119,6 +123,7 @@ class Session(Connection):
         self._congested = False
         self._refused = False
         self._greeted = False
+        self._half_closed = False  # the client sends nothing more
 
     def message_received(self, message: Message) -> None:
         self._handle(message)
@@ -272,6 +277,8 @@ class Session(Connection):
             room = len(self._waiting) < MAX_WAITING and self._waiting_size < MAX_WAITING_SIZE
         else:
             room = not self._active and not self._waiting
+        if self._half_closed:  # to read on is to find the end, and to close
+            room = room and not self._active and not self._ahead
         if room and not self._congested:
             self.resume_reading()
         else:
@@ -367,6 +374,14 @@ class Session(Connection):
         self._start_waiting()
 
     # The end.
+
+    def eof_received(self) -> bool:
+        """See `asyncio.Protocol`: what the client asked for before is still replied to."""
+        self._half_closed = True
+        if self._active or self._ahead:
+            self._deadline = self._loop.call_later(FAREWELL_TIMEOUT, self.close)
+            self._regulate()
+        return super().eof_received()
 
     def connection_closed(self, exc: Exception | None) -> None:
         self._forget_deadline()
