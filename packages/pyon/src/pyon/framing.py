@@ -181,9 +181,10 @@ class Receiver:
 
         Memory of its own that is not needed any more is given back.
         """
-        if self._start == self._end:
-            self._leave_own_memory()
-        elif self._data is self._scratch:
+        if self._data is not self._scratch:
+            if self._start == self._end:
+                self._leave_own_memory()
+        elif self._start != self._end:
             held = self._end - self._start
             data = bytearray(memoryview(self._data)[self._start : self._end])
             self._data, self._view = data, None
