@@ -12,10 +12,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-Job = Callable[[], bool]
-"""Starts something; returns whether it is done. If not, `Lane.release` is called when it is."""
+from typing import Any, Protocol, TypeVar
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -49,6 +46,13 @@ def is_immediate(method: object) -> bool:
     return getattr(method, "__rpc_immediate__", None) is True
 
 
+class Job(Protocol):
+    """What a lane runs."""
+
+    def start(self) -> bool:
+        """Start it; return whether it is done. If not, `Lane.release` is called when it is."""
+
+
 class Lane:
     """Runs jobs one at a time. For one event loop, without awaiting anything itself."""
 
@@ -72,7 +76,7 @@ class Lane:
         while self._jobs and not self._busy:
             self._busy, done = True, True
             try:
-                done = self._jobs.popleft()()
+                done = self._jobs.popleft().start()
             finally:
                 self._busy = not done
 
@@ -84,7 +88,7 @@ class ParallelLane(Lane):
 
     def submit(self, job: Job) -> None:
         """Run the job."""
-        job()
+        job.start()
 
     def release(self) -> None:
         """Nothing waits."""

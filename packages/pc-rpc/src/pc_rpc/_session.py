@@ -80,8 +80,8 @@ class _Call:
         self.cancelled = False
         self.task: asyncio.Task[Any] | None = None
 
-    def __call__(self) -> bool:
-        """Start it; return whether it is done. See `Lane`."""
+    def start(self) -> bool:
+        """See `Job`."""
         return self.session.start_call(self)
 
     def cancel(self) -> None:
