@@ -51,6 +51,9 @@ ID_END = 10**18
 _ID = re.compile(rb'\{(?:"buffers":\[[0-9,]*\],)?"id":([0-9]{1,18})[,}]')
 """The id, which comes first so that it is found without parsing the line."""
 
+_read_json = json.JSONDecoder(strict=False).decode
+_write_json = json.JSONEncoder(separators=(",", ":")).encode
+
 Chunks = list[bytes | memoryview]
 
 
@@ -160,7 +163,7 @@ class ClientSide:
     def read_greeting(self, line: bytes) -> None:
         """Take in the first line of the server: who it is and what it can do."""
         try:
-            greeting = json.loads(line.decode(), strict=False)
+            greeting = _read_json(line.decode())
             targets, description = greeting["targets"], greeting["description"]
             offered = greeting.get("features") or []
             if not all(isinstance(x, list) for x in (targets, offered)):
@@ -398,7 +401,7 @@ class ServerSide:
             "description": self._description,
             "features": list(FEATURES),
         }
-        return json.dumps(greeting, separators=(",", ":"))
+        return _write_json(greeting)
 
     def read_selection(self, line: bytes) -> str:
         """Take in the line that selects a target and features; return the target's name.
