@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ class Driver:
     async def later(self, x):
         return x
 
+    def block(self, seconds):
+        time.sleep(seconds)
+
 
 def say(port: int) -> None:
     print(port, flush=True)
@@ -30,6 +34,18 @@ def serve_pc_rpc() -> None:
 
     simple_server_loop(
         {"main": Driver()}, "127.0.0.1", 0, allow_parallel=True, ready_cb=lambda s: say(s.port)
+    )
+
+
+def serve_two_targets() -> None:
+    from pc_rpc import simple_server_loop
+
+    simple_server_loop(
+        {"slow": Driver(), "fast": Driver()},
+        "127.0.0.1",
+        0,
+        worker_threads=True,
+        ready_cb=lambda s: say(s.port),
     )
 
 
@@ -149,8 +165,36 @@ def grpc(port: int) -> Callable[[Any], Any]:
 
 
 NAMES = ["managers", "rpyc", "pyro5", "zerorpc", "grpc"]
-TAKE_ARRAYS = ["managers", "grpc"]
-"""The others send arrays by reference, or not at all."""
+
+
+def rpyc_arrays(port: int) -> Callable[[Any], Any]:
+    import rpyc
+
+    connection = rpyc.connect("127.0.0.1", port, config={"allow_pickle": True})
+    # By reference first: both ends have to ask for the array itself.
+    return lambda x: rpyc.classic.obtain(connection.root.echo_array(x))
+
+
+def pyro5_arrays(port: int) -> Callable[[Any], Any]:
+    import Pyro5.api
+
+    Pyro5.config.SERIALIZER = "marshal"  # the default one knows no bytes but base64
+    return as_bytes(pyro5(port))
+
+
+def zerorpc_arrays(port: int) -> Callable[[Any], Any]:
+    return as_bytes(zerorpc(port))
+
+
+def as_bytes(echo: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Send the bytes of an array with what takes no arrays, and make one of what comes back."""
+    import numpy as np
+
+    return lambda x: np.frombuffer(echo(x.tobytes()), x.dtype)
+
+
+ARRAYS = {"rpyc": rpyc_arrays, "pyro5": pyro5_arrays, "zerorpc": zerorpc_arrays}
+"""Those that need other words for arrays than for numbers."""
 
 if __name__ == "__main__":
     globals()[f"serve_{sys.argv[1]}"]()
