@@ -8,6 +8,8 @@ import gc
 import logging
 import math
 import operator
+import os
+import re
 import socket
 import threading
 import time
@@ -36,6 +38,12 @@ class Driver:
 
     def echo(self, x):
         return x
+
+    def size(self, array):
+        return array.size
+
+    def zeros(self, size):
+        return np.zeros(size, np.uint8)
 
     async def coroutine(self, x):
         await asyncio.sleep(0)
@@ -688,6 +696,36 @@ def test_large_values_pass_both_ways(serve, connect, size):
     client = connect(serve({"main": Driver()}).port)
     data = bytes(size)
     assert client.echo(data) == data
+
+
+LARGE = int(os.environ.get("PC_RPC_LARGE", "3000000"))
+"""Bytes: 1000000000 takes 4 GB of memory and some seconds."""
+
+
+def test_up_to_the_limit_arguments_and_results_pass_and_one_byte_more_names_both_numbers(
+    serve, connect
+):
+    port = serve({"main": Driver()}, limit=LARGE).port
+    client, patient = connect(port, limit=LARGE), connect(port)
+    numbers = rf"has (\d+) bytes, beyond the limit of {LARGE} bytes"
+
+    def most(call):
+        """Give the size of the largest array that passes, by what the error says of one."""
+        with pytest.raises(ValueError, match=numbers) as caught:
+            call(LARGE - 1)  # as many digits as what passes
+        return 2 * LARGE - 1 - int(re.search(numbers, str(caught.value))[1])
+
+    for call in (
+        lambda size: client.size(np.zeros(size, np.uint8)),  # refused where it is sent
+        lambda size: patient.size(np.zeros(size, np.uint8)),  # refused by the server
+        lambda size: client.zeros(size).size,
+    ):
+        size = most(call)
+        assert LARGE - 300 < size < LARGE
+        assert call(size) == size
+        with pytest.raises(ValueError, match=numbers):
+            call(size + 1)
+        assert client.echo(5) == patient.echo(5) == 5
 
 
 def test_beyond_the_limit_both_numbers_are_named_and_the_connection_lives(serve, connect):
