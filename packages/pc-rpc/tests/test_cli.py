@@ -235,7 +235,10 @@ def test_lines_at_the_prompt(prompt):
     assert ":use" in prompt.run(":help")
     assert prompt.run(":use main") == ""
     assert prompt.run("get_power") == "0.5"
+    assert prompt.run("targets") == "main"  # what is no method may lack its colon
+    assert prompt.run("help get_power") == prompt.run(":help get_power")
     assert prompt.run(":quit") is None
+    assert prompt.run("quit") is None
     with pytest.raises(AttributeError, match="did you mean 'get_power'"):
         prompt.run("get_powr")
 
@@ -248,6 +251,21 @@ def test_lines_at_the_prompt(prompt):
 )  # fmt: skip
 def test_completion_of_targets_methods_and_arguments(prompt, before, completions):
     assert list(prompt.completions(before)) == completions
+
+
+class Helpful:
+    """A driver with a method of that name."""
+
+    def help(self):
+        return "of the driver"
+
+
+def test_a_method_that_is_called_like_a_command_is_the_method(serve):
+    port = serve({"main": Helpful()}).port
+    with Client("127.0.0.1", port) as client:
+        prompt = Prompt(lambda target: client, client, str)
+        assert prompt.run("help") == "of the driver"
+        assert ":use" in prompt.run(":help")
 
 
 def test_a_script_through_a_pipe_ends_at_its_first_error(laser, tmp_path):
@@ -311,19 +329,19 @@ def test_a_tour_in_a_real_terminal(laser, tmp_path):
         terminal.wait_for(r"^main> *$")
         terminal.type("set_p", "Tab")
         terminal.wait_for(r"^main> set_power")
-        terminal.type(" 0.5 ra", "Tab")
+        terminal.type("0.5 ra", "Tab")  # the space is there
         terminal.wait_for(r"^main> set_power 0\.5 ramp=")
         terminal.type("true", "Enter")
         terminal.wait_for(r"^0\.5$" + PROMPT_AGAIN)
-        terminal.type("trace 5000", "Enter")
-        terminal.wait_for(r"^array\(\[0\.\d*e?.*\.\.\..*" + PROMPT_AGAIN)
+        terminal.type("trace 101", "Enter")
+        terminal.wait_for(r"^array\(\[ *0\..*\.\.\..*" + PROMPT_AGAIN)
         terminal.type("fail", "Enter")
         terminal.wait_for(r"^ValueError: unlocked$" + PROMPT_AGAIN)
         terminal.type("Up", "Up", "Up", "Enter")  # the first line again
         terminal.wait_for(r"^0\.5$\n(.*\n)+0\.5$" + PROMPT_AGAIN)
         terminal.type(":he", "Tab")
         terminal.wait_for(r"^main> :help")
-        terminal.type(" get_p", "Tab")
+        terminal.type("get_p", "Tab")
         terminal.wait_for(r"^main> :help +get_power")
         terminal.type("Enter")
         terminal.wait_for(r"^get_power\(\) -> float$" + PROMPT_AGAIN)

@@ -15,10 +15,11 @@ import pprint
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pyon
+from pyon.tcp import format_address
 
 from pc_rpc import __version__
 from pc_rpc._client import Client
@@ -36,6 +37,10 @@ OK, RAISED, USAGE, NO_ANSWER = 0, 1, 2, 3
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that connecting may take. Calls may take as long as they need, without --timeout."""
+
+SUMMARY_SIZE = 100
+"""Elements beyond which a terminal is shown only the ends of an array: a screen has room for few
+more. A pipe gets them all."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -171,7 +176,11 @@ def _tls(options: argparse.Namespace, *, server: bool = False) -> ssl.SSLContext
 
 
 def _pretty(value: Any) -> str:
-    return value if isinstance(value, str) else pprint.pformat(value, sort_dicts=False)
+    if isinstance(value, str):
+        return value
+    numpy = sys.modules.get("numpy")  # loaded, if there are arrays in the value
+    with numpy.printoptions(threshold=SUMMARY_SIZE) if numpy is not None else nullcontext():
+        return pprint.pformat(value, sort_dicts=False)
 
 
 def _write(value: Any, options: argparse.Namespace) -> None:
@@ -256,7 +265,7 @@ def _ping(options: argparse.Namespace) -> None:
         began = time.perf_counter()
         client.ping_rpc()
         milliseconds = 1e3 * (time.perf_counter() - began)
-    print(f"answer from {options.host}:{options.port} in {milliseconds:.2f} ms")
+    print(f"answer from {format_address((options.host, options.port))} in {milliseconds:.2f} ms")
 
 
 def _stubs(options: argparse.Namespace) -> None:
@@ -290,7 +299,7 @@ def _interactive(options: argparse.Namespace) -> None:
     prompt = Prompt(connect, client, _pretty)
     terminal = sys.stdin.isatty()
     if terminal:
-        print(description or f"{options.host}:{options.port}", "(:help helps)")
+        print(description or format_address((options.host, options.port)), "(:help helps)")
     read = line_reader(prompt) if terminal else input
     try:
         while (text := _answer(prompt, read)) is not None:

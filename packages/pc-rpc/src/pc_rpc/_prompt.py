@@ -62,8 +62,11 @@ class Prompt:
         words = split_words(line)
         if not words:
             return ""
-        if words[0].startswith(":"):
-            return self._command(words[0], words[1:])
+        command = ":" + words[0].removeprefix(":")
+        if words[0] == command or (
+            command in COMMANDS and words[0] not in dir(self.client.__rpc__)  # `help`, for one
+        ):
+            return self._command(command, words[1:])
         method = getattr(self.client.__rpc__, words[0])
         args, kwargs = parse_arguments(words[1:])
         result = method(*args, **kwargs)
@@ -130,7 +133,8 @@ def line_reader(prompt: Prompt) -> Callable[[], str]:
             before = document.text_before_cursor
             begun = "" if before[-1:].isspace() else (split_words(before) or [""])[-1]
             for word in prompt.completions(before):
-                yield Completion(word, -len(begun))
+                text = word if word.endswith("=") else f"{word} "  # ready for the next one
+                yield Completion(text, -len(begun), display=word)
 
     session: PromptSession[str] = PromptSession(
         history=FileHistory(str(history_file())),
