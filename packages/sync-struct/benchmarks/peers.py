@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -42,8 +44,9 @@ class Ours:
 class Bare:
     """Floor: an asyncio Protocol that writes lines encoded before, one write per batch."""
 
-    def __init__(self, greeting=b""):
-        self.greeting = greeting
+    greeting = b""
+
+    def __init__(self):
         self.transports = set()
         self.lines = {}
 
@@ -81,6 +84,18 @@ class Bare:
         for transport in list(self.transports):
             transport.abort()
         await asyncio.sleep(0)
+
+
+class Greeter(Bare):
+    """The json reference for those who join: the structure, encoded once, when the first comes."""
+
+    def __init__(self, structure):
+        super().__init__()
+        self.structure = structure
+
+    @functools.cached_property
+    def greeting(self):
+        return json.dumps({"key": "struct", "value": self.structure}).encode() + b"\n"
 
 
 class Json(Bare):
@@ -201,6 +216,36 @@ class CountClient(asyncio.Protocol):
             self.told(None)
 
 
+class TailClient(asyncio.BufferedProtocol):
+    """Reads megabytes as cheaply as can be, and looks only at the end of every line.
+
+    `told` is called with the time that is written there (a mod of the key ``"t"`` is the last), or
+    with None.
+    """
+
+    TAIL = 128
+
+    def __init__(self, told, hello):
+        self.told, self.hello = told, hello
+        self.memory = bytearray(self.TAIL + 2**18)  # the end of the last read, and the next one
+        self.view = memoryview(self.memory)
+
+    def connection_made(self, transport):
+        transport.write(self.hello)
+
+    def get_buffer(self, sizehint):
+        return self.view[self.TAIL :]
+
+    def buffer_updated(self, nbytes):
+        end = self.TAIL + nbytes
+        at = self.memory.find(b"\n", self.TAIL, end)
+        while at >= 0:
+            time = re.search(rb'"t","value":([0-9.]+)', self.view[at - self.TAIL : at])
+            self.told(time and float(time[1]))
+            at = self.memory.find(b"\n", at + 1, end)
+        self.view[: self.TAIL] = self.view[end - self.TAIL : end].tobytes()
+
+
 class LineClient(asyncio.Protocol):
     """Decodes mods and applies them."""
 
@@ -244,6 +289,9 @@ async def join(kind, port, told, options, keep):
         subscriber = sync_struct.Subscriber(NAME, build, notify, **options)
         await subscriber.connect("127.0.0.1", port)
         keep.append(subscriber)
+    elif kind == "tail":
+        factory = lambda: TailClient(told, options["hello"])  # noqa: E731
+        keep.append(await loop.create_connection(factory, "127.0.0.1", port))
     elif kind in ("bare", "json"):
         if size := options.get("size"):
             factory = lambda: BytesClient(told, size)  # noqa: E731
@@ -283,7 +331,7 @@ def subscribers(pipe, kind, port, count, per_round, options):
 
     The kind may have a suffix: ``-init`` reports the seconds until all have the structure; with
     ``-age`` and ``-time`` the structure has a time ``"t"``, and how old it was at each update is
-    reported at the end.
+    reported at the end. The kind ``tail`` is cheap readers (`TailClient`) of whatever publisher.
     """
     kind, _, mode = kind.partition("-")
     options = dict(options)
@@ -306,7 +354,7 @@ def subscribers(pipe, kind, port, count, per_round, options):
         keep = []
         began = time.perf_counter()
         if mode == "init":
-            await initialise(kind, port, count, keep)
+            await initialise(kind, port, count, keep, options)
         else:
             ours = {key: value for key, value in options.items() if key != "latency"}
             joined = (join(kind, port, told, dict(ours), keep) for _ in range(count))
@@ -325,9 +373,21 @@ def subscribers(pipe, kind, port, count, per_round, options):
     pipe.recv()
 
 
-async def initialise(kind, port, count, keep):
+async def initialise(kind, port, count, keep, options):
     """Have `count` subscribers take the structure, and forget it."""
     loop = asyncio.get_running_loop()
+    if kind == "tail":
+        lines, over = options["lines"] * count, loop.create_future()
+
+        def told(_):
+            nonlocal lines
+            lines -= 1
+            if not lines:
+                over.set_result(None)
+
+        await asyncio.gather(*(join(kind, port, told, options, keep) for _ in range(count)))
+        await over
+        return
     if kind == "ours":
         for _ in range(count):
             keep.append(sync_struct.Subscriber(NAME, lambda x: None))
