@@ -7,6 +7,7 @@ in a child process (`subscribers`), which reports over a pipe.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import functools
 import json
@@ -17,6 +18,7 @@ import subprocess
 import tempfile
 import time
 
+import numpy as np
 import sync_struct
 
 NAME = "bench"
@@ -96,6 +98,36 @@ class Greeter(Bare):
     @functools.cached_property
     def greeting(self):
         return json.dumps({"key": "struct", "value": self.structure}).encode() + b"\n"
+
+
+class Frames(Bare):
+    """Floor of frames: the least that a publisher does which copies, keeps and numbers them."""
+
+    def __init__(self, backlog=32 * 2**20):
+        super().__init__()
+        self.log, self.room, self.number = collections.deque(), backlog, 0
+
+    async def emit(self, items):
+        ((key, array),) = items
+        array = array.copy()
+        self.number += 1
+        self.log.append(array)
+        self.room -= array.nbytes
+        while self.room < 0:
+            self.room += self.log.popleft().nbytes
+        mod = {"size": array.nbytes, "action": "setitem", "path": [], "key": key}
+        mod |= {"shape": array.shape, "dtype": array.dtype.str, "number": self.number}
+        line = json.dumps(mod).encode() + b"\n"
+        for transport in self.transports:
+            transport.write(line)
+            write_pieces(transport, array)
+
+
+def write_pieces(transport, array):
+    """Write an array's bytes, so much at once as asyncio does not copy again and again."""
+    data = memoryview(array).cast("B")
+    for i in range(0, len(data), 2**18):
+        transport.write(data[i : i + 2**18])
 
 
 class Json(Bare):
@@ -276,6 +308,45 @@ class BytesClient(asyncio.BufferedProtocol):
             self.told(None)
 
 
+class FrameClient(asyncio.BufferedProtocol):
+    """The least that a subscriber of frames does: each in memory of its own, put in its place."""
+
+    def __init__(self, told):
+        self.told, self.target = told, {}
+        self.memory = bytearray(2**18)
+        self.view, self.end = memoryview(self.memory), 0
+        self.frame = None  # while it comes in
+
+    def get_buffer(self, sizehint):
+        return self.view[self.end :] if self.frame is None else self.frame[self.filled :]
+
+    def buffer_updated(self, nbytes):
+        start = 0
+        if self.frame is None:
+            self.end += nbytes
+        else:
+            self.filled += nbytes
+        while True:
+            if self.frame is None:
+                at = self.memory.find(b"\n", start, self.end)
+                if at < 0:
+                    break
+                self.mod = json.loads(self.memory[start:at])
+                self.frame = np.empty(self.mod["size"], np.uint8).data
+                self.filled = min(self.end - at - 1, len(self.frame))
+                start = at + 1 + self.filled
+                self.frame[: self.filled] = self.view[at + 1 : start]
+            if self.filled < len(self.frame):
+                break
+            array = np.asarray(self.frame).view(self.mod["dtype"]).reshape(self.mod["shape"])
+            self.target[self.mod["key"]] = array
+            self.frame = None
+            self.told(array)
+        rest = self.memory[start : self.end]
+        self.view[: len(rest)] = rest
+        self.end = len(rest)
+
+
 async def join(kind, port, told, options, keep):
     """Connect one subscriber; `told` is called with the value of every mod."""
     loop = asyncio.get_running_loop()
@@ -292,6 +363,8 @@ async def join(kind, port, told, options, keep):
     elif kind == "tail":
         factory = lambda: TailClient(told, options["hello"])  # noqa: E731
         keep.append(await loop.create_connection(factory, "127.0.0.1", port))
+    elif kind == "frames":
+        keep.append(await loop.create_connection(lambda: FrameClient(told), "127.0.0.1", port))
     elif kind in ("bare", "json"):
         if size := options.get("size"):
             factory = lambda: BytesClient(told, size)  # noqa: E731

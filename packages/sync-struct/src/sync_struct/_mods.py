@@ -13,14 +13,17 @@ from typing import Any, NamedTuple
 
 from sync_struct._errors import ModError
 
-__all__ = ["ACTIONS", "Mod", "apply", "place", "process_mod", "walk"]
+__all__ = ["ACTIONS", "Mod", "place", "process_mod", "walk"]
 
 Mod = dict[str, Any]
 """A modification, in the established form: see PROTOCOL.md."""
 
 
 class _Action(NamedTuple):
-    """One kind of mod: its fields behind the path, in wire order, and what it does."""
+    """One kind of mod: its fields behind the path, in wire order, and what it does.
+
+    `apply` is given the container, disregards the mod's path, and returns what was popped.
+    """
 
     fields: tuple[str, ...]
     apply: Callable[[Any, Mapping[str, Any]], Any]
@@ -65,11 +68,6 @@ def walk(target: Any, path: Sequence[Any]) -> Any:
 def place(path: Sequence[Any]) -> str:
     """Return how people write where a path leads to."""
     return "".join(["root", *(f"[{key!r}]" for key in path)])
-
-
-def apply(container: Any, mod: Mapping[str, Any]) -> Any:
-    """Do to `container` what `mod` says, its path disregarded; return what was popped."""
-    return ACTIONS[mod["action"]].apply(container, mod)
 
 
 def process_mod(target: Any, mod: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ import pyon
 from sync_struct._change import Change
 from sync_struct._errors import StaleView
 from sync_struct._history import History, Witness, replica_of
-from sync_struct._mods import ACTIONS, Mod, apply, place, walk
+from sync_struct._mods import ACTIONS, Mod, place, walk
 from sync_struct._values import ATOMS, is_array, is_container, own
 
 __all__ = ["Notifier"]
@@ -332,7 +332,7 @@ class Notifier:
 
     def _record(self, action: str, *values: Any) -> Any:
         """Check, encode, apply and tell of one mod; return what was popped."""
-        fields = ACTIONS[action].fields
+        fields, apply = ACTIONS[action]
         mod = {"action": action, "path": self._path, fields[0]: values[0]}
         if isinstance(values[0], float) and values[0] != values[0] and action != "append":
             raise ValueError("expected a key or index, got nan: nothing could ever be found there")
