@@ -92,6 +92,40 @@ async def test_what_one_turn_of_the_loop_sends_leaves_in_one_write(pair, monkeyp
     assert len(writes) == 1
 
 
+async def test_what_is_sent_now_is_written_in_this_turn_and_behind_what_is_queued(
+    pair, monkeypatch
+):
+    ours, theirs = pair
+    writes = []
+    write = ours.transport.write
+    monkeypatch.setattr(ours.transport, "write", lambda data: (writes.append(data), write(data)))
+    ours.send_now(b"first\n")
+    assert writes == [b"first\n"]
+    ours.send("second")
+    ours.send_now(b"third\n")
+    assert len(writes) == 1
+    for expected in (b"first", b"second", b"third"):
+        assert (await theirs.messages.get()).line == expected
+    assert len(writes) == 2
+
+
+async def test_what_is_sent_now_waits_for_a_peer_that_does_not_read(pair):
+    ours, theirs = pair
+    theirs.pause_reading()
+    theirs.transport.pause_reading()
+    sent = 0
+    while ours.backlog <= 2 * HIGH_WATER:
+        ours.send_now(b"%d" % sent + b"x" * PIECE_SIZE + b"\n")
+        sent += 1
+    theirs.resume_reading()
+    for number in range(sent):
+        assert (await theirs.messages.get()).line.startswith(b"%dx" % number)
+    ours.close()
+    ours.send_now(b"too late\n")
+    await theirs.wait_closed()
+    assert theirs.messages.empty()
+
+
 async def test_answers_to_what_one_read_brought_leave_in_one_write(pair, monkeypatch):
     ours, theirs = pair
     writes = []

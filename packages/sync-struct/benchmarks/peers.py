@@ -7,14 +7,18 @@ in a child process (`subscribers`), which reports over a pipe.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
+import functools
 import json
+import re
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
 
+import numpy as np
 import sync_struct
 
 NAME = "bench"
@@ -42,8 +46,9 @@ class Ours:
 class Bare:
     """Floor: an asyncio Protocol that writes lines encoded before, one write per batch."""
 
-    def __init__(self, greeting=b""):
-        self.greeting = greeting
+    greeting = b""
+
+    def __init__(self):
         self.transports = set()
         self.lines = {}
 
@@ -81,6 +86,48 @@ class Bare:
         for transport in list(self.transports):
             transport.abort()
         await asyncio.sleep(0)
+
+
+class Greeter(Bare):
+    """The json reference for those who join: the structure, encoded once, when the first comes."""
+
+    def __init__(self, structure):
+        super().__init__()
+        self.structure = structure
+
+    @functools.cached_property
+    def greeting(self):
+        return json.dumps({"key": "struct", "value": self.structure}).encode() + b"\n"
+
+
+class Frames(Bare):
+    """Floor of frames: the least that a publisher does which copies, keeps and numbers them."""
+
+    def __init__(self, backlog=32 * 2**20):
+        super().__init__()
+        self.log, self.room, self.number = collections.deque(), backlog, 0
+
+    async def emit(self, items):
+        ((key, array),) = items
+        array = array.copy()
+        self.number += 1
+        self.log.append(array)
+        self.room -= array.nbytes
+        while self.room < 0:
+            self.room += self.log.popleft().nbytes
+        mod = {"size": array.nbytes, "action": "setitem", "path": [], "key": key}
+        mod |= {"shape": array.shape, "dtype": array.dtype.str, "number": self.number}
+        line = json.dumps(mod).encode() + b"\n"
+        for transport in self.transports:
+            transport.write(line)
+            write_pieces(transport, array)
+
+
+def write_pieces(transport, array):
+    """Write an array's bytes, so much at once as asyncio does not copy again and again."""
+    data = memoryview(array).cast("B")
+    for i in range(0, len(data), 2**18):
+        transport.write(data[i : i + 2**18])
 
 
 class Json(Bare):
@@ -201,6 +248,36 @@ class CountClient(asyncio.Protocol):
             self.told(None)
 
 
+class TailClient(asyncio.BufferedProtocol):
+    """Reads megabytes as cheaply as can be, and looks only at the end of every line.
+
+    `told` is called with the time that is written there (a mod of the key ``"t"`` is the last), or
+    with None.
+    """
+
+    TAIL = 128
+
+    def __init__(self, told, hello):
+        self.told, self.hello = told, hello
+        self.memory = bytearray(self.TAIL + 2**18)  # the end of the last read, and the next one
+        self.view = memoryview(self.memory)
+
+    def connection_made(self, transport):
+        transport.write(self.hello)
+
+    def get_buffer(self, sizehint):
+        return self.view[self.TAIL :]
+
+    def buffer_updated(self, nbytes):
+        end = self.TAIL + nbytes
+        at = self.memory.find(b"\n", self.TAIL, end)
+        while at >= 0:
+            time = re.search(rb'"t","value":([0-9.]+)', self.view[at - self.TAIL : at])
+            self.told(time and float(time[1]))
+            at = self.memory.find(b"\n", at + 1, end)
+        self.view[: self.TAIL] = self.view[end - self.TAIL : end].tobytes()
+
+
 class LineClient(asyncio.Protocol):
     """Decodes mods and applies them."""
 
@@ -231,6 +308,45 @@ class BytesClient(asyncio.BufferedProtocol):
             self.told(None)
 
 
+class FrameClient(asyncio.BufferedProtocol):
+    """The least that a subscriber of frames does: each in memory of its own, put in its place."""
+
+    def __init__(self, told):
+        self.told, self.target = told, {}
+        self.memory = bytearray(2**18)
+        self.view, self.end = memoryview(self.memory), 0
+        self.frame = None  # while it comes in
+
+    def get_buffer(self, sizehint):
+        return self.view[self.end :] if self.frame is None else self.frame[self.filled :]
+
+    def buffer_updated(self, nbytes):
+        start = 0
+        if self.frame is None:
+            self.end += nbytes
+        else:
+            self.filled += nbytes
+        while True:
+            if self.frame is None:
+                at = self.memory.find(b"\n", start, self.end)
+                if at < 0:
+                    break
+                self.mod = json.loads(self.memory[start:at])
+                self.frame = np.empty(self.mod["size"], np.uint8).data
+                self.filled = min(self.end - at - 1, len(self.frame))
+                start = at + 1 + self.filled
+                self.frame[: self.filled] = self.view[at + 1 : start]
+            if self.filled < len(self.frame):
+                break
+            array = np.asarray(self.frame).view(self.mod["dtype"]).reshape(self.mod["shape"])
+            self.target[self.mod["key"]] = array
+            self.frame = None
+            self.told(array)
+        rest = self.memory[start : self.end]
+        self.view[: len(rest)] = rest
+        self.end = len(rest)
+
+
 async def join(kind, port, told, options, keep):
     """Connect one subscriber; `told` is called with the value of every mod."""
     loop = asyncio.get_running_loop()
@@ -244,6 +360,11 @@ async def join(kind, port, told, options, keep):
         subscriber = sync_struct.Subscriber(NAME, build, notify, **options)
         await subscriber.connect("127.0.0.1", port)
         keep.append(subscriber)
+    elif kind == "tail":
+        factory = lambda: TailClient(told, options["hello"])  # noqa: E731
+        keep.append(await loop.create_connection(factory, "127.0.0.1", port))
+    elif kind == "frames":
+        keep.append(await loop.create_connection(lambda: FrameClient(told), "127.0.0.1", port))
     elif kind in ("bare", "json"):
         if size := options.get("size"):
             factory = lambda: BytesClient(told, size)  # noqa: E731
@@ -283,7 +404,7 @@ def subscribers(pipe, kind, port, count, per_round, options):
 
     The kind may have a suffix: ``-init`` reports the seconds until all have the structure; with
     ``-age`` and ``-time`` the structure has a time ``"t"``, and how old it was at each update is
-    reported at the end.
+    reported at the end. The kind ``tail`` is cheap readers (`TailClient`) of whatever publisher.
     """
     kind, _, mode = kind.partition("-")
     options = dict(options)
@@ -306,7 +427,7 @@ def subscribers(pipe, kind, port, count, per_round, options):
         keep = []
         began = time.perf_counter()
         if mode == "init":
-            await initialise(kind, port, count, keep)
+            await initialise(kind, port, count, keep, options)
         else:
             ours = {key: value for key, value in options.items() if key != "latency"}
             joined = (join(kind, port, told, dict(ours), keep) for _ in range(count))
@@ -325,9 +446,21 @@ def subscribers(pipe, kind, port, count, per_round, options):
     pipe.recv()
 
 
-async def initialise(kind, port, count, keep):
+async def initialise(kind, port, count, keep, options):
     """Have `count` subscribers take the structure, and forget it."""
     loop = asyncio.get_running_loop()
+    if kind == "tail":
+        lines, over = options["lines"] * count, loop.create_future()
+
+        def told(_):
+            nonlocal lines
+            lines -= 1
+            if not lines:
+                over.set_result(None)
+
+        await asyncio.gather(*(join(kind, port, told, options, keep) for _ in range(count)))
+        await over
+        return
     if kind == "ours":
         for _ in range(count):
             keep.append(sync_struct.Subscriber(NAME, lambda x: None))

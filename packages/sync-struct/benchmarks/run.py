@@ -2,10 +2,14 @@
 
     python benchmarks/run.py [NAME ...]
 
-Speeds are ratios against something else in the same run, interleaved, median of several. Redis and
-NATS are measured where their servers (Debian: redis-server, nats-server) and the clients of the
-dependency group `bench` are installed. Figures are worth something on a machine that is otherwise
-idle; publishers and subscribers are two processes, so two cores are needed.
+Each NAME (all of them, unless some are given) is done within two minutes. Speeds are ratios against
+something else in the same run, interleaved, median of several. Redis and NATS are measured where
+their servers (Debian: redis-server, nats-server) and the clients of the dependency group `bench`
+are installed. Figures are worth something on a machine that is otherwise idle; publishers and
+subscribers are two processes, so two cores are needed.
+
+Where it says "cheap readers", what the publisher can do is measured: the subscribers, of ours and
+of the reference alike, receive everything and look at nothing but line ends.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import multiprocessing
 import statistics
 import sys
@@ -23,17 +26,32 @@ import numpy as np
 import psutil
 import pyon
 import sync_struct
-from peers import NAME, PUBLISHERS, Bare, Ours, available, subscribers
+from peers import (
+    NAME,
+    PUBLISHERS,
+    Bare,
+    Frames,
+    Greeter,
+    Ours,
+    available,
+    subscribers,
+    write_pieces,
+)
 
 REPEATS = 5
 MIB = 2**20
-rows: list[tuple[str, str]] = []
 verdicts: list[str] = []
 
 
 def show(what, figure):
-    rows.append((what, figure))
+    progress("")
     print(f"{what:66} {figure}", flush=True)
+
+
+def progress(text):
+    """Say what is going on, to who looks on."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def promise(what, figure, bound, *, at_most):
@@ -54,10 +72,20 @@ class Child:
         self.process.start()
         self.loop = asyncio.get_running_loop()
         self.waiting = asyncio.Queue()
-        self.loop.add_reader(self.pipe.fileno(), lambda: self.waiting.put_nowait(self.pipe.recv()))
+        self.loop.add_reader(self.pipe.fileno(), self.hear)
+
+    def hear(self):
+        try:
+            self.waiting.put_nowait(self.pipe.recv())
+        except EOFError:
+            self.loop.remove_reader(self.pipe.fileno())
+            self.waiting.put_nowait(None)
 
     async def next(self):
-        return await asyncio.wait_for(self.waiting.get(), 120)
+        said = await asyncio.wait_for(self.waiting.get(), 120)
+        if said is None:
+            raise RuntimeError("the process of the subscribers died")
+        return said
 
     async def stop(self):
         self.pipe.send("stop")
@@ -100,11 +128,12 @@ async def small_mods(kind, count, rounds, *, counted=False, batch=10):
     return deliveries / elapsed, cpu / deliveries
 
 
-async def interleaved(kinds, measure):
+async def interleaved(kinds, measure, repeats=REPEATS):
     """Return the medians of each kind's figures, measured in turns."""
     results = {kind: [] for kind in kinds}
-    for _ in range(REPEATS):
+    for turn in range(repeats):
         for kind in kinds:
+            progress(f"{kind}, {turn + 1} of {repeats}")
             results[kind].append(await measure(kind))
     return {
         kind: [statistics.median(column) for column in zip(*figures, strict=True)]
@@ -112,25 +141,31 @@ async def interleaved(kinds, measure):
     }
 
 
-async def bench_small():
-    for count, rounds in ((50, 200), (500, 40)):
-        to = f"to {count} subscribers"
-        figures = await interleaved(
-            ["ours", "bare"],
-            lambda kind, c=count, r=rounds: small_mods(kind, c, r, counted=True),
-        )
-        for kind, (_, cpu) in figures.items():
-            show(f"small mods {to}, {kind}", f"{cpu * 1e6:6.2f} us of publisher CPU each")
-        ratio = figures["ours"][1] / figures["bare"][1]
-        promise(f"CPU per delivery {to} / bare", ratio, 1.4, at_most=True)
-        kinds = [kind for kind in available() if kind != "bare"]
-        figures = await interleaved(kinds, lambda kind, c=count, r=rounds: small_mods(kind, c, r))
-        for kind, (rate, _) in figures.items():
-            show(f"small mods {to}, {kind}", f"{rate:10,.0f} deliveries/s")
-        ours = figures["ours"][0]
-        promise(f"deliveries/s {to} / json", ours / figures["json"][0], 0.8, at_most=False)
-        for broker in set(figures) & {"redis", "nats"}:
-            promise(f"deliveries/s {to} / {broker}", ours / figures[broker][0], 2, at_most=False)
+async def bench_small50():
+    await small(50, 200)
+
+
+async def bench_small500():
+    await small(500, 40)
+
+
+async def small(count, rounds):
+    to = f"to {count} subscribers"
+    figures = await interleaved(
+        ["ours", "bare"], lambda kind: small_mods(kind, count, rounds, counted=True)
+    )
+    for kind, (_, cpu) in figures.items():
+        show(f"small mods {to}, {kind}", f"{cpu * 1e6:6.2f} us of publisher CPU each")
+    ratio = figures["ours"][1] / figures["bare"][1]
+    promise(f"CPU per delivery {to} / bare", ratio, 1.4, at_most=True)
+    kinds = [kind for kind in available() if kind != "bare"]
+    figures = await interleaved(kinds, lambda kind: small_mods(kind, count, rounds))
+    for kind, (rate, _) in figures.items():
+        show(f"small mods {to}, {kind}", f"{rate:10,.0f} deliveries/s")
+    ours = figures["ours"][0]
+    promise(f"deliveries/s {to} / json", ours / figures["json"][0], 0.8, at_most=False)
+    for broker in set(figures) & {"redis", "nats"}:
+        promise(f"deliveries/s {to} / {broker}", ours / figures[broker][0], 2, at_most=False)
 
 
 async def latency(kind, count, mods=300, rate=200):
@@ -184,15 +219,11 @@ class Stalls:
         self.task.cancel()
 
 
-async def joining(kind, structure, count):
+async def joining(kind, structure, count, *, cheap):
     """Return the time until `count` that join at once have it, the longest stall, encodings."""
-    if kind == "ours":
-        publisher = Ours(structure)
-    else:
-        line = json.dumps({"key": "struct", "value": structure}).encode() + b"\n"
-        publisher = Bare(line)
+    is_ours = kind == "ours"
+    publisher = Ours(structure) if is_ours else Greeter(structure)
     port = await publisher.start()
-    # Processes and imports are not what is measured: a first subscriber, of nothing, waits.
     encodings = 0
     real = pyon.encode
 
@@ -202,8 +233,13 @@ async def joining(kind, structure, count):
         return real(value, *args, **options)
 
     pyon.encode = counting
+    gc.collect()
     async with Stalls() as stalls:
-        child = Child("ours-init" if kind == "ours" else "json-init", port, count)
+        if cheap:
+            said = {"hello": HELLO, "lines": 2} if is_ours else {"hello": b"", "lines": 1}
+            child = Child("tail-init", port, count, **said)
+        else:
+            child = Child("ours-init" if is_ours else "json-init", port, count)
         took = await child.next()
     pyon.encode = real
     await child.stop()
@@ -214,40 +250,50 @@ async def joining(kind, structure, count):
 async def bench_join():
     structure = {f"key{i}": [i, i / 3, f"value {i}"] for i in range(200_000)}
     size = len(pyon.encode(structure, version=2))
-    began = time.perf_counter()
-    pyon.encode({"action": "init", "struct": structure}, version=2, buffer_callback=id)
-    one = time.perf_counter() - began
-    figures = await interleaved(["ours", "json"], lambda kind: joining(kind, structure, 50))
-    for kind, (took, stall, encodings) in figures.items():
-        show(
-            f"{size / 1e6:.1f} MB to 50 that join at once, {kind}",
-            f"{took:6.2f} s  longest stall {stall * 1e3:4.0f} ms  encodings {encodings:.0f}",
+    ones = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        pyon.encode({"action": "init", "struct": structure}, version=2, buffer_callback=id)
+        ones.append(time.perf_counter() - began)
+    one = statistics.median(ones)
+    show("one encoding of the structure", f"{one * 1e3:.0f} ms")
+    for cheap, repeats in ((True, REPEATS), (False, 2)):
+        who = "50 cheap readers" if cheap else "50 subscribers"
+        figures = await interleaved(
+            ["ours", "json"],
+            lambda kind, cheap=cheap: joining(kind, structure, 50, cheap=cheap),
+            repeats,
         )
-    show("one encoding of it", f"{one * 1e3:.0f} ms")
-    ours, reference = figures["ours"], figures["json"]
-    promise("50 join at once: encodings", ours[2], 1, at_most=True)
-    promise("50 join at once: total time / json", ours[0] / reference[0], 1.2, at_most=True)
-    promise("50 join at once: stall / one encoding", ours[1] / one, 1.5, at_most=True)
+        for kind, (took, stall, encodings) in figures.items():
+            show(
+                f"{size / 1e6:.1f} MB to {who} that join at once, {kind}",
+                f"{took:6.2f} s  longest stall {stall * 1e3:4.0f} ms  encodings {encodings:.0f}",
+            )
+        ours, reference = figures["ours"], figures["json"]
+        promise(f"{who} join at once: encodings", ours[2], 1, at_most=True)
+        ratio = ours[0] / reference[0]
+        promise(f"{who} join at once: total time / json", ratio, 1.2, at_most=True)
+        ratio = ours[1] / one
+        promise(f"{who} join at once: stall / one encoding", ratio, 1.5, at_most=True)
 
 
 async def frames(kind, side, number):
     """Return frames per second, two on their way at a time."""
     frame = np.random.default_rng(1).random((side, side))
-    if kind == "ours":
-        publisher = Ours()
-        child = Child("ours", await publisher.start(), 1)
-    else:
+    if kind == "bare":
         publisher = Bare()
         child = Child("bare", await publisher.start(), 1, size=frame.nbytes)
+    else:
+        publisher = Ours() if kind == "ours" else Frames()
+        child = Child(kind, await publisher.start(), 1)
     await child.next()
 
     async def emit():
-        if kind == "ours":
-            await publisher.emit([("image", frame)])
+        if kind == "bare":
+            for transport in publisher.transports:
+                write_pieces(transport, frame)
         else:
-            (transport,) = publisher.transports
-            for i in range(0, frame.nbytes, 2**18):
-                transport.write(memoryview(frame).cast("B")[i : i + 2**18])
+            await publisher.emit([("image", frame)])
 
     await emit()
     began = time.perf_counter()
@@ -262,15 +308,17 @@ async def frames(kind, side, number):
 
 
 async def bench_frames():
+    """Besides the bare bytes: the least in Python that a replica of frames takes ("frames")."""
     for side, number in ((150, 1000), (1024, 60)):
         figures = await interleaved(
-            ["ours", "bare"], lambda kind, s=side, n=number: frames(kind, s, n)
+            ["ours", "frames", "bare"], lambda kind, s=side, n=number: frames(kind, s, n)
         )
         for kind, (rate,) in figures.items():
             gb = rate * side * side * 8 / 1e9
             show(f"{side} x {side} doubles, {kind}", f"{rate:7.0f} frames/s  {gb:.2f} GB/s")
-        ratio = figures["ours"][0] / figures["bare"][0]
-        promise(f"frames of {side} x {side} / bare", ratio, 0.5, at_most=False)
+        (ours,), (least,), (bare,) = figures.values()
+        promise(f"frames of {side} x {side} / bare", ours / bare, 0.5, at_most=False)
+        show(f"{side} x {side}: the least in Python / bare", f"{least / bare:7.2f}")
 
 
 async def bench_rate():
@@ -299,64 +347,96 @@ def memory():
     return psutil.Process().memory_info().rss
 
 
-async def stalled(mods, size, count, backlog):
-    """Return by how much the publisher grows with one stalled subscriber; p99 with and without."""
-    publisher = Ours({"x": "", "t": 0.0}, backlog=backlog)
-    port = await publisher.start()
-    child = Child("ours-time", port, count)
-    await child.next()
-    texts = [chr(97 + i % 26) * size for i in range(4)]
+async def stalled(child, publisher, mods):
+    """Return by how much the publisher grows with one stalled subscriber; ages without and with."""
+    notifier = publisher.notifier
+    texts = [chr(97 + i) * 1_000_000 for i in range(4)]
 
-    async def emit(i):
-        with publisher.notifier.batch():
-            publisher.notifier["x"] = texts[i % 4]
-            publisher.notifier["t"] = time.monotonic()
-        await child.next()
+    async def emit(number):
+        """Publish so many mods, each when the last one has reached everybody."""
+        peak = 0
+        for i in range(number):
+            progress(f"mod {i} of {number}")
+            with notifier.batch():
+                notifier["x"] = texts[i % 4]
+                notifier["t"] = time.monotonic()
+            await child.next()
+            peak = max(peak, memory())
+        return peak
 
-    for i in range(20):
-        await emit(i)
-    for _ in range(mods // 2):
-        await emit(0)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**16)
+    await emit(50)  # not counted: memory is touched for the first time
+    await emit(usual := mods // 4)
+    reader, writer = await asyncio.open_connection("127.0.0.1", publisher.publisher.port)
     writer.write(b"ARTIQ sync_struct\n" + NAME.encode() + b"\n")
-    while publisher.publisher.counters[NAME].subscribers != count + 1:  # noqa: ASYNC110
+    subscribers = publisher.publisher.counters[NAME].subscribers
+    while publisher.publisher.counters[NAME].subscribers == subscribers:  # noqa: ASYNC110
         await asyncio.sleep(0)
     gc.collect()
-    before, peak = memory(), 0
-    for i in range(mods):
-        await emit(i)
-        peak = max(peak, memory())
-    last, target = publisher.notifier.read["t"], None
-    buffered = bytearray()
+    before = memory()
+    grown = await emit(mods) - before
+    equal = await catch_up(reader, notifier)
+    writer.close()
+    await emit(usual)
+    ages = await child.stop()
+    count = len(ages) // (50 + 2 * usual + mods)
+    ages = ages[50 * count :]
+    return (
+        grown,
+        ages[: usual * count] + ages[-usual * count :],
+        ages[usual * count :][: mods * count],
+        equal,
+    )
+
+
+async def catch_up(reader, notifier):
+    """Read on as a subscriber that has not read for long; tell whether it ends equal."""
+    last, target, buffered = notifier.read["t"], None, bytearray()
     while target is None or target["t"] != last:
         buffered += await reader.read(2**20)
-        *lines, rest = buffered.split(b"\n")
-        buffered = bytearray(rest)
+        *lines, buffered = buffered.split(b"\n")
         for mod in map(pyon.decode, lines):
             if mod["action"] == "init":
                 target = mod["struct"]
             else:
                 sync_struct.process_mod(target, mod)
-    writer.close()
-    ages = await child.stop()
-    await publisher.stop()
-    without, with_it = ages[: len(ages) // 3], ages[len(ages) // 3 :]
-    return (peak - before) / MIB, p99(without), max(with_it), publisher.notifier == target
+    return notifier == target
 
 
 def p99(ages):
     return sorted(ages)[len(ages) * 99 // 100]
 
 
-async def bench_stalled():
+async def show_stalled(kind, count, mods):
     backlog = 16
-    for mods, size, count in ((200, 1_000_000, 1), (1000, 1_000_000, 20)):
-        grown, usual, worst, equal = await stalled(mods, size, count, backlog * MIB)
-        what = f"{mods} mods of 1 MB to {count}, one more stalled"
-        show(what, f"+{grown:.1f} MiB  p99 {usual * 1e3:.1f} ms  worst {worst * 1e3:.1f} ms")
-        promise(f"{what}: growth (MiB)", grown, backlog * 1.2, at_most=True)
-        promise(f"{what}: it ends equal", equal, 1, at_most=False)
-        promise(f"{what}: the others' worst / usual p99", worst / usual, 2, at_most=True)
+    publisher = Ours({"x": "", "t": 0.0}, backlog=backlog * MIB)
+    port = await publisher.start()
+    child = (
+        Child(kind, port, count, hello=HELLO) if kind == "tail-time" else Child(kind, port, count)
+    )
+    await child.next()
+    grown, usual, with_it, equal = await stalled(child, publisher, mods)
+    await publisher.stop()
+    what = f"{mods} mods of 1 MB to {count}, one more stalled"
+    show(what, f"publisher {grown / MIB:+.1f} MiB")
+    for when, ages in (("without it", usual), ("with it", with_it)):
+        show(
+            f"  the others {when}",
+            f"p50 {statistics.median(ages) * 1e3:.1f} ms  p99 {p99(ages) * 1e3:.1f} ms  "
+            f"worst {max(ages) * 1e3:.1f} ms",
+        )
+    promise(f"{what}: growth (MiB)", grown / MIB, backlog * 1.2, at_most=True)
+    promise(f"{what}: it ends equal", equal, 1, at_most=False)
+    ratio = max(with_it) / p99(usual)
+    promise(f"{what}: the others' worst / usual p99", ratio, 2, at_most=True)
+
+
+async def bench_stalled():
+    await show_stalled("ours-time", 1, 200)
+
+
+async def bench_gigabyte():
+    """1 GB published, 20 GB through the loopback: to cheap readers, or it would take minutes."""
+    await show_stalled("tail-time", 20, 1000)
 
 
 async def bench_idle():

@@ -5,12 +5,14 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pyon
 import pytest
+import sync_struct
 
 COMMAND = [sys.executable, "-m", "sync_struct._cli"]
 
@@ -91,6 +93,23 @@ def test_watch_in_a_pipe_prints_a_line_per_mod_and_log_appends_them(published, t
     watching.stdout.close()
 
 
+def test_log_says_once_why_nothing_comes(tmp_path):
+    log = tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        arguments = ["log", "127.0.0.1", str(server.getsockname()[1]), "lab", str(log)]
+        logging = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
+        for _ in range(2 * 3 + 1):  # each attempt speaks both protocols
+            server.accept()[0].close()
+        logging.send_signal(signal.SIGINT)
+        (line,) = logging.communicate(timeout=30)[1].splitlines()
+    assert "closed the connection without a word" in line
+    assert log.read_text() == ""
+
+
+def test_the_version_is_told():
+    assert run("--version").stdout == f"sync-struct {sync_struct.__version__}\n"
+
+
 @pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
 def test_watch_in_a_terminal_shows_a_tree_that_lives(published, tmp_path):
     pytest.importorskip("rich")
@@ -112,5 +131,10 @@ def test_watch_in_a_terminal_shows_a_tree_that_lives(published, tmp_path):
         assert re.search(r"\x1b\[[\d;]*33m300\.25", colored)
         tmux("send-keys", "C-c")
         wait_for(lambda: "watch" not in tmux("list-sessions"))
+        tmux("new-session", "-d", "-x", "100", "-y", "30", "-s", "nope", watch.replace("lab", "no"))
+        screen = wait_for(lambda: (s := tmux("capture-pane", "-p")) and "notifier" in s and s)
+        assert " ".join(screen.split()) == (
+            f"no at 127.0.0.1 port {port} connecting there is no notifier 'no'; there is 'lab'"
+        )
     finally:
         tmux("kill-server")

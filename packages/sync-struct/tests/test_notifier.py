@@ -5,9 +5,10 @@ import threading
 import numpy as np
 import pyon
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sync_struct import ChangedBehindBack, Notifier, StaleView, process_mod
+from sync_struct._change import MAX_LEVELS, Change
 
 
 def followed(structure):
@@ -198,6 +199,57 @@ def test_a_value_that_cannot_be_encoded_raises_and_changes_nothing(value):
     notifier["l"].append(2)
     assert notifier == replica == {"l": [1, 2]}
     assert len(mods) == 1
+
+
+@given(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    st.integers() | st.floats() | st.text() | st.tuples(st.integers()),
+    st.lists(st.integers() | st.text(), max_size=3),
+)
+@example(10**300, 1e300, [])
+@example(-(10**5000), -1e300, [])
+@example(np.float64(1.5), True, [None])
+def test_a_mod_is_written_as_the_codec_writes_it(value, key, path):
+    for whole in (value, [value], {"a": [value]}):
+        mod = {"action": "setitem", "path": path, "key": key, "value": whole}
+        assert Change(mod).line.decode() == pyon.encode(mod, version=2)
+
+
+NESTS = {
+    "list": lambda x: [x],
+    "dict": lambda x: {"a": x},
+    "dict with other keys": lambda x: {1: x},
+    "tuple": lambda x: (x,),
+}
+
+
+def nested(nest, levels, innermost=0):
+    value = innermost
+    for _ in range(levels):
+        value = nest(value)
+    return value
+
+
+@pytest.mark.parametrize("nest", NESTS.values(), ids=NESTS)
+def test_a_value_that_is_too_deep_for_the_structure_is_refused(nest):
+    notifier, mods, replica = followed({"a": {"b": []}})
+    fits = MAX_LEVELS - 3  # the root, what is in "a", and what is in "b"
+    part = notifier["a"]["b"]
+    part.append(nested(nest, fits))
+    part[:] = [nested(nest, fits), 1]
+    part.reverse()
+    before = pyon.encode(notifier.read)
+    for mutate in (
+        lambda: part.append(nested(nest, fits + 1)),
+        lambda: part.insert(0, nested(nest, fits + 1)),
+        lambda: part.__setitem__(0, nested(nest, fits + 1)),
+        lambda: part.extend([nested(nest, fits + 1)]),
+        lambda: notifier["a"].__setitem__(nested(NESTS["tuple"], fits + 2), 1),
+    ):
+        with pytest.raises(pyon.EncodeError, match=r"too deeply for root\['a'\].* 127 levels"):
+            mutate()
+    assert pyon.encode(notifier.read) == before == pyon.encode(replica)
+    assert len(mods) == 3
 
 
 @pytest.mark.parametrize(

@@ -596,6 +596,26 @@ async def test_half_a_handshake_is_not_held_open_for_ever(monkeypatch, caplog):
     assert "said nothing" in caplog.text
 
 
+async def test_too_many_half_handshakes_push_each_other_out_and_no_subscriber(monkeypatch, until):
+    monkeypatch.setattr("sync_struct._subscription.MOST_STRANGERS", 3)
+    async with published({"x": 1}) as (n, p), subscribed(p) as s:
+        strangers = []
+        for _ in range(5):
+            strangers.append(await asyncio.open_connection("127.0.0.1", p.port))
+            strangers[-1][1].write(b"ARTIQ sync")
+            async with subscribed(p) as another:
+                assert another.target == {"x": 1}
+        for reader, _ in strangers[:2]:
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        strangers[-1][1].write(b"_struct\nd\n")
+        assert b'"init"' in await strangers[-1][0].readline()
+        for _, writer in strangers:
+            writer.close()
+        n["x"] = 2
+        await until(lambda: s.target == {"x": 2})
+
+
 NONSENSE = {
     "no PYON": b"hello\n",
     "no mod": b"5\n",

@@ -3,6 +3,7 @@ import pyon
 import pytest
 from pyon.framing import Receiver
 from sync_struct import Notifier, Publisher, UnknownNotifier
+from sync_struct._change import MAX_LEVELS
 from sync_struct._protocol import Replica
 from sync_struct._selection import EVERYTHING, Wish
 from sync_struct._stream import Feed, Form, Stream
@@ -212,6 +213,30 @@ def test_mods_of_a_batch_with_arrays_are_applied_in_one_go():
     assert reader.replica.target == {}
     assert len(reader.replica.receive(third)) == 4
     assert same(reader.replica.target, notifier.read)
+
+
+@pytest.mark.parametrize("nest", [lambda x: [x], lambda x: {1: x}, lambda x: (x,)])
+@pytest.mark.parametrize("form", [RAW, Form(), OLD, OLD_V1])
+def test_the_deepest_value_reaches_every_replica(form, nest):
+    notifier, stream = served({"a": []})
+    notifier._history.wants_v1 = 1
+    early, part = Reader(stream, form), None
+    early.read()
+    if form.numbered:
+        part = Reader(stream, form, Wish(("a",)))
+        part.read()
+    value = 0
+    for _ in range(MAX_LEVELS - 2):
+        value = nest(value)
+    with notifier.batch():
+        notifier["a"].append(value)
+        notifier["a"].append(1)
+    late = Reader(stream, form)
+    stream.collect()
+    stream.forget_snapshots()
+    assert early.read() == late.read() == notifier.read
+    assert late.inits == early.inits == 1
+    assert part is None or part.read() == notifier.read["a"]
 
 
 def test_a_part_comes_as_the_whole():

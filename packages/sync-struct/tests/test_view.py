@@ -14,6 +14,13 @@ def drawn(view):
     return capture.get()
 
 
+def test_why_nothing_comes_is_said_instead_of_the_tree():
+    view = View("lab")
+    assert drawn(view) == "lab  connecting\n"
+    view.trouble = "nobody listens there"
+    assert drawn(view) == "lab  connecting  nobody listens there\n"
+
+
 def test_a_structure_is_a_tree():
     view = View("lab")
     view.state = "live"

@@ -110,6 +110,17 @@ class Connection(asyncio.BufferedProtocol):
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
+    def send_now(self, data: bytes | memoryview) -> None:
+        """Send bytes as `framing.frame` returned them, in this turn of the loop.
+
+        For who gathers by himself what one turn makes: each call is a write of its own. What is
+        queued goes first, and what the socket does not take waits, as ever.
+        """
+        if self._queue or self._closing or not self._writable:
+            self.send_chunks((data,))
+        else:
+            self.transport.write(data)
+
     @property
     def backlog(self) -> int:
         """Bytes that were given to `send` and that the operating system has not yet taken."""
@@ -201,8 +212,10 @@ class Connection(asyncio.BufferedProtocol):
             self.connection_broken(error)
             self.abort()
         finally:
-            if flush_here:
+            if flush_here and self._queue:
                 self._flush()
+            elif flush_here:
+                self._flush_due = False
 
     def _read_on(self) -> None:
         if not self._reading or self._closing:

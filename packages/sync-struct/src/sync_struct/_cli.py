@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pyon
 
+from sync_struct import __version__
 from sync_struct._mods import Mod, process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publisher import Publisher
@@ -48,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sync-struct", description="Look at published structures, record and publish them."
     )
+    parser.add_argument("--version", action="version", version=f"sync-struct {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -76,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--bind", default="127.0.0.1", help="address to listen on")
     command.add_argument("--port", type=int, default=0, help="default: any free one")
     command.add_argument(
-        "--editable", action="store_true", help="apply the mods that come as lines on stdin"
+        "--editable",
+        action="store_true",
+        help='apply the mods that come as lines on stdin, like {"action": "setitem", "path": [], '
+        '"key": "a", "value": 1}, until it ends',
     )
     return parser
 
@@ -116,6 +122,11 @@ async def _watch_tree(options: argparse.Namespace, make: type[View]) -> None:
 
     def take_state(state: str) -> None:
         view.state = state
+        if state == "live":
+            view.trouble = ""
+
+    def take_error(error: Exception) -> None:
+        view.trouble = str(error)
 
     def take(mod: Mod) -> None:
         view.target = subscriber.target
@@ -128,7 +139,9 @@ async def _watch_tree(options: argparse.Namespace, make: type[View]) -> None:
         path=_path(options.path),
         max_rate=REFRESH_RATE,
         state_cb=take_state,
+        on_error=take_error,
     )
+    _leave_log_to_us()
     # The loop draws, so that nothing changes while it does.
     with Live(view, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
         running = asyncio.ensure_future(subscriber.run(options.host, options.port))
@@ -154,8 +167,22 @@ async def _follow(options: argparse.Namespace, file: TextIO, **wish: Any) -> Non
         file.write(f"{now}\t{pyon.encode(mod)}\n")
         file.flush()
 
-    subscriber = Subscriber(options.name, _as_it_is, write, on_error=_say, **wish)
+    said = ""
+
+    def say_once(error: Exception) -> None:
+        nonlocal said
+        if str(error) != said:
+            _say(error)
+        said = str(error)
+
+    subscriber = Subscriber(options.name, _as_it_is, write, on_error=say_once, **wish)
+    _leave_log_to_us()
     await subscriber.run(options.host, options.port)
+
+
+def _leave_log_to_us() -> None:
+    """Have warnings of the library not printed: `on_error` is told of the same."""
+    logging.getLogger("sync_struct").setLevel(logging.ERROR)
 
 
 def _say(error: Exception) -> None:

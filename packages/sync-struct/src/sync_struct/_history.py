@@ -17,7 +17,7 @@ import pyon
 
 from sync_struct._change import Change
 from sync_struct._errors import ChangedBehindBack
-from sync_struct._mods import Mod, process_mod
+from sync_struct._mods import Mod, place, process_mod
 from sync_struct._values import find_difference
 
 __all__ = ["History", "replica_of"]
@@ -108,9 +108,8 @@ class Witness:
         path = find_difference(self._replica, structure)
         if path is not None:
             self._replica = replica_of(structure)
-            where = "".join(f"[{key!r}]" for key in path)
             raise ChangedBehindBack(
-                f"the structure was changed at root{where}, but not through its notifier: "
+                f"the structure was changed at {place(path)}, but not through its notifier: "
                 "subscribers do not know of it"
             )
 

@@ -98,7 +98,8 @@ class Link(Connection):
         self._lose = lose
         self._opening = opening
         self._opened = False
-        self._silent = True  # nothing has come since the last look
+        self._silent = True  # no message has come since the last look
+        self._pending = 0  # bytes of a long message that had come then
         self._asked = False  # for a sign of life
         self._pulse: asyncio.TimerHandle | None = None
 
@@ -108,13 +109,9 @@ class Link(Connection):
         for line in self._opening:
             self.send(line)
 
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take note that something came."""
-        self._silent = False
-        super().buffer_updated(nbytes)
-
     def message_received(self, message: Message) -> None:
         """Hand on a message."""
+        self._silent = False
         self._receive(self, message)
 
     def watch(self, interval: float) -> None:
@@ -125,7 +122,8 @@ class Link(Connection):
     def _look(self, interval: float) -> None:
         self._pulse = None
         busy = self.teller is not None and not self.teller.done()
-        if busy or not self._silent:
+        pending, self._pending = self._pending, self.receiver.pending
+        if busy or not self._silent or self._pending != pending:
             self._asked = False
         elif self._asked:
             self.fail(SubscriptionLost(f"{self.peername}: silent for {2 * interval} s"))

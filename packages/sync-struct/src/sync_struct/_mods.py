@@ -13,14 +13,17 @@ from typing import Any, NamedTuple
 
 from sync_struct._errors import ModError
 
-__all__ = ["ACTIONS", "Mod", "apply", "process_mod", "walk"]
+__all__ = ["ACTIONS", "Mod", "place", "process_mod", "walk"]
 
 Mod = dict[str, Any]
 """A modification, in the established form: see PROTOCOL.md."""
 
 
 class _Action(NamedTuple):
-    """One kind of mod: its fields behind the path, in wire order, and what it does."""
+    """One kind of mod: its fields behind the path, in wire order, and what it does.
+
+    `apply` is given the container, disregards the mod's path, and returns what was popped.
+    """
 
     fields: tuple[str, ...]
     apply: Callable[[Any, Mapping[str, Any]], Any]
@@ -62,9 +65,9 @@ def walk(target: Any, path: Sequence[Any]) -> Any:
     return target
 
 
-def apply(container: Any, mod: Mapping[str, Any]) -> Any:
-    """Do to `container` what `mod` says, its path disregarded; return what was popped."""
-    return ACTIONS[mod["action"]].apply(container, mod)
+def place(path: Sequence[Any]) -> str:
+    """Return how people write where a path leads to."""
+    return "".join(["root", *(f"[{key!r}]" for key in path)])
 
 
 def process_mod(target: Any, mod: Mapping[str, Any]) -> None:
@@ -92,9 +95,10 @@ def process_mod(target: Any, mod: Mapping[str, Any]) -> None:
     {'scan': [1, 2, 3]}
     """
     try:
-        if mod["action"] not in ACTIONS:
+        action = ACTIONS.get(mod["action"])
+        if action is None:
             raise ModError(f"expected one of {', '.join(ACTIONS)}, got {mod['action']!r}")
-        apply(walk(target, mod["path"]), mod)
+        action.apply(walk(target, mod["path"]), mod)
     except ModError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -105,6 +109,5 @@ def _describe(mod: Any) -> str:
     """Return what a mod would do, without the (possibly huge) value."""
     if not isinstance(mod, Mapping):
         return f"a {type(mod).__name__} that is no mod"
-    where = "".join(f"[{key!r}]" for key in mod.get("path") or ())
     which = next((f" of {mod[name]!r}" for name in ("key", "i") if name in mod), "")
-    return f"{mod.get('action')}{which} at root{where}"
+    return f"{mod.get('action')}{which} at {place(mod.get('path') or ())}"

@@ -18,7 +18,7 @@ import pyon
 from sync_struct._change import Change
 from sync_struct._errors import StaleView
 from sync_struct._history import History, Witness, replica_of
-from sync_struct._mods import ACTIONS, Mod, apply, walk
+from sync_struct._mods import ACTIONS, Mod, place, walk
 from sync_struct._values import ATOMS, is_array, is_container, own
 
 __all__ = ["Notifier"]
@@ -332,7 +332,7 @@ class Notifier:
 
     def _record(self, action: str, *values: Any) -> Any:
         """Check, encode, apply and tell of one mod; return what was popped."""
-        fields = ACTIONS[action].fields
+        fields, apply = ACTIONS[action]
         mod = {"action": action, "path": self._path, fields[0]: values[0]}
         if isinstance(values[0], float) and values[0] != values[0] and action != "append":
             raise ValueError("expected a key or index, got nan: nothing could ever be found there")
@@ -342,7 +342,8 @@ class Notifier:
             self._path_text = pyon.encode(self._path, version=2)
         history, witness = self._history, self._root._witness
         with history.lock:
-            self._check()
+            if witness is not None:
+                self._check()
             container = self._locate()
             change = Change(mod, bool(history.wants_v1), self._path_text)
             result = apply(container, mod)
@@ -377,8 +378,8 @@ class Notifier:
         return here
 
     def _stale(self) -> StaleView:
-        where = "".join(f"[{key!r}]" for key in self._path)
-        return StaleView(f"what was at root{where} is not there any more: look it up again")
+        where = place(self._path)
+        return StaleView(f"what was at {where} is not there any more: look it up again")
 
     def _stands_for(self, parent: Notifier, key: Any) -> bool:
         return self._root is parent._root and self._path == [*parent._path, key]

@@ -183,8 +183,9 @@ class Replica:
     ----------
     target : object
         What `build` returned last, with all mods since applied to it. None in the beginning.
-    position : Position or None
-        After which mod. None: the next structure has to be waited for, until then nothing applies.
+    number : int or None
+        The last mod. None: the next structure has to be waited for, until then nothing applies; or
+        the publisher counts none.
     legacy : bool
         Whether the publisher knows the established protocol only.
     live : bool
@@ -195,7 +196,7 @@ class Replica:
 
     def __init__(self, build: Callable[[Any], Any], wish: Wish = EVERYTHING) -> None:
         self.target: Any = None
-        self.position: Position | None = None
+        self.number: int | None = None
         self.legacy = False
         self.live = False
         self.features: list[str] = []
@@ -205,6 +206,11 @@ class Replica:
         self._stream = ""
         self._group: list[Mod] = []  # mods that belong together and are not yet complete
         self._fits = True  # whether a mod has been applied since the last structure
+
+    @property
+    def position(self) -> Position | None:
+        """Where to go on, after the connection is lost."""
+        return None if self.number is None else Position(self._stream, self.number)
 
     def connected(self, legacy: bool) -> None:
         """Begin a new conversation; what was half received in the last one is void."""
@@ -225,15 +231,17 @@ class Replica:
         UnknownNotifier, SubscriptionLost, ProtocolError
             The conversation is over.
         """
-        if message.oversize:
-            raise ProtocolError(f"a message of {message.oversize} bytes is beyond the limit")
+        line, buffers, oversize = message
+        if oversize:
+            raise ProtocolError(f"a message of {oversize} bytes is beyond the limit")
         try:
-            mod = pyon.decode(message.line, buffers=message.buffers or None)
-            action = mod["action"]
+            mod = pyon.decode(line, buffers=buffers)
+            handler = _HANDLERS.get(mod["action"])
         except (pyon.DecodeError, TypeError, LookupError) as error:
-            raise ProtocolError(f"expected a mod, got {shorten(message.line)}") from error
-        handler = _HANDLERS.get(action)
-        return self._receive_mod(mod) if handler is None else handler(self, mod)
+            raise ProtocolError(f"expected a mod, got {shorten(line)}") from error
+        if handler is not None:
+            return handler(self, mod)
+        return self._receive_group([mod], mod.pop("number", None))
 
     def _receive_hello(self, hello: Mod) -> list[Mod]:
         try:
@@ -243,14 +251,14 @@ class Replica:
             raise ProtocolError(f"expected a hello with {error}, got {hello!r}") from None
         self._stream = position.stream
         if self._wish.mods_only:
-            lost = self.position is not None and not resumed
-            self.position, self.live = self.position if resumed else position, True
+            lost = self.number is not None and not resumed
+            self.number, self.live = self.number if resumed else position.number, True
             if lost:
                 raise ModsLost("the mods made while there was no connection are lost")
         elif resumed:
             self.live = True
         else:
-            self.position = None
+            self.number = None
         return []
 
     def _receive_init(self, mod: Mod) -> list[Mod]:
@@ -259,7 +267,7 @@ class Replica:
             raise ProtocolError("expected a structure, got an init without one")
         self._group.clear()
         self._fits = False
-        self.position = None if self.legacy else Position(self._stream, number)
+        self.number = None if self.legacy else number
         if self.legacy and self._wish.path:
             self._whole = mod["struct"]
             mod = self._cut_structure()
@@ -274,7 +282,7 @@ class Replica:
 
     def _receive_gap(self, gap: Mod) -> list[Mod]:
         self._group.clear()
-        self.position = Position(self._stream, gap.get("number", 0))
+        self.number = gap.get("number", 0)
         raise ModsLost("this subscriber was too slow: mods are lost")
 
     def _receive_pong(self, pong: Mod) -> list[Mod]:
@@ -285,9 +293,6 @@ class Replica:
 
     def _receive_mods(self, message: Mod) -> list[Mod]:
         return self._receive_group(message["mods"], message.get("number"))
-
-    def _receive_mod(self, mod: Mod) -> list[Mod]:
-        return self._receive_group([mod], mod.pop("number", None))
 
     def _receive_group(self, mods: list[Mod], number: int | None) -> list[Mod]:
         """Apply mods that belong together, or wait for the rest of them: the last has a number."""
@@ -304,7 +309,7 @@ class Replica:
         for mod in mods:
             self._apply(mod)
         if number is not None:
-            self.position = Position(self._stream, number)
+            self.number = number
         return mods
 
     def _cut(self, mod: Mod) -> list[Mod]:
@@ -345,7 +350,7 @@ class Replica:
         It does not if not one mod has fit since it came last: the next one would not fit either.
         """
         self.live = False
-        self.position = None
+        self.number = None
         return self._fits and not self.legacy
 
 

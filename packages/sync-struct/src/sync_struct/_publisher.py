@@ -74,6 +74,7 @@ class Publisher(AsyncioServer):
         self._backlog = backlog
         self._disconnects_slow = overflow == "disconnect"
         self._outlets: dict[str, Outlet] = {}
+        self._strangers: dict[Subscription, None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         for name, notifier in notifiers.items():
             self.add_notifier(name, notifier)
@@ -138,7 +139,9 @@ class Publisher(AsyncioServer):
         await super().stop()
 
     def _make_connection(self) -> asyncio.BaseProtocol:
-        return Subscription(self._outlet, self._legacy_version, scratch=self._scratch)
+        return Subscription(
+            self._outlet, self._strangers, self._legacy_version, scratch=self._scratch
+        )
 
     def _outlet(self, name: str) -> Outlet:
         outlet = self._outlets.get(name)

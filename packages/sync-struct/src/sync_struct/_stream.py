@@ -32,6 +32,10 @@ minute of a thousand small mods a second."""
 SPAN_SIZE = 2**20
 """Bytes of mods that a subscriber is given at a time: what a socket takes in one or two writes."""
 
+JOIN_SIZE = 16 * 2**10
+"""Bytes up to which buffers are joined, once for all subscribers: it costs less than one more write
+for each of them."""
+
 Chunks = list[bytes | memoryview]
 _Text = tuple[bytes, Sequence[memoryview]]
 
@@ -52,23 +56,28 @@ class Form(NamedTuple):
 class _Entry:
     """A mod in the log, and what it has been brought into for those who cannot take it as it is."""
 
-    __slots__ = ("change", "size", "texts")
+    __slots__ = ("_texts", "change", "size")
 
     def __init__(self, change: Change) -> None:
         self.change = change
         self.size = change.size
-        self.texts: dict[tuple[Form, int], _Text] = {}
+        self._texts: dict[tuple[Form, int], _Text] | None = None  # few mods need any
 
     def touch(self, part: Sequence[Any]) -> Touch:
         """Tell what the mod does to a part of the structure."""
         return touch(self.change.action, self.change.path, self.change.key, part)
 
-    def is_fit(self, form: Form) -> bool:
-        """Tell whether the mod can be sent as it was encoded."""
-        return form.version == 2 and (form.raw or not self.change.buffers)
+    def text(self, form: Form, depth: int) -> _Text:
+        """Return text and buffers in a form, the path without the first `depth` keys."""
+        if self._texts is None:
+            self._texts = {}
+        key = form, depth
+        if key not in self._texts:
+            self._texts[key] = line, buffers = self._encode(form, depth)
+            self.size += len(line) + frame_size(buffers)
+        return self._texts[key]
 
-    def encode(self, form: Form, depth: int) -> _Text:
-        """Bring the mod into a form, its path without the first `depth` keys."""
+    def _encode(self, form: Form, depth: int) -> _Text:
         change = self.change
         if form.version == 1 and change.line_v1 is not None:
             return change.line_v1, ()
@@ -201,16 +210,14 @@ class Stream:
         return [self._log[i] for i in range(first, len(self._log))]
 
     def _text(self, entry: _Entry, form: Form, depth: int) -> _Text:
-        """Return the text and buffers of a mod, brought into each form at most once."""
-        if not depth and entry.is_fit(form):
-            return entry.change.line, entry.change.buffers
-        key = form, depth
-        if key not in entry.texts:
-            entry.texts[key] = text = entry.encode(form, depth)
-            size = len(text[0]) + frame_size(text[1])
-            entry.size += size
-            self._log_size += size
-        return entry.texts[key]
+        """Return the text and buffers of a mod: as they are, or brought into another form once."""
+        change = entry.change
+        if not depth and form.version == 2 and (form.raw or not change.buffers):
+            return change.line, change.buffers
+        size = entry.size
+        text = entry.text(form, depth)
+        self._log_size += entry.size - size
+        return text
 
     def write(
         self, entries: Sequence[_Entry], form: Form, depth: int = 0, *, ends: bool = True
@@ -406,6 +413,6 @@ def _line(mods: list[bytes], end: bytes) -> bytes:
 
 def _joined(chunks: Chunks) -> Chunks:
     """Join small chunks, so that whoever sends them need not, once per subscriber."""
-    if len(chunks) > 1 and frame_size(chunks) <= SPAN_SIZE // 4:
+    if len(chunks) > 1 and frame_size(chunks) <= JOIN_SIZE:
         return [b"".join(chunks)]
     return chunks

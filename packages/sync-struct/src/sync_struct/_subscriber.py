@@ -338,12 +338,8 @@ class Subscriber:
         """Handle a message of the publisher."""
         replica = self._replica
         if not link.heard.done():
-            settle(link.heard, True)
-            if self._before_receive_cb is not None:
-                self._hands.fire(self._before_receive_cb)
-            if self._heartbeat is not None and not replica.legacy:
-                link.watch(self._heartbeat)
-        position = replica.position
+            self._greet(link)
+        number = replica.number
         try:
             mods = replica.receive(message)
         except ModsLost as error:
@@ -355,12 +351,20 @@ class Subscriber:
         except Exception as error:  # of the target builder, if it is none of ours
             link.fail(error)
             return
-        if not mods:
+        if not mods:  # it may have been the hello
             link.receiver.raw_buffers = RAW_BUFFERS in replica.features
         if replica.live:
             if self.state != "live":
                 self._set_state("live")
-            self._tell(link, mods, replica.position is not position)
+            self._tell(link, mods, replica.number != number)
+
+    def _greet(self, link: Link) -> None:
+        """Take note that the publisher answers."""
+        settle(link.heard, True)
+        if self._before_receive_cb is not None:
+            self._hands.fire(self._before_receive_cb)
+        if self._heartbeat is not None and not self._replica.legacy:
+            link.watch(self._heartbeat)
 
     def _start_anew(self, link: Link, error: ModError) -> None:
         if self._replica.give_up():

@@ -30,7 +30,7 @@ from sync_struct._protocol import (
     refusal,
     shorten,
 )
-from sync_struct._stream import Feed, Form, Stream
+from sync_struct._stream import Chunks, Feed, Form, Stream
 
 __all__ = ["Counters", "Outlet", "Subscription"]
 
@@ -38,6 +38,10 @@ _logger = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a client may take to say what it wants; it is one line, sent at once."""
+
+MOST_STRANGERS = 1000
+"""Clients that have not said yet what they want, at most; beyond that the oldest has to go. All the
+subscribers of a laboratory may come back at once, and none of them takes long to say it."""
 
 SNAPSHOT_LIFETIME = 2.0
 """Seconds that an encoded structure is kept: dashboards come back within seconds of each other
@@ -118,30 +122,33 @@ class Outlet:
         """Bring what is new to the subscribers, in the turn of the loop after it was made."""
         self._due = False
         self.stream.collect()
+        last, sent = self.stream.number, 0
         number: int | None = -1
         form: Form | None = None
-        data: bytes | memoryview | None = None
+        chunks: Chunks | None = None
+        size = 0
         for subscription in list(self.subscriptions):
             feed = subscription.feed
             if feed.number != number or feed.form is not form:
                 number, form = feed.number, feed.form
-                data = self._news(number, form)
-            if data is None or not feed.is_plain or subscription.is_busy:
+                chunks, size = self._news(number, form)
+            if chunks is None or not subscription.keeps_up:
                 subscription.pump()
-            else:
-                # Past all queues. The path that matters for speed: everybody keeps up.
-                feed.number = self.stream.number
-                subscription.transport.write(data)
-                self.sent += len(data)
+            else:  # the path that matters for speed
+                feed.number = last
+                for chunk in chunks:
+                    subscription.send_now(chunk)
+                sent += size
+        self.sent += sent
 
-    def _news(self, number: int | None, form: Form) -> bytes | memoryview | None:
-        """Return what who has mod `number` lacks, if it is little enough to be written at once."""
-        if number is None or number < self.stream.oldest:
-            return None
-        last, chunks = self.stream.span(number, form)
-        if last != self.stream.number or len(chunks) != 1 or len(chunks[0]) > PIECE_SIZE:
-            return None
-        return chunks[0]
+    def _news(self, number: int | None, form: Form) -> tuple[Chunks | None, int]:
+        """Return what who has mod `number` lacks and its size, if it can be written at once."""
+        if number is not None and number >= self.stream.oldest:
+            last, chunks = self.stream.span(number, form)
+            size = frame_size(chunks)
+            if last == self.stream.number and size <= PIECE_SIZE:
+                return chunks, size
+        return None, 0
 
     def keep_snapshots(self) -> None:
         """Forget the encoded structures after a while, counted from now."""
@@ -168,19 +175,28 @@ class Subscription(Connection):
     ----------
     feed : Feed
         What the subscriber has and needs; from when it is one of the outlet's on.
+    keeps_up : bool
+        Whether it is given what is new at once, since it wants all of it and its socket takes more.
     """
 
     feed: Feed
 
     def __init__(
-        self, find: Callable[[str], Outlet], legacy_version: int, *, scratch: bytearray
+        self,
+        find: Callable[[str], Outlet],
+        strangers: dict[Subscription, None],
+        legacy_version: int,
+        *,
+        scratch: bytearray,
     ) -> None:
         super().__init__(limit=BANNER_LIMIT, scratch=scratch)
         self._find = find
+        self._strangers = strangers  # in order of their coming
         self._outlet: Outlet | None = None
         self._legacy_version = legacy_version
         self._legacy = False  # the established banner has come, the name follows
         self._full = False  # the socket does not take more
+        self.keeps_up = False
         self._pace: _Pace | None = None
         self._patience: asyncio.TimerHandle | None = None
 
@@ -188,10 +204,21 @@ class Subscription(Connection):
 
     def connection_opened(self) -> None:
         self._patience = self._loop.call_later(HANDSHAKE_TIMEOUT, self._lose_patience)
+        self._strangers[self] = None
+        if len(self._strangers) > MOST_STRANGERS:
+            next(iter(self._strangers))._lose_patience()
 
     def _lose_patience(self) -> None:
         _logger.warning("%s: said nothing that a subscriber says; closed", self.peername)
+        self._settle_in()
         self.abort()
+
+    def _settle_in(self) -> None:
+        """Be a stranger no more: known, or gone."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+            del self._strangers[self]
 
     def message_received(self, message: Message) -> None:
         try:
@@ -243,10 +270,9 @@ class Subscription(Connection):
         self._begin(outlet, feed)
 
     def _begin(self, outlet: Outlet, feed: Feed) -> None:
-        assert self._patience is not None
-        self._patience.cancel()
-        self._patience = None
+        self._settle_in()
         self.feed, self._outlet = feed, outlet
+        self.keeps_up = feed.is_plain and not self._full
         outlet.subscriptions.add(self)
         self.pump()
 
@@ -268,11 +294,6 @@ class Subscription(Connection):
         self.pump()
 
     # What it is sent.
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether something that was sent is still on its way to the socket."""
-        return self._full or self.backlog > 0
 
     def pump(self) -> None:
         """Send what the subscriber needs, as much as the socket is going to take."""
@@ -306,11 +327,13 @@ class Subscription(Connection):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._full = True
+        self.keeps_up = False
 
     def resume_writing(self) -> None:
         self._full = False
         super().resume_writing()
         if self._outlet is not None:
+            self.keeps_up = self.feed.is_plain and not self._full
             self.pump()
 
     # The end.
@@ -322,8 +345,7 @@ class Subscription(Connection):
         self.close()
 
     def connection_closed(self, exc: Exception | None) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
+        self._settle_in()
         if self._pace is not None:
             self._pace.stop()
         if self._outlet is not None:

@@ -42,6 +42,7 @@ class View:
         self.title = title
         self.target: Any = None
         self.state = "connecting"
+        self.trouble = ""  # what went wrong last, while nothing comes
         self._changed: dict[str, float] = {}  # path, as text, to when it changed
 
     def note(self, mod: Mod) -> None:
@@ -57,9 +58,13 @@ class View:
             path: when for path, when in self._changed.items() if now - when < HIGHLIGHT_TIME
         }
         color = {"live": "green", "stale": "red"}.get(self.state, "yellow")
+        head = Text.assemble(self.title, "  ", (self.state, color), "  ", (self.trouble, "red"))
+        head.rstrip()
+        if self.target is None:  # nothing has come yet
+            return Group(head)
         tree = Tree(self._label("", self.target, []), guide_style="dim")
         self._grow(tree, self.target, [])
-        return Group(Text.assemble(self.title, "  ", (self.state, color)), tree)
+        return Group(head, tree)
 
     def _grow(self, tree: Tree, value: Any, path: list[Any]) -> None:
         for number, (key, item) in enumerate(_items(value)):
