@@ -152,7 +152,7 @@ async def bench_small500():
 async def small(count, rounds):
     to = f"to {count} subscribers"
     figures = await interleaved(
-        ["ours", "json", "bare"], lambda kind: small_mods(kind, count, rounds, counted=True)
+        ["ours", "json", "bare"], lambda kind: small_mods(kind, count, 5 * rounds, counted=True)
     )
     for kind, (_, cpu) in figures.items():
         show(f"small mods {to}, {kind}", f"{cpu * 1e6:6.2f} us of publisher CPU each")
