@@ -95,6 +95,7 @@ def serve_rpyc() -> None:
     server = ThreadedServer(
         Service, hostname="127.0.0.1", port=0, protocol_config={"allow_pickle": True}
     )
+    server._listen()  # as `start` does, which does not return
     say(server.port)
     server.start()
 
