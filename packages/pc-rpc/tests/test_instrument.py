@@ -15,18 +15,21 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "power_supply"
 @pytest.fixture
 def controller():
     """The controller of the example, as a process and the port that it serves."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pc_rpc", "serve", "power_supply:PowerSupply", "--bind",
-         "127.0.0.1", "--worker-threads"],
-        cwd=EXAMPLE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    first = process.stderr.readline()
-    serving = re.search(r"serving PowerSupply on 127.0.0.1 port (\d+)$", first)
-    assert serving is not None, first + process.stderr.read()
-    yield process, int(serving[1])
-    if process.poll() is None:
-        process.kill()
-    process.communicate(timeout=30)
+    command = [sys.executable, "-m", "pc_rpc", "serve", "power_supply:PowerSupply"]
+    with subprocess.Popen(
+        [*command, "--bind", "127.0.0.1", "--worker-threads"],
+        cwd=EXAMPLE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        first = process.stderr.readline()
+        serving = re.search(r"serving PowerSupply on 127.0.0.1 port (\d+)$", first)
+        assert serving is not None, first + process.stderr.read()
+        yield process, int(serving[1])
+        if process.poll() is None:
+            process.kill()
+        process.stderr.read()
 
 
 def test_a_power_supply_is_identified_set_swept_and_left_switched_off(controller):
