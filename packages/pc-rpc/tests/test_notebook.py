@@ -4,6 +4,7 @@ import asyncio
 import os
 import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -64,9 +65,16 @@ class Kernel:
     async def run_interrupted(self, code, reached):
         """Run a cell and interrupt it once it has reached something."""
         running = asyncio.create_task(self.run(code))
-        assert await asyncio.to_thread(reached.wait, LONG)
+        await asyncio.to_thread(self._wait_until_asleep, reached)
         await self._manager.interrupt_kernel()
         return await running
+
+    def _wait_until_asleep(self, reached):
+        """Wait until the cell has come so far and then, where the system tells, sleeps."""
+        assert reached.wait(LONG)
+        status = Path(f"/proc/{self._manager.provisioner.pid}/stat")
+        while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "S":
+            os.sched_yield()
 
     async def complete(self, code):
         reply = await self._client.complete(code, reply=True, timeout=LONG)
