@@ -2,7 +2,6 @@
 
 import math
 import random
-import time
 
 import numpy as np
 import pyon
@@ -372,45 +371,3 @@ def test_truncated_text_is_an_error(version):
     for part in cut_somewhere([text]):
         with pytest.raises(pyon.DecodeError):
             pyon.decode(part)
-
-
-GROWING = {
-    "objects": '{"a"}',
-    "complex": "[1j]",
-    "sets": "{1}",
-    "tuples": "((1, ), )",
-    "escapes": '"\\x41"',
-    "json": '[1,"a"]',
-    "open": "[",
-    "quotes": "'",
-    "names": "nparray",
-    "arrays": 'nparray((1, ), "|i1", b"AA==")',
-    "bytes": "b'\\x00'",
-    "half": 'nparray((),"',
-    "tags": '{"__jsonclass__":["set",[[1]]]}',
-    "digits": "1" * 3000,
-    "mixed": '[1, {"a": (2, )}]',
-    "commas": ",",
-    "spaces": " \n",
-    "backslashes": "\\",
-    "minus": "-",
-    "nan": "NaN",
-    "lines": '\n{"a", 1}',
-}
-
-
-@pytest.mark.parametrize("piece", GROWING.values(), ids=GROWING)
-def test_time_grows_as_the_text_does(piece):
-    def seconds(size):
-        text = "[" + ", ".join([piece] * (size // len(piece)))
-        start = time.process_time()
-        for around in ("", "]"):
-            try:
-                pyon.decode(text + around)
-            except pyon.DecodeError:
-                pass
-        return time.process_time() - start
-
-    short = max(min(seconds(20_000) for _ in range(3)), 1e-3)
-    long = min(seconds(320_000) for _ in range(3))
-    assert long < 120 * short  # 16 if linear, 256 if quadratic; the rest is for a busy machine
