@@ -12,12 +12,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, AnyStr
 
 from ._types import load_base64
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, AnyStr
+
     from ._base64 import Base64
+
 
 RAW_BUFFER_SIZE = 4096
 """Bytes from which data is handed over as a buffer, if the caller can take buffers. To encode,

@@ -7,7 +7,6 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from os import PathLike
-from typing import TYPE_CHECKING, Any
 
 from ._buffers import CUT_SIZE, NO_BUFFERS, Buffers, cut, has_long_arrays
 from ._errors import DecodeError
@@ -15,8 +14,11 @@ from ._types import Forms
 from ._v1 import V1Writer
 from ._v2 import NotJsonError, V2Reader, V2Writer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any
+
 
 Readable = bytes | bytearray | memoryview
 

@@ -13,7 +13,10 @@ import stat
 import sys
 from collections.abc import Iterator
 from os import PathLike
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 fcntl: Any
 try:

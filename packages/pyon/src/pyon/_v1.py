@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
 
 from ._json import json_encoder
 from ._types import Form
 from ._writer import CLASS_KEY, QUOTED_CLASS_KEY, Writer, write_int, write_str
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 
 def _write_v1_str(x: str) -> str:

@@ -10,7 +10,6 @@ import json
 import re
 import string
 from collections.abc import Callable
-from typing import Any
 
 from ._buffers import HEADER_SIZE, Buffers
 from ._errors import DecodeError
@@ -18,6 +17,10 @@ from ._integers import SAFE_DIGITS, parse_integer
 from ._json import JsonScanner
 from ._strings import unescape_bytes, unescape_str
 from ._types import MAX_DEPTH, Form, Forms, load_arrays, put_together
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _refuse_constant(name: str) -> Any:
@@ -368,7 +371,7 @@ def _read_layout(header: str) -> Any:
 V1_FORMS = {"set": Form("set", list, set, arity=0)}
 """What is spelled with a name by v1 alone: its sets have a syntax, but not the empty one."""
 
-_Read = Callable[[V1Reader, int, int], tuple[Any, int]]
+_Read = Callable[[V1Reader, int, int], "tuple[Any, int]"]
 START: dict[str, _Read] = {
     "[": V1Reader._list,
     "(": V1Reader._parenthesis,

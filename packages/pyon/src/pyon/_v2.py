@@ -12,7 +12,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._buffers import NO_BUFFERS, RAW_BUFFER_SIZE, Buffers
 from ._errors import DecodeError
@@ -20,8 +19,11 @@ from ._json import JsonScanner, json_encoder
 from ._types import Form, Forms, check_pairs, load_base64, put_together, read_fraction
 from ._writer import CLASS_KEY, STR, Writer, write_int, write_str
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any, ClassVar
+
 
 NON_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 

@@ -11,11 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from json.encoder import encode_basestring_ascii
-from typing import Any, ClassVar
 
 from ._errors import EncodeError
 from ._integers import SAFE_BOUND, digits_are_limited, integer_text
 from ._types import MAX_DEPTH, Form, Forms, load_base64
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 SWEEP_FROM = 9
 """Items from which a container is worth a sweep: below, writing the items one by one costs no
