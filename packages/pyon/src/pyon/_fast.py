@@ -8,7 +8,7 @@ differently, these functions decline, and `json` does the work.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from ._integers import digits_are_limited
@@ -29,14 +29,14 @@ OTHER_WORDS_EVERY = 200
 """Characters per number in other words from which putting them right costs less than `json`."""
 
 
-def encode(x: Any, floats: Collection[float]) -> str | None:
+def encode(x: Any, floating: Collection[Collection[Any]]) -> str | None:
     """Write plain JSON, without white space, exactly as `json` does; None if that is not certain.
 
     Parameters
     ----------
     x : Any
-    floats : collection of float
-        All floats in it.
+    floating : collection of collections
+        Everything in it that is a float, and perhaps more.
     """
     if msgspec is None:
         return None
@@ -46,10 +46,10 @@ def encode(x: Any, floats: Collection[float]) -> str | None:
         return None
     if not text.isascii() or b"\x7f" in text:
         return None
-    if not floats:
+    if not floating:
         return text.decode("ascii")
     if b'"' in text or b"n" in text:  # in a string, what looks like a number need not be one
-        return text.decode("ascii") if _in_fixed_notation(floats) else None
+        return text.decode("ascii") if _in_fixed_notation(floating) else None
     return _like_python(text)
 
 
@@ -69,8 +69,8 @@ def decode(text: str) -> Any:
         raise ValueError("nested too deeply for the stack") from None
 
 
-def _in_fixed_notation(floats: Collection[float]) -> bool:
-    magnitudes = list(map(abs, floats))
+def _in_fixed_notation(floating: Iterable[Collection[Any]]) -> bool:
+    magnitudes = [abs(x) for values in floating for x in values if type(x) is float]
     # The sum of magnitudes is an upper bound for each, and no number at all if one is none.
     return sum(magnitudes) < FIXED_BELOW and min(filter(None, magnitudes), default=1) >= FIXED_FROM
 

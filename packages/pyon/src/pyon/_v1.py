@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ._json import json_encoder
 from ._types import Form
@@ -34,9 +34,9 @@ class V1Writer(Writer):
     _write_json = staticmethod(json_encoder(", ", ": "))
 
     @classmethod
-    def _encode_json(cls, x: Any, items: int, floats: list[float]) -> str:
+    def _encode_json(cls, x: Any, items: int, floating: list[Collection[Any]]) -> str:
         text = cls._write_json(x)
-        if floats and ("NaN" in text or "Infinity" in text):
+        if floating and ("NaN" in text or "Infinity" in text):
             if '"' in text:  # there, the words may be in a string
                 raise ValueError("what is a float?")
             return text.replace("NaN", "nan").replace("Infinity", "inf")

@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 
 from ._buffers import NO_BUFFERS, RAW_BUFFER_SIZE, Buffers
@@ -70,9 +70,9 @@ class V2Writer(Writer):
             self.comma, self.colon = ",", ":"
 
     @classmethod
-    def _encode_json(cls, x: Any, items: int, floats: list[float]) -> str:
+    def _encode_json(cls, x: Any, items: int, floating: list[Collection[Any]]) -> str:
         if items >= FAST_FROM_ITEMS:
-            text: str | None = load_fast().encode(x, floats)
+            text: str | None = load_fast().encode(x, floating)
             if text is not None:
                 return text
         return cls._write_json(x)
