@@ -9,16 +9,21 @@ line for each promise.
 import argparse
 import ast
 import base64
+import binascii
+import contextlib
 import json
 import os
 import pickle
 import random
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections import OrderedDict
 from fractions import Fraction
+from json.encoder import encode_basestring_ascii
+from pathlib import Path
 
 import msgpack
 import msgpack_numpy
@@ -174,6 +179,8 @@ def measure(functions, seconds):
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < 7:
         for name, function in functions.items():
+            if repeats[name] == 1:
+                function()  # or it would pay for large memory that the one before gave back
             start = time.perf_counter()
             for _ in range(repeats[name]):
                 function()
@@ -216,6 +223,66 @@ def measure_workload(workload, seconds):
     return {"encode": encode, "decode": decode}
 
 
+def limits():
+    """Give the times of what cannot be avoided, each with that of what it is compared with.
+
+    Where a promise is not kept, these tell how much of it anybody could keep in Python.
+    """
+    words, rows = WORKLOADS["strings"], list(WORKLOADS["archive"].items())
+    array = WORKLOADS["array"]
+    base64_of_array, array_text = base64.b64encode(array.data), pyon.encode(array)
+    text = pyon.encode(WORKLOADS["archive"])
+    base64s = re.findall('b"([^"]*)"', text)
+    header = re.compile(r'"([^"\\]+)": \((true|false), nparray\(\(100, \), "<f8", b"([^"]*)"\)\)')
+
+    def only_this_shape(decode):
+        return {m[1]: (m[2] == "true", _floats(decode(m[3]))) for m in header.finditer(text)}
+
+    assert len(base64s) == len(rows) == len(only_this_shape(base64.b64decode))
+    tasks = {
+        "strings: escaping in C / json.dumps": (
+            lambda: ",".join(map(encode_basestring_ascii, words)),
+            lambda: json.dumps(words),
+        ),
+        "archive: evaluated / base64 to arrays, no text read": (
+            lambda: reference_eval(text),
+            lambda: [_floats(binascii.a2b_base64(b, strict_mode=True)) for b in base64s],
+        ),
+        "archive: evaluated / one regular expression for exactly this, SIMD base64": (
+            lambda: reference_eval(text),
+            lambda: only_this_shape(lambda b: pybase64.b64decode(b, validate=True)),
+        ),
+        "array: evaluated / base64 to an array, no text read": (
+            lambda: reference_eval(array_text),
+            lambda: np.frombuffer(
+                bytearray(binascii.a2b_base64(base64_of_array, strict_mode=True))
+            ),
+        ),
+    }
+    return {name: measure(dict(zip("ab", pair, strict=True)), 0.5) for name, pair in tasks.items()}
+
+
+def _floats(data):
+    return np.ndarray((100,), "<f8", data).copy()
+
+
+def growth(piece):
+    """Give how much longer four times as much of a text takes."""
+
+    def decode(size):
+        text = "[" + ",".join([piece] * (size // len(piece)))
+
+        def task():
+            for whole in (text, text + "]"):
+                with contextlib.suppress(pyon.DecodeError):
+                    pyon.decode(whole)
+
+        return task
+
+    times = measure({"n": decode(50_000), "4 n": decode(200_000)}, 0.2)
+    return times["4 n"] / times["n"]
+
+
 def start_up():
     """Give the median time of an empty interpreter, and of one that imports pyon, in seconds."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
@@ -227,6 +294,34 @@ def start_up():
             subprocess.run([sys.executable, "-c", command], check=True, env=environment)
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(t) for name, t in times.items()}
+
+
+SMALL = {
+    "request": {"action": "call", "name": "echo", "args": [1], "kwargs": {}},
+    "mod": {"action": "setitem", "path": [], "key": "x", "value": 1.5},
+}
+
+
+def small_messages():
+    """Print what a message costs that two programs exchange thousands of times a second."""
+    print(
+        f"\n{'small messages, us':22}{'encode v1':>12}{'encode v2':>12}{'json.dumps':>12}", end=""
+    )
+    print(f"{'decode v2':>12}{'json.loads':>12}{'v1 tuple':>12}{'evaluated':>12}")
+    for name, x in SMALL.items():
+        text = json.dumps(x)
+        v1 = text.replace("[1]", "(1, )").replace("[]", "()")
+        functions = {
+            "encode v1": lambda x=x: pyon.encode(x),
+            "encode v2": lambda x=x: pyon.encode(x, version=2),
+            "json.dumps": lambda x=x: json.dumps(x),
+            "decode v2": lambda text=text: pyon.decode(text),
+            "json.loads": lambda text=text: json.loads(text),
+            "v1 tuple": lambda v1=v1: pyon.decode(v1),
+            "evaluated": lambda v1=v1: reference_eval(v1),
+        }
+        times = measure(functions, 0.5).values()
+        print(f"  {name:20}" + "".join(f"{t * 1e6:12.2f}" for t in times))
 
 
 class Promises:
@@ -255,6 +350,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.5, help="time per table column")
     seconds = parser.parse_args().seconds
     results = {workload: measure_workload(workload, seconds) for workload in WORKLOADS}
+    print()
+    small_messages()
     print()
     promises = Promises()
     for w in JSON_ABLE:
@@ -309,8 +406,21 @@ def main():
     promises.ratio("rich: v2 decode / pickle.loads", decode["pyon v2"], decode["pickle 5"], 4)
     promises.ratio("rich: v1 encode / pickle.dumps", encode["pyon v1"], encode["pickle 5"], 6)
     promises.ratio("rich: v2 encode / pickle.dumps", encode["pyon v2"], encode["pickle 5"], 10)
+    shapes = Path(__file__).parents[1] / "tests" / "data" / "growing.json"
+    slopes = {name: growth(piece) for name, piece in json.loads(shapes.read_text()).items()}
+    worst = max(slopes, key=slopes.get)
+    promises.line(f"time is linear: 4 x the text of {worst!r} at most 8 x", slopes[worst], 8, "x")
     start = start_up()
     promises.line("import pyon: at most 15 ms", (start["pyon"] - start["empty"]) * 1e3, 15, "ms")
+    print("\nlimits of what was not met:")
+    for w in ("floats", "strings"):
+        decode = results[w]["decode"]
+        for name in ("json", "orjson"):
+            print(
+                f"  {decode['v1 evaluated'] / decode[name]:8.2f} x  {w}: evaluated / {name}.loads"
+            )
+    for name, times in limits().items():
+        print(f"  {times['a'] / times['b']:8.2f} x  {name}")
     return 0 if promises.kept else 1
 
 

@@ -110,10 +110,12 @@ def test_links_and_devices_stay_what_they_are(tmp_path):
         pyon.store_file(tmp_path, NEW)
 
 
-def test_names_as_long_as_they_can_be(tmp_path):
-    name = tmp_path / ("x" * 250)
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\u6f22", "\U0001f600"])
+def test_names_as_long_as_they_can_be(tmp_path, letter):
+    name = tmp_path / (letter * (250 // len(os.fsencode(letter))))
     pyon.store_file(name, OLD)
     assert pyon.load_file(name) == OLD
+    assert not left_behind(tmp_path)
 
 
 STAGES = ["open", "flock", "fchmod", "_write", "fsync", "replace", "close"]

@@ -33,6 +33,29 @@ def test_what_only_looks_like_a_long_array_is_kept(version, x, same):
         assert same(pyon.decode(pyon.encode(value, version=version)), value)
 
 
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.arange(50_000).astype("M8[25s]"),
+        np.full(9000, "abc"),
+        np.zeros((200, 0, 300), ">i2"),
+        np.ones((2, 100, 300), ">i2"),
+        np.zeros(20_000, [("a", "<i4"), ("b", "|S1")]),
+        np.full(30_001, 1j),
+    ],
+    ids=lambda x: x.dtype.str,
+)
+def test_long_arrays_of_any_dtype(version, x, same):
+    assert same(pyon.decode(pyon.encode([x, x], version=version).encode()), [x, x])
+
+
+def test_a_quotation_mark_before_the_place_where_the_shape_has_the_base64_end():
+    early = f'nparray((30000, ), "|i1", b"{"A" * 20_000}")'
+    text = f'({early}, "{"A" * (40_000 - 20_000 - 5)}", 1)'
+    with pytest.raises(pyon.DecodeError, match="30000 items"):
+        pyon.decode(text)
+
+
 @pytest.mark.parametrize("spoil", ["!", "=", "\\", " ", '"', "\u00e9"])
 @pytest.mark.parametrize("place", [0.01, 0.5, 0.999])
 def test_a_single_bad_character_in_long_base64(version, spoil, place):

@@ -93,13 +93,12 @@ class Layout:
             _check_size(self._dtype, self._items, len(data))
         if not self._size:
             return np.ndarray(self._shape, self._dtype)
-        array: np.ndarray[Any, Any] = np.frombuffer(data, self._dtype).reshape(self._shape)
+        array: np.ndarray[Any, Any] = np.ndarray(self._shape, self._dtype, data)
         return array if array.flags.behaved else array.copy()
 
     def fill_base64(self, text: str | memoryview) -> np.ndarray[Any, Any]:
         """Give the array of the data in `text`; raises ValueError as `fill` does."""
-        size = decoded_size(text)
-        if len(text) < CHUNK or size != self._size:
+        if len(text) < CHUNK or decoded_size(text) != self._size:
             return self.fill(from_base64(text))
         array: np.ndarray[Any, Any] = np.empty(self._shape, self._dtype)
         decode_into(text, array.reshape(-1).view(np.uint8).data)

@@ -7,7 +7,10 @@ padded.
 from __future__ import annotations
 
 import binascii
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 pybase64: Any
 try:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from os import PathLike
-from typing import Any
 
 from ._buffers import CUT_SIZE, NO_BUFFERS, Buffers, cut, has_long_arrays
 from ._errors import DecodeError
 from ._types import Forms
 from ._v1 import V1Writer
 from ._v2 import NotJsonError, V2Reader, V2Writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
 
 Readable = bytes | bytearray | memoryview
 
@@ -116,29 +122,31 @@ class Codec:
     def _read(self, source: str | bytes, buffers: Buffers) -> Any:
         """Read a text of either version that uses up the buffers."""
         text = source if isinstance(source, str) else _to_str(source)
-        not_json = None
         try:
             value = self._v2_reader.read(text, buffers)
         except NotJsonError as error:
-            not_json = error
-        if not_json is not None:
+            reason, position = error.args  # the error itself keeps this frame
+        else:
+            position = -1
+        if position >= 0:
             buffers = buffers.again()
-            value = self._read_v1(text, buffers, not_json)
+            value = self._read_v1(text, buffers, reason, position)
         if buffers.unused:
             raise DecodeError(f"{buffers.unused} buffers are not used in the text", text, len(text))
         return value
 
-    def _read_v1(self, text: str, buffers: Buffers, not_json: NotJsonError) -> Any:
-        """Read what is not v2. If it is not v1 either, v1, which has nearly all JSON, tells why."""
-        from ._v1_reader import V1Reader  # not before it is needed: v2 and writers do without
+    def _read_v1(self, text: str, buffers: Buffers, reason: str, position: int) -> Any:
+        """Read what is not v2, which said why and where.
 
+        If it is not v1 either, v1, which has nearly all JSON, tells why.
+        """
         try:
-            return V1Reader(text, self._forms, buffers).read()
+            return _v1_reader().V1Reader(text, self._forms, buffers).read()
         except DecodeError as error:
             json_only = text.startswith(("NaN", "Infinity", "-Infinity"), error.position)
-            if not json_only or error.position > not_json.position:
+            if not json_only or error.position > position:
                 raise
-        raise DecodeError(not_json.reason, text, not_json.position)
+        raise DecodeError(reason, text, position)
 
     def load_file(self, filename: str | PathLike[str]) -> Any:
         """Give the value that a file holds, in either version of the format, as UTF-8.
@@ -235,3 +243,11 @@ def _to_str(source: bytes) -> str:
     except UnicodeDecodeError as error:
         before = source[: error.start].decode(errors="replace")
         raise DecodeError(f"not UTF-8: {error.reason}", before, len(before)) from None
+
+
+@cache
+def _v1_reader() -> ModuleType:
+    """Load the reader of v1 when it is needed: v2 and writers do without."""
+    from . import _v1_reader
+
+    return _v1_reader

@@ -8,7 +8,7 @@ differently, these functions decline, and `json` does the work.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from ._integers import digits_are_limited
@@ -19,6 +19,8 @@ try:
 except ImportError:
     msgspec = None
 
+Spell = Callable[[re.Match[bytes]], bytes]
+
 FIXED_FROM = 1e-4
 FIXED_BELOW = 1e16
 """Between these, Python writes floats without an exponent, and so does msgspec."""
@@ -26,18 +28,15 @@ FIXED_BELOW = 1e16
 OTHER_WORDS_EVERY = 200
 """Characters per number in other words from which putting them right costs less than `json`."""
 
-EXPONENT = rb"e([+-]?)([0-9]+)"
-LEADING_ZEROS = rb"0\.0000(?<![0-9]0\.0000)(0*)([1-9])([0-9]*)"
 
-
-def encode(x: Any, floats: Collection[float]) -> str | None:
+def encode(x: Any, floating: Collection[Collection[Any]]) -> str | None:
     """Write plain JSON, without white space, exactly as `json` does; None if that is not certain.
 
     Parameters
     ----------
     x : Any
-    floats : collection of float
-        All floats in it.
+    floating : collection of collections
+        Everything in it that is a float, and perhaps more.
     """
     if msgspec is None:
         return None
@@ -47,12 +46,11 @@ def encode(x: Any, floats: Collection[float]) -> str | None:
         return None
     if not text.isascii() or b"\x7f" in text:
         return None
-    if not _in_fixed_notation(floats):
-        if b'"' in text or b"n" in text:  # there, what looks like a number may be in a string
-            return None
-        like_python = _like_python(text)
-        return None if like_python is None else like_python.decode("ascii")
-    return text.decode("ascii")
+    if not floating:
+        return text.decode("ascii")
+    if b'"' in text or b"n" in text:  # in a string, what looks like a number need not be one
+        return text.decode("ascii") if _in_fixed_notation(floating) else None
+    return _like_python(text)
 
 
 def decode(text: str) -> Any:
@@ -71,34 +69,40 @@ def decode(text: str) -> Any:
         raise ValueError("nested too deeply for the stack") from None
 
 
-def _in_fixed_notation(floats: Collection[float]) -> bool:
-    magnitudes = list(map(abs, floats))
+def _in_fixed_notation(floating: Iterable[Collection[Any]]) -> bool:
+    magnitudes = [abs(x) for values in floating for x in values if type(x) is float]
     # The sum of magnitudes is an upper bound for each, and no number at all if one is none.
     return sum(magnitudes) < FIXED_BELOW and min(filter(None, magnitudes), default=1) >= FIXED_FROM
 
 
-def _like_python(text: bytes) -> bytes | None:
-    """Write the numbers in `text`, which holds nothing else, in Python's words."""
-    hits = text.count(b"e") + text.count(b"0.0000")
-    if hits > len(text) // OTHER_WORDS_EVERY:
-        return None
-    text = _rewrite(text, b"e", EXPONENT, lambda m: b"e%b%b" % (m[1] or b"+", m[2].zfill(2)))
-    return _rewrite(text, b"0.0000", LEADING_ZEROS, _with_exponent)
+def _like_python(text: bytes) -> str | None:
+    """Write the numbers in `text`, which holds little else, in Python's words; None if too many."""
+    for needle, pattern, spell in REWORDED:
+        if needle in text:
+            rewritten = _rewrite(text, needle, re.compile(pattern), spell)
+            if rewritten is None:
+                return None
+            text = rewritten
+    return text.decode("ascii")
 
 
 def _rewrite(
-    text: bytes, needle: bytes, pattern: bytes, spell: Callable[[re.Match[bytes]], bytes]
-) -> bytes:
-    """Do what `re.sub` does, quicker where there is little to do."""
-    compiled = re.compile(pattern)
+    text: bytes,
+    needle: bytes,
+    pattern: re.Pattern[bytes],
+    spell: Callable[[re.Match[bytes]], bytes],
+) -> bytes | None:
+    """Do what `re.sub` does, quicker where there is little to do; None if there is much."""
     pieces: list[bytes] = []
     done = 0
     at = text.find(needle)
     while at >= 0:
-        match = compiled.match(text, at)
+        match = pattern.match(text, at)
         if match is not None:
             pieces += (text[done:at], spell(match))
             done = match.end()
+            if len(pieces) // 2 > len(text) // OTHER_WORDS_EVERY:
+                return None
         at = text.find(needle, max(at + 1, done))
     return b"".join([*pieces, text[done:]])
 
@@ -106,3 +110,14 @@ def _rewrite(
 def _with_exponent(number: re.Match[bytes]) -> bytes:
     fraction = b"." + number[3] if number[3] else b""
     return b"%b%be-%02d" % (number[2], fraction, len(number[1]) + 5)
+
+
+def _python_exponent(exponent: re.Match[bytes]) -> bytes:
+    return b"e%b%b" % (exponent[1] or b"+", exponent[2].zfill(2))
+
+
+REWORDED: tuple[tuple[bytes, bytes, Spell], ...] = (
+    (b"e", rb"e([+-]?)([0-9]+)", _python_exponent),
+    (b"0.0000", rb"0\.0000(?<![0-9]0\.0000)(0*)([1-9])([0-9]*)", _with_exponent),
+)
+"""What Python spells in other words: how to find it quickly, its pattern, how Python says it."""

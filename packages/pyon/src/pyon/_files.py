@@ -10,9 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from os import PathLike
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 fcntl: Any
 try:
@@ -22,8 +26,8 @@ except ImportError:  # Windows: an open file cannot be renamed, so no lock would
 
 SUFFIX = ".pyon-new"
 LONGEST_NAME = 200
-"""Characters of the name that the file beside shares, which with the rest must not exceed what
-systems allow."""
+"""Bytes of the name that the file beside shares, which with the rest must not exceed what systems
+allow: 255 bytes, as a rule."""
 
 
 def read(filename: str | PathLike[str]) -> bytes:
@@ -65,7 +69,8 @@ def _status(path: str) -> os.stat_result | None:
 
 def _beside(path: str, middle: str) -> str:
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name[:LONGEST_NAME]}.{middle}{SUFFIX}")
+    shared = os.fsencode(name)[:LONGEST_NAME].decode(sys.getfilesystemencoding(), "ignore")
+    return os.path.join(folder, f".{shared}.{middle}{SUFFIX}")
 
 
 @contextlib.contextmanager

@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable
 from json import encoder
 from json.encoder import encode_basestring_ascii
-from typing import Any
 
 from ._integers import digits_are_limited, parse_integer
 
-Scan = Callable[[str, int], tuple[Any, int]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Scan = Callable[[str, int], "tuple[Any, int]"]
 
 
 class JsonScanner:

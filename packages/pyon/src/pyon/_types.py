@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any
+
 
 MAX_DEPTH = 128
 """Levels of nesting. Evaluating readers give up at 200 brackets at the latest, and one level may
@@ -62,6 +64,9 @@ RESERVED = frozenset({"null", "true", "false", "None", "True", "False", "inf", "
     kind.__name__ for kind in SPELLED
 }
 """Words that cannot name a registered type: they mean something in one of the generations."""
+
+
+SEQUENCES: frozenset[type] = frozenset({tuple, list})
 
 
 class Forms:
@@ -155,17 +160,14 @@ def _ordered_dict(pairs: Any) -> OrderedDict[Any, Any]:
 
 
 def check_pairs(pairs: Any) -> list[Any]:
-    """Let pass a list of pairs, each a tuple or a list; raise ValueError for anything else."""
-    if (
-        type(pairs) is not list
-        or not set(map(type, pairs)) <= {tuple, list}
-        or not set(map(len, pairs)) <= {2}
-    ):
+    """Let pass a list of tuples and lists, whose lengths dicts check; raise ValueError for else."""
+    if type(pairs) is not list or not SEQUENCES.issuperset(map(type, pairs)):
         raise ValueError("expected a list of pairs")
     return pairs
 
 
-def _fraction(numerator: Any, denominator: Any) -> Any:
+def read_fraction(numerator: Any, denominator: Any) -> Any:
+    """Build a Fraction; raise ValueError unless from two integers."""
     if type(numerator) is not int or type(denominator) is not int:
         raise ValueError("expected two integers")
     return _fraction_type()(numerator, denominator)
@@ -217,7 +219,7 @@ _BUILT_IN = {
     for form in (
         Form("slice", lambda x: (x.start, x.stop, x.step), _slice, 3),
         Form("OrderedDict", lambda x: (list(x.items()),), _ordered_dict, 1),
-        Form("Fraction", lambda x: (x.numerator, x.denominator), _fraction, 2),
+        Form("Fraction", lambda x: (x.numerator, x.denominator), read_fraction, 2),
         Form(
             "nparray",
             lambda x: load_arrays().take_apart(x),

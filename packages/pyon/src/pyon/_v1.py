@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Collection
 
 from ._json import json_encoder
 from ._types import Form
 from ._writer import CLASS_KEY, QUOTED_CLASS_KEY, Writer, write_int, write_str
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 
 def _write_v1_str(x: str) -> str:
@@ -31,9 +34,9 @@ class V1Writer(Writer):
     _write_json = staticmethod(json_encoder(", ", ": "))
 
     @classmethod
-    def _encode_json(cls, x: Any, items: int, floats: list[float]) -> str:
+    def _encode_json(cls, x: Any, items: int, floating: list[Collection[Any]]) -> str:
         text = cls._write_json(x)
-        if floats and ("NaN" in text or "Infinity" in text):
+        if floating and ("NaN" in text or "Infinity" in text):
             if '"' in text:  # there, the words may be in a string
                 raise ValueError("what is a float?")
             return text.replace("NaN", "nan").replace("Infinity", "inf")

@@ -10,7 +10,6 @@ import json
 import re
 import string
 from collections.abc import Callable
-from typing import Any
 
 from ._buffers import HEADER_SIZE, Buffers
 from ._errors import DecodeError
@@ -18,6 +17,10 @@ from ._integers import SAFE_DIGITS, parse_integer
 from ._json import JsonScanner
 from ._strings import unescape_bytes, unescape_str
 from ._types import MAX_DEPTH, Form, Forms, load_arrays, put_together
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _refuse_constant(name: str) -> Any:
@@ -41,9 +44,12 @@ HEADER = re.compile(rf'nparray\(\(((?:{_SIZE}, )*(?:(?<= ){_SIZE})?)\), "([^"\\]
 _FLAT = r"((?:[-+.0-9eE, nultrfas]++|\"[^\"\\]*+\")*+)"
 FLAT_TUPLE = re.compile(rf"\({_FLAT}\)")
 FLAT_SET = re.compile(rf"\{{{_FLAT}\}}")
-FLAT_START = frozenset('+-.0123456789"intf')
-SPACE_OR_BRACE = frozenset(WHITESPACE + "}")
-KEY = re.compile(r'"([^"\\]*+)":[ \t\n\r\f]*+(?=(.))', re.DOTALL)
+FLAT_START = frozenset('+-.0123456789"in')
+SPACE_OR_COMMA = frozenset(WHITESPACE + ",")
+ENTRY = re.compile(r'"([^"\\]*+)":[ \t\n\r\f]*+(?:"([^"\\]*+)"|.)', re.DOTALL)
+"""The key of a dict, and its value if that is a string without escapes, or else where it begins."""
+
+BEHIND_NUMBER = WHITESPACE + ",:)]}"
 JSON_START = frozenset('"[{-0123456789tfn')
 LITERALS = {
     quote: re.compile(rf"{quote}[^{quote}\\]*(?:\\.[^{quote}\\]*)*{quote}", re.DOTALL)
@@ -119,23 +125,21 @@ class V1Reader:
         """Read values with commas between them from `i` to behind the bracket `close`."""
         text = self._text
         values: list[Any] = []
-        while True:
-            read = START.get(text[i])
-            if read is None:
-                i = self._skip(i)
-                if text[i] == close:
-                    return values, i + 1
-                read = START.get(text[i], V1Reader._value)
-            value, i = read(self, i, depth)
+        i = self._skip(i) if text[i] in WHITESPACE else i
+        while text[i] != close:
+            value, i = START.get(text[i], V1Reader._value)(self, i, depth)
             values.append(value)
-            i = i + 2 if text.startswith(", ", i) else self._comma(i, close)
+            i = self._comma(i, close)
+        return values, i + 1
 
     def _flat(self, i: int, flat: re.Pattern[str]) -> tuple[list[Any], int] | None:
         """Read brackets in which there is only what JSON has, and no further brackets."""
         match = flat.match(self._text, i)
         if match is None:
             return None
-        inside = match[1].rstrip(WHITESPACE).removesuffix(",")
+        inside = match[1]
+        if inside[-1:] in SPACE_OR_COMMA:
+            inside = inside.rstrip(WHITESPACE).removesuffix(",")
         try:
             values, _ = self._scan(f"[{inside}]", 0)
         except (StopIteration, ValueError):
@@ -143,11 +147,14 @@ class V1Reader:
         return (values, match.end()) if values else None
 
     def _comma(self, i: int, close: str) -> int:
-        """Give the place behind the next comma, or that of the closing bracket if it is next."""
-        i = self._skip(i)
-        if self._text[i] == ",":
-            return i + 1
-        if self._text[i] == close:
+        """Give the place of the next item behind a comma, or that of the closing bracket."""
+        text = self._text
+        if text[i] in WHITESPACE:
+            i = self._skip(i)
+        if text[i] == ",":
+            i += 2 if text[i + 1] == " " else 1
+            return self._skip(i) if text[i] in WHITESPACE else i
+        if text[i] == close:
             return i
         raise self._expected(f"',' or {close!r}", i)
 
@@ -177,11 +184,12 @@ class V1Reader:
 
     def _parenthesis(self, i: int, depth: int) -> tuple[Any, int]:
         depth = self._deeper(i, depth)
-        if self._text[i + 1] in FLAT_START:
+        text = self._text
+        if text[i + 1] in FLAT_START:
             flat = self._flat(i, FLAT_TUPLE)
             if flat is not None and (len(flat[0]) != 1 or self._before(flat[1] - 1) == ","):
                 return tuple(flat[0]), flat[1]
-            number = COMPLEX.match(self._text, i)
+            number = COMPLEX.match(text, i)
             if number is not None:
                 return complex(number[0]), number.end()
         values, end = self._values(i + 1, ")", depth)
@@ -197,58 +205,71 @@ class V1Reader:
         return self._text[i]
 
     def _brace(self, i: int, depth: int) -> tuple[Any, int]:
-        key = KEY.match(self._text, i + 1)
-        if key is not None:
-            if key[2] in JSON_START and (read := self._json(i)):
+        text = self._text
+        entry = ENTRY.match(text, i + 1)
+        if entry is not None:
+            if text[entry.end() - 1] in JSON_START and (read := self._json(i)):
                 return read
-            return self._dict(key[1], i + 1, key.end(), self._deeper(i, depth))
+            return self._entries({}, i + 1, self._deeper(i, depth))
+        depth = self._deeper(i, depth)
+        if text[i + 1] == "}":
+            return {}, i + 2
         if flat := self._flat(i, FLAT_SET):
             return set(flat[0]), flat[1]
-        depth = self._deeper(i, depth)
         start = self._skip(i + 1)
-        if self._text[start] == "*" and (empty := EMPTY_SET.match(self._text, i)):
+        if text[start] == "*" and (empty := EMPTY_SET.match(text, i)):
             return set(), empty.end()
-        if self._text[start] == "}":
+        if text[start] == "}":
             return {}, start + 1
         first, end = self._value(start, depth)
         end = self._skip(end)
-        if self._text[end] == ":":
-            return self._dict(first, start, end + 1, depth)
+        if text[end] == ":":
+            entries: dict[Any, Any] = {}
+            return self._entries(entries, self._entry(entries, first, start, end, depth), depth)
         rest, end = self._values(self._comma(end, "}"), "}", depth)
         try:
             return {first, *rest}, end
         except TypeError as error:
             raise self._expected(f"what can be in a set ({error})", i) from None
 
-    def _dict(self, key: Any, start: int, i: int, depth: int) -> tuple[dict[Any, Any], int]:
-        """Read a dict from its first value, at `i`, on. Its first key was at `start`."""
+    def _entries(self, entries: dict[Any, Any], i: int, depth: int) -> tuple[dict[Any, Any], int]:
+        """Read the entries of a dict from `i` to behind its bracket."""
         text = self._text
-        entries: dict[Any, Any] = {}
-        while True:
-            value, i = START.get(text[i], V1Reader._value)(self, i, depth)
-            try:
-                entries[key] = value
-            except TypeError as error:
-                raise self._expected(f"what can be a key ({error})", start) from None
-            start = i + 2 if text.startswith(", ", i) else self._comma(i, "}")
-            if text[start] in SPACE_OR_BRACE:
-                start = self._skip(start)
-                if text[start] == "}":
-                    return entries, start + 1
-            match = KEY.match(text, start)
-            if match is not None:
-                key, i = match[1], match.end()
-            else:
-                key, i = START.get(text[start], V1Reader._value)(self, start, depth)
-                i = self._colon(i)
+        while text[i] != "}":
+            entry = ENTRY.match(text, i)
+            if entry is None:
+                key, end = START.get(text[i], V1Reader._value)(self, i, depth)
+                i = self._entry(entries, key, i, self._skip(end), depth)
+                continue
+            key, value = entry.groups()
+            i = entry.end()
+            if value is None:
+                i -= 1
+                value, i = START.get(text[i], V1Reader._value)(self, i, depth)
+            entries[key] = value
+            i = i + 2 if text.startswith(', "', i) else self._comma(i, "}")
+        return entries, i + 1
 
-    def _colon(self, i: int) -> int:
-        i = self._skip(i)
+    def _entry(self, entries: dict[Any, Any], key: Any, start: int, i: int, depth: int) -> int:
+        """Read what is behind a key that stood at `start`; give the place of the next one."""
         if self._text[i] != ":":
             raise self._expected("':'", i)
-        return i + 1
+        i += 2 if self._text[i + 1] == " " else 1
+        value, i = START.get(self._text[i], V1Reader._value)(self, i, depth)
+        try:
+            entries[key] = value
+        except TypeError as error:
+            raise self._expected(f"what can be a key ({error})", start) from None
+        return self._comma(i, "}")
 
     def _number(self, i: int, depth: int) -> tuple[Any, int]:
+        try:
+            value, end = self._scan(self._text, i)
+        except (StopIteration, ValueError):  # no number that JSON has, or a long integer
+            pass
+        else:
+            if self._text[end : end + 1] in BEHIND_NUMBER:
+                return value, end
         number = INT.match(self._text, i)
         if number is not None:
             digits = number[0]
@@ -262,9 +283,12 @@ class V1Reader:
         return (complex if number[2] else float)(number[0]), number.end()
 
     def _string(self, i: int, depth: int) -> tuple[Any, int]:
+        text = self._text
+        end = text.find(text[i], i + 1)
+        body = text[i + 1 : end]
+        if "\\" not in body and end > 0:
+            return body, end + 1
         body, end = self._quoted(i)
-        if "\\" not in body:
-            return body, end
         try:
             return unescape_str(body), end
         except ValueError as error:
@@ -304,6 +328,8 @@ class V1Reader:
     def _array(self, i: int, depth: int) -> tuple[Any, int]:
         """Read an array the quick way, if it is spelled as pyon does and without a fault."""
         text = self._text
+        if not text.startswith("nparray(", i):
+            return self._name(i, depth)
         start = text.find(DATA, i, i + HEADER_SIZE) + len(DATA)
         end = text.find('"', start)
         if start < len(DATA) or not text.startswith(")", end + 1):
@@ -345,7 +371,7 @@ def _read_layout(header: str) -> Any:
 V1_FORMS = {"set": Form("set", list, set, arity=0)}
 """What is spelled with a name by v1 alone: its sets have a syntax, but not the empty one."""
 
-_Read = Callable[[V1Reader, int, int], tuple[Any, int]]
+_Read = Callable[[V1Reader, int, int], "tuple[Any, int]"]
 START: dict[str, _Read] = {
     "[": V1Reader._list,
     "(": V1Reader._parenthesis,

@@ -10,18 +10,20 @@ import contextlib
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._buffers import NO_BUFFERS, RAW_BUFFER_SIZE, Buffers
 from ._errors import DecodeError
 from ._json import JsonScanner, json_encoder
-from ._types import Form, Forms, check_pairs, put_together
+from ._types import Form, Forms, check_pairs, load_base64, put_together, read_fraction
 from ._writer import CLASS_KEY, STR, Writer, write_int, write_str
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any, ClassVar
+
 
 NON_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
@@ -68,9 +70,9 @@ class V2Writer(Writer):
             self.comma, self.colon = ",", ":"
 
     @classmethod
-    def _encode_json(cls, x: Any, items: int, floats: list[float]) -> str:
+    def _encode_json(cls, x: Any, items: int, floating: list[Collection[Any]]) -> str:
         if items >= FAST_FROM_ITEMS:
-            text: str | None = load_fast().encode(x, floats)
+            text: str | None = load_fast().encode(x, floating)
             if text is not None:
                 return text
         return cls._write_json(x)
@@ -165,12 +167,7 @@ PLAIN = JsonScanner()
 
 
 class NotJsonError(Exception):
-    """A text that is no JSON, and so no v2."""
-
-    def __init__(self, reason: str, position: int) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.position = position
+    """A text that is no JSON, and so no v2. Its arguments are the reason and the position."""
 
 
 class _BadTagError(Exception):
@@ -277,15 +274,15 @@ def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]
 
     def hook(x: dict[str, Any]) -> Any:
         tag: Any = x.get(CLASS_KEY)
-        if tag is None and CLASS_KEY not in x:
+        if type(tag) is list:
+            try:
+                name, arguments = tag
+                if type(arguments) is list:
+                    return QUICK[name](*arguments)
+            except (TypeError, ValueError, KeyError, AttributeError):
+                pass  # said below, with the reason, or it is none of the commonest
+        elif tag is None and CLASS_KEY not in x:
             return x
-        try:
-            name, arguments = tag
-            read = QUICK.get(name)
-            if read is not None and type(arguments) is list:
-                return read(*arguments)
-        except (TypeError, ValueError, AttributeError):
-            pass  # said below, with the reason
         return read_tag(tag)
 
     def read_tag(tag: Any) -> Any:
@@ -306,18 +303,16 @@ def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]
     return hook
 
 
-def _read_list(x: Any) -> list[Any]:
-    if type(x) is not list:
-        raise ValueError("expected a list")
-    return x
-
-
 def _read_tuple(items: Any) -> tuple[Any, ...]:
-    return tuple(_read_list(items))
+    if type(items) is not list:
+        raise ValueError("expected a list")
+    return tuple(items)
 
 
 def _read_set(items: Any) -> set[Any]:
-    return set(_read_list(items))
+    if type(items) is not list:
+        raise ValueError("expected a list")
+    return set(items)
 
 
 def _read_dict(pairs: Any) -> dict[Any, Any]:
@@ -328,6 +323,13 @@ def _read_complex(real: Any, imaginary: Any) -> complex:
     if type(real) not in (int, float) or type(imaginary) not in (int, float):
         raise ValueError("expected two numbers")
     return complex(real, imaginary)
+
+
+def _read_base64(text: Any) -> bytes:
+    if type(text) is not str:
+        raise ValueError("perhaps the number of a buffer")
+    data: bytes = load_base64().from_base64(text)
+    return data
 
 
 V2_FORMS = {
@@ -347,5 +349,7 @@ QUICK: dict[str, Callable[..., Any]] = {
     "set": _read_set,
     "dict": _read_dict,
     "complex": _read_complex,
+    "bytes": _read_base64,
+    "Fraction": read_fraction,
 }
-"""The commonest of these, so that they need not go the whole way."""
+"""The commonest forms, so that they need not go the whole way."""

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from json.encoder import encode_basestring_ascii
-from typing import Any, ClassVar
 
 from ._errors import EncodeError
 from ._integers import SAFE_BOUND, digits_are_limited, integer_text
 from ._types import MAX_DEPTH, Form, Forms, load_base64
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 SWEEP_FROM = 9
 """Items from which a container is worth a sweep: below, writing the items one by one costs no
@@ -109,9 +113,9 @@ class Writer:
         found = _sweep(x, room)
         if found is None or not digits_are_limited():
             return None
-        items, floats = found
+        items, floating = found
         try:
-            text = cls._encode_json(x, items, floats)
+            text = cls._encode_json(x, items, floating)
         except (ValueError, RecursionError):  # a long integer; little left of the stack
             return None
         if ("\\" in text and "\\ud" in text) or ("_" in text and QUOTED_CLASS_KEY in text):
@@ -119,8 +123,8 @@ class Writer:
         return text
 
     @classmethod
-    def _encode_json(cls, x: Any, items: int, floats: list[float]) -> str:
-        """Write plain JSON, in which there is so much; ValueError if it cannot be done exactly."""
+    def _encode_json(cls, x: Any, items: int, floating: list[Collection[Any]]) -> str:
+        """Write plain JSON, of which the sweep told this; ValueError if not sure to be exact."""
         raise NotImplementedError
 
     def _joined(self, items: Collection[Any], depth: int) -> str:
@@ -200,25 +204,30 @@ class Writer:
         )
 
 
-def _sweep(x: Any, room: int) -> tuple[int, list[float]] | None:
+def _sweep(x: Any, room: int) -> tuple[int, list[Collection[Any]]] | None:
     """Say what is in `x` if it is plain JSON, at most `room` levels deep; or else None.
 
-    Goes level by level, and through a large container in C.
+    Goes level by level, and through a large container, or many of them, in C.
 
     Returns
     -------
     int
         How many items there are in its containers.
-    list of float
-        All floats in it.
+    list of collections
+        Those in which there are floats.
     """
     items = 0
-    floats: list[float] = []
+    floating: list[Collection[Any]] = []
     level = [x]
     while level:
         room -= 1
         if room < 0:
             return None
+        if len(level) >= SWEEP_FROM:
+            values = _merged(level)
+            if values is None:
+                return None
+            level = [values]
         below: list[Any] = []
         for container in level:
             kind = type(container)
@@ -233,7 +242,7 @@ def _sweep(x: Any, room: int) -> tuple[int, list[float]] | None:
                 return None
             items += len(container)
             if len(container) >= SWEEP_FROM:
-                if not _sort_out(values, below, floats):
+                if not _sort_out(values, below, floating):
                     return None
                 continue
             for value in values:
@@ -243,28 +252,33 @@ def _sweep(x: Any, room: int) -> tuple[int, list[float]] | None:
                 elif kind not in JSON_LEAVES:
                     return None
                 elif kind is float:
-                    floats.append(value)
-        level = below if len(below) < SWEEP_FROM else _distinct(below)
-    return items, floats
+                    floating.append((value,))
+        level = below
+    return items, floating
 
 
-def _sort_out(values: Collection[Any], below: list[Any], floats: list[float]) -> bool:
+def _merged(containers: list[Any]) -> list[Any] | None:
+    """Give what is in all of these dicts and lists together; None if a key is no string."""
+    # Repetitions are dropped: of containers that contain themselves there would be more and more.
+    containers = list(dict(zip(map(id, containers), containers, strict=True)).values())
+    dicts = [x for x in containers if type(x) is dict]
+    if not STR.issuperset(map(type, chain.from_iterable(dicts))):
+        return None
+    lists = [x for x in containers if type(x) is list] if len(dicts) < len(containers) else []
+    return [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+
+
+def _sort_out(values: Collection[Any], below: list[Any], floating: list[Collection[Any]]) -> bool:
     """Add what is in `values` to the lists, if they are plain JSON."""
     types = set(map(type, values))
     if not types <= JSON_TYPES:
         return False
-    into: list[Any]
-    for kinds, into in (({float}, floats), ({list, dict}, below)):
-        if types <= kinds:
-            into.extend(values)
-        elif types & kinds:
-            into.extend([x for x in values if type(x) in kinds])
+    if float in types:
+        floating.append(values)
+    for kind in (dict, list):
+        if kind in types:
+            below += values if len(types) == 1 else [x for x in values if type(x) is kind]
     return True
-
-
-def _distinct(containers: list[Any]) -> list[Any]:
-    """Drop repetitions: of containers that contain themselves there would be more at each level."""
-    return list(dict(zip(map(id, containers), containers, strict=True)).values())
 
 
 def write_str(x: str) -> str:
