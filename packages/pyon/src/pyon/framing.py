@@ -47,7 +47,7 @@ bound of its own; a structure with more arrays than this is better sent as one a
 
 _BUFFERS_KEY = b'{"buffers":['
 _BUFFERS = re.compile(rb'\{"buffers":\[((?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)\]')
-_FIRST_GROWTH = 2 * SCRATCH_SIZE
+_FIRST_GROWTH = 16 * 2**10  # most are small, and much memory takes long to clear
 
 
 class FramingError(PyonError, ValueError):
