@@ -48,24 +48,16 @@ class JsonLines(asyncio.Protocol):
         self.transport.write(b"".join(replies))
 
 
-class JsonCalls(asyncio.BufferedProtocol):
+class JsonCalls(Echo):
     """Calls a method for each line of JSON: the least that makes a remote procedure call.
 
     No time-outs, no ids of its own, no order, no limits, no errors; one line at a time.
     """
 
     def __init__(self) -> None:
-        self.buffer = bytearray(64 * 1024)
-        self.view = memoryview(self.buffer)
+        super().__init__()
         self.target = Driver()
         self.names = frozenset({"echo"})
-
-    def connection_made(self, transport):
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.transport = transport
-
-    def get_buffer(self, sizehint):
-        return self.view
 
     def buffer_updated(self, nbytes):
         request = json.loads(str(self.view[: nbytes - 1], "utf-8"))
