@@ -197,6 +197,7 @@ HOSTILE = [
     '{"__jsonclass__":["dict",[[[[],1]]]]}',
     '{"__jsonclass__":["bytes",["A"]]}',
     '{"__jsonclass__":["bytes",[5]]}',
+    '{"__jsonclass__":["bytes",[{"__jsonclass__":["bytes",["UVVKRA=="]]}]]}',
     '{"__jsonclass__":["complex",["1",2]]}',
     '{"__jsonclass__":["nparray",[[0],"<f8",0]]}',
     '{"__jsonclass__":["set",[]]}',

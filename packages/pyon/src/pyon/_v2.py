@@ -295,6 +295,8 @@ def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]
             raise _BadTagError(f"no type is called {name!r}")
         try:
             if form.raw and arguments:
+                if type(arguments[-1]) is bytes:  # out of another tag
+                    raise ValueError("expected base64 as a string, got bytes")
                 arguments[-1] = buffers.data(arguments[-1])
             return put_together(form, arguments)
         except ValueError as error:
