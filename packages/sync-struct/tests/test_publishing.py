@@ -20,6 +20,7 @@ from sync_struct import (
     UnknownNotifier,
     process_mod,
 )
+from sync_struct._stream import Stream
 
 
 def identity(x):
@@ -104,6 +105,34 @@ async def test_a_mutation_made_from_another_thread_is_delivered_promptly(until):
         thread.start()
         await until(lambda: s.target == {"l": list(range(100))})
         thread.join()
+
+
+async def test_what_another_thread_makes_during_a_delivery_is_delivered_once(until, monkeypatch):
+    take_snapshot = Stream.snapshot
+    late = []
+
+    def snapshot(self, *args):  # the moment in which it must come
+        if late:
+            thread = threading.Thread(target=n["l"].append, args=(late.pop(),))
+            thread.start()
+            thread.join()
+        return take_snapshot(self, *args)
+
+    async with (
+        published({"part": {"x": 0}, "l": []}) as (n, p),
+        subscribed(p, path=["part"]) as part,
+        subscribed(p) as first,
+        subscribed(p, raw_buffers=False) as other,
+        subscribed(p, path=["part"]) as same_part,
+        subscribed(p) as last,
+    ):
+        monkeypatch.setattr(Stream, "snapshot", snapshot)
+        late.append("late")
+        n["part"] = {"x": 1}
+        whole = {"part": {"x": 1}, "l": ["late"]}
+        await until(lambda: part.target == same_part.target == {"x": 1})
+        await until(lambda: all(s.target == whole for s in (first, other, last)))
+        assert late == []
 
 
 async def test_what_one_turn_of_the_loop_makes_leaves_in_one_write(until):

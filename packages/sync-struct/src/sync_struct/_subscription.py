@@ -122,7 +122,7 @@ class Outlet:
         """Bring what is new to the subscribers, in the turn of the loop after it was made."""
         self._due = False
         self.stream.collect()
-        last, sent = self.stream.number, 0
+        last = sent = 0
         number: int | None = -1
         form: Form | None = None
         chunks: Chunks | None = None
@@ -131,7 +131,7 @@ class Outlet:
             feed = subscription.feed
             if feed.number != number or feed.form is not form:
                 number, form = feed.number, feed.form
-                chunks, size = self._news(number, form)
+                last, chunks, size = self._news(number, form)
             if chunks is None or not subscription.keeps_up:
                 subscription.pump()
             else:  # the path that matters for speed
@@ -141,14 +141,18 @@ class Outlet:
                 sent += size
         self.sent += sent
 
-    def _news(self, number: int | None, form: Form) -> tuple[Chunks | None, int]:
-        """Return what who has mod `number` lacks and its size, if it can be written at once."""
+    def _news(self, number: int | None, form: Form) -> tuple[int, Chunks | None, int]:
+        """Return what who has mod `number` lacks, if it can be written at once.
+
+        That is up to which number it goes, the chunks and their size. (The stream may get longer
+        while it is delivered: a snapshot that somebody needs collects what other threads made.)
+        """
         if number is not None and number >= self.stream.oldest:
             last, chunks = self.stream.span(number, form)
             size = frame_size(chunks)
             if last == self.stream.number and size <= PIECE_SIZE:
-                return chunks, size
-        return None, 0
+                return last, chunks, size
+        return 0, None, 0
 
     def keep_snapshots(self) -> None:
         """Forget the encoded structures after a while, counted from now."""
