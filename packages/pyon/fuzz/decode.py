@@ -49,6 +49,9 @@ TOKENS = [
     '{"__jsonclass__":["',
     '"tuple",[[',
     '"dict",[[[',
+    '"Fraction",[1,0]',
+    '"complex",[1,2]',
+    '"bytes",["',
     '"nparray",[[1],"|b1","',
     "\\\\ud83d",
 ]

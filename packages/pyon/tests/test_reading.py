@@ -199,6 +199,8 @@ HOSTILE = [
     '{"__jsonclass__":["bytes",[5]]}',
     '{"__jsonclass__":["bytes",[{"__jsonclass__":["bytes",["UVVKRA=="]]}]]}',
     '{"__jsonclass__":["complex",["1",2]]}',
+    '{"__jsonclass__":["complex",[1' + "0" * 400 + ",2]]}",
+    '{"__jsonclass__":["Fraction",[1,0]]}',
     '{"__jsonclass__":["nparray",[[0],"<f8",0]]}',
     '{"__jsonclass__":["set",[]]}',
     '{"__jsonclass__":["nparray",[[1],"<f8","AAAAAAAAAAA=",1]]}',

@@ -279,7 +279,7 @@ def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]
                 name, arguments = tag
                 if type(arguments) is list:
                     return QUICK[name](*arguments)
-            except (TypeError, ValueError, KeyError, AttributeError):
+            except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
                 pass  # said below, with the reason, or it is none of the commonest
         elif tag is None and CLASS_KEY not in x:
             return x
