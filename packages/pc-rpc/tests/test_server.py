@@ -674,6 +674,52 @@ async def test_a_ping_is_answered_while_a_method_runs_on_the_same_connection(ser
         await client.get_rpc_method_list()
 
 
+class Gate:
+    """Holds one call until it is let go, and notes which others ran."""
+
+    def __init__(self):
+        self.begun, self.gate, self.ran = threading.Event(), threading.Event(), []
+
+    async def hold(self):
+        self.begun.set()
+        await asyncio.to_thread(self.gate.wait, 30)
+
+    def block(self):
+        self.begun.set()
+        self.gate.wait(30)
+
+    def note(self, x):
+        self.ran.append(x)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("hold", {}),
+        ("block", {"worker_threads": True}),
+        ("block", {"worker_threads": True, "allow_parallel": True}),
+    ],
+)
+async def test_what_is_cancelled_while_it_waits_for_the_call_of_another_client_is_not_run(
+    serve, asyncio_client, method, options
+):
+    driver = Gate()
+    port = serve({"main": driver}, **options).port
+    async with asyncio_client(port) as first, asyncio_client(port) as second:
+        holding = asyncio.ensure_future(getattr(first, method)())
+        assert await asyncio.to_thread(driver.begun.wait, 30)
+        waiting = asyncio.ensure_future(second.note(1))
+        await asyncio.sleep(0)
+        await second.ping_rpc()  # now the server has it
+        waiting.cancel()
+        await asyncio.sleep(0)
+        await second.ping_rpc()  # and knows that nobody wants it
+        driver.gate.set()
+        await asyncio.gather(holding, waiting, return_exceptions=True)
+        await second.note(2)
+        assert driver.ran == [2]
+
+
 async def test_more_requests_than_are_read_in_advance_are_all_answered(serve, asyncio_client):
     async with asyncio_client(serve({"main": Driver()}).port) as client:
         numbers = range(_session.MAX_WAITING + 300)

@@ -24,7 +24,7 @@ from pc_rpc._exposure import method_list
 from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Chunks, Request, ServerSide, arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pc_rpc._host import Host
 
@@ -113,7 +113,7 @@ class Session(Connection):
         self._lane = Lane()
         self._worker: Worker | None = None
         self._close_target: Callable[[], Any] | None = None
-        self._calls: dict[int | None, _Call] = {}  # those that were started, by id
+        self._calls: dict[int | None, _Call] = {}  # those that were handed to a lane, by id
         self._waiting: deque[_Call] = deque()
         self._waiting_size = 0
         self._most = 1  # calls that may be active at a time
@@ -253,6 +253,7 @@ class Session(Connection):
             call.ahead = self._side.features.request_ids and self._ahead < MAX_IN_PARALLEL
         if call.ahead:
             self._ahead += 1
+            self._calls[call.request.number] = call
             call.lane.submit(call)
         else:
             self._waiting.append(call)
@@ -268,6 +269,7 @@ class Session(Connection):
             call = self._waiting.popleft()
             self._waiting_size -= call.size
             self._active += 1
+            self._calls[call.request.number] = call
             call.lane.submit(call)
         self._starting = False
         self._regulate()
@@ -299,8 +301,7 @@ class Session(Connection):
                 raise AttributeError(f"{kind!r} object has no attribute {name!r}")
             method = getattr(self._target, name)
             if self._worker is not None and not self._belongs_on_loop(call, method):
-                self._calls[call.request.number] = call
-                function = functools.partial(method, *args, **kwargs)
+                function = functools.partial(_unless_cancelled, call, method, args, kwargs)
                 self._worker.submit(function, functools.partial(self._returned, call))
                 return False
             result = method(*args, **kwargs)
@@ -317,7 +318,6 @@ class Session(Connection):
         return call.lane is _AT_ONCE or inspect.iscoroutinefunction(method)
 
     def _await(self, call: _Call, awaitable: Any) -> None:
-        self._calls[call.request.number] = call
         call.task = self._host.start_task(_awaited(awaitable))
         call.task.add_done_callback(functools.partial(self._awaited, call, awaitable))
 
@@ -354,7 +354,7 @@ class Session(Connection):
             if error is None:
                 self.send_chunks(self._side.reply(number, result))
             else:
-                self.send_chunks(self._side.failure(number, _without_own_frame(error)))
+                self.send_chunks(self._side.failure(number, _without_own_frames(error)))
             if not self._congested and self.backlog > HIGH_WATER:
                 self._congested = True
                 self._host.start_task(self._wait_for_client())
@@ -416,6 +416,15 @@ class Session(Connection):
             self._target_closed(*task.result())
 
 
+def _unless_cancelled(
+    call: _Call, method: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
+    """Call the method, when a worker thread comes to it, unless nobody wants it any more."""
+    if call.cancelled:
+        raise asyncio.CancelledError
+    return method(*args, **kwargs)
+
+
 def _nothing() -> None:
     """Do nothing."""
 
@@ -428,9 +437,10 @@ async def _awaited(awaitable: Any) -> tuple[Any, BaseException | None]:
         return None, error
 
 
-def _without_own_frame(error: BaseException) -> BaseException:
-    """Take the frame that is in this module off the traceback, if there are others."""
+def _without_own_frames(error: BaseException) -> BaseException:
+    """Take off the traceback the frames of this package that it begins with."""
     frames = error.__traceback__
-    if frames is not None and frames.tb_next is not None:
-        error.__traceback__ = frames.tb_next
+    while frames is not None and frames.tb_frame.f_globals.get("__package__") == __package__:
+        frames = frames.tb_next
+    error.__traceback__ = frames or error.__traceback__
     return error
