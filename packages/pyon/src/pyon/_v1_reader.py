@@ -212,15 +212,13 @@ class V1Reader:
                 return read
             return self._entries({}, i + 1, self._deeper(i, depth))
         depth = self._deeper(i, depth)
-        if text[i + 1] == "}":
-            return {}, i + 2
-        if flat := self._flat(i, FLAT_SET):
-            return set(flat[0]), flat[1]
         start = self._skip(i + 1)
-        if text[start] == "*" and (empty := EMPTY_SET.match(text, i)):
-            return set(), empty.end()
         if text[start] == "}":
             return {}, start + 1
+        if flat := self._flat(i, FLAT_SET):
+            return set(flat[0]), flat[1]
+        if text[start] == "*" and (empty := EMPTY_SET.match(text, i)):
+            return set(), empty.end()
         first, end = self._value(start, depth)
         end = self._skip(end)
         if text[end] == ":":
