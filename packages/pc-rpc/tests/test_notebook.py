@@ -73,7 +73,10 @@ class Kernel:
         """Wait until the cell has come so far and then, where the system tells, sleeps."""
         assert reached.wait(LONG)
         status = Path(f"/proc/{self._manager.provisioner.pid}/stat")
-        while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "S":
+        looks = 0  # in a row: it sleeps shortly, too, when it waits for another thread
+        while status.exists() and looks < 2000:
+            asleep = status.read_text().rpartition(")")[2].split()[0] == "S"
+            looks = looks + 1 if asleep else 0
             os.sched_yield()
 
     async def complete(self, code):
