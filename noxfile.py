@@ -122,8 +122,12 @@ def build(session: nox.Session) -> None:
 @by_package
 def dist(session: nox.Session, package: str) -> None:
     """Install a package's wheel with what it declares only, and run its tests outside the tree."""
-    wheel = next(WHEELS.glob(f"{package.replace('-', '_')}-*.whl"))
-    session.install("--find-links", str(WHEELS), str(wheel), *_group(package, "test"))
+    # Each by its path: by name, an earlier build of the same version may come out of a cache.
+    wheels = [
+        str(next(WHEELS.glob(f"{name.replace('-', '_')}-*.whl")))
+        for name in _with_neighbours(package)
+    ]
+    session.install(*wheels, *_group(package, "test"))
     outside = Path(session.create_tmp()) / "outside"
     shutil.rmtree(outside, ignore_errors=True)
     for folder in ("tests", "examples"):
