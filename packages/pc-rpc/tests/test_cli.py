@@ -24,6 +24,7 @@ from pc_rpc._words import parse_arguments, split_words
 
 DRIVER = '''
 """A driver to serve."""
+import asyncio
 import numpy as np
 
 class Laser:
@@ -51,6 +52,14 @@ class Laser:
 
     def close(self):
         print("laser off", flush=True)
+
+class AsyncLaser:
+    async def open(self):
+        self.loop = asyncio.get_running_loop()
+
+    async def close(self):
+        same = asyncio.get_running_loop() is self.loop
+        print(f"laser off, on the same loop: {same}", flush=True)
 '''
 
 
@@ -187,21 +196,62 @@ def test_no_server_and_no_target_have_status_3(run, scripted_peer):
 # Serving, as a process of its own.
 
 
-def test_any_class_is_served_without_writing_a_server(tmp_path):
+@pytest.fixture
+def serving(tmp_path):
+    """Start the command that serves a driver; give the process and the port."""
     (tmp_path / "laser_driver.py").write_text(DRIVER)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pc_rpc", "serve", "laser_driver:Laser", "0.5", 'name="y"',
-         "--bind", "127.0.0.1", "--target", "laser", "--description", "here", "--worker-threads"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    processes = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pc_rpc", "serve", *arguments, "--bind", "127.0.0.1"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        processes.append(process)
+        line = process.stderr.readline()
+        match = re.search(r"INFO pc_rpc: serving laser on 127.0.0.1 port (\d+)$", line)
+        return process, int(match[1])
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_any_class_is_served_without_writing_a_server(serving):
+    process, port = serving(
+        "laser_driver:Laser", "0.5", 'name="y"', "--target", "laser", "--description", "here",
+        "--worker-threads",
     )  # fmt: skip
-    line = process.stderr.readline()
-    match = re.search(r"INFO pc_rpc: serving laser on 127.0.0.1 port (\d+)$", line)
-    with Client("127.0.0.1", int(match[1]), timeout=30) as client:
+    with Client("127.0.0.1", port, timeout=30) as client:
         assert client.get_rpc_id() == (["laser"], "here")
         assert client.get_power() == 0.5
         client.terminate()
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "laser off\n", "")
+
+
+def test_a_driver_whose_close_is_a_coroutine_is_closed_by_the_loop_that_served_it(serving):
+    process, port = serving("laser_driver:AsyncLaser", "--target", "laser")
+    with Client("127.0.0.1", port, timeout=30) as client:
+        client.open()
+        client.terminate()
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "laser off, on the same loop: True\n", "")
+
+
+def test_clients_cannot_call_what_is_hidden(serving):
+    _, port = serving("laser_driver:Laser", "--target", "laser", "--hide", "close")
+    with Client("127.0.0.1", port, timeout=30) as client:
+        assert client.get_power() == 0.1
+        with pytest.raises(AttributeError, match="close"):
+            client.close
+
+
+def test_a_method_to_hide_that_is_not_there_is_told(run):
+    status, _, err = run("serve", "laser_driver:Laser", "--hide", "clsoe", target=False)
+    assert status == 2
+    assert "Laser has no method 'clsoe'" in err
 
 
 @pytest.mark.parametrize("factory", ["no_such_module:Laser", "laser_driver"])

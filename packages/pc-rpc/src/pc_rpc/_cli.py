@@ -24,6 +24,7 @@ from pyon.tcp import format_address
 from pc_rpc import __version__
 from pc_rpc._client import Client
 from pc_rpc._errors import ConnectionLost, IncompatibleServer, ProtocolError
+from pc_rpc._exposure import public_methods
 from pc_rpc._protocol import AutoTarget
 from pc_rpc._words import parse_arguments
 
@@ -158,6 +159,9 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--description", help="what the server tells about itself")
     command.add_argument("--allow-parallel", action="store_true", help="see pc_rpc.Server")
     command.add_argument("--worker-threads", action="store_true", help="see pc_rpc.Server")
+    command.add_argument(
+        "--hide", action="append", default=[], metavar="METHOD", help="clients cannot call it"
+    )
     _add_tls(command, "clients'")
 
 
@@ -327,7 +331,7 @@ def _answer(prompt: Prompt, read: Callable[[], str]) -> str | None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from pc_rpc._serving import simple_server_loop
+    import asyncio
 
     module, separator, name = options.factory.partition(":")
     if not separator:
@@ -340,20 +344,33 @@ def _serve(options: argparse.Namespace) -> None:
     sys.path.insert(0, os.getcwd())
     args, kwargs = parse_arguments(options.arguments)
     driver = getattr(importlib.import_module(module), name)(*args, **kwargs)
+    asyncio.run(_serve_driver(driver, options.target or name, options))
+
+
+async def _serve_driver(driver: Any, target: str, options: argparse.Namespace) -> None:
+    """Serve until terminated, then close the driver, if it can be closed."""
+    from pc_rpc._server import Server
+    from pc_rpc._serving import serve
+
     try:
-        simple_server_loop(
-            {options.target or name: driver},
-            options.bind or ["127.0.0.1", "::1"],
-            options.port,
+        for method in options.hide:
+            if method not in public_methods(driver):
+                raise ValueError(f"--hide: {type(driver).__name__} has no method {method!r}")
+        server = Server(
+            {target: driver},
             options.description,
+            builtin_terminate=True,
             allow_parallel=options.allow_parallel,
             worker_threads=options.worker_threads,
-            ssl=_tls(options, server=True),
-            ready_cb=_say_where,
+            hide={target: options.hide},
         )
+        bind = options.bind or ["127.0.0.1", "::1"]
+        context = _tls(options, server=True)
+        await serve(server, bind, options.port, ssl=context, ready_cb=_say_where)
     finally:
-        if hasattr(driver, "close"):
-            driver.close()
+        closed: Any = driver.close() if hasattr(driver, "close") else None
+        if hasattr(type(closed), "__await__"):
+            await closed
 
 
 def _say_where(server: Any) -> None:

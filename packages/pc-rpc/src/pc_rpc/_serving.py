@@ -12,11 +12,13 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pyon.framing import DEFAULT_LIMIT
+
 from pc_rpc._server import Server
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """What asks a process to end, on any platform: Ctrl-C, systemd, a closed terminal."""
@@ -70,6 +72,9 @@ def simple_server_loop(
     *,
     allow_parallel: bool = False,
     worker_threads: bool = False,
+    expose: Mapping[str, Collection[str]] | None = None,
+    hide: Mapping[str, Collection[str]] | None = None,
+    limit: int = DEFAULT_LIMIT,
     ssl: ssl.SSLContext | None = None,
     ready_cb: Callable[[Server], object] | None = None,
 ) -> None:
@@ -79,7 +84,7 @@ def simple_server_loop(
 
     Parameters
     ----------
-    targets, description, allow_parallel, worker_threads
+    targets, description, allow_parallel, worker_threads, expose, hide, limit
         As for `Server`.
     host : str, sequence of str or None
         Bind address or addresses; None means all interfaces.
@@ -101,5 +106,8 @@ def simple_server_loop(
         builtin_terminate=True,
         allow_parallel=allow_parallel,
         worker_threads=worker_threads,
+        expose=expose,
+        hide=hide,
+        limit=limit,
     )
     asyncio.run(serve(server, host, port, ssl=ssl, ready_cb=ready_cb))
