@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import pyon.tcp
 import pytest
+import trustme
 from pc_rpc import AsyncioClient, Client, Server
 
 LONG = 30.0
@@ -98,6 +103,41 @@ def connect() -> Iterator[Callable[..., Client]]:
             return client
 
         yield make
+
+
+def _write_pair(folder: Path, name: str, **options: Any) -> tuple[Path, Path]:
+    """Write a certificate and its key, and return their paths."""
+    certificate = trustme.CA().issue_cert("not.the.host", **options)
+    paths = folder / f"{name}.pem", folder / f"{name}.key"
+    certificate.cert_chain_pems[0].write_to_path(paths[0])
+    certificate.private_key_pem.write_to_path(paths[1])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """Certificates with their keys, by name."""
+    folder = tmp_path_factory.mktemp("certificates")
+    long_ago = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    return {
+        "server": _write_pair(folder, "server"),
+        "client": _write_pair(folder, "client"),
+        "stranger": _write_pair(folder, "stranger"),
+        "expired": _write_pair(
+            folder, "expired", not_before=long_ago, not_after=long_ago + datetime.timedelta(1)
+        ),
+    }
+
+
+@pytest.fixture
+def contexts(pairs: dict[str, tuple[Path, Path]]) -> Callable[..., ssl.SSLContext]:
+    """Make TLS contexts: ``contexts("server", "client", server=True)``, by whose is whose."""
+
+    def make(own: str = "client", peer: str = "server", *, server: bool = False) -> ssl.SSLContext:
+        factory = pyon.tcp.server_context if server else pyon.tcp.client_context
+        return factory(*pairs[own], pairs[peer][0])
+
+    return make
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,6 @@ import asyncio
 import os
 import tempfile
 import threading
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -40,7 +39,7 @@ class Stage:
 
 
 class Kernel:
-    """A kernel, and what one can do with it from a await notebook."""
+    """A kernel, and what one can do with it from a notebook."""
 
     def __init__(self, manager, client):
         self._manager = manager
@@ -65,19 +64,9 @@ class Kernel:
     async def run_interrupted(self, code, reached):
         """Run a cell and interrupt it once it has reached something."""
         running = asyncio.create_task(self.run(code))
-        await asyncio.to_thread(self._wait_until_asleep, reached)
+        assert await asyncio.to_thread(reached.wait, LONG)
         await self._manager.interrupt_kernel()
         return await running
-
-    def _wait_until_asleep(self, reached):
-        """Wait until the cell has come so far and then, where the system tells, sleeps."""
-        assert reached.wait(LONG)
-        status = Path(f"/proc/{self._manager.provisioner.pid}/stat")
-        looks = 0  # in a row: it sleeps shortly, too, when it waits for another thread
-        while status.exists() and looks < 2000:
-            asleep = status.read_text().rpartition(")")[2].split()[0] == "S"
-            looks = looks + 1 if asleep else 0
-            os.sched_yield()
 
     async def complete(self, code):
         reply = await self._client.complete(code, reply=True, timeout=LONG)

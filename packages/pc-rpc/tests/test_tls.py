@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pyon.tcp
 import pytest
-import trustme
 from pc_rpc import BestEffortClient, ConnectionLost, ProtocolError
 
 
 class Driver:
     def echo(self, x):
         return x
-
-
-def write_pair(folder, name, **options):
-    """Write a certificate and its key, and return their paths."""
-    certificate = trustme.CA().issue_cert("not.the.host", **options)
-    paths = folder / f"{name}.pem", folder / f"{name}.key"
-    certificate.cert_chain_pems[0].write_to_path(paths[0])
-    certificate.private_key_pem.write_to_path(paths[1])
-    return paths
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificates")
-    long_ago = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    return {
-        "server": write_pair(folder, "server"),
-        "client": write_pair(folder, "client"),
-        "stranger": write_pair(folder, "stranger"),
-        "expired": write_pair(
-            folder, "expired", not_before=long_ago, not_after=long_ago + datetime.timedelta(1)
-        ),
-    }
-
-
-@pytest.fixture
-def contexts(pairs):
-    def make(own="client", peer="server", *, server=False):
-        factory = pyon.tcp.server_context if server else pyon.tcp.client_context
-        return factory(*pairs[own], pairs[peer][0])
-
-    return make
 
 
 @pytest.fixture

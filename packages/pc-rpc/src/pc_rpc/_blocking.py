@@ -3,7 +3,8 @@
 The one idea to keep in mind: leader and followers. Of the threads that wait for replies one, the
 leader, reads the socket and hands out what comes; the others sleep. When the leader's own reply
 came it goes, and makes another one the leader. So a lone thread pays for no second one, requests of
-many threads are in flight together, and a thread that gives up only leaves its reply owed.
+many threads are in flight together, and a thread that gives up only leaves its reply owed. Ctrl-C
+is such a giving up as well: it is let in only where a thread waits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pyon.framing import DEFAULT_LIMIT, FramingError, Receiver
 from pyon.tcp import format_address
 
 from pc_rpc._errors import ConnectionLost, ProtocolError, RpcError
+from pc_rpc._interrupts import Interrupts
 from pc_rpc._protocol import (
     BANNER,
     HANDSHAKE_LIMIT,
@@ -80,6 +82,7 @@ class BlockingConnection:
         self._lost: BaseException | None = None
         self._closing = False
         self._unsent: Queue = deque()
+        self._interrupts = Interrupts()
         self._receiver = Receiver(limit=HANDSHAKE_LIMIT, scratch=bytearray(SCRATCH_SIZE))
         self._stream = connect(host, port, ssl, deadline)
         self._handshake(BANNER, self.side.read_greeting, deadline)
@@ -133,17 +136,18 @@ class BlockingConnection:
 
     def _complete(self, call: Call, chunks: Chunks, timeout: float | None) -> Any:
         deadline = None if timeout is None else time.monotonic() + timeout
-        try:
-            self._send(call, chunks, deadline)
-            self._wait(call, deadline)
-        except TimeoutError:
-            self._give_up(call)
-            raise TimeoutError(
-                f"no reply to the {call.what} from {self.peer} within {timeout} s"
-            ) from None
-        except BaseException:
-            self._give_up(call)
-            raise
+        with self._interrupts:
+            try:
+                self._send(call, chunks, deadline)
+                self._wait(call, deadline)
+            except TimeoutError:
+                self._give_up(call)
+                raise TimeoutError(
+                    f"no reply to the {call.what} from {self.peer} within {timeout} s"
+                ) from None
+            except BaseException:
+                self._give_up(call)
+                raise
         if call.reply is None:
             raise lost(self.peer, self._lost, sent=True, what=call.what) from self._lost
         return self.side.result(call)
@@ -156,9 +160,9 @@ class BlockingConnection:
 
     def _send(self, call: Call, chunks: Chunks, deadline: float | None) -> None:
         """Send a request. Nearly all is done before, so that the wait begins where this ends."""
-        timeout = -1 if deadline is None else remaining(deadline) or 0
-        if not self._sending.acquire(timeout=timeout):
-            raise TimeoutError("timed out")
+        remaining(deadline)  # without any time left, nothing is sent
+        if not self._sending.acquire(blocking=False):
+            self._queue_up(deadline)
         try:
             if self._leader is None and self._stream.readable():
                 self._read_unasked()
@@ -178,10 +182,20 @@ class BlockingConnection:
             untouched = len(self._unsent) >= len(chunks) and self._unsent[-len(chunks)] is chunks[0]
             raise lost(self.peer, self._lost, sent=not untouched, what=call.what) from error
         except BaseException as error:
-            self._fail(error)  # interrupted between writing bytes and noting how many
+            if error is not self._interrupts.let_in:
+                self._fail(error)  # interrupted between writing bytes and noting how many
             raise
         finally:
             self._sending.release()
+
+    def _queue_up(self, deadline: float | None) -> None:
+        """Wait until nobody else is sending, which takes long only if the peer does not read."""
+        while True:
+            timeout = remaining(deadline)
+            timeout = RECHECK if timeout is None else min(timeout, RECHECK)
+            if self._sending.acquire(timeout=timeout):
+                return
+            self._interrupts.during(bool)  # not while acquiring: it could come behind that
 
     def _read_unasked(self) -> None:
         """Read what came unasked: the peer may have closed, and then nothing is sent any more."""
@@ -213,7 +227,7 @@ class BlockingConnection:
             timeout = remaining(deadline)
             if not leading:
                 timeout = RECHECK if timeout is None else min(timeout, RECHECK)
-            _, readable = self._stream.wait_writable(timeout, or_readable=leading)
+            _, readable = self._interrupts.during(self._stream.wait_writable, timeout, leading)
             if readable:
                 self._receive(None)
         finally:
@@ -248,7 +262,8 @@ class BlockingConnection:
                 self._followers[call] = None
         if call.waiter is not None:
             left = remaining(deadline)
-            if not call.waiter.acquire(timeout=-1 if left is None else left):
+            acquire, left = call.waiter.acquire, -1 if left is None else left
+            if not self._interrupts.during(acquire, True, left):
                 raise TimeoutError("timed out")
 
     def _try_to_lead(self, who: object) -> bool:
@@ -271,7 +286,7 @@ class BlockingConnection:
 
     def _receive(self, deadline: float | None) -> None:
         """Wait for bytes and hand out the replies that they complete. The leader only."""
-        self._stream.wait_readable(deadline)
+        self._interrupts.during(self._stream.wait_readable, deadline)
         try:
             self._take_in()
             while (message := self._receiver.next_message()) is not None:
@@ -328,11 +343,12 @@ class BlockingConnection:
 
     def close(self) -> None:
         """Close the connection. Calls that wait end in `ConnectionLost`. May be called again."""
-        self._fail(ConnectionLost("closed by close_rpc()"))
-        with self._sending, self._mutex:  # whoever is sending has been woken and leaves
-            self._closing = True
-            if self._leader is None:
-                self._stream.close()
+        with self._interrupts:
+            self._fail(ConnectionLost("closed by close_rpc()"))
+            with self._sending, self._mutex:  # whoever is sending has been woken and leaves
+                self._closing = True
+                if self._leader is None:
+                    self._stream.close()
 
     @property
     def lost(self) -> BaseException | None:

@@ -82,7 +82,7 @@ class Stream:
         """Say whether `recv_into` has something to say now; for one thread at a time."""
         return bool(self._glance(0))
 
-    def wait_writable(self, timeout: float | None, *, or_readable: bool) -> tuple[bool, bool]:
+    def wait_writable(self, timeout: float | None, or_readable: bool) -> tuple[bool, bool]:
         """Wait for room to write; return whether there is some, and whether something came in."""
         if not hasattr(select, "poll"):
             reading = [self._sock] if or_readable else []
@@ -192,7 +192,7 @@ class TlsStream(Stream):
             try:
                 super().write(self._ciphertext)
             except BlockingIOError:
-                self.wait_writable(remaining(deadline), or_readable=False)
+                self.wait_writable(remaining(deadline), False)
 
     def _collect(self) -> None:
         if ciphertext := self._outgoing.read():
