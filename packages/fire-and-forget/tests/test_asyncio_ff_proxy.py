@@ -119,7 +119,11 @@ async def test_on_error_gets_the_exception():
     proxy = AsyncioFFProxy(Driver(), on_error=errors.append)
     proxy.fail(ValueError("out of range"))
     await proxy.ff_join(PATIENCE)
-    assert [str(error) for error in errors] == ["out of range"]
+    takes_no_notes = type("Odd", (Exception,), {"__notes__": ()})()
+    proxy.fail(takes_no_notes)
+    await proxy.ff_join(PATIENCE)
+    assert str(errors[0]) == "out of range"
+    assert errors[1] is takes_no_notes
 
 
 async def test_ff_join_gives_up_after_its_time_and_the_call_goes_on():

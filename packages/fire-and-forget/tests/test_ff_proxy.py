@@ -1,6 +1,8 @@
 """FFProxy as its users see it."""
 
+import asyncio
 import copy
+import dataclasses
 import gc
 import inspect
 import logging
@@ -249,7 +251,11 @@ def test_a_call_from_within_a_background_call_can_wait_its_turn():
 # Failures
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no link"), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("no link"), SystemExit(3), asyncio.CancelledError("other loop"), GeneratorExit()],
+    ids=repr,
+)
 def test_an_exception_becomes_a_warning_with_its_traceback_and_the_proxy_goes_on(
     driver, caplog, error
 ):
@@ -278,7 +284,21 @@ def test_on_error_gets_the_exception_instead_of_the_log(driver, caplog):
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("raised", [KeyError, SystemExit])
+@dataclasses.dataclass(frozen=True)
+class Unlocked(Exception):  # takes no notes: none of its attributes can be assigned
+    power: float
+
+
+def test_on_error_gets_an_exception_that_takes_no_notes(driver):
+    errors = []
+    proxy = FFProxy(driver, on_error=errors.append)
+    proxy.fail(Unlocked(0.5))
+    proxy.ff_join(PATIENCE)
+    assert errors == [Unlocked(0.5)]
+    assert proxy.ff_counts()["failed"] == 1
+
+
+@pytest.mark.parametrize("raised", [KeyError, SystemExit, asyncio.CancelledError])
 def test_an_on_error_that_fails_is_logged_and_the_proxy_goes_on(driver, caplog, raised):
     def on_error(error):
         raise raised("callback")

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from fire_and_forget._calls import TARGET_ERRORS, Call, Proxy, logger
+from fire_and_forget._calls import Call, Proxy, logger
 
 if TYPE_CHECKING:
     from fire_and_forget._calls import OnError, WhenBusy
@@ -102,7 +102,7 @@ class AsyncioFFProxy(Proxy):
             result = call()
             if inspect.isawaitable(result):
                 await result
-        except (*TARGET_ERRORS, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
                 raise  # it is this task that was cancelled, not something that the target awaited

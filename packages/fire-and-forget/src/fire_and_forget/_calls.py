@@ -6,6 +6,7 @@ the asyncio proxy carry out what it decided, each under its own kind of exclusio
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 TYPE_CHECKING = False  # as typing has it, without importing typing
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     Loss: TypeAlias = tuple[int, str]  # level and text, for Logger.log
 
 logger = logging.getLogger("fire_and_forget")
-
-# What a target may raise without ending the background. sys.exit() in a driver is not meant for
-# the thread that it happens to run in.
-TARGET_ERRORS = (Exception, SystemExit)
 
 
 class Call:
@@ -51,10 +48,13 @@ class Call:
         if self.on_error is None:
             logger.warning("%s failed in the background", self.label, exc_info=error)
             return
-        error.add_note(f"raised in the background by {self.label}")
+        with contextlib.suppress(Exception):  # a class may have forbidden it: a frozen dataclass
+            error.add_note(f"raised in the background by {self.label}")
         try:
             self.on_error(error)
-        except TARGET_ERRORS:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             logger.warning("on_error failed for %s", self.label, exc_info=True)
 
 

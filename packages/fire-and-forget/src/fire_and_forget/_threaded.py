@@ -12,7 +12,7 @@ import weakref
 from time import monotonic
 from types import CoroutineType
 
-from fire_and_forget._calls import TARGET_ERRORS, Backlog, Call, Proxy, logger
+from fire_and_forget._calls import Backlog, Call, Proxy, logger
 
 TYPE_CHECKING = False  # as typing has it, without importing typing
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class _Worker(threading.Thread):
             return False
         try:
             _refuse_coroutine(call())
-        except TARGET_ERRORS as error:
+        except BaseException as error:  # sys.exit() in a driver is not meant for this thread
             with self.changed:
                 self._backlog.failed += 1
             call.report_failure(error)
