@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pc_rpc import GenericRemoteException
 
 
 def test_the_targets_are_the_driver_and_its_rexec(controller):
@@ -204,6 +205,35 @@ def test_an_error_arrives_with_the_remote_source_line(controller):
     assert "line 3, in f\n    return 1 / y  # the culprit" in remote
     assert "the culprit" in "".join(caught.value.__notes__)
     assert "_running.py" not in remote  # our own frames are no business of the caller
+
+
+CIRCLE = """
+def f():
+    error = IndexError("lost")
+    raise error from error
+"""
+FROZEN = """
+import dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class Unlocked(Exception):
+    power: float
+
+def f():
+    raise Unlocked(0.5) from ValueError("no light")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(CIRCLE, "IndexError: lost"), (FROZEN, "Unlocked: 0.5")], ids=repr
+)
+def test_an_error_of_an_odd_make_arrives_as_it_is(controller, code, text):
+    client = controller.connect()
+    client.add_code(code)
+    with pytest.raises((IndexError, GenericRemoteException)) as caught:
+        client.call("f")
+    assert text in f"{type(caught.value).__name__}: {caught.value}"
+    assert "_running.py" not in "".join(caught.value.parent_traceback)
 
 
 def test_an_error_in_a_coroutine_arrives_with_the_remote_source_line(controller):

@@ -190,12 +190,16 @@ def _value(outcome: Outcome) -> Any:
 
 def _from_sent_code(error: BaseException) -> BaseException:
     """Take the frames of this package, which are no business of the caller, off a traceback."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
-        trace = trace.tb_next
-    if error.__cause__ is not None:
-        error.__cause__ = _from_sent_code(error.__cause__)
-    return error.with_traceback(trace)
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:  # `raise error from error` makes a circle
+        seen.add(id(link))
+        trace = link.__traceback__
+        while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
+            trace = trace.tb_next
+        BaseException.with_traceback(link, trace)
+        link = link.__cause__
+    return error
 
 
 def simple_rexec_server_loop(
