@@ -264,6 +264,9 @@ class Connection(asyncio.BufferedProtocol):
     def _flush(self) -> None:
         self._flush_due = False
         while self._queue and self._writable:
+            if self.transport.is_closing():  # the peer has left: asyncio warns of every write
+                self._forget_queue()
+                break
             self.transport.write(self._next_piece())
         if self._closing and not self._queue and not self.closed:
             self.transport.close()
