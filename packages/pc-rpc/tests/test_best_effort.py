@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -147,6 +148,26 @@ def test_a_server_that_hangs_counts_as_lost(scripted_peer, best_effort, greet):
     assert client.echo(1) is None
     assert states.seen == [True, False]
     assert isinstance(client.last_error, TimeoutError)
+
+
+def test_the_time_for_the_first_connection_is_that_of_no_call(scripted_peer, best_effort, greet):
+    asked, answer = threading.Event(), threading.Event()
+
+    def script(sock, lines):
+        greet(sock, lines)
+        lines.readline()
+        asked.set()
+        assert answer.wait(30)
+        sock.sendall(b'{"status":"ok","ret":{"docstring":null,"methods":{}}}\n')
+        lines.readline()
+
+    client = best_effort(scripted_peer(script).port, firstcon_timeout=30)
+    with ThreadPoolExecutor() as pool:
+        methods = pool.submit(client.get_rpc_method_list)
+        assert asked.wait(30)
+        assert client._client._timeout is None
+        answer.set()
+        assert methods.result(30) == {"docstring": None, "methods": {}}
 
 
 def test_closing_is_instant_even_while_it_waits_for_a_server(best_effort):

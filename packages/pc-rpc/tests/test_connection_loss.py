@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import struct
 import threading
+import time
 
 import pytest
 from pc_rpc import AsyncioClient, BestEffortClient, Client, ConnectionLost, ProtocolError
+from pc_rpc._blocking import BlockingConnection
+from pc_rpc._stream import _connect_any
 
 REPLY = b'{"status":"ok","ret":"caf\xc3\xa9"}\n'
+
+
+class Echo:
+    def echo(self, x):
+        return x
 
 
 def reset(sock):
@@ -139,6 +148,66 @@ def test_a_server_that_never_answers_runs_into_the_time_out(silent_port):
     with BestEffortClient("127.0.0.1", silent_port, "main", firstcon_timeout=0.1) as client:
         assert not client.connected
         assert isinstance(client.last_error, TimeoutError)
+
+
+def test_the_time_to_connect_is_that_of_all_steps_together(serve, monkeypatch):
+    deadlines = []
+    shake_hands = BlockingConnection._handshake
+
+    def noting(connection, line, read, deadline):
+        deadlines.append(deadline)
+        shake_hands(connection, line, read, deadline)
+
+    monkeypatch.setattr(BlockingConnection, "_handshake", noting)
+    Client("127.0.0.1", serve({"main": Echo()}).port, timeout=30).close_rpc()
+    greeting, selection = deadlines
+    assert greeting == selection is not None
+
+
+def test_addresses_that_do_not_answer_share_the_time(monkeypatch):
+    waited = []
+
+    class Silent:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def settimeout(self, timeout):
+            waited.append(timeout)
+
+        def connect(self, address):
+            raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "socket", lambda *_: Silent())
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (f"192.0.2.{n}", 1)) for n in range(4)]
+    with pytest.raises(TimeoutError):
+        _connect_any(found, time.monotonic() + 100)
+    assert waited == pytest.approx([25, 100 / 3, 50, 100], rel=0.1)
+    with pytest.raises(TimeoutError):
+        _connect_any(found, time.monotonic() - 1)
+    assert len(waited) == 4
+
+
+@pytest.mark.parametrize("timeout", [3e6, 1e12, math.inf])
+def test_a_time_out_longer_than_any_system_can_wait_is_none(serve, connect, timeout):
+    client = connect(serve({"main": Echo()}).port, timeout=timeout)
+    assert client.echo(1) == 1
+    assert client.with_rpc_timeout(timeout).echo(2) == 2
+
+
+async def test_an_asyncio_client_that_is_closed_while_it_connects_does_not_connect(serve):
+    client = AsyncioClient()
+    connecting = asyncio.ensure_future(
+        client.connect_rpc("127.0.0.1", serve({"main": Echo()}).port)
+    )
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="connected already"):
+        await client.connect_rpc("127.0.0.1", 1)
+    await client.close_rpc()
+    with pytest.raises(ConnectionLost, match="closed by close_rpc"):
+        await connecting
 
 
 @pytest.mark.parametrize("target", ["main", None])

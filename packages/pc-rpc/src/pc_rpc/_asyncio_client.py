@@ -24,6 +24,7 @@ from pc_rpc._protocol import (
     Chunks,
     ClientSide,
     lost,
+    owned,
 )
 from pc_rpc._remote import RemoteMethods, find_method
 
@@ -178,6 +179,7 @@ class AsyncioClient(Generic[Driver]):
 
     def __init__(self) -> None:
         self._link: _Link | None = None
+        self._connecting: _Link | None = None
         self._timeout: float | None = None
         self._description_cache: Mapping[str, Any] = {}
 
@@ -192,29 +194,29 @@ class AsyncioClient(Generic[Driver]):
         limit: int = DEFAULT_LIMIT,
     ) -> None:
         """Connect to the server. The parameters and errors are those of `Client`."""
-        if self._link is not None and self._link.reason is None:
-            raise RuntimeError(f"the client is connected already, to {self._link.peer}")
+        for other in (self._connecting, self._link):
+            if other is not None and other.reason is None:
+                raise RuntimeError(f"the client is connected already, to {other.peer}")
         self._timeout = timeout
         peer = format_address((host, port))
-        side = ClientSide(limit=limit)
-        link: _Link | None = None
+        link = self._connecting = _Link(peer, ClientSide(limit=limit))
         try:
             async with asyncio.timeout(timeout):
                 loop = asyncio.get_running_loop()
-                _, link = await loop.create_connection(
-                    lambda: _Link(peer, side), host, port, ssl=ssl
-                )
+                await loop.create_connection(lambda: link, host, port, ssl=ssl)
                 self._link, self._description_cache = link, {}
-                await link.shake_hands(BANNER, side.read_greeting)
+                await link.shake_hands(BANNER, link.side.read_greeting)
                 if target_name is not None:
                     await self.select_rpc_target(target_name)
         except BaseException as error:
-            if link is not None:
-                link.end(error)
+            link.end(error)
+            if self._link is link:
                 await link.wait_closed()
             if isinstance(error, TimeoutError):
                 raise TimeoutError(f"{peer} did not answer within {timeout} s") from error
             raise
+        finally:
+            self._connecting = None
 
     # The established names.
 
@@ -257,8 +259,9 @@ class AsyncioClient(Generic[Driver]):
 
         The result may be awaited: then the connection is gone to the last.
         """
-        if self._link is not None:
-            self._link.end(ConnectionAbortedError("closed by close_rpc()"))
+        for link in (self._connecting, self._link):
+            if link is not None:
+                link.end(ConnectionAbortedError("closed by close_rpc()"))
         return _Closing(self._link)
 
     # More than the established.
@@ -329,7 +332,7 @@ class AsyncioClient(Generic[Driver]):
     ) -> Any:
         link = self._connected()
         call, chunks = link.side.encode_call(name, args, kwargs)
-        return await link.complete(call, chunks, timeout)
+        return await link.complete(call, owned(chunks), timeout)
 
     def _described(self) -> Mapping[str, Any]:
         return self._description_cache

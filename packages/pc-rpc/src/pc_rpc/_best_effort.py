@@ -122,6 +122,7 @@ class BestEffortClient:
         except (OSError, RpcError, ValueError) as error:
             self._note_error(error)
             return False
+        client._timeout = self._timeout  # that of the attempt to connect was another one
         with self._mutex:
             if self._closed.is_set():
                 client.close_rpc()

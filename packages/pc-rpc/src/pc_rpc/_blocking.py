@@ -43,9 +43,13 @@ RECHECK = 0.05
 that did has gone. Only a peer that takes nothing until it has been read from makes this matter."""
 
 
+LONGEST = 1e6
+"""Seconds, eleven days, beyond which a time-out is none: some systems cannot wait for longer."""
+
+
 def deadline_of(timeout: float | None) -> float | None:
-    """Return the time of `time.monotonic` that a time-out from now ends at."""
-    return None if timeout is None else time.monotonic() + timeout
+    """Return the time of `time.monotonic` that a time-out from now ends at; None if it has none."""
+    return None if timeout is None or timeout > LONGEST else time.monotonic() + timeout
 
 
 class BlockingConnection:
@@ -55,8 +59,8 @@ class BlockingConnection:
     ----------
     host, port : str, int
         Where the server is.
-    timeout : float or None
-        Seconds until connection and greeting must be there. None: no limit.
+    deadline : float or None
+        When connection and greeting must be there, on the clock of `time.monotonic`.
     ssl : ssl.SSLContext, optional
         Speak TLS.
     limit : int, optional
@@ -68,11 +72,10 @@ class BlockingConnection:
         host: str,
         port: int,
         *,
-        timeout: float | None = None,
+        deadline: float | None = None,
         ssl: ssl.SSLContext | None = None,
         limit: int = DEFAULT_LIMIT,
     ) -> None:
-        deadline = deadline_of(timeout)
         self.peer = format_address((host, port))
         self.side = ClientSide(limit=limit)
         self._sending = threading.Lock()  # held while a message goes out
@@ -90,12 +93,12 @@ class BlockingConnection:
     # Handshake.
 
     def select(
-        self, target_name: str | AutoTarget | type[AutoTarget], timeout: float | None
+        self, target_name: str | AutoTarget | type[AutoTarget], deadline: float | None
     ) -> None:
         """Select a target and learn its methods."""
         self._raise_if_lost("selection of a target")
         line = self.side.select(target_name)
-        self._handshake(line, self.side.read_methods, deadline_of(timeout))
+        self._handshake(line, self.side.read_methods, deadline)
         self._receiver.limit = self.side.limit
         self._receiver.raw_buffers = self.side.features.raw_buffers
 
@@ -135,7 +138,7 @@ class BlockingConnection:
         return self._complete(call, chunks, timeout)
 
     def _complete(self, call: Call, chunks: Chunks, timeout: float | None) -> Any:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         with self._interrupts:
             try:
                 self._send(call, chunks, deadline)
@@ -174,7 +177,10 @@ class BlockingConnection:
                 if self._leader is None:
                     self._leader = call
             self._push(chunks, deadline, call)
-        except (TimeoutError, ConnectionLost):
+        except TimeoutError:
+            self._keep_unsent()
+            raise
+        except ConnectionLost:
             raise
         except OSError as error:
             self._fail(error)
@@ -182,11 +188,18 @@ class BlockingConnection:
             untouched = len(self._unsent) >= len(chunks) and self._unsent[-len(chunks)] is chunks[0]
             raise lost(self.peer, self._lost, sent=not untouched, what=call.what) from error
         except BaseException as error:
-            if error is not self._interrupts.let_in:
+            if error is self._interrupts.let_in:
+                self._keep_unsent()
+            else:
                 self._fail(error)  # interrupted between writing bytes and noting how many
             raise
         finally:
             self._sending.release()
+
+    def _keep_unsent(self) -> None:
+        """Copy what is still to be sent: it is its owner's again, who may change it."""
+        for index, chunk in enumerate(self._unsent):
+            self._unsent[index] = bytes(chunk)
 
     def _queue_up(self, deadline: float | None) -> None:
         """Wait until nobody else is sending, which takes long only if the peer does not read."""

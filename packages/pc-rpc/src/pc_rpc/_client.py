@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 from pyon.framing import DEFAULT_LIMIT
 
-from pc_rpc._blocking import BlockingConnection
+from pc_rpc._blocking import BlockingConnection, deadline_of
 from pc_rpc._protocol import AutoTarget
 from pc_rpc._remote import RemoteMethods, find_method
 
@@ -84,10 +84,11 @@ class Client(Generic[Driver]):
     ) -> None:
         self._timeout = timeout
         self._description_cache: Mapping[str, Any] | None = None
-        self._connection = BlockingConnection(host, port, timeout=timeout, ssl=ssl, limit=limit)
+        deadline = deadline_of(timeout)
+        self._connection = BlockingConnection(host, port, deadline=deadline, ssl=ssl, limit=limit)
         if target_name is not None:
             try:
-                self.select_rpc_target(target_name)
+                self._connection.select(target_name, deadline)
             except BaseException:
                 self._connection.close()
                 raise
@@ -104,7 +105,7 @@ class Client(Generic[Driver]):
         ValueError
             `AutoTarget`, and the server does not have exactly one; or one is selected already.
         """
-        self._connection.select(target_name, self._timeout)
+        self._connection.select(target_name, deadline_of(self._timeout))
 
     def get_selected_target(self) -> str | None:
         """Return the name of the selected target, None if none has been selected yet."""

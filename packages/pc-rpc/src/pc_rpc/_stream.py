@@ -250,7 +250,7 @@ class TlsStream(Stream):
 def connect(host: str, port: int, context: ssl.SSLContext | None, deadline: float | None) -> Stream:
     """Connect to a server, within a deadline."""
     try:
-        sock = socket.create_connection((host, port), remaining(deadline))
+        sock = _connect_any(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), deadline)
     except TimeoutError as error:
         raise TimeoutError(f"no connection to {host}:{port} within the time-out") from error
     try:
@@ -260,3 +260,21 @@ def connect(host: str, port: int, context: ssl.SSLContext | None, deadline: floa
     except BaseException:
         sock.close()
         raise
+
+
+def _connect_any(found: list[Any], deadline: float | None) -> socket.socket:
+    """Connect to the first of the addresses that answers; each gets its share of the time."""
+    failure = OSError("no address")
+    for tried, (family, kind, protocol, _, address) in enumerate(found):
+        left = remaining(deadline)
+        with contextlib.ExitStack() as stack:
+            try:
+                sock = stack.enter_context(socket.socket(family, kind, protocol))
+                sock.settimeout(None if left is None else left / (len(found) - tried))
+                sock.connect(address)
+            except OSError as error:
+                failure = error
+            else:
+                stack.pop_all()
+                return sock
+    raise failure
