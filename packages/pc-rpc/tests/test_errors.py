@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 
 import pytest
@@ -199,6 +200,83 @@ def test_a_registered_exception_comes_back_as_its_class(registry):
     assert rebuilt.args == ("boom", 3)
     Lost.__module__, Lost.__qualname__ = "driver", "Unlocked"
     assert type(travel(Lost("x"))) is Lost
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlocked(Exception):
+    power: float
+
+
+class Faults(ExceptionGroup):
+    pass
+
+
+def test_a_registered_exception_may_forbid_assignment(registry):
+    register_exception(Unlocked)
+    error = Unlocked(0.5)
+    rebuilt = travel(error)
+    assert rebuilt == error
+    assert "Traceback at the server" in rebuilt.__notes__[0]
+    rebuilt = rebuild_exception(pack_exception(raised(Unlocked(1.0), KeyError("k")), details=True))
+    assert rebuilt.__cause__.args == ("k",)
+
+
+def test_a_registered_group_comes_back_as_its_class(registry):
+    error = Faults("two", [ValueError("a"), OSError(5, "b")])
+    assert type(travel(error)) is ExceptionGroup
+    assert str(travel(error)).startswith(f"{__name__}.Faults: two")
+    register_exception(Faults)
+    rebuilt = travel(error)
+    assert type(rebuilt) is Faults
+    assert rebuilt.message == "two"
+    assert rebuilt.exceptions[1].errno == 5
+
+
+def test_a_class_of_the_main_module_is_not_taken_for_a_built_in_one():
+    own = type("TimeoutError", (Exception,), {"__module__": "__main__"})
+    rebuilt = travel(own("the stage's own"))
+    assert type(rebuilt) is GenericRemoteException
+    assert str(rebuilt) == "__main__.TimeoutError: the stage's own"
+
+
+def test_a_registered_class_that_makes_something_else_gives_the_text(registry):
+    class Odd(Exception):
+        def __new__(cls, *args):
+            return 5
+
+    register_exception(Odd, name="driver.Odd")
+    pack = pack_exception(ValueError("text"), details=True) | {"type": "driver.Odd"}
+    rebuilt = rebuild_exception(pack)
+    assert str(rebuilt) == "driver.Odd: text"
+
+
+def test_what_is_linked_many_times_travels_once():
+    def stop_all(attempts):
+        errors = []
+        for number in range(10):
+            try:
+                if attempts:
+                    stop_all(attempts - 1)
+                raise ValueError(number)
+            except Exception as error:
+                errors.append(error)
+        raise ExceptionGroup("stopping", errors)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        stop_all(1)
+    shared = ExceptionGroup("first", caught.value.exceptions)
+    try:
+        raise shared
+    except ExceptionGroup:
+        again = raised(ExceptionGroup("again", [raised(KeyError(n)) for n in range(10)]))
+
+    def count(pack):
+        linked = [*pack.get("exceptions", ())]
+        linked += [pack[key] for key in ("cause", "context") if key in pack]
+        return 1 + sum(map(count, linked))
+
+    # Each of the ten has the first group, with its own ten, as its context.
+    assert count(pack_exception(again, details=True)) < 100
 
 
 def test_a_registered_exception_that_cannot_be_rebuilt_keeps_its_text(registry):

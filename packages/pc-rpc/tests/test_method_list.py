@@ -77,6 +77,58 @@ def test_defaults_that_cannot_be_encoded_are_shown_as_text():
     assert doc is None
 
 
+class Shy:
+    def __repr__(self):
+        raise RuntimeError("not to be shown")
+
+
+SHY = Shy()
+
+
+class Off:
+    """What computes an attribute, in its own way."""
+
+    def __get__(self, instance, owner):
+        if instance is None:
+            return self
+        raise OSError("the instrument is off")
+
+
+class Searching:
+    """Can be called, and looks for its attributes far away."""
+
+    def __call__(self): ...
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+
+class Odd:
+    value = Off()
+
+    def __init__(self):
+        self.searching = Searching()
+
+    def shown(self, a=1, b=SHY, *, c=SHY): ...
+
+    shown.__annotations__["a"] = SHY
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_fails_to_show_itself_spoils_nothing(version):
+    methods, _ = described(Odd(), version)
+    assert set(methods) == {"shown", "searching"}
+    spec, _ = methods["shown"]
+    assert spec["defaults"] == (1, "<Shy>")
+    assert spec["kwonlydefaults"] == {"c": "<Shy>"}
+    assert spec["annotations"] == {"a": "<Shy>"}
+
+
+def test_a_target_with_odd_attributes_can_be_used(serve, connect):
+    client = connect(serve({"main": Odd()}).port)
+    assert client.searching() is None
+
+
 def test_keyword_only_arguments_and_docstrings():
     methods, _ = described(Driver())
     spec = methods["keyword_only"][0]

@@ -1,6 +1,7 @@
 """What targets and clients do that they should not costs nobody else anything."""
 
 import asyncio
+import dataclasses
 import json
 import logging
 
@@ -39,6 +40,18 @@ class Both(Exception):
         raise Speechless
 
 
+@dataclasses.dataclass(frozen=True)
+class Unlocked(Exception):
+    """Nothing can be assigned to it: no traceback, no cause."""
+
+    power: float
+
+
+class Silencing(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+
 @pytest.fixture(params=[RuntimeError, Speechless])
 def odd_form(request):
     def refuse(value):
@@ -68,6 +81,15 @@ class Target:
     async def both_later(self):
         raise Both
 
+    def unlocked(self):
+        raise Unlocked(0.5)
+
+    async def unlocked_later(self):
+        raise Unlocked(0.5)
+
+    def silencing(self):
+        raise Silencing
+
     def stop_iteration(self):
         raise StopIteration(5)
 
@@ -78,14 +100,18 @@ class Target:
         return Odd()
 
 
-METHODS = ["huge", "huge_later", "secretive", "both", "both_later", "odd", "odd_later"]
+METHODS = [
+    "huge", "huge_later", "secretive", "both", "both_later", "odd", "odd_later", "unlocked",
+    "unlocked_later", "silencing",
+]  # fmt: skip
 
 
+@pytest.mark.parametrize("worker_threads", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_what_cannot_be_encoded_is_the_callers_to_hear_and_nobody_else_waits(
-    serve, connect, odd_form, method
+    serve, connect, odd_form, method, worker_threads
 ):
-    server = serve({"main": Target()})
+    server = serve({"main": Target()}, worker_threads=worker_threads)
     first, second = connect(server.port), connect(server.port)
     with pytest.raises((GenericRemoteException, RuntimeError)):
         getattr(first, method)()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
@@ -16,8 +17,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyon.framing
 import pytest
-from pc_rpc import ConnectionLost, GenericRemoteException, Server, _session
+from pc_rpc import AsyncioClient, ConnectionLost, GenericRemoteException, Server, _session
 
 
 class Driver:
@@ -301,6 +303,13 @@ def test_a_target_name_that_cannot_be_selected_is_refused(name):
         Server({name: object()})
 
 
+def test_a_coroutine_function_makes_no_target():
+    async def factory(): ...
+
+    with pytest.raises(TypeError, match="cannot make the target 'main'"):
+        Server({"main": factory})
+
+
 def test_hiding_methods_of_no_target_is_a_mistake():
     with pytest.raises(ValueError, match=r"unknown target.*'mian'"):
         Server({"main": object()}, hide={"mian": ["x"]})
@@ -426,6 +435,31 @@ def test_a_client_that_half_closed_is_not_kept_for_ever(serve, monkeypatch):
         _greeting, _methods, *replies = sock.makefile("rb").read().splitlines()
     assert replies == []
     driver.open(thread.loop)
+
+
+def test_a_client_that_leaves_before_a_large_reply_is_not_written_of(serve, connect, silent_log):
+    gate, running = asyncio.Event(), threading.Event()
+
+    class Camera:
+        async def frames(self):
+            running.set()
+            await gate.wait()
+            return [np.zeros(2**16) for _ in range(64)]
+
+        def echo(self, x):
+            return x
+
+    thread = serve({"main": Camera()})
+    client = connect(thread.port)
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(client.frames)
+        assert running.wait(30)
+        client.close_rpc()
+        assert isinstance(call.exception(30), ConnectionLost)
+    thread.do(gate.set)
+    assert connect(thread.port).echo(5) == 5
+    thread.stop()
+    assert silent_log() == []
 
 
 def test_a_client_that_leaves_while_a_method_runs_disturbs_nobody(serve, connect, silent_log):
@@ -611,6 +645,100 @@ def test_stop_with_calls_running_is_bounded_and_leaves_nothing(serve, connect, s
     assert silent_log() == []
 
 
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_target_in_a_worker_thread_is_closed_before_the_server_has_stopped(serve, connect, kind):
+    running, gate, order = threading.Event(), threading.Event(), []
+
+    class Plain:
+        def work(self):
+            running.set()
+            assert gate.wait(30)
+            order.append("work")
+
+        def close(self):
+            order.append("close")
+
+    class Coroutine(Plain):
+        async def close(self):
+            await asyncio.sleep(0)
+            order.append("close")
+
+    thread = serve({"main": Plain if kind == "plain" else Coroutine}, worker_threads=True)
+    client = connect(thread.port)
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(client.work)
+        assert running.wait(30)
+        thread.loop.call_soon_threadsafe(thread.server.terminate)
+        assert isinstance(call.exception(30), ConnectionLost)  # the server is stopping
+        gate.set()
+        thread.join()
+    assert order == ["work", "close"]
+
+
+def test_calls_that_wait_for_a_worker_thread_are_not_begun_when_the_server_stops(serve, connect):
+    running, gate, begun = threading.Event(), threading.Event(), []
+
+    class Driver:
+        def work(self, number):
+            begun.append(number)
+            running.set()
+            assert gate.wait(30)
+
+        async def ping(self):
+            return len(begun)
+
+    thread = serve({"main": Driver()}, worker_threads=True, allow_parallel=True)
+    client = connect(thread.port)
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(client.work, number) for number in range(6)]
+        assert running.wait(30)
+        assert client.ping() == 1
+        thread.loop.call_soon_threadsafe(thread.server.terminate)
+        for call in calls:
+            assert isinstance(call.exception(30), ConnectionLost)
+        gate.set()
+        thread.join()
+    assert len(begun) == 1
+
+
+async def test_a_server_whose_stop_is_cancelled_has_stopped():
+    class Unwilling:
+        async def work(self):
+            running.set()
+            while not gate.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await gate.wait()
+
+    running, gate = asyncio.Event(), asyncio.Event()
+    async with AsyncioClient() as client:
+        server = Server({"main": Unwilling()})
+        await server.start("127.0.0.1", 0)
+        await client.connect_rpc("127.0.0.1", server.port)
+        call = asyncio.ensure_future(client.work())
+        await running.wait()
+        stopping = asyncio.ensure_future(server.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        assert server.addresses == []
+        with pytest.raises(ConnectionLost):
+            await call
+        gate.set()
+
+
+async def test_a_server_that_is_started_again_waits_to_be_terminated_again():
+    server = Server({"main": Driver()})
+    for _ in range(2):
+        await server.start("127.0.0.1", 0)
+        waiting = asyncio.ensure_future(server.wait_terminate())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        server.terminate()
+        await waiting
+        await server.stop()
+
+
 async def test_stop_may_be_called_twice_and_before_start():
     server = Server({"main": Driver()})
     await server.stop()
@@ -726,6 +854,24 @@ async def test_more_requests_than_are_read_in_advance_are_all_answered(serve, as
         assert await asyncio.gather(*map(client.coroutine, numbers)) == [
             ("coroutine", number) for number in numbers
         ]
+
+
+def test_more_arrays_than_a_message_may_have_are_an_error_of_the_caller(
+    serve, either_client, monkeypatch
+):
+    class Camera:
+        def frames(self, count):
+            return [np.zeros(2000) for _ in range(count)]
+
+        async def frames_later(self, count):
+            return self.frames(count)
+
+    monkeypatch.setattr(pyon.framing, "MAX_BUFFERS", 3)
+    client = either_client(serve({"main": Camera()}).port)
+    for method in (client.frames, client.frames_later):
+        with pytest.raises(RuntimeError, match="at most 3 raw buffers, got 4"):
+            method(4)
+        assert len(method(3)) == 3
 
 
 def test_arrays_come_back_writable_and_equal(serve, either_client):

@@ -16,8 +16,10 @@ Nothing else can be built, whatever name arrives.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import pyon
@@ -122,7 +124,9 @@ def register_exception(cls: ExceptionClass, /, *, name: str | None = None) -> Ex
 
 def _qualified_name(cls: type[BaseException]) -> str:
     """Return the name that a traceback shows for the class."""
-    if cls.__module__ in {"builtins", "__main__"}:
+    if cls.__module__ == "builtins":
+        return cls.__qualname__
+    if cls.__module__ == "__main__" and cls.__qualname__ not in _BUILTINS:
         return cls.__qualname__
     return f"{cls.__module__}.{cls.__qualname__}"
 
@@ -131,14 +135,14 @@ def text_of(exc: BaseException) -> str:
     """Return what the exception says, if it can."""
     try:
         return str(exc)
-    except Exception:
+    except BaseException:  # SystemExit, too: the process is not the exception's to end
         return "<exception str() failed>"
 
 
 # The server's side.
 
 
-def pack_exception(exc: BaseException, *, details: bool = False, depth: int = 0) -> dict[str, Any]:
+def pack_exception(exc: BaseException, *, details: bool = False) -> dict[str, Any]:
     """Return the exception as plain data that any peer's codec can encode.
 
     Parameters
@@ -148,20 +152,25 @@ def pack_exception(exc: BaseException, *, details: bool = False, depth: int = 0)
     details : bool, optional
         Add what only our own clients can use: class, arguments, notes, causes, members of a group.
     """
+    pack = _established_pack(exc)
+    if details:
+        pack |= _details(exc, 0, set())
+    elif isinstance(exc, BaseExceptionGroup):
+        pack["traceback"] = traceback.format_exception(exc)  # the members are nowhere else
+    return pack
+
+
+def _established_pack(exc: BaseException) -> dict[str, Any]:
     name = _WIRE_NAMES.get(type(exc))  # type: ignore[arg-type]
     message = text_of(exc)
     if name is None:
         name = GenericRemoteException.__name__
         message = f"{_qualified_name(type(exc))}: {message}".rstrip().removesuffix(":")
-    pack: dict[str, Any] = {"class": name, "message": message}
-    if details:
-        pack["traceback"] = traceback.format_tb(exc.__traceback__)
-        pack |= _details(exc, depth)
-    elif isinstance(exc, BaseExceptionGroup):
-        pack["traceback"] = traceback.format_exception(exc)  # the members are nowhere else
-    else:
-        pack["traceback"] = traceback.format_tb(exc.__traceback__)
-    return pack
+    return {
+        "class": name,
+        "message": message,
+        "traceback": traceback.format_tb(exc.__traceback__),
+    }
 
 
 def bare_pack(exc: BaseException) -> dict[str, Any]:
@@ -170,7 +179,7 @@ def bare_pack(exc: BaseException) -> dict[str, Any]:
     return {"class": GenericRemoteException.__name__, "message": message, "traceback": []}
 
 
-def _details(exc: BaseException, depth: int) -> dict[str, Any]:
+def _details(exc: BaseException, depth: int, seen: set[int]) -> dict[str, Any]:
     details: dict[str, Any] = {"type": _qualified_name(type(exc))}
     args = _constructor_args(exc)
     if _plain(args):
@@ -178,16 +187,21 @@ def _details(exc: BaseException, depth: int) -> dict[str, Any]:
     notes = getattr(exc, "__notes__", None)
     if isinstance(notes, list) and notes:
         details["notes"] = [note for note in notes if type(note) is str]
-    if depth >= MAX_CHAIN:
+    if depth >= MAX_CHAIN or id(exc) in seen:  # told already, as in Python's own tracebacks
         return details
+    seen.add(id(exc))
     if isinstance(exc, BaseExceptionGroup):
         members = exc.exceptions[:MAX_CHAIN]
-        details["exceptions"] = [pack_exception(e, details=True, depth=depth + 4) for e in members]
+        details["exceptions"] = [_pack_linked(member, depth + 4, seen) for member in members]
     if exc.__cause__ is not None:
-        details["cause"] = pack_exception(exc.__cause__, details=True, depth=depth + 1)
+        details["cause"] = _pack_linked(exc.__cause__, depth + 1, seen)
     elif exc.__context__ is not None and not exc.__suppress_context__:
-        details["context"] = pack_exception(exc.__context__, details=True, depth=depth + 1)
+        details["context"] = _pack_linked(exc.__context__, depth + 1, seen)
     return details
+
+
+def _pack_linked(exc: BaseException, depth: int, seen: set[int]) -> dict[str, Any]:
+    return _established_pack(exc) | _details(exc, depth, seen)
 
 
 def _constructor_args(exc: BaseException) -> list[Any]:
@@ -222,18 +236,20 @@ def rebuild_exception(pack: Any) -> Exception:
     exc = _build(pack)
     frames = pack.get("traceback")
     frames = [str(frame) for frame in frames] if isinstance(frames, (list, tuple)) else []
-    exc.parent_traceback = frames  # type: ignore[attr-defined]
+    keep = partial(BaseException.__setattr__, exc)  # also where a class forbids assignment
+    keep("parent_traceback", frames)
     notes = pack.get("notes")
-    for note in notes if isinstance(notes, list) else ():
-        exc.add_note(str(note))
+    shown = [str(note) for note in notes] if isinstance(notes, list) else []
     if frames:
-        exc.add_note(
+        shown.append(
             "Traceback at the server (most recent call last):\n" + "".join(frames).rstrip()
         )
+    if shown:
+        keep("__notes__", shown)
     if "cause" in pack:
-        exc.__cause__ = rebuild_exception(pack["cause"])
+        keep("__cause__", rebuild_exception(pack["cause"]))
     elif "context" in pack:
-        exc.__context__ = rebuild_exception(pack["context"])
+        keep("__context__", rebuild_exception(pack["context"]))
     return exc
 
 
@@ -247,21 +263,26 @@ def _build(pack: Mapping[Any, Any]) -> Exception:
     if cls is not None:
         if not isinstance(args, list):
             args = _args_from_message(cls, message)
-        try:
-            return cls(*args)
-        except Exception:  # a class of the program's own may raise anything; the text is kept below
-            return GenericRemoteException(f"{remote_type}: {message}")
+        with contextlib.suppress(Exception):  # a class of the program's own may raise anything
+            exc = cls(*args)
+            if isinstance(exc, Exception):
+                return exc
+        return GenericRemoteException(f"{remote_type}: {message}")
     if name == GenericRemoteException.__name__:
         return GenericRemoteException(message)
     return GenericRemoteException(f"{name}: {message}")
 
 
 def _build_group(remote_type: str, message: str, members: list[Any]) -> Exception:
-    if remote_type not in {"ExceptionGroup", "BaseExceptionGroup"}:
-        message = f"{remote_type}: {message}"
     rebuilt = [rebuild_exception(member) for member in members]
     if not rebuilt:
         return GenericRemoteException(f"{remote_type}: {message}")
+    cls = _registered.get(remote_type)
+    if cls is not None and issubclass(cls, ExceptionGroup):
+        with contextlib.suppress(Exception):  # a class of the program's own may raise anything
+            return cls(message, rebuilt)
+    if remote_type not in {"ExceptionGroup", "BaseExceptionGroup"}:
+        message = f"{remote_type}: {message}"
     return ExceptionGroup(message, rebuilt)
 
 

@@ -43,7 +43,10 @@ def immediate(method: Method) -> Method:
 
 def is_immediate(method: object) -> bool:
     """Say whether a method is to be called at once."""
-    return getattr(method, "__rpc_immediate__", None) is True
+    try:
+        return getattr(method, "__rpc_immediate__", None) is True
+    except Exception:  # of an object that can be called and looks attributes up in its own way
+        return False
 
 
 class Job(Protocol):
@@ -113,6 +116,13 @@ class Worker:
     def stop(self) -> None:
         """End the thread, when what it runs now has returned."""
         self._inbox.put(None)
+
+    async def idle(self) -> None:
+        """Wait until the thread has run what it was given, and what that led to."""
+        for _ in range(2):  # a method; and the `close` of its target, which waited for it
+            done = asyncio.Event()
+            self.submit(bool, lambda *_, done=done: done.set())
+            await done.wait()
 
     def _main(self) -> None:
         while (item := self._inbox.get()) is not None:

@@ -6,6 +6,7 @@ is called. What is not in that set cannot be called, whatever a client sends.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Collection
@@ -45,15 +46,20 @@ def public_methods(
     hide : collection of str, optional
         All but these.
     """
-    cls = type(target)
     return frozenset(
         name
         for name in (dir(target) if expose is None else expose)
-        if not name.startswith("_")
-        and name not in hide
-        and not isinstance(getattr(cls, name, None), _COMPUTED)
-        and callable(getattr(target, name, None))
+        if not name.startswith("_") and name not in hide and _is_method(target, name)
     )
+
+
+def _is_method(target: object, name: str) -> bool:
+    if isinstance(getattr(type(target), name, None), _COMPUTED):
+        return False
+    try:
+        return callable(getattr(target, name, None))
+    except Exception:  # computed in another way, and not now
+        return False
 
 
 def method_list(
@@ -101,13 +107,23 @@ def _annotation(annotation: Any) -> str:
         return annotation
     if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
         return annotation.__name__
-    return inspect.formatannotation(annotation)
+    try:
+        return inspect.formatannotation(annotation)
+    except Exception:
+        return _nameless(annotation)
+
+
+def _nameless(thing: object) -> str:
+    """Tell what it is, if its own `repr` fails."""
+    return f"<{type(thing).__name__}>"
 
 
 def _default(value: Any, version: int) -> Any:
     """Return the default itself, or its text if it cannot be encoded."""
     try:
         pyon.encode(value, version=version)
-    except pyon.EncodeError:
-        return repr(value)
+    except Exception:  # registered forms may raise anything, and so may repr
+        with contextlib.suppress(Exception):
+            return repr(value)
+        return _nameless(value)
     return value

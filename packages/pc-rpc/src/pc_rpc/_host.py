@@ -7,6 +7,8 @@ depends on which target it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pc_rpc._execution import Lane, ParallelLane, Worker
@@ -64,9 +66,11 @@ class Host:
         hide: Mapping[str, Collection[str]],
         limit: int,
     ) -> None:
-        for name in targets:
+        for name, target in targets.items():
             if not name or name.split() != [name]:
                 raise ValueError(f"expected a target name without white space, got {name!r}")
+            if inspect.iscoroutinefunction(target):
+                raise TypeError(f"a coroutine function cannot make the target {name!r}")
         for name in {*expose, *hide} - set(targets):
             raise ValueError(f"methods of an unknown target are exposed or hidden: {name!r}")
         self.targets = dict(targets)
@@ -87,6 +91,11 @@ class Host:
         self._closings: set[asyncio.Task[Any]] = set()  # of targets: not to be cancelled
         self._names: dict[str, frozenset[str]] = {}
 
+    def prepare(self) -> None:
+        """Begin anew, if the server was stopped before."""
+        if self.stopping:
+            self.terminated.clear()
+
     def start(self) -> None:
         """Begin to run methods."""
         self.stopping = False
@@ -100,12 +109,16 @@ class Host:
 
     async def end(self) -> None:
         """End what is left, when there are no connections any more."""
+        workers, self._workers = self._workers.values(), {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_GRACE):
+                for worker in workers:  # what they run, and the `close` methods behind it
+                    await worker.idle()
+        for worker in workers:
+            worker.stop()
         if self._closings:  # `close` methods of the targets of connections that ended just now
             await asyncio.wait(self._closings, timeout=STOP_GRACE)
         await _end(self._tasks | self._closings)
-        for worker in self._workers.values():
-            worker.stop()
-        self._workers = {}
 
     def terminate(self) -> None:
         """Let the server end, as a client's call of ``terminate`` does."""

@@ -97,6 +97,7 @@ class Server(AsyncioServer):
         ssl: ssl.SSLContext | None = None,
     ) -> None:
         """Start the server. See `AsyncioServer.start`."""
+        self._host.prepare()
         await super().start(host, port, ssl=ssl)
         self._host.start()
 
@@ -116,9 +117,13 @@ class Server(AsyncioServer):
 
         Returns within a few seconds whatever peers and methods do. May be called again.
         """
-        await self._host.cancel_tasks()
-        await super().stop()
-        await self._host.end()
+        try:
+            await self._host.cancel_tasks()
+        finally:  # also if who stops the server is cancelled, or is one of those tasks
+            try:
+                await super().stop()
+            finally:
+                await self._host.end()
 
     def terminate(self) -> None:
         """End `wait_terminate`, as a client's call of ``terminate`` does."""

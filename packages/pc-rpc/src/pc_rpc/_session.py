@@ -265,13 +265,15 @@ class Session(Connection):
         if self._starting:
             return
         self._starting = True
-        while self._waiting and self._active < self._most and not self._congested:
-            call = self._waiting.popleft()
-            self._waiting_size -= call.size
-            self._active += 1
-            self._calls[call.request.number] = call
-            call.lane.submit(call)
-        self._starting = False
+        try:
+            while self._waiting and self._active < self._most and not self._congested:
+                call = self._waiting.popleft()
+                self._waiting_size -= call.size
+                self._active += 1
+                self._calls[call.request.number] = call
+                call.lane.submit(call)
+        finally:
+            self._starting = False
         self._regulate()
 
     def _regulate(self) -> None:
@@ -420,7 +422,8 @@ def _unless_cancelled(
     call: _Call, method: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
 ) -> Any:
     """Call the method, when a worker thread comes to it, unless nobody wants it any more."""
-    if call.cancelled:
+    session = call.session
+    if call.cancelled or session.closed or session._host.stopping:
         raise asyncio.CancelledError
     return method(*args, **kwargs)
 
@@ -442,5 +445,5 @@ def _without_own_frames(error: BaseException) -> BaseException:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__package__") == __package__:
         frames = frames.tb_next
-    error.__traceback__ = frames or error.__traceback__
-    return error
+    # Not by assignment: a class may have forbidden that (a frozen dataclass, for one).
+    return BaseException.with_traceback(error, frames or error.__traceback__)
