@@ -199,6 +199,18 @@ def test_keeping_output_can_be_ended(controller, capsys):
     assert client.read_output(0) == ([], 1)
 
 
+def test_who_waits_for_output_is_let_go_when_it_is_not_kept_any_more(controller):
+    client = controller.connect()
+    finished = client.keep_output()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(client.read_output, finished)
+        while not waiting.running():
+            pass
+        client.ping_rpc()  # behind it
+        client.keep_output(False)
+        assert waiting.result(30)[0] == []
+
+
 def test_output_that_nobody_fetches_is_bounded_and_its_end_is_kept(controller):
     client = controller.connect()
     client.keep_output()

@@ -1,9 +1,11 @@
 """Functions sent as objects."""
 
 import functools
+import importlib
 import math
 import math as renamed
 import traceback
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,39 @@ def twice(f):
 @twice
 def decorated(x):
     return x
+
+
+@functools.lru_cache
+def parsed(text: renamed.pi, *, depth=math.inf) -> xml.etree.ElementTree.Element:
+    """Refer to modules in a decorator, in annotations, in a default, and by several dots."""
+    return xml.etree.ElementTree.fromstring(text).tag, depth
+
+
+def test_modules_that_are_mentioned_anywhere_go_with_their_parts(controller):
+    assert source_of(parsed).imports == (
+        "import xml.etree.ElementTree as xml\n"
+        "import xml.etree as xml\n"
+        "import functools as functools\n"
+        "import math as math\n"
+        "import math as renamed\n"
+        "import xml as xml\n"
+    )
+    assert tuple(controller.rexec().send(parsed)("<a/>")) == ("a", math.inf)
+
+
+def test_annotations_that_are_not_looked_up_here_are_not_there(controller, tmp_path, monkeypatch):
+    (tmp_path / "postponed.py").write_text(
+        "from __future__ import annotations\n\nimport math\n\n\n"
+        "def first(x: math.NoSuch, y: NotThere = 1) -> list[NotThereEither]:\n"
+        "    z: AlsoNot = x\n"
+        "    return z\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    first = importlib.import_module("postponed").first
+    source = source_of(first)
+    assert source.imports == ""
+    assert source.first_line == 5  # and one more line
+    assert controller.rexec().send(first)(5) == 5
 
 
 def test_a_function_is_sent_and_called_like_a_local_one(controller):

@@ -150,11 +150,12 @@ class RemoteExecServer:
         finished : int
             The number of calls (of code, too) that have finished.
         """
-        if self._output is None:
+        output = self._output  # it may be given up meanwhile
+        if output is None:
             return [], self._finished
         if self._finished == finished:
-            await self._output.wait(OUTPUT_POLL)
-        return self._output.take(), self._finished
+            await output.wait(OUTPUT_POLL)
+        return output.take(), self._finished
 
     def close(self) -> None:
         """Forget the namespace, at the end of the connection."""
