@@ -338,6 +338,8 @@ def owned(chunks: Chunks) -> Chunks:
 
     A driver that acquires goes on writing into the array that it returned.
     """
+    if len(chunks) == 1:
+        return chunks
     return [
         chunk if isinstance(chunk, bytes) or type(chunk.obj) is bytes else _copy(chunk)
         for chunk in chunks
