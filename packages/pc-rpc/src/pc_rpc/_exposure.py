@@ -54,10 +54,9 @@ def public_methods(
 
 
 def _is_method(target: object, name: str) -> bool:
-    if isinstance(getattr(type(target), name, None), _COMPUTED):
-        return False
     try:
-        return callable(getattr(target, name, None))
+        computed = isinstance(getattr(type(target), name, None), _COMPUTED)
+        return not computed and callable(getattr(target, name, None))
     except Exception:  # computed in another way, and not now
         return False
 
