@@ -138,6 +138,31 @@ def test_raw_buffers_at_the_limit_pass_and_one_byte_more_is_dropped_with_its_siz
         assert messages == [expected, (b"next", [], 0)]
 
 
+@pytest.mark.parametrize("cut", [1, 7, 1000, 10**6])
+@pytest.mark.parametrize("count", [1, 400])
+def test_raw_buffers_behind_a_line_beyond_the_limit_are_no_messages(cut, count):
+    evil = b'abc\n{"action":"call","name":"fire"}\n'
+    stream = b"".join(frame('{"x":"%s"}' % ("x" * 4000), [memoryview(evil)] * count))
+    for limit in (100, 1500, 3000):
+        receiver = Receiver(limit=limit, raw_buffers=True, scratch=bytearray(512))
+        messages = plain(feed_in_pieces(receiver, stream + b"next\n", cut))
+        assert [(buffers, size) for _, buffers, size in messages] == [
+            ([], len(stream) - 1),
+            ([], 0),
+        ]
+        assert messages[0][0] == stream[:HEAD_SIZE]
+        assert messages[1][0] == b"next"
+
+
+def test_the_head_of_a_long_line_has_nothing_of_what_was_received_before():
+    scratch = bytearray(b"of another connection" * 100)
+    (message,) = Receiver(limit=10, scratch=scratch).feed(b"x" * 20 + b"\n")
+    assert (message.line, message.oversize) == (b"x" * 20, 20)
+    receiver = Receiver(limit=10, scratch=bytearray(b"of another connection" * 100))
+    assert receiver.feed(b"x" * 20) == []
+    assert receiver.feed(b"\n")[0].line == b"x" * 20
+
+
 def test_a_line_beyond_the_limit_takes_no_memory():
     receiver = Receiver(limit=1000)
     for _ in range(100):

@@ -47,6 +47,7 @@ bound of its own; a structure with more arrays than this is better sent as one a
 
 _BUFFERS_KEY = b'{"buffers":['
 _BUFFERS = re.compile(rb'\{"buffers":\[((?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)\]')
+_LONGEST_ANNOUNCEMENT = len(_BUFFERS_KEY) + MAX_BUFFERS * 19
 _FIRST_GROWTH = 16 * 2**10  # most are small, and much memory takes long to clear
 
 
@@ -143,6 +144,8 @@ class Receiver:
     def get_buffer(self, sizehint: int = -1) -> memoryview:
         """Return the memory that the next bytes are to be written to, never empty.
 
+        To be called when `next_message` has returned None.
+
         Parameters
         ----------
         sizehint : int, optional
@@ -211,14 +214,15 @@ class Receiver:
                 return None
             line = bytes(memoryview(self._data)[self._start : newline])
             self._start = self._scanned = newline + 1
+            size = len(line)
             if self._skipping is not None:
                 skipped, self._skipping = self._skipping, None
-                return Message(skipped.head, (), skipped.dropped + len(line))
-            if len(line) > self.limit:
-                return Message(line[:HEAD_SIZE], (), len(line))
+                skipped.drop(line)
+                line, size = bytes(skipped.head), skipped.dropped
+            kept = line if size <= self.limit else line[:HEAD_SIZE]
             if not (self.raw_buffers and line.startswith(_BUFFERS_KEY)):
-                return Message(line)
-            self._filling = _Filling(line, _announced(line), self.limit)
+                return Message(kept, (), size if size > self.limit else 0)
+            self._filling = _Filling(kept, size, _announced(line), self.limit)
 
     def _note_oversize_line(self) -> None:
         """Drop what is in hand of a line that is beyond the limit already."""
@@ -226,9 +230,8 @@ class Receiver:
         if self._skipping is None:
             if held <= self.limit:
                 return
-            head = bytes(memoryview(self._data)[self._start : self._start + HEAD_SIZE])
-            self._skipping = _Skipping(head)
-        self._skipping.dropped += held
+            self._skipping = _Skipping()
+        self._skipping.drop(memoryview(self._data)[self._start : self._end])
         self._start = self._end
 
     def _continue_filling(self) -> Message | None:
@@ -266,9 +269,21 @@ class _Skipping:
 
     __slots__ = ("dropped", "head")
 
-    def __init__(self, head: bytes) -> None:
-        self.head = head
+    def __init__(self) -> None:
+        self.head = bytearray()  # with all of what it says about raw buffers: they come behind it
         self.dropped = 0
+
+    def drop(self, data: bytes | memoryview) -> None:
+        kept = 0
+        for room in (HEAD_SIZE, _LONGEST_ANNOUNCEMENT):
+            if len(self.head) < room and (room == HEAD_SIZE or self._announcing()):
+                more = data[kept : kept + room - len(self.head)]
+                self.head += more
+                kept += len(more)
+        self.dropped += len(data)
+
+    def _announcing(self) -> bool:
+        return self.head.startswith(_BUFFERS_KEY) and b"]" not in self.head
 
 
 class _Filling:
@@ -276,9 +291,9 @@ class _Filling:
 
     __slots__ = ("_buffers", "_drain", "_line", "_missing", "_position", "_size", "_target")
 
-    def __init__(self, line: bytes, sizes: list[int], limit: int) -> None:
+    def __init__(self, line: bytes, line_size: int, sizes: list[int], limit: int) -> None:
         self._line = line
-        self._size = len(line) + sum(sizes)
+        self._size = line_size + sum(sizes)
         self._missing = sum(sizes)
         self._drain = bytearray(SCRATCH_SIZE) if self._size > limit else None
         self._buffers = [] if self._drain is not None else [_allocate(size) for size in sizes]
