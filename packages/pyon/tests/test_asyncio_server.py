@@ -169,6 +169,24 @@ async def test_stop_does_not_wait_for_a_peer_that_never_reads():
         assert connection.closed
 
 
+@pytest.mark.parametrize("drain", [False, True])
+async def test_stop_does_not_wait_for_a_peer_that_never_reads_from_a_stream(drain):
+    class Flood(AsyncioServer):
+        async def _handle_connection_cr(self, reader, writer):
+            writer.write(b"x" * 10**8)
+            begun.set()
+            if drain:
+                await writer.drain()
+
+    begun = asyncio.Event()
+    server = Flood()
+    await server.start("127.0.0.1", 0)
+    with socket.create_connection(("127.0.0.1", server.port)):
+        await begun.wait()
+        await server.stop()
+        assert server.addresses == []
+
+
 @pytest.mark.parametrize("turns", range(6))
 @pytest.mark.parametrize("kind", ["streams", "connections"])
 async def test_connection_that_comes_in_while_the_server_stops_is_closed(kind, turns):

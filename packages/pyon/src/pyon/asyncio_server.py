@@ -68,6 +68,7 @@ class AsyncioServer:
         self._listener: asyncio.Server | None = None
         self._handlers: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
+        self._streams: set[_Stream] = set()
         self._scratch = bytearray(SCRATCH_SIZE)
 
     async def start(
@@ -157,11 +158,14 @@ class AsyncioServer:
         waiting = [
             *self._handlers,
             *(asyncio.ensure_future(c.wait_closed()) for c in self._connections),
+            *(stream.lost for stream in self._streams),
         ]
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=STOP_GRACE)
             for connection in self._connections.copy():
                 connection.abort()
+            for stream in self._streams.copy():
+                stream.abort()
             if late:
                 await asyncio.wait(late, timeout=STOP_GRACE)
         if listener is not None:
@@ -191,7 +195,7 @@ class AsyncioServer:
 
         `Connection` objects can share ``self._scratch``; the server closes them when it stops.
         """
-        return asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._start_handler)
+        return _Stream(self._start_handler, self._streams)
 
     def _open_connection(self) -> asyncio.BaseProtocol:
         connection = self._make_connection()
@@ -224,6 +228,29 @@ class AsyncioServer:
             _logger.exception("the handler of a connection failed")
         finally:
             writer.close()
+
+
+class _Stream(asyncio.StreamReaderProtocol):
+    """A connection whose handler is written with streams, so that `stop` can end it, too.
+
+    The handler leaves to the transport what the peer has not read yet, which may take for ever.
+    """
+
+    def __init__(self, start_handler: Any, group: set[_Stream]) -> None:
+        super().__init__(asyncio.StreamReader(), start_handler)
+        self.lost = asyncio.get_running_loop().create_future()
+        self._group = group
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.abort = cast("asyncio.Transport", transport).abort
+        self._group.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._group.discard(self)
+        if not self.lost.done():
+            self.lost.set_result(None)
 
 
 class _TlsGate(asyncio.Protocol):
