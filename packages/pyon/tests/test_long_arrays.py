@@ -49,6 +49,35 @@ def test_long_arrays_of_any_dtype(version, x, same):
     assert same(pyon.decode(pyon.encode([x, x], version=version).encode()), [x, x])
 
 
+@pytest.mark.parametrize("number", [-1, -2, 0])
+def test_no_number_means_base64_that_was_cut_out(number):
+    base64 = pyon.encode(LONG, version=2).split('"')[-2]
+    spelled = f'["nparray",[[100000],"<f8","{base64}"]]'
+    for array in (spelled, spelled[1:-1].replace('"nparray"', '"x","nparray"')):
+        text = f'[[{array}],{{"__jsonclass__":["nparray",[[100000],"<f8",{number}]]}}]'
+        with pytest.raises(pyon.DecodeError, match="number of a buffer"):
+            pyon.decode(text)
+
+
+def test_a_registered_form_with_nearly_that_name_is_given_its_arguments_once(version):
+    seen = []
+
+    class Wave(list):
+        pass
+
+    def make(*arguments):
+        seen.append(arguments)
+        return Wave(arguments)
+
+    codec = pyon.Codec()
+    codec.register(Wave, name="my_nparray", encode=tuple, decode=make)
+    base64 = "A" * 50_000
+    wave = Wave([(1, 2), "<f8", base64 if version == 2 else base64.encode()])
+    text = codec.encode([wave, wave], version=version)
+    assert codec.decode(text) == [wave, wave]
+    assert seen == [tuple(wave)] * 2
+
+
 def test_a_quotation_mark_before_the_place_where_the_shape_has_the_base64_end():
     early = f'nparray((30000, ), "|i1", b"{"A" * 20_000}")'
     text = f'({early}, "{"A" * (40_000 - 20_000 - 5)}", 1)'

@@ -2,16 +2,17 @@
 
 A text may refer to buffers by number, where base64 would stand. That serves two ends. The caller of
 `encode` can have large data handed over as it lies in memory instead of spelled out. And a reader
-replaces each long base64 text of an array by a (negative) number before it parses the rest, so that
-no parser ever looks at megabytes of base64. Cutting is a matter of speed only: if there is a cut
-that no array asks for, or any error, the text is read again as it came.
+replaces each long base64 text of an array by a (negative) number that nobody can guess, before it
+parses the rest, so that no parser ever looks at megabytes of base64. Cutting is a matter of speed
+only: if there is a cut that no array asks for, or any error, the text is read again as it came.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ._types import load_base64
 
@@ -35,10 +36,11 @@ HEADER_SIZE = 256
 """Characters, at most, from the name of an array's form to its base64; others are not cut."""
 
 Data = bytes | memoryview
+NO_CUTS: Mapping[int, str | memoryview] = {}
 
 ARRAY = r"""
-    nparray"\s*,\s* \[\s* \[([0-9,\s]*)\] \s*,\s* ("[^"\\]*") \s*,\s* (")   # v2
-  | nparray\s*\(\s* \(([0-9,\s]*)\) \s*,\s* ("[^"\\]*"|'[^'\\]*') \s*,\s* (b["'])  # v1
+    (?<=")nparray"\s*,\s* \[\s* \[([0-9,\s]*)\] \s*,\s* ("[^"\\]*") \s*,\s* (")   # v2
+  | (?<!\w)nparray\s*\(\s* \(([0-9,\s]*)\) \s*,\s* ("[^"\\]*"|'[^'\\]*') \s*,\s* (b["'])  # v1
 """
 """Groups: the sizes, the dtype in its quotation marks, and what is before the base64."""
 
@@ -47,11 +49,11 @@ class Buffers:
     """What the numbers in a text stand for. Each is used once, so no two values share memory."""
 
     def __init__(
-        self, given: Sequence[memoryview] = (), cuts: Sequence[str | memoryview] = ()
+        self, given: Sequence[memoryview] = (), cuts: Mapping[int, str | memoryview] = NO_CUTS
     ) -> None:
         self._given = given
         self._cuts = cuts
-        self._left = {*range(-len(cuts), len(given))}
+        self._left = {*range(len(given)), *cuts}
 
     def data(self, spelled: object) -> Data | Base64:
         """Give the bytes for which base64 or the number of a buffer or cut stands in the text.
@@ -71,10 +73,10 @@ class Buffers:
         self._left.remove(spelled)
         if spelled >= 0:
             return self._given[spelled]
-        cut_out: Base64 = load_base64().Base64(self._cuts[~spelled])
+        cut_out: Base64 = load_base64().Base64(self._cuts[spelled])
         return cut_out
 
-    def again(self, cuts: Sequence[str | memoryview] | None = None) -> Buffers:
+    def again(self, cuts: Mapping[int, str | memoryview] | None = None) -> Buffers:
         """Give the same buffers, none of them used; if with other cuts, then these."""
         if self is NO_BUFFERS and not cuts:
             return self
@@ -89,11 +91,12 @@ class Buffers:
 NO_BUFFERS = Buffers()
 
 
-def cut(text: AnyStr) -> tuple[AnyStr, list[str | memoryview]]:
+def cut(text: AnyStr) -> tuple[AnyStr, dict[int, str | memoryview]]:
     """Cut the long base64 of arrays out of `text`; give what remains, and what was cut."""
     name: Any = "nparray" if isinstance(text, str) else b"nparray"
     pieces: list[Any] = []
-    cuts: list[str | memoryview] = []
+    cuts: dict[int, str | memoryview] = {}
+    first = -int.from_bytes(os.urandom(7), "big") - 1  # so that no text can have it
     done = 0
     at = text.find(name)
     while at >= 0:
@@ -106,10 +109,10 @@ def cut(text: AnyStr) -> tuple[AnyStr, list[str | memoryview]]:
             if text[stop : stop + 1] != quote:
                 stop = text.find(quote, start)
             if stop - start >= CUT_SIZE:
-                number = str(~len(cuts))
+                number = str(first - len(cuts))
                 pieces.append(text[done : header.start(header.lastindex or 0)])
                 pieces.append(number if isinstance(text, str) else number.encode())
-                cuts.append(
+                cuts[first - len(cuts)] = (
                     text[start:stop] if isinstance(text, str) else memoryview(text)[start:stop]
                 )
                 done = at = stop + 1
