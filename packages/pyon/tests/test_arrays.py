@@ -29,6 +29,12 @@ def test_arrays_that_were_read_are_writable_aligned_and_own_their_data(array, ve
     assert decoded.flags.owndata
 
 
+def test_a_buffer_may_be_empty_in_any_shape():
+    text = '{"__jsonclass__":["nparray",[[0,3],"<f8",0]]}'
+    for buffer in (b"", np.zeros((0, 3)).data):
+        assert pyon.decode(text, buffers=[buffer]).shape == (0, 3)
+
+
 def test_array_on_a_buffer_that_was_handed_over_lies_in_that_very_memory():
     buffers = []
     array = np.arange(10_000.0)
@@ -57,6 +63,37 @@ def test_numpy_strings_keep_the_nuls_at_their_end(scalar, version):
     decoded = pyon.decode(pyon.encode(scalar, version=version))
     assert type(decoded) is type(scalar)
     assert (len(decoded), decoded) == (len(scalar), scalar)
+
+
+PADDED = np.dtype([("a", "i1"), ("b", "<i4")], align=True)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_is_in_memory_between_fields_is_not_told(version, nested):
+    raw = b"\x01\xaa\xbb\xcc\x02\0\0\0" * 2
+    dtype = np.dtype([("s", PADDED, (2,))]) if nested else PADDED
+    array = np.frombuffer(raw, dtype)
+    clean = np.frombuffer(raw.replace(b"\xaa\xbb\xcc", b"\0\0\0"), dtype)
+    for item, clean_item in ((array, clean), (array[0], clean[0])):
+        text = pyon.encode(item, version=version)
+        assert text == pyon.encode(clean_item, version=version)
+        assert str(pyon.decode(text)) == str(item)
+
+
+@pytest.mark.parametrize("dtype", ["<M8[0s]", "<m8[0s]", "<M8[007s]"])
+def test_steps_of_time_that_numpy_cannot_handle_are_refused(dtype):
+    with pytest.raises(pyon.DecodeError, match="dtype"):
+        pyon.decode(f'nparray((1, ), "{dtype}", b"AAAAAAAAAAA=")')
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_records_are_refused_because_they_would_come_back_without_attributes(version, nested):
+    dtype = np.dtype((np.record, [("a", "i4")]))
+    array = np.zeros(3, [("r", dtype)] if nested else dtype)
+    with pytest.raises(pyon.EncodeError, match="no PYON form for the dtype"):
+        pyon.encode(array, version=version)
+    as_void = np.zeros(3, [("a", "i4")])
+    assert pyon.decode(pyon.encode(as_void, version=version)).dtype == as_void.dtype
 
 
 def test_a_numpy_string_of_what_is_no_character_is_refused():

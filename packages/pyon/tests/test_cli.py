@@ -1,6 +1,8 @@
 """The `pyon` command, as it is typed."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections import OrderedDict
@@ -96,6 +98,69 @@ def test_convert_keeps_a_backup_and_does_not_overwrite_it(files, capsys, same):
     assert "good.pyon.bak: exists already" in capsys.readouterr().err
     assert (files / "good.pyon").read_bytes() == new
     assert not os.path.exists("bad.pyon.bak")
+
+
+def test_a_dry_run_tells_of_a_backup_that_is_there(files, capsys):
+    (files / "good.pyon.bak").write_text("of somebody")
+    assert main(["convert", "good.pyon", "--to", "v2", "--dry-run"]) == 1
+    assert "good.pyon.bak: exists already" in capsys.readouterr().err
+
+
+def test_a_backup_that_cannot_be_written_is_not_left_half_done(files, capsys, monkeypatch):
+    def fail(old, new):
+        new.write(old.read(10))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    old = (files / "good.pyon").read_bytes()
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    assert main(["convert", "good.pyon", "--to", "v2"]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert not (files / "good.pyon.bak").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(files)
+    assert main(["convert", "good.pyon", "--to", "v2"]) == 0
+    assert (files / "good.pyon.bak").read_bytes() == old
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'nparray((2, ), "<M8", b"AAAAAAEAAAAFAAAAAAAAAA==")',
+        'nparray((1, ), "<U1", b"/////w==")',
+        'npscalar([("a", "<U1")], b"/////w==")',
+    ],
+)
+def test_show_does_without_what_numpy_has_no_words_for(files, capsys, text):
+    (files / "odd.pyon").write_text(text)
+    status = main(["show", "odd.pyon"])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert "?" in captured.out if status == 0 else captured.err.startswith("pyon: odd.pyon")
+
+
+def test_what_is_nested_too_deeply_to_be_shown_is_told(files, capsys, monkeypatch):
+    def too_deep(x):
+        raise RecursionError
+
+    monkeypatch.setattr("pyon._cli._for_people", too_deep)
+    assert main(["show", "good.pyon"]) == 1
+    assert capsys.readouterr().err == "pyon: good.pyon: nested too deeply\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are possible on Linux")
+def test_odd_names_of_files(files):
+    for name in ("\u00b5.pyon", "\udcff.pyon", "two\nlines.pyon"):
+        (files / name).write_text("[foo]" if "lines" in name else "[1]")
+        done = subprocess.run(
+            [sys.executable, "-m", "pyon", "convert", name, "--to", "v2", "--dry-run"],
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr
+        assert done.returncode == ("lines" in name)
+        if "lines" in name:
+            assert b"line 1, column 2" in done.stderr
 
 
 @pytest.mark.parametrize(

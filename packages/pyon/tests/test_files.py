@@ -98,6 +98,17 @@ def test_permissions(tmp_path):
 
 
 @posix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="asks for root")
+def test_an_existing_file_keeps_owner_and_group(tmp_path):
+    path = tmp_path / "f.pyon"
+    pyon.store_file(path, OLD)
+    os.chown(path, 1000, 2000)
+    path.chmod(0o660)
+    pyon.store_file(path, NEW)
+    stored = path.stat()
+    assert (stored.st_uid, stored.st_gid, stat.S_IMODE(stored.st_mode)) == (1000, 2000, 0o660)
+
+
 def test_links_and_devices_stay_what_they_are(tmp_path):
     pyon.store_file(tmp_path / "f", OLD)
     os.symlink("f", tmp_path / "link")

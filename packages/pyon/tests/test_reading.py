@@ -274,6 +274,14 @@ def test_100_000_brackets_are_an_error(opening):
             pyon.decode(text)
 
 
+@pytest.mark.parametrize("digits", [600, 5000])
+def test_a_tag_that_is_called_by_a_number_is_an_error_and_a_short_one(digits):
+    text = f'{{"__jsonclass__":[{"1" * digits},[]]}}'
+    with pytest.raises(pyon.DecodeError) as caught:
+        pyon.decode(text)
+    assert len(str(caught.value)) < 200
+
+
 def test_100_000_proper_lists_in_each_other():
     for text in ("[" * 100_000 + "]" * 100_000, "(" * 100_000 + ")" * 100_000):
         with pytest.raises(pyon.DecodeError, match="nested"):

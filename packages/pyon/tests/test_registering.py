@@ -1,8 +1,10 @@
 """Types that users bring."""
 
 import collections
+import copy
 import dataclasses
 import enum
+import pickle
 import typing
 
 import numpy as np
@@ -97,6 +99,21 @@ def test_an_argument_that_has_no_form_is_named(codec):
     assert caught.value.path == "['p'].Point[1][0]"
 
 
+@pytest.mark.parametrize("name", ["nanowire", "info", "infinite", "nan_j"])
+def test_a_name_may_begin_like_a_number(name, version):
+    codec = pyon.Codec()
+    codec.register(range, name=name, encode=lambda r: (r.stop,), decode=range)
+    assert codec.decode(codec.encode([range(5)], version=version)) == [range(5)]
+
+
+def test_functions_of_the_module_can_be_pickled_and_codecs_cannot(codec):
+    assert pickle.loads(pickle.dumps(pyon.load_file)) == pyon.load_file
+    assert pickle.loads(pickle.dumps(pyon.decode))("[1]") == [1]
+    for copy_of in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="make it anew"):
+            copy_of(codec)
+
+
 def test_a_cycle_through_a_registered_type(codec, version):
     loop = []
     loop.append(Point(1, loop))
@@ -106,7 +123,20 @@ def test_a_cycle_through_a_registered_type(codec, version):
 
 @pytest.mark.parametrize(
     "name",
-    ["slice", "tuple", "nparray", "null", "nan", "Point", "set", "no name", "", "caf\u00e9", 5],
+    [
+        "slice",
+        "tuple",
+        "nparray",
+        "null",
+        "nan",
+        "infj",
+        "Point",
+        "set",
+        "no name",
+        "",
+        "caf\u00e9",
+        5,
+    ],
 )
 def test_names_that_cannot_be_taken(codec, name):
     with pytest.raises(ValueError, match="name"):

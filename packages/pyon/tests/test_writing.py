@@ -110,8 +110,7 @@ def test_the_path_to_the_value(x, path):
     assert caught.value.path.replace(".OrderedDict", "") == path
 
 
-def nested(depth, wrap):
-    x = 0
+def nested(depth, wrap, x=0):
     for _ in range(depth):
         x = wrap(x)
     return x
@@ -128,12 +127,13 @@ WRAPS = {
 }
 
 
+@pytest.mark.parametrize("leaf", [0, 1 - 9j, complex(0.0, float("inf"))])
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
-def test_nesting_up_to_the_limit(wrap, version, same):
+def test_nesting_up_to_the_limit(wrap, version, same, leaf):
     limit = pyon.MAX_DEPTH
     if wrap is WRAPS["ordered"]:
         limit //= 3 if version == 1 else 1  # a list and a tuple in it are levels, too
-    x = nested(limit, wrap)
+    x = nested(limit, wrap, leaf)
     text = pyon.encode(x, version=version)
     assert same(pyon.decode(text), x)
     with pytest.raises(pyon.EncodeError, match="nested more than"):

@@ -11,7 +11,7 @@ that nobody else is to see.
 # None of these loads `typing`, which takes a quarter of the time that all of pyon does: they set
 # TYPE_CHECKING, which type checkers take for true, themselves.
 from ._buffers import RAW_BUFFER_SIZE
-from ._codec import Codec
+from ._codec import Codec, shared
 from ._errors import DecodeError, EncodeError, PyonError
 from ._integers import MAX_INT_DIGITS
 from ._types import MAX_DEPTH
@@ -37,7 +37,7 @@ __all__ = [
 for _error in (PyonError, EncodeError, DecodeError):
     _error.__module__ = "pyon"  # where people find them
 
-_shared = Codec()
+_shared = shared()
 encode = _shared.encode
 decode = _shared.decode
 load_file = _shared.load_file

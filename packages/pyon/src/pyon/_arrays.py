@@ -30,7 +30,7 @@ DTYPE = re.compile(
     (?: b1 | [iu][1248] | f[248] | c(?:8|16)
       | [iIqQ]                                       # C's int and long long, as scalars
       | [SUV][0-9]{1,9}
-      | [mM]8 (?: \[ [0-9]{0,9} (?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as) \] )?
+      | [mM]8 (?: \[ (?:[1-9][0-9]{0,8})? (?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as) \] )?
     )
     """,
     re.VERBOSE,
@@ -68,6 +68,8 @@ def take_scalar_apart(x: np.generic) -> tuple[DtypeSpec, bytes]:
     if type(spec) is str and np.dtype(spec).type is not type(x):
         spec = spec[0] + dtype.char
     _check_item(dtype.itemsize, dtype.itemsize)
+    if dtype.names is not None:
+        return spec, _without_padding(np.asarray(x)).tobytes()
     return spec, x.tobytes()[: dtype.itemsize]
 
 
@@ -144,8 +146,16 @@ def put_scalar_together(spec: object, data: bytes | memoryview) -> Any:
 def _without_padding(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Give a copy that has zeros between the fields, not what happened to be in memory there."""
     clean = np.zeros(x.shape, x.dtype)
-    clean[...] = x
+    _copy_fields(x, clean)
     return clean
+
+
+def _copy_fields(x: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
+    for name in x.dtype.names or ():
+        if x[name].dtype.names is None:
+            target[name] = x[name]
+        else:  # to assign arrays of these copies what is between their fields
+            _copy_fields(x[name], target[name])
 
 
 def _dtype_spec(dtype: np.dtype[Any]) -> DtypeSpec:
@@ -154,9 +164,17 @@ def _dtype_spec(dtype: np.dtype[Any]) -> DtypeSpec:
             return dtype.str
     else:
         spec: list[tuple[Any, ...]] = dtype.descr
-        if _read_fields(spec) == dtype:
+        if _read_fields(spec) == dtype and _has_plain_items(dtype):
             return spec
     raise ValueError(f"no PYON form for the dtype {dtype}")
+
+
+def _has_plain_items(dtype: np.dtype[Any]) -> bool:
+    """Say whether items of all structured parts are void scalars, not records, say."""
+    dtype = dtype.base
+    return dtype.names is None or (
+        dtype.type is np.void and all(_has_plain_items(dtype[name]) for name in dtype.names)
+    )
 
 
 def _check_size(dtype: np.dtype[Any], items: int, nbytes: int) -> None:

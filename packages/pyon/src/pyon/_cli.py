@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -43,12 +44,22 @@ class _Scalar:
     """What is shown of a numpy scalar."""
 
     def __init__(self, x: Any) -> None:
-        self.shown = (str(x) if x.dtype.fields else _items(x), str(x.dtype))
+        self.shown = (_text(x) if x.dtype.fields else _items(x), str(x.dtype))
 
 
 def _items(x: Any) -> Any:
     """Give the items of an array, or a scalar, as Python has them; dates as text."""
-    return (x.astype(str) if x.dtype.kind in "mM" else x).tolist()
+    try:
+        return (x.astype(str) if x.dtype.kind in "mM" else x).tolist()
+    except (ValueError, OverflowError, SystemError):  # numpy has no words for it
+        return "?"
+
+
+def _text(x: Any) -> str:
+    try:
+        return str(x)
+    except (ValueError, SystemError):  # characters that are none
+        return "?"
 
 
 def _range(x: Any) -> tuple[Any, ...]:
@@ -113,8 +124,6 @@ def _load(name: str) -> Any:
 
 def _show(name: str, _: argparse.Namespace) -> None:
     text = _unescape(_legible().encode(_for_people(_load(name)), pretty=True))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal has no such letter
     print(_colour(text) if _wants_colour() else text)
 
 
@@ -127,16 +136,28 @@ def _convert(name: str, options: argparse.Namespace) -> None:
     x = _load(name)
     version = 1 if options.to == "v1" else 2
     text = pyon.encode(x, pretty=True, version=version)
+    backup = name + ".bak"
     if options.dry_run:
+        if name != "-" and os.path.lexists(backup):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), backup)
         print(f"{name}: would be converted to {options.to}")
     elif name == "-":
         print(text)
     else:
-        backup = name + ".bak"
-        with open(backup, "xb") as file, open(name, "rb") as old:
+        _back_up(name, backup)
+        pyon.store_file(name, x, version=version)
+
+
+def _back_up(name: str, backup: str) -> None:
+    """Copy a file to where there is none; leave nothing behind if that fails."""
+    file = open(backup, "xb")  # noqa: SIM115  (closed below)
+    try:
+        with file, open(name, "rb") as old:
             shutil.copyfileobj(old, file)
         shutil.copystat(name, backup)
-        pyon.store_file(name, x, version=version)
+    except BaseException:
+        os.unlink(backup)
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,7 +187,10 @@ def _failures(options: argparse.Namespace) -> Iterator[str]:
         except OSError as error:
             yield f"{name}: {error.strerror}"
         except pyon.DecodeError as error:
-            yield str(error).splitlines()[0]
+            error.filename = None
+            yield f"{name if name != '-' else '<standard input>'}: {error}"
+        except RecursionError:
+            yield f"{name}: nested too deeply"
         except (pyon.PyonError, ImportError) as error:
             yield f"{name}: {error}"
 
@@ -174,6 +198,8 @@ def _failures(options: argparse.Namespace) -> Iterator[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give the exit status, 1 if a file failed."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal has no such letter
     status = 0
     for line in _failures(options):
         print(f"pyon: {line}", file=sys.stderr)

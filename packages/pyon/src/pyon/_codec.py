@@ -43,6 +43,12 @@ class Codec:
         self._forms = Forms()
         self._v2_reader = V2Reader(self._forms)
 
+    def __reduce__(self) -> Any:
+        """Let the functions of the module be pickled; they are methods of the shared codec."""
+        if self is not shared():
+            raise TypeError("a codec cannot be copied or pickled: make it anew")
+        return shared, ()
+
     def encode(
         self,
         x: Any,
@@ -109,7 +115,9 @@ class Codec:
         """
         source: Any = s if isinstance(s, (str, bytes)) else bytes(s)
         given = (
-            Buffers([memoryview(buffer).cast("B") for buffer in buffers]) if buffers else NO_BUFFERS
+            Buffers([_bytes_of(memoryview(buffer)) for buffer in buffers])
+            if buffers
+            else NO_BUFFERS
         )
         if len(source) > CUT_SIZE and has_long_arrays(source):
             rest, cuts = cut(source)
@@ -235,6 +243,16 @@ class Codec:
             If these types are not registered under this name.
         """
         self._forms.deregister(types, name)
+
+
+@cache
+def shared() -> Codec:
+    """Give the codec that everybody shares."""
+    return Codec()
+
+
+def _bytes_of(view: memoryview) -> memoryview:
+    return view.cast("B") if view.nbytes else memoryview(b"")  # which cannot be cast
 
 
 def _to_str(source: bytes) -> str:

@@ -45,6 +45,10 @@ def replace(filename: str | PathLike[str], data: bytes) -> None:
         return
     _remove_left_behind(path)
     with _new_file_beside(path) as (descriptor, beside):
+        if old is not None and hasattr(os, "fchown"):
+            for owner in ((-1, old.st_gid), (old.st_uid, -1)):
+                with contextlib.suppress(OSError):  # not everybody may give files away
+                    os.fchown(descriptor, *owner)
         if old is not None and hasattr(os, "fchmod"):
             os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
         _write(descriptor, data)

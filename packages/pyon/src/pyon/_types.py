@@ -60,9 +60,9 @@ class Form:
 SPELLED = frozenset({type(None), bool, int, float, complex, str, bytes, tuple, list, set, dict})
 """The types with a syntax of their own, in one generation of the format at least."""
 
-RESERVED = frozenset({"null", "true", "false", "None", "True", "False", "inf", "nan", "b"}) | {
-    kind.__name__ for kind in SPELLED
-}
+RESERVED = frozenset(
+    {"null", "true", "false", "None", "True", "False", "inf", "nan", "infj", "nanj", "b"}
+) | {kind.__name__ for kind in SPELLED}
 """Words that cannot name a registered type: they mean something in one of the generations."""
 
 
@@ -119,7 +119,7 @@ class Forms:
         """Remove a form; see `Codec.deregister`."""
         types = _tuple_of_types(types)
         form = self._by_name.get(name)
-        registered = {kind for kind, its_form in self._by_type.items() if its_form is form}
+        registered = {kind for kind, its_form in self._by_type.copy().items() if its_form is form}
         if form is None or name in _BUILT_IN or set(types) != registered:
             names = ", ".join(kind.__qualname__ for kind in types)
             raise ValueError(f"not registered as {name!r}: {names}")

@@ -55,6 +55,7 @@ LITERALS = {
     quote: re.compile(rf"{quote}[^{quote}\\]*(?:\\.[^{quote}\\]*)*{quote}", re.DOTALL)
     for quote in "\"'"
 }
+NUMBERS = frozenset({"inf", "nan", "infj", "nanj"})
 CONSTANTS = {
     "null": None, "None": None, "true": True, "True": True, "false": False, "False": False,
 }  # fmt: skip
@@ -183,8 +184,10 @@ class V1Reader:
         return self._json(i) or self._values(i + 1, "]", self._deeper(i, depth))
 
     def _parenthesis(self, i: int, depth: int) -> tuple[Any, int]:
-        depth = self._deeper(i, depth)
         text = self._text
+        if depth == MAX_DEPTH and (number := COMPLEX.match(text, i)):
+            return complex(number[0]), number.end()
+        depth = self._deeper(i, depth)
         if text[i + 1] in FLAT_START:
             flat = self._flat(i, FLAT_TUPLE)
             if flat is not None and (len(flat[0]) != 1 or self._before(flat[1] - 1) == ","):
@@ -310,7 +313,7 @@ class V1Reader:
         name = self._text[i:end]
         if name in CONSTANTS:
             return CONSTANTS[name], end
-        if name.startswith(("inf", "nan")):  # infj as well
+        if name in NUMBERS:
             return self._number(i, depth)
         return self._form(name, i, self._skip(end), self._deeper(i, depth))
 

@@ -17,7 +17,7 @@ from ._buffers import NO_BUFFERS, RAW_BUFFER_SIZE, Buffers
 from ._errors import DecodeError
 from ._json import JsonScanner, json_encoder
 from ._types import Form, Forms, check_pairs, load_base64, put_together, read_fraction
-from ._writer import CLASS_KEY, STR, Writer, write_int, write_str
+from ._writer import CLASS_KEY, STR, Writer, shorten, write_int, write_str
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]
         form = V2_FORMS.get(name) if type(name) is str else None
         form = form or forms.named(name)
         if form is None:
-            raise _BadTagError(f"no type is called {name!r}")
+            raise _BadTagError(f"no type is called {shorten(name)}")
         try:
             if form.raw and arguments:
                 if type(arguments[-1]) is bytes:  # out of another tag

@@ -192,7 +192,7 @@ class Writer:
                 value_text = self._write(value, depth) if leaf is None else leaf(value)
                 texts.append(key_text + between + value_text)
         except EncodeError as error:
-            error.within(f"<key {_shorten(key)}>" if key_text is None else f"[{_shorten(key)}]")
+            error.within(f"<key {shorten(key)}>" if key_text is None else f"[{shorten(key)}]")
             raise
         return texts
 
@@ -307,10 +307,10 @@ def _step(items: Iterable[Any], index: int) -> str:
 
 
 def _describe(x: object) -> str:
-    return f"{type(x).__qualname__} {_shorten(x)}"
+    return f"{type(x).__qualname__} {shorten(x)}"
 
 
-def _shorten(x: object) -> str:
+def shorten(x: object) -> str:
     """Give a short `repr` of anything, on one line."""
     from reprlib import Repr
 
