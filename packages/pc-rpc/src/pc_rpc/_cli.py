@@ -2,7 +2,8 @@
 
 The one idea to keep in mind: what a person sees in a terminal is pretty; what a pipe gets is PYON,
 which any of the programs reads back exactly. Exit statuses: 0 all is well, 1 the remote method
-raised, 2 the command line is wrong, 3 there is no such server, or no answer.
+raised, 2 the command line is wrong or the output cannot be written, 3 there is no such server, or
+no answer.
 """
 
 from __future__ import annotations
@@ -54,9 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end.status
     except KeyboardInterrupt:
         return 128 + 2  # as a shell has it
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
 
 
 class _Exit(Exception):  # noqa: N818
@@ -72,7 +70,7 @@ def _explained() -> Iterator[None]:
     """Tell errors on stderr, in words for people."""
     try:
         yield
-    except (_Exit, KeyboardInterrupt, BrokenPipeError):
+    except _Exit:
         raise
     except Exception as error:
         frames = getattr(error, "parent_traceback", None)
@@ -189,12 +187,31 @@ def _pretty(value: Any) -> str:
 
 def _write(value: Any, options: argparse.Namespace) -> None:
     if options.json:
-        print(pyon.encode(value, version=2))
+        _say(pyon.encode(value, version=2))
     elif sys.stdout.isatty():
         if value is not None:
-            print(_pretty(value))
+            _say(_pretty(value))
     else:
-        print(pyon.encode(value))
+        _say(pyon.encode(value))
+
+
+def _say(line: str) -> None:
+    """Print a line for people: what their screen does not know, lone surrogates too, is escaped."""
+    encoding = sys.stdout.encoding
+    _emit(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def _emit(text: str) -> None:
+    """Write to stdout at once, so that a failure of stdout is told from any other."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer must not fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough
+            raise _Exit(OK) from error
+        raise ValueError(f"cannot write the output: {error}") from error
 
 
 # Commands.
@@ -229,9 +246,9 @@ def _list_targets(options: argparse.Namespace) -> None:
     if options.json or not sys.stdout.isatty():
         _write({"targets": targets, "description": description}, options)
         return
-    print("\n".join(targets))
+    _say("\n".join(targets))
     if description:
-        print(f"\n{description}")
+        _say(f"\n{description}")
 
 
 def _list_methods(options: argparse.Namespace) -> None:
@@ -241,11 +258,11 @@ def _list_methods(options: argparse.Namespace) -> None:
             _write(described, options)
             return
         if described["docstring"]:
-            print(described["docstring"] + "\n")
+            _say(described["docstring"] + "\n")
         for name, (_, doc) in described["methods"].items():
-            print(f"{name}{getattr(client.__rpc__, name).__signature__ or '(...)'}")
+            _say(f"{name}{getattr(client.__rpc__, name).__signature__ or '(...)'}")
             if doc:
-                print("    " + doc.replace("\n", "\n    "))
+                _say("    " + doc.replace("\n", "\n    "))
 
 
 def _call(options: argparse.Namespace) -> None:
@@ -262,14 +279,14 @@ def _ping(options: argparse.Namespace) -> None:
     with _client(options, None) as client:
         targets, _ = client.get_rpc_id()
         if not targets:
-            print("connected; no targets")
+            _say("connected; no targets")
             return
         client.select_rpc_target(targets[0])
         client.ping_rpc()  # the first one pays for warming up
         began = time.perf_counter()
         client.ping_rpc()
         milliseconds = 1e3 * (time.perf_counter() - began)
-    print(f"answer from {format_address((options.host, options.port))} in {milliseconds:.2f} ms")
+    _say(f"answer from {format_address((options.host, options.port))} in {milliseconds:.2f} ms")
 
 
 def _stubs(options: argparse.Namespace) -> None:
@@ -284,7 +301,7 @@ def _stubs(options: argparse.Namespace) -> None:
     where = f"{options.host}:{options.port}"
     text = stub_module(where, f'"{options.host}", {options.port}', described)
     if options.output is None:
-        sys.stdout.write(text)
+        _emit(text)
     else:
         with open(options.output, "w", encoding="utf-8") as file:
             file.write(text)
@@ -303,12 +320,12 @@ def _interactive(options: argparse.Namespace) -> None:
     prompt = Prompt(connect, client, _pretty)
     terminal = sys.stdin.isatty()
     if terminal:
-        print(description or format_address((options.host, options.port)), "(:help helps)")
+        _say(f"{description or format_address((options.host, options.port))} (:help helps)")
     read = line_reader(prompt) if terminal else input
     try:
         while (text := _answer(prompt, read)) is not None:
             if text:
-                print(text, flush=True)
+                _say(text)
     finally:
         prompt.client.close_rpc()
 
