@@ -50,6 +50,9 @@ class Laser:
     def fail(self):
         raise ValueError("unlocked")
 
+    def given(self, *args, **kwargs):
+        return [*args, kwargs]
+
     def close(self):
         print("laser off", flush=True)
 
@@ -108,6 +111,13 @@ def test_keyword_arguments_and_strings_with_equal_signs():
     assert parse_arguments(words) == ([1, "a=b", "c d"], {"x": "y z", "z": [1, (2,)]})
 
 
+def test_keyword_arguments_of_any_script():
+    assert parse_arguments(["\N{GREEK SMALL LETTER LAMDA}=5"]) == ([], {"\u03bb": 5})
+    # The micro sign is on keyboards; the name of a parameter is the Greek letter that Python makes
+    # of it.
+    assert parse_arguments(["\N{MICRO SIGN}=5"]) == ([], {"\N{GREEK SMALL LETTER MU}": 5})
+
+
 @pytest.mark.parametrize(
     ("word", "hint"),
     [("abc", "a string needs quotes: '\"abc\"'"), ("__import__('os')", "expected a PYON value"),
@@ -135,6 +145,52 @@ def test_a_pipe_gets_pyon(run):
     status, out, _ = run("call", "trace", "length=3")
     assert pyon.decode(out).tolist() == [0.0, 1.0, 2.0]
     assert run("call", "nothing") == (0, "null\n", "")
+
+
+@pytest.mark.parametrize(
+    "word", ["-5", "-.5", "-1.", "-1e-3", "-inf", "-nan", "-5j", "-1e3-2j", "-Infinity"]
+)
+def test_negative_numbers_are_values(run, word):
+    status, out, _ = run("call", "given", "1", word, "2", f"x={word}")
+    value = repr(pyon.decode(word))
+    assert (status, repr(pyon.decode(out))) == (0, f"[1, {value}, 2, {{'x': {value}}}]")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["call {} given 1 -2.e0 --json", "call {} given --json 1 -2.e0", "call --json {} given 1 -2.e0",
+     "call {} given 1 --json -2.e0", "call {} --json given 1 -- -2.e0",
+     "call {} given --json -- 1 -2.e0",
+     "call {} given -t main 1 --json -2.e0", "call {} -- given 1 -2.e0"],
+)  # fmt: skip
+def test_options_may_stand_anywhere_among_the_arguments(laser, capsys, words):
+    assert main(words.format(f"127.0.0.1 {laser}").split()) == 0
+    assert json.loads(capsys.readouterr().out) == [1, -2.0, {}]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["call ::1 9 given --jsno", "call ::1 9 given 1 --jsno 2", "call ::1 9 given -- --json",
+     "call --jsno ::1 9 given", "serve laser_driver:Laser 1 --prot 5", "ping ::1 9 1",
+     "ping ::1 9 -1", "ping ::1 9 --jsno", "call ::1 9"],
+)  # fmt: skip
+def test_options_that_are_none_are_refused(capsys, words):
+    with pytest.raises(SystemExit) as caught:
+        main(words.split())
+    assert caught.value.code == 2
+    assert re.search("unrecognized arguments: |are required: ", capsys.readouterr().err)
+
+
+def test_the_usage_names_the_arguments(capsys):
+    for command, usage in (
+        ("call", "usage: pc-rpc call [option ...] host port method [argument ...]\n"),
+        ("serve", "usage: pc-rpc serve [option ...] MODULE:CLASS [argument ...]\n"),
+    ):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = capsys.readouterr().out
+        assert shown.startswith(usage)
+        assert "PYON values" in shown
 
 
 def test_json_is_json(run):
@@ -220,12 +276,12 @@ def serving(tmp_path):
 
 def test_any_class_is_served_without_writing_a_server(serving):
     process, port = serving(
-        "laser_driver:Laser", "0.5", 'name="y"', "--target", "laser", "--description", "here",
-        "--worker-threads",
+        "laser_driver:Laser", "--target", "laser", "--description", "here", "-5e-1",
+        "--worker-threads", 'name="y"',
     )  # fmt: skip
     with Client("127.0.0.1", port, timeout=30) as client:
         assert client.get_rpc_id() == (["laser"], "here")
-        assert client.get_power() == 0.5
+        assert client.get_power() == -0.5
         client.terminate()
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "laser off\n", "")

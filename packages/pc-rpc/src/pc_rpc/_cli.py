@@ -47,7 +47,7 @@ more. A pipe gets them all."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    options = _parser().parse_args(argv)
+    options = _options(argv)
     try:
         with _explained():
             return int(options.run(options) or OK)
@@ -91,6 +91,26 @@ def _complain(text: str, end: str = "\n") -> None:
 
 # The command line.
 
+ARGUMENTS = "PYON values; keyword arguments as name=value; strings in quotes: '\"text\"'"
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line.
+
+    To argparse, -1e-3 and -inf are options that it does not know, and options may not stand among
+    arguments. So it is not told of the arguments of a call: they are what it leaves over.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    if "--" in rest:
+        rest.remove("--")
+    takes_arguments = options.run in {_call, _serve}
+    unknown = [word for word in rest if not takes_arguments or word.startswith("--")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.arguments = rest
+    return options
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -129,11 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (listing, methods, calling):
         command.add_argument("--json", action="store_true", help="write JSON (PYON v2)")
     calling.add_argument("method")
-    calling.add_argument(
-        "arguments",
-        nargs="*",
-        help="PYON values; keyword arguments as name=value; strings in quotes: '\"text\"'",
-    )
+    calling.usage = "%(prog)s [option ...] host port method [argument ...]"
+    calling.epilog = f"Arguments: {ARGUMENTS}"
     stubs.add_argument("-o", "--output", metavar="FILE", help="write here instead of to stdout")
     _add_serve(add("serve", _serve, "Serve an object of any Python class until terminated."))
     return parser
@@ -148,7 +165,8 @@ def _add_tls(command: argparse.ArgumentParser, whose: str) -> None:
 
 def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("factory", metavar="MODULE:CLASS", help="what makes the driver")
-    command.add_argument("arguments", nargs="*", help="its arguments, as for call")
+    command.usage = "%(prog)s [option ...] MODULE:CLASS [argument ...]"
+    command.epilog = f"Arguments of the class: {ARGUMENTS}"
     command.add_argument(
         "--bind", action="append", metavar="ADDRESS", help="default: ::1 127.0.0.1"
     )
@@ -197,7 +215,7 @@ def _write(value: Any, options: argparse.Namespace) -> None:
 
 def _say(line: str) -> None:
     """Print a line for people: what their screen does not know, lone surrogates too, is escaped."""
-    encoding = sys.stdout.encoding
+    encoding = sys.stdout.encoding or "utf-8"
     _emit(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
