@@ -217,7 +217,7 @@ def test_ping_tells_the_time(run):
 def test_what_a_method_raises_is_shown_with_the_remote_traceback(run):
     status, out, err = run("call", "fail")
     assert (status, out) == (1, "")
-    assert err.startswith("Traceback at the server")
+    assert err.startswith("At the server:\nTraceback (most recent call last):\n  File ")
     assert "in fail" in err
     assert err.endswith("ValueError: unlocked\n")
 

@@ -15,6 +15,7 @@ import os
 import pprint
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -73,20 +74,43 @@ def _explained() -> Iterator[None]:
     except _Exit:
         raise
     except Exception as error:
-        frames = getattr(error, "parent_traceback", None)
-        if frames is not None:
-            _complain(
-                "Traceback at the server (most recent call last):\n" + "".join(frames), end=""
-            )
-            _complain(f"{type(error).__name__}: {error}")
+        if hasattr(error, "parent_traceback"):
+            _complain("At the server:\n" + _remote_traceback(error).rstrip())
             raise _Exit(RAISED) from error
         _complain(f"pc-rpc: {error}")
         unreachable = (OSError, ConnectionLost, ProtocolError, IncompatibleServer)
         raise _Exit(NO_ANSWER if isinstance(error, unreachable) else USAGE) from error
 
 
-def _complain(text: str, end: str = "\n") -> None:
-    print(text, end=end, file=sys.stderr)
+def _complain(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _remote_traceback(error: BaseException) -> str:
+    """Return what Python would have shown at the server: with causes, notes, members of groups."""
+    shown = traceback.TracebackException(type(error), error, None)
+    _use_remote_frames(shown, error)
+    return "".join(shown.format())
+
+
+class _RemoteFrames(traceback.StackSummary):
+    """The frames at a server, which came as texts."""
+
+    def format(self, **_: Any) -> list[str]:
+        return [str(frame) for frame in self]
+
+
+def _use_remote_frames(shown: traceback.TracebackException, error: BaseException) -> None:
+    frames = getattr(error, "parent_traceback", None)
+    if frames:
+        shown.stack = _RemoteFrames(frames)
+        shown.__notes__ = (shown.__notes__ or [])[:-1]  # the last one has the frames once more
+    links = [(shown.__cause__, error.__cause__), (shown.__context__, error.__context__)]
+    if isinstance(error, BaseExceptionGroup):
+        links += zip(shown.exceptions or (), error.exceptions, strict=False)
+    for shown_link, link in links:
+        if shown_link is not None and link is not None:
+            _use_remote_frames(shown_link, link)
 
 
 # The command line.
@@ -203,14 +227,17 @@ def _pretty(value: Any) -> str:
         return pprint.pformat(value, sort_dicts=False)
 
 
+def _shown(value: Any) -> str:
+    """Return a value as a person, or as the program behind a pipe, wants it."""
+    if not sys.stdout.isatty():
+        return pyon.encode(value)
+    return "" if value is None else _pretty(value)
+
+
 def _write(value: Any, options: argparse.Namespace) -> None:
-    if options.json:
-        _say(pyon.encode(value, version=2))
-    elif sys.stdout.isatty():
-        if value is not None:
-            _say(_pretty(value))
-    else:
-        _say(pyon.encode(value))
+    text = pyon.encode(value, version=2) if options.json else _shown(value)
+    if text:
+        _say(text)
 
 
 def _say(line: str) -> None:
