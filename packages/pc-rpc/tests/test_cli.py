@@ -325,7 +325,7 @@ def prompt(laser):
     def connect(target):
         return Client("127.0.0.1", laser, target, 30)
 
-    prompt = Prompt(connect, connect("main"), repr)
+    prompt = Prompt(connect, connect("main"), lambda value: "" if value is None else repr(value))
     yield prompt
     prompt.client.close_rpc()
 

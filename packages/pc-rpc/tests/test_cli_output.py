@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
+import numpy
+import pyon
 import pytest
 from pc_rpc._cli import main
 
@@ -18,6 +21,17 @@ class Instrument:
 
     def ask(self, line):
         return line
+
+    def several(self):
+        try:
+            raise KeyError("first")
+        except KeyError as first:
+            second = ValueError("second")
+            second.add_note("Is the shutter open?")
+            raise ExceptionGroup("both", [second, OSError(5, "third")]) from first
+
+    def trace(self, length):
+        return numpy.arange(float(length))
 
     def half_a_character(self):
         return "a\ud800b"
@@ -104,3 +118,48 @@ def test_what_a_terminal_cannot_show_is_escaped(terminal):
     assert terminal("call", "half_a_character") == (0, "a\\ud800b\n", "")
     shown = terminal("interactive", script=["half_a_character", "ask 5"])
     assert shown == (0, "a\\ud800b\n5\n", "")
+
+
+def test_an_error_is_shown_as_the_server_would_have_shown_it(start):
+    process = start("call", "several")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    without_frames = re.sub(r"( *\|)? +(File|raise|\^).*\n", "", err)
+    assert (
+        without_frames
+        == """At the server:
+Traceback (most recent call last):
+KeyError: 'first'
+
+The above exception was the direct cause of the following exception:
+
+  + Exception Group Traceback (most recent call last):
+  | ExceptionGroup: both (2 sub-exceptions)
+  +-+---------------- 1 ----------------
+    | ValueError: second
+    | Is the shutter open?
+    +---------------- 2 ----------------
+    | OSError: [Errno 5] third
+    +------------------------------------
+"""
+    )
+    assert err.count("in several") == 2  # where it was raised, and where its cause was
+    assert "pc_rpc" not in err
+
+
+# What a pipe gets.
+
+
+def test_a_script_through_a_pipe_gets_pyon(start):
+    process = start("interactive")
+    out, _ = process.communicate('trace 5000\nask "two words"\nask null\n', timeout=60)
+    trace, words, nothing = out.splitlines()
+    assert pyon.decode(trace).tolist() == list(range(5000))
+    assert (words, nothing) == ('"two words"', "null")
+    alone, _ = start("call", "trace", "5000").communicate(timeout=60)
+    assert alone == f"{trace}\n"
+
+
+def test_a_terminal_gets_something_pretty_at_the_prompt(terminal):
+    _, out, _ = terminal("interactive", script=["trace 5000", 'ask "two words"', "ask null"])
+    assert re.fullmatch(r"array\(\[.*\.\.\., .*\)\ntwo words\n", out, re.DOTALL)

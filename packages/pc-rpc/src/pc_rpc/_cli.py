@@ -362,7 +362,7 @@ def _interactive(options: argparse.Namespace) -> None:
     targets, description = client.get_rpc_id()
     if options.target is None and len(targets) == 1:
         client.select_rpc_target(targets[0])
-    prompt = Prompt(connect, client, _pretty)
+    prompt = Prompt(connect, client, _shown)
     terminal = sys.stdin.isatty()
     if terminal:
         _say(f"{description or format_address((options.host, options.port))} (:help helps)")

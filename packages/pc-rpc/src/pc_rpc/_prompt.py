@@ -36,7 +36,7 @@ class Prompt:
     client : Client
         The first client, for whatever target.
     show : callable
-        Makes a text of a value.
+        Makes a text of what a method returned, an empty one if there is nothing to show.
     """
 
     def __init__(
@@ -69,8 +69,7 @@ class Prompt:
             return self._command(command, words[1:])
         method = getattr(self.client.__rpc__, words[0])
         args, kwargs = parse_arguments(words[1:])
-        result = method(*args, **kwargs)
-        return "" if result is None else self._show(result)
+        return self._show(method(*args, **kwargs))
 
     def _command(self, command: str, words: list[str]) -> str | None:
         if command == ":quit":
