@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pc_rpc import Client
 from pc_rpc._cli import main
-from pc_rpc._prompt import Prompt, history_file
+from pc_rpc._prompt import Prompt, history_file, line_reader
 from pc_rpc._stubs import annotation_text, stub_module
 from pc_rpc._words import parse_arguments, split_words
 
@@ -392,6 +392,23 @@ def test_the_history_is_kept_where_the_system_wants_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert history_file() == tmp_path / "state" / "pc-rpc" / "history"
     assert history_file().parent.is_dir()
+
+
+def test_where_no_history_can_be_kept_the_prompt_works_without(prompt, tmp_path, monkeypatch):
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a file"))
+    assert history_file() is None
+    (tmp_path / "pc-rpc" / "history").mkdir(parents=True)  # no file, whoever we are
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert history_file() is None
+    pipe_input = pytest.importorskip("prompt_toolkit.input").create_pipe_input
+    from prompt_toolkit.application import create_app_session
+    from prompt_toolkit.output import DummyOutput
+
+    with pipe_input() as keys, create_app_session(keys, DummyOutput()):
+        read = line_reader(prompt)
+        keys.send_text("get_power\r")
+        assert prompt.run(read()) == "0.1"
 
 
 PROMPT_AGAIN = r"\n(.*\n)*main> *\s*\Z"
