@@ -56,6 +56,15 @@ class Laser:
     def close(self):
         print("laser off", flush=True)
 
+class CallableLaser(Laser):
+    """A laser that can be called, too."""
+    def __call__(self):
+        print("called", flush=True)
+
+    @property
+    def temperature(self):
+        print("asked for its temperature", flush=True)
+
 class AsyncLaser:
     async def open(self):
         self.loop = asyncio.get_running_loop()
@@ -282,6 +291,22 @@ def test_any_class_is_served_without_writing_a_server(serving):
     with Client("127.0.0.1", port, timeout=30) as client:
         assert client.get_rpc_id() == (["laser"], "here")
         assert client.get_power() == -0.5
+        client.terminate()
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "laser off\n", "")
+
+
+def test_an_object_that_can_be_called_is_served_itself(serving):
+    process, port = serving("laser_driver:CallableLaser", "--target", "laser", "--hide", "trace")
+    for power in (0.1, 0.5):
+        with Client("127.0.0.1", port, timeout=30) as client:
+            assert client.get_power() == power
+            client.set_power(0.5)
+            described = client.get_rpc_method_list()
+    assert described["docstring"] == "A laser that can be called, too."
+    assert "trace" not in described["methods"]
+    assert described["methods"]["set_power"][1] == "Set the power, in watts."
+    with Client("127.0.0.1", port, timeout=30) as client:
         client.terminate()
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "laser off\n", "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import logging
 import os
 import pprint
@@ -18,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyon
@@ -419,7 +421,7 @@ async def _serve_driver(driver: Any, target: str, options: argparse.Namespace) -
             if method not in public_methods(driver):
                 raise ValueError(f"--hide: {type(driver).__name__} has no method {method!r}")
         server = Server(
-            {target: driver},
+            {target: _served(driver)},
             options.description,
             builtin_terminate=True,
             allow_parallel=options.allow_parallel,
@@ -433,6 +435,14 @@ async def _serve_driver(driver: Any, target: str, options: argparse.Namespace) -
         closed: Any = driver.close() if hasattr(driver, "close") else None
         if hasattr(type(closed), "__await__"):
             await closed
+
+
+def _served(driver: Any) -> Any:
+    """Return what the server takes for an object: what can be called would make its targets."""
+    if not callable(driver):
+        return driver
+    methods = {name: getattr(driver, name) for name in public_methods(driver)}
+    return SimpleNamespace(**methods, __doc__=inspect.getdoc(driver))
 
 
 def _say_where(server: Any) -> None:
