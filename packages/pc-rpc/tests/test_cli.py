@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from pc_rpc import Client
 from pc_rpc._cli import main
 from pc_rpc._prompt import Prompt, history_file, line_reader
-from pc_rpc._stubs import annotation_text, stub_module
 from pc_rpc._words import parse_arguments, split_words
 
 DRIVER = '''
@@ -501,32 +500,6 @@ def test_a_tour_in_a_real_terminal(laser, tmp_path):
 
 
 # Stubs.
-
-
-@pytest.mark.parametrize(
-    ("annotation", "text"),
-    [("int", "int"), ("None", "None"), ("int | None", "int | None"), ("'Driver'", "Any"),
-     ("list[dict[str, int]]", "list[dict[str, int]]"), ("tuple[int, ...]", "tuple[int, ...]"),
-     ("ndarray", "numpy.ndarray[Any, Any]"), ("np.ndarray[Any, Any]", "numpy.ndarray[Any, Any]"),
-     ("typing.Optional[str]", "Optional[str]"), ("a; b", "Any"),
-     ("Union[int, laser.Mode]", "Any"), ("__import__('os')", "Any"), ("(" * 10**5, "Any"),
-     (5, "Any"), ("", "Any"), ("\0", "Any")],
-)  # fmt: skip
-def test_only_known_types_get_into_a_stub(annotation, text):
-    assert annotation_text(annotation) == text
-
-
-def test_hostile_names_and_docstrings_stay_out_of_the_code():
-    spec = {"args": ["self", "x"], "annotations": {}}
-    methods = {"ok": [spec, 'quotes """ and \\'], "not-a-name": [spec, None], "class": [spec, None],
-               "no_signature": [{"args": ["("]}, None], "own_self": [
-                   {"args": ["a", "self"], "annotations": {}}, None]}  # fmt: skip
-    text = stub_module("s:1", '"s", 1', {"3 x\n": {"docstring": None, "methods": methods}})
-    compiled = compile(text, "stub", "exec")
-    assert "import numpy" not in text
-    assert {"ok", "no_signature", "own_self"} <= set(re.findall(r" def (\w+)", text))
-    assert "not-a-name" not in text
-    assert compiled.co_consts
 
 
 RIGHT = """
