@@ -18,8 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pc_rpc import Client
 from pc_rpc._cli import main
-from pc_rpc._prompt import Prompt, history_file
-from pc_rpc._stubs import annotation_text, stub_module
+from pc_rpc._prompt import Prompt, history_file, line_reader
 from pc_rpc._words import parse_arguments, split_words
 
 DRIVER = '''
@@ -50,8 +49,20 @@ class Laser:
     def fail(self):
         raise ValueError("unlocked")
 
+    def given(self, *args, **kwargs):
+        return [*args, kwargs]
+
     def close(self):
         print("laser off", flush=True)
+
+class CallableLaser(Laser):
+    """A laser that can be called, too."""
+    def __call__(self):
+        print("called", flush=True)
+
+    @property
+    def temperature(self):
+        print("asked for its temperature", flush=True)
 
 class AsyncLaser:
     async def open(self):
@@ -108,6 +119,13 @@ def test_keyword_arguments_and_strings_with_equal_signs():
     assert parse_arguments(words) == ([1, "a=b", "c d"], {"x": "y z", "z": [1, (2,)]})
 
 
+def test_keyword_arguments_of_any_script():
+    assert parse_arguments(["\N{GREEK SMALL LETTER LAMDA}=5"]) == ([], {"\u03bb": 5})
+    # The micro sign is on keyboards; the name of a parameter is the Greek letter that Python makes
+    # of it.
+    assert parse_arguments(["\N{MICRO SIGN}=5"]) == ([], {"\N{GREEK SMALL LETTER MU}": 5})
+
+
 @pytest.mark.parametrize(
     ("word", "hint"),
     [("abc", "a string needs quotes: '\"abc\"'"), ("__import__('os')", "expected a PYON value"),
@@ -137,6 +155,52 @@ def test_a_pipe_gets_pyon(run):
     assert run("call", "nothing") == (0, "null\n", "")
 
 
+@pytest.mark.parametrize(
+    "word", ["-5", "-.5", "-1.", "-1e-3", "-inf", "-nan", "-5j", "-1e3-2j", "-Infinity"]
+)
+def test_negative_numbers_are_values(run, word):
+    status, out, _ = run("call", "given", "1", word, "2", f"x={word}")
+    value = repr(pyon.decode(word))
+    assert (status, repr(pyon.decode(out))) == (0, f"[1, {value}, 2, {{'x': {value}}}]")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["call {} given 1 -2.e0 --json", "call {} given --json 1 -2.e0", "call --json {} given 1 -2.e0",
+     "call {} given 1 --json -2.e0", "call {} --json given 1 -- -2.e0",
+     "call {} given --json -- 1 -2.e0",
+     "call {} given -t main 1 --json -2.e0", "call {} -- given 1 -2.e0"],
+)  # fmt: skip
+def test_options_may_stand_anywhere_among_the_arguments(laser, capsys, words):
+    assert main(words.format(f"127.0.0.1 {laser}").split()) == 0
+    assert json.loads(capsys.readouterr().out) == [1, -2.0, {}]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["call ::1 9 given --jsno", "call ::1 9 given 1 --jsno 2", "call ::1 9 given -- --json",
+     "call --jsno ::1 9 given", "serve laser_driver:Laser 1 --prot 5", "ping ::1 9 1",
+     "ping ::1 9 -1", "ping ::1 9 --jsno", "call ::1 9"],
+)  # fmt: skip
+def test_options_that_are_none_are_refused(capsys, words):
+    with pytest.raises(SystemExit) as caught:
+        main(words.split())
+    assert caught.value.code == 2
+    assert re.search("unrecognized arguments: |are required: ", capsys.readouterr().err)
+
+
+def test_the_usage_names_the_arguments(capsys):
+    for command, usage in (
+        ("call", "usage: pc-rpc call [option ...] host port method [argument ...]\n"),
+        ("serve", "usage: pc-rpc serve [option ...] MODULE:CLASS [argument ...]\n"),
+    ):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = capsys.readouterr().out
+        assert shown.startswith(usage)
+        assert "PYON values" in shown
+
+
 def test_json_is_json(run):
     assert json.loads(run("list-targets", "--json")[1])["targets"] == ["main"]
     assert json.loads(run("call", "get_power", "--json")[1]) == 0.1
@@ -161,7 +225,7 @@ def test_ping_tells_the_time(run):
 def test_what_a_method_raises_is_shown_with_the_remote_traceback(run):
     status, out, err = run("call", "fail")
     assert (status, out) == (1, "")
-    assert err.startswith("Traceback at the server")
+    assert err.startswith("At the server:\nTraceback (most recent call last):\n  File ")
     assert "in fail" in err
     assert err.endswith("ValueError: unlocked\n")
 
@@ -220,12 +284,28 @@ def serving(tmp_path):
 
 def test_any_class_is_served_without_writing_a_server(serving):
     process, port = serving(
-        "laser_driver:Laser", "0.5", 'name="y"', "--target", "laser", "--description", "here",
-        "--worker-threads",
+        "laser_driver:Laser", "--target", "laser", "--description", "here", "-5e-1",
+        "--worker-threads", 'name="y"',
     )  # fmt: skip
     with Client("127.0.0.1", port, timeout=30) as client:
         assert client.get_rpc_id() == (["laser"], "here")
-        assert client.get_power() == 0.5
+        assert client.get_power() == -0.5
+        client.terminate()
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "laser off\n", "")
+
+
+def test_an_object_that_can_be_called_is_served_itself(serving):
+    process, port = serving("laser_driver:CallableLaser", "--target", "laser", "--hide", "trace")
+    for power in (0.1, 0.5):
+        with Client("127.0.0.1", port, timeout=30) as client:
+            assert client.get_power() == power
+            client.set_power(0.5)
+            described = client.get_rpc_method_list()
+    assert described["docstring"] == "A laser that can be called, too."
+    assert "trace" not in described["methods"]
+    assert described["methods"]["set_power"][1] == "Set the power, in watts."
+    with Client("127.0.0.1", port, timeout=30) as client:
         client.terminate()
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "laser off\n", "")
@@ -269,7 +349,7 @@ def prompt(laser):
     def connect(target):
         return Client("127.0.0.1", laser, target, 30)
 
-    prompt = Prompt(connect, connect("main"), repr)
+    prompt = Prompt(connect, connect("main"), lambda value: "" if value is None else repr(value))
     yield prompt
     prompt.client.close_rpc()
 
@@ -338,6 +418,23 @@ def test_the_history_is_kept_where_the_system_wants_it(tmp_path, monkeypatch):
     assert history_file().parent.is_dir()
 
 
+def test_where_no_history_can_be_kept_the_prompt_works_without(prompt, tmp_path, monkeypatch):
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a file"))
+    assert history_file() is None
+    (tmp_path / "pc-rpc" / "history").mkdir(parents=True)  # no file, whoever we are
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert history_file() is None
+    pipe_input = pytest.importorskip("prompt_toolkit.input").create_pipe_input
+    from prompt_toolkit.application import create_app_session
+    from prompt_toolkit.output import DummyOutput
+
+    with pipe_input() as keys, create_app_session(keys, DummyOutput()):
+        read = line_reader(prompt)
+        keys.send_text("get_power\r")
+        assert prompt.run(read()) == "0.1"
+
+
 PROMPT_AGAIN = r"\n(.*\n)*main> *\s*\Z"
 """The prompt is there, and nothing behind it: what is typed earlier may be lost."""
 
@@ -403,32 +500,6 @@ def test_a_tour_in_a_real_terminal(laser, tmp_path):
 
 
 # Stubs.
-
-
-@pytest.mark.parametrize(
-    ("annotation", "text"),
-    [("int", "int"), ("None", "None"), ("int | None", "int | None"), ("'Driver'", "Any"),
-     ("list[dict[str, int]]", "list[dict[str, int]]"), ("tuple[int, ...]", "tuple[int, ...]"),
-     ("ndarray", "numpy.ndarray[Any, Any]"), ("np.ndarray[Any, Any]", "numpy.ndarray[Any, Any]"),
-     ("typing.Optional[str]", "Optional[str]"), ("a; b", "Any"),
-     ("Union[int, laser.Mode]", "Any"), ("__import__('os')", "Any"), ("(" * 10**5, "Any"),
-     (5, "Any"), ("", "Any"), ("\0", "Any")],
-)  # fmt: skip
-def test_only_known_types_get_into_a_stub(annotation, text):
-    assert annotation_text(annotation) == text
-
-
-def test_hostile_names_and_docstrings_stay_out_of_the_code():
-    spec = {"args": ["self", "x"], "annotations": {}}
-    methods = {"ok": [spec, 'quotes """ and \\'], "not-a-name": [spec, None], "class": [spec, None],
-               "no_signature": [{"args": ["("]}, None], "own_self": [
-                   {"args": ["a", "self"], "annotations": {}}, None]}  # fmt: skip
-    text = stub_module("s:1", '"s", 1', {"3 x\n": {"docstring": None, "methods": methods}})
-    compiled = compile(text, "stub", "exec")
-    assert "import numpy" not in text
-    assert {"ok", "no_signature", "own_self"} <= set(re.findall(r" def (\w+)", text))
-    assert "not-a-name" not in text
-    assert compiled.co_consts
 
 
 RIGHT = """

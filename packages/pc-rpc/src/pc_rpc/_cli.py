@@ -2,20 +2,24 @@
 
 The one idea to keep in mind: what a person sees in a terminal is pretty; what a pipe gets is PYON,
 which any of the programs reads back exactly. Exit statuses: 0 all is well, 1 the remote method
-raised, 2 the command line is wrong, 3 there is no such server, or no answer.
+raised, 2 the command line is wrong or the output cannot be written, 3 there is no such server, or
+no answer.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import logging
 import os
 import pprint
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyon
@@ -46,7 +50,7 @@ more. A pipe gets them all."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    options = _parser().parse_args(argv)
+    options = _options(argv)
     try:
         with _explained():
             return int(options.run(options) or OK)
@@ -54,9 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end.status
     except KeyboardInterrupt:
         return 128 + 2  # as a shell has it
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
 
 
 class _Exit(Exception):  # noqa: N818
@@ -72,26 +73,69 @@ def _explained() -> Iterator[None]:
     """Tell errors on stderr, in words for people."""
     try:
         yield
-    except (_Exit, KeyboardInterrupt, BrokenPipeError):
+    except _Exit:
         raise
     except Exception as error:
-        frames = getattr(error, "parent_traceback", None)
-        if frames is not None:
-            _complain(
-                "Traceback at the server (most recent call last):\n" + "".join(frames), end=""
-            )
-            _complain(f"{type(error).__name__}: {error}")
+        if hasattr(error, "parent_traceback"):
+            _complain("At the server:\n" + _remote_traceback(error).rstrip())
             raise _Exit(RAISED) from error
         _complain(f"pc-rpc: {error}")
         unreachable = (OSError, ConnectionLost, ProtocolError, IncompatibleServer)
         raise _Exit(NO_ANSWER if isinstance(error, unreachable) else USAGE) from error
 
 
-def _complain(text: str, end: str = "\n") -> None:
-    print(text, end=end, file=sys.stderr)
+def _complain(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _remote_traceback(error: BaseException) -> str:
+    """Return what Python would have shown at the server: with causes, notes, members of groups."""
+    shown = traceback.TracebackException(type(error), error, None)
+    _use_remote_frames(shown, error)
+    return "".join(shown.format())
+
+
+class _RemoteFrames(traceback.StackSummary):
+    """The frames at a server, which came as texts."""
+
+    def format(self, **_: Any) -> list[str]:
+        return [str(frame) for frame in self]
+
+
+def _use_remote_frames(shown: traceback.TracebackException, error: BaseException) -> None:
+    frames = getattr(error, "parent_traceback", None)
+    if frames:
+        shown.stack = _RemoteFrames(frames)
+        shown.__notes__ = (shown.__notes__ or [])[:-1]  # the last one has the frames once more
+    links = [(shown.__cause__, error.__cause__), (shown.__context__, error.__context__)]
+    if isinstance(error, BaseExceptionGroup):
+        links += zip(shown.exceptions or (), error.exceptions, strict=False)
+    for shown_link, link in links:
+        if shown_link is not None and link is not None:
+            _use_remote_frames(shown_link, link)
 
 
 # The command line.
+
+ARGUMENTS = "PYON values; keyword arguments as name=value; strings in quotes: '\"text\"'"
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line.
+
+    To argparse, -1e-3 and -inf are options that it does not know, and options may not stand among
+    arguments. So it is not told of the arguments of a call: they are what it leaves over.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    if "--" in rest:
+        rest.remove("--")
+    takes_arguments = options.run in {_call, _serve}
+    unknown = [word for word in rest if not takes_arguments or word.startswith("--")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.arguments = rest
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,11 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (listing, methods, calling):
         command.add_argument("--json", action="store_true", help="write JSON (PYON v2)")
     calling.add_argument("method")
-    calling.add_argument(
-        "arguments",
-        nargs="*",
-        help="PYON values; keyword arguments as name=value; strings in quotes: '\"text\"'",
-    )
+    calling.usage = "%(prog)s [option ...] host port method [argument ...]"
+    calling.epilog = f"Arguments: {ARGUMENTS}"
     stubs.add_argument("-o", "--output", metavar="FILE", help="write here instead of to stdout")
     _add_serve(add("serve", _serve, "Serve an object of any Python class until terminated."))
     return parser
@@ -150,7 +191,8 @@ def _add_tls(command: argparse.ArgumentParser, whose: str) -> None:
 
 def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("factory", metavar="MODULE:CLASS", help="what makes the driver")
-    command.add_argument("arguments", nargs="*", help="its arguments, as for call")
+    command.usage = "%(prog)s [option ...] MODULE:CLASS [argument ...]"
+    command.epilog = f"Arguments of the class: {ARGUMENTS}"
     command.add_argument(
         "--bind", action="append", metavar="ADDRESS", help="default: ::1 127.0.0.1"
     )
@@ -187,14 +229,36 @@ def _pretty(value: Any) -> str:
         return pprint.pformat(value, sort_dicts=False)
 
 
+def _shown(value: Any) -> str:
+    """Return a value as a person, or as the program behind a pipe, wants it."""
+    if not sys.stdout.isatty():
+        return pyon.encode(value)
+    return "" if value is None else _pretty(value)
+
+
 def _write(value: Any, options: argparse.Namespace) -> None:
-    if options.json:
-        print(pyon.encode(value, version=2))
-    elif sys.stdout.isatty():
-        if value is not None:
-            print(_pretty(value))
-    else:
-        print(pyon.encode(value))
+    text = pyon.encode(value, version=2) if options.json else _shown(value)
+    if text:
+        _say(text)
+
+
+def _say(line: str) -> None:
+    """Print a line for people: what their screen does not know, lone surrogates too, is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    _emit(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def _emit(text: str) -> None:
+    """Write to stdout at once, so that a failure of stdout is told from any other."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer must not fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough
+            raise _Exit(OK) from error
+        raise ValueError(f"cannot write the output: {error}") from error
 
 
 # Commands.
@@ -229,9 +293,9 @@ def _list_targets(options: argparse.Namespace) -> None:
     if options.json or not sys.stdout.isatty():
         _write({"targets": targets, "description": description}, options)
         return
-    print("\n".join(targets))
+    _say("\n".join(targets))
     if description:
-        print(f"\n{description}")
+        _say(f"\n{description}")
 
 
 def _list_methods(options: argparse.Namespace) -> None:
@@ -241,11 +305,11 @@ def _list_methods(options: argparse.Namespace) -> None:
             _write(described, options)
             return
         if described["docstring"]:
-            print(described["docstring"] + "\n")
+            _say(described["docstring"] + "\n")
         for name, (_, doc) in described["methods"].items():
-            print(f"{name}{getattr(client.__rpc__, name).__signature__ or '(...)'}")
+            _say(f"{name}{getattr(client.__rpc__, name).__signature__ or '(...)'}")
             if doc:
-                print("    " + doc.replace("\n", "\n    "))
+                _say("    " + doc.replace("\n", "\n    "))
 
 
 def _call(options: argparse.Namespace) -> None:
@@ -262,14 +326,14 @@ def _ping(options: argparse.Namespace) -> None:
     with _client(options, None) as client:
         targets, _ = client.get_rpc_id()
         if not targets:
-            print("connected; no targets")
+            _say("connected; no targets")
             return
         client.select_rpc_target(targets[0])
         client.ping_rpc()  # the first one pays for warming up
         began = time.perf_counter()
         client.ping_rpc()
         milliseconds = 1e3 * (time.perf_counter() - began)
-    print(f"answer from {format_address((options.host, options.port))} in {milliseconds:.2f} ms")
+    _say(f"answer from {format_address((options.host, options.port))} in {milliseconds:.2f} ms")
 
 
 def _stubs(options: argparse.Namespace) -> None:
@@ -284,7 +348,7 @@ def _stubs(options: argparse.Namespace) -> None:
     where = f"{options.host}:{options.port}"
     text = stub_module(where, f'"{options.host}", {options.port}', described)
     if options.output is None:
-        sys.stdout.write(text)
+        _emit(text)
     else:
         with open(options.output, "w", encoding="utf-8") as file:
             file.write(text)
@@ -300,15 +364,15 @@ def _interactive(options: argparse.Namespace) -> None:
     targets, description = client.get_rpc_id()
     if options.target is None and len(targets) == 1:
         client.select_rpc_target(targets[0])
-    prompt = Prompt(connect, client, _pretty)
+    prompt = Prompt(connect, client, _shown)
     terminal = sys.stdin.isatty()
     if terminal:
-        print(description or format_address((options.host, options.port)), "(:help helps)")
+        _say(f"{description or format_address((options.host, options.port))} (:help helps)")
     read = line_reader(prompt) if terminal else input
     try:
         while (text := _answer(prompt, read)) is not None:
             if text:
-                print(text, flush=True)
+                _say(text)
     finally:
         prompt.client.close_rpc()
 
@@ -357,7 +421,7 @@ async def _serve_driver(driver: Any, target: str, options: argparse.Namespace) -
             if method not in public_methods(driver):
                 raise ValueError(f"--hide: {type(driver).__name__} has no method {method!r}")
         server = Server(
-            {target: driver},
+            {target: _served(driver)},
             options.description,
             builtin_terminate=True,
             allow_parallel=options.allow_parallel,
@@ -371,6 +435,14 @@ async def _serve_driver(driver: Any, target: str, options: argparse.Namespace) -
         closed: Any = driver.close() if hasattr(driver, "close") else None
         if hasattr(type(closed), "__await__"):
             await closed
+
+
+def _served(driver: Any) -> Any:
+    """Return what the server takes for an object: what can be called would make its targets."""
+    if not callable(driver):
+        return driver
+    methods = {name: getattr(driver, name) for name in public_methods(driver)}
+    return SimpleNamespace(**methods, __doc__=inspect.getdoc(driver))
 
 
 def _say_where(server: Any) -> None:

@@ -36,7 +36,7 @@ class Prompt:
     client : Client
         The first client, for whatever target.
     show : callable
-        Makes a text of a value.
+        Makes a text of what a method returned, an empty one if there is nothing to show.
     """
 
     def __init__(
@@ -69,8 +69,7 @@ class Prompt:
             return self._command(command, words[1:])
         method = getattr(self.client.__rpc__, words[0])
         args, kwargs = parse_arguments(words[1:])
-        result = method(*args, **kwargs)
-        return "" if result is None else self._show(result)
+        return self._show(method(*args, **kwargs))
 
     def _command(self, command: str, words: list[str]) -> str | None:
         if command == ":quit":
@@ -119,7 +118,8 @@ class Prompt:
 def line_reader(prompt: Prompt) -> Callable[[], str]:
     """Return a function that reads a line from the terminal; it raises EOFError at the end.
 
-    With prompt_toolkit: history and completion. Without it: plain input.
+    With prompt_toolkit: history and completion. Without it: plain input. Where the history cannot
+    be kept, it lasts as long as the session.
     """
     try:
         from prompt_toolkit import PromptSession
@@ -136,17 +136,22 @@ def line_reader(prompt: Prompt) -> Callable[[], str]:
                 text = word if word.endswith("=") else f"{word} "  # ready for the next one
                 yield Completion(text, -len(begun), display=word)
 
+    file = history_file()
     session: PromptSession[str] = PromptSession(
-        history=FileHistory(str(history_file())),
+        history=None if file is None else FileHistory(str(file)),
         completer=WordCompleter(),
         complete_while_typing=False,  # what is typed fast, or pasted, is taken as it is
     )
     return lambda: session.prompt(prompt.text)
 
 
-def history_file() -> Path:
-    """Return the file of what was typed before, in a folder that exists."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    folder = Path(base) / "pc-rpc"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "history"
+def history_file() -> Path | None:
+    """Return the file of what was typed before, None if there can be none."""
+    try:
+        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        file = Path(base) / "pc-rpc" / "history"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a+b").close()  # it can be read and written
+    except (OSError, RuntimeError):  # the latter if there is no home
+        return None
+    return file

@@ -2,6 +2,7 @@
 
 The one idea to keep in mind: what the server says is text from elsewhere. An annotation goes into
 the stub only if it is made of nothing but types that the stub itself knows; all else is ``Any``.
+Whatever the server says, the stub is valid Python.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import ast
 import inspect
 import keyword
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pc_rpc._remote import Annotation, signature
@@ -31,6 +33,12 @@ _ALIASES = {
     "ndarray": "numpy.ndarray[Any, Any]",
 }
 
+_IMPORTED = frozenset({"Any", "Optional", "Protocol", "Union"})
+
+LONGEST_ANNOTATION = 800
+"""Characters. Python reads no more than 200 brackets within each other, and the shortest type with
+brackets, "set[...]", has five characters; the types of real methods are far shorter."""
+
 HEADER = '''"""Methods of the RPC server {server}, as told by itself.
 
 Written by ``pc-rpc stubs``. Not needed when the program runs: import it for type checking only.
@@ -44,6 +52,7 @@ Written by ``pc-rpc stubs``. Not needed when the program runs: import it for typ
 
 from __future__ import annotations
 
+import builtins
 from typing import Any, Optional, Protocol, Union
 
 import numpy
@@ -60,7 +69,7 @@ def stub_module(server: str, arguments: str, targets: Mapping[str, Mapping[str, 
     targets : dict of str to dict
         The method lists, by the names of the targets.
     """
-    names = {target: class_name(target) for target in targets}
+    names = _class_names(targets)
     example = next(iter(names.values()), "Target")
     text = HEADER.format(
         server=server, arguments=arguments, example=example, variable=example.lower()
@@ -68,9 +77,25 @@ def stub_module(server: str, arguments: str, targets: Mapping[str, Mapping[str, 
     for target, described in targets.items():
         for prefix, define in (("", "def"), ("Asyncio", "async def")):
             text += "\n\n" + _stub_class(prefix + names[target], define, target, described)
-    if "numpy." not in text:
-        text = text.replace("\nimport numpy\n", "")
+    for module, line in (("builtins", "import builtins\n"), ("numpy", "\nimport numpy\n")):
+        if f"{module}." not in text:
+            text = text.replace(line, "")
     return text
+
+
+def _class_names(targets: Iterable[str]) -> dict[str, str]:
+    """Return a class name of its own for each target."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for target in targets:
+        name = plain = class_name(target)
+        number = 1
+        while not taken.isdisjoint(own := {name, f"Asyncio{name}"}):
+            number += 1
+            name = f"{plain}_{number}"
+        names[target] = name
+        taken |= own
+    return names
 
 
 def class_name(target: str) -> str:
@@ -78,45 +103,84 @@ def class_name(target: str) -> str:
 
     Examples
     --------
-    >>> class_name("master_dataset_db"), class_name("3-axis")
-    ('MasterDatasetDb', 'Target3Axis')
+    >>> class_name("master_dataset_db"), class_name("3-axis"), class_name("none")
+    ('MasterDatasetDb', 'Target3Axis', 'TargetNone')
     """
-    words = re.findall(r"[^\W_]+", target)
-    name = "".join(word[:1].upper() + word[1:] for word in words)
-    return name if name.isidentifier() else f"Target{name}"
+    spaced = (
+        character if f"_{character}".isidentifier() and character != "_" else " "
+        for character in unicodedata.normalize("NFKC", target)
+    )
+    name = "".join(word[:1].upper() + word[1:] for word in "".join(spaced).split())
+    return name if _is_name(name) and name not in _IMPORTED else f"Target{name}"
+
+
+def _is_name(text: str) -> bool:
+    """Say whether a class, method or parameter can have this name, and no other one."""
+    return (
+        text.isidentifier()
+        and not keyword.iskeyword(text)
+        and text != "__debug__"
+        and text == unicodedata.normalize("NFKC", text)
+    )
 
 
 def _stub_class(name: str, define: str, target: str, described: Mapping[str, Any]) -> str:
     lines = [f"class {name}(Protocol):", f"    {_docstring(f'The target {target!r}.')}"]
-    for method, entry in described["methods"].items():
-        if method.isidentifier() and not keyword.iskeyword(method):
-            spec, doc = entry
-            lines += ["", f"    {define} {method}{_parameters(spec)}:"]
-            lines.append(f"        {_docstring(doc)}" if doc else "        ...")
+    methods = {
+        method: entry
+        for method, entry in described["methods"].items()
+        if _is_name(method) and not method.startswith("_")
+    }
+    for method, (spec, doc) in methods.items():
+        lines += ["", f"    {define} {method}{_parameters(spec, methods)}:"]
+        lines.append(f"        {_docstring(doc)}" if doc else "        ...")
     return "\n".join(lines) + "\n"
 
 
 def _docstring(text: str) -> str:
     first = text.strip().split("\n")[0].strip()
-    escaped = first.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"""{escaped}"""'
+    encodable = first.encode("utf-8", "backslashreplace").decode()  # no lone surrogates
+    escaped = encodable.replace("\\", "\\\\").replace('"', '\\"')
+    return '"""' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped) + '"""'
 
 
-def _parameters(spec: Mapping[str, Any]) -> str:
+def _parameters(spec: Mapping[str, Any], methods: Collection[str]) -> str:
     """Return the parameters and the result of a method, as they stand behind its name."""
     found = signature(spec)
-    if found is None:
+    if found is None or not all(map(_is_name, found.parameters)):
         return "(self, *args: Any, **kwargs: Any) -> Any"
-    parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+
+    def typed(annotation: Any) -> Annotation:
+        return Annotation(_unshadowed(annotation_text(annotation), methods))
+
+    own = "self"
+    while own in found.parameters:  # an argument, and not the object itself
+        own = f"_{own}"
+    parameters = [inspect.Parameter(own, inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     for parameter in found.parameters.values():
-        annotation = Annotation(annotation_text(parameter.annotation))
-        default = parameter.empty if parameter.default is parameter.empty else ...
-        parameters.append(parameter.replace(annotation=annotation, default=default))
-    if "self" in found.parameters:  # an argument, and not the object itself
-        parameters[0] = parameters[0].replace(name="_self")
-    result = Annotation(annotation_text(found.return_annotation))
-    shown = inspect.Signature(parameters, return_annotation=result)
-    return str(shown).replace("Ellipsis", "...")
+        default = parameter.default
+        if default is not parameter.empty:
+            default = Annotation("...")
+        parameters.append(
+            parameter.replace(annotation=typed(parameter.annotation), default=default)
+        )
+    return str(inspect.Signature(parameters, return_annotation=typed(found.return_annotation)))
+
+
+def _unshadowed(annotation: str, methods: Collection[str]) -> str:
+    """Have an annotation mean the built-in types, where methods of the class are called like them.
+
+    Examples
+    --------
+    >>> _unshadowed("dict[str, set[int]]", {"set", "get"})
+    'dict[str, builtins.set[int]]'
+    """
+
+    def qualified(match: re.Match[str]) -> str:
+        name = match[0]
+        return f"builtins.{name}" if name in BUILTIN_TYPES and name in methods else name
+
+    return re.sub(r"\w+", qualified, annotation)
 
 
 def annotation_text(annotation: Any) -> str:
@@ -130,9 +194,10 @@ def annotation_text(annotation: Any) -> str:
     if not isinstance(annotation, str):
         return "Any"
     try:
-        return _safe(ast.parse(annotation.strip("'\""), mode="eval").body)
+        text = _safe(ast.parse(annotation.strip("'\""), mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "Any"
+    return text if len(text) <= LONGEST_ANNOTATION else "Any"
 
 
 def _safe(node: ast.expr) -> str:
@@ -151,7 +216,7 @@ def _safe(node: ast.expr) -> str:
             if name in _ALIASES:
                 return _ALIASES[name]
         case ast.Subscript(value=value, slice=ast.Tuple(elts=items)):
-            return f"{_generic(value)}[{', '.join(map(_safe, items))}]"
+            return f"{_generic(value)}[{', '.join(map(_safe, items)) or '()'}]"
         case ast.Subscript(value=value, slice=item):
             return f"{_generic(value)}[{_safe(item)}]"
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):

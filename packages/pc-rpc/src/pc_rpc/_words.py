@@ -6,13 +6,12 @@ The one idea to keep in mind: nothing typed is ever evaluated. A word is a PYON 
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 import pyon
 
-_KEYWORD = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _OPENING, _CLOSING = "([{", ")]}"
 
 
@@ -62,9 +61,9 @@ def parse_arguments(words: Iterable[str]) -> tuple[list[Any], dict[str, Any]]:
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for word in words:
-        match = _KEYWORD.fullmatch(word)
-        if match is not None:
-            kwargs[match[1]] = _value(match[2])
+        name, equals, value = word.partition("=")
+        if equals and name.isidentifier():
+            kwargs[unicodedata.normalize("NFKC", name)] = _value(value)  # as Python reads names
         elif kwargs:
             raise ValueError(f"the positional argument {word!r} comes behind a keyword argument")
         else:
