@@ -36,6 +36,12 @@ class Instrument:
     def half_a_character(self):
         return "a\ud800b"
 
+    def escape(self):
+        return "\x1b]0;title\x07\x1b[2Jtwo\nlines\r"
+
+    def raise_escape(self):
+        raise ValueError("\x1b[2J")
+
 
 @pytest.fixture
 def port(serve):
@@ -116,6 +122,8 @@ def test_a_full_disk_is_told(start, command):
 
 def test_what_a_terminal_cannot_show_is_escaped(terminal):
     assert terminal("call", "half_a_character") == (0, "a\\ud800b\n", "")
+    assert terminal("call", "escape") == (0, "\\x1b]0;title\\x07\\x1b[2Jtwo\nlines\\r\n", "")
+    assert terminal("call", "raise_escape")[2].endswith("ValueError: \\x1b[2J\n")
     shown = terminal("interactive", script=["half_a_character", "ask 5"])
     assert shown == (0, "a\\ud800b\n5\n", "")
 

@@ -162,6 +162,11 @@ def test_a_malformed_entry_gives_no_signature_or_some(spec):
 # Through a client.
 
 
+@pytest.mark.parametrize("spec", [{"args": [""]}, {"args": 5}, {"kwonlyargs": ["a b"]}])
+def test_an_impossible_entry_gives_no_signature(spec):
+    assert signature(spec) is None
+
+
 def test_signatures_and_documentation_of_remote_methods(serve, connect):
     client = connect(serve({"main": Driver()}, builtin_terminate=True).port)
     assert str(inspect.signature(client.bare)) == "(x)"

@@ -13,12 +13,10 @@ import importlib
 import inspect
 import logging
 import os
-import pprint
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +27,18 @@ from pc_rpc import __version__
 from pc_rpc._client import Client
 from pc_rpc._errors import ConnectionLost, IncompatibleServer, ProtocolError
 from pc_rpc._exposure import public_methods
+from pc_rpc._output import (
+    NO_ANSWER,
+    OK,
+    RAISED,
+    USAGE,
+    Exit,
+    emit,
+    legible,
+    remote_traceback,
+    say,
+    shown,
+)
 from pc_rpc._protocol import AutoTarget
 from pc_rpc._words import parse_arguments
 
@@ -38,14 +48,9 @@ if TYPE_CHECKING:
 
     from pc_rpc._prompt import Prompt
 
-OK, RAISED, USAGE, NO_ANSWER = 0, 1, 2, 3
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that connecting may take. Calls may take as long as they need, without --timeout."""
-
-SUMMARY_SIZE = 100
-"""Elements beyond which a terminal is shown only the ends of an array: a screen has room for few
-more. A pipe gets them all."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,18 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _explained():
             return int(options.run(options) or OK)
-    except _Exit as end:
+    except Exit as end:
         return end.status
     except KeyboardInterrupt:
         return 128 + 2  # as a shell has it
-
-
-class _Exit(Exception):  # noqa: N818
-    """End with this status; everything has been said."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
 
 
 @contextmanager
@@ -73,46 +70,19 @@ def _explained() -> Iterator[None]:
     """Tell errors on stderr, in words for people."""
     try:
         yield
-    except _Exit:
+    except Exit:
         raise
     except Exception as error:
         if hasattr(error, "parent_traceback"):
-            _complain("At the server:\n" + _remote_traceback(error).rstrip())
-            raise _Exit(RAISED) from error
+            _complain("At the server:\n" + remote_traceback(error).rstrip())
+            raise Exit(RAISED) from error
         _complain(f"pc-rpc: {error}")
         unreachable = (OSError, ConnectionLost, ProtocolError, IncompatibleServer)
-        raise _Exit(NO_ANSWER if isinstance(error, unreachable) else USAGE) from error
+        raise Exit(NO_ANSWER if isinstance(error, unreachable) else USAGE) from error
 
 
 def _complain(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def _remote_traceback(error: BaseException) -> str:
-    """Return what Python would have shown at the server: with causes, notes, members of groups."""
-    shown = traceback.TracebackException(type(error), error, None)
-    _use_remote_frames(shown, error)
-    return "".join(shown.format())
-
-
-class _RemoteFrames(traceback.StackSummary):
-    """The frames at a server, which came as texts."""
-
-    def format(self, **_: Any) -> list[str]:
-        return [str(frame) for frame in self]
-
-
-def _use_remote_frames(shown: traceback.TracebackException, error: BaseException) -> None:
-    frames = getattr(error, "parent_traceback", None)
-    if frames:
-        shown.stack = _RemoteFrames(frames)
-        shown.__notes__ = (shown.__notes__ or [])[:-1]  # the last one has the frames once more
-    links = [(shown.__cause__, error.__cause__), (shown.__context__, error.__context__)]
-    if isinstance(error, BaseExceptionGroup):
-        links += zip(shown.exceptions or (), error.exceptions, strict=False)
-    for shown_link, link in links:
-        if shown_link is not None and link is not None:
-            _use_remote_frames(shown_link, link)
+    print(legible(text), file=sys.stderr)
 
 
 # The command line.
@@ -218,47 +188,10 @@ def _tls(options: argparse.Namespace, *, server: bool = False) -> ssl.SSLContext
     return (pyon.tcp.server_context if server else pyon.tcp.client_context)(*files)
 
 
-# Output.
-
-
-def _pretty(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    numpy = sys.modules.get("numpy")  # loaded, if there are arrays in the value
-    with numpy.printoptions(threshold=SUMMARY_SIZE) if numpy is not None else nullcontext():
-        return pprint.pformat(value, sort_dicts=False)
-
-
-def _shown(value: Any) -> str:
-    """Return a value as a person, or as the program behind a pipe, wants it."""
-    if not sys.stdout.isatty():
-        return pyon.encode(value)
-    return "" if value is None else _pretty(value)
-
-
 def _write(value: Any, options: argparse.Namespace) -> None:
-    text = pyon.encode(value, version=2) if options.json else _shown(value)
+    text = pyon.encode(value, version=2) if options.json else shown(value)
     if text:
-        _say(text)
-
-
-def _say(line: str) -> None:
-    """Print a line for people: what their screen does not know, lone surrogates too, is escaped."""
-    encoding = sys.stdout.encoding or "utf-8"
-    _emit(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-
-
-def _emit(text: str) -> None:
-    """Write to stdout at once, so that a failure of stdout is told from any other."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError as error:
-        # What is left in the buffer must not fail once more when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # the reader has seen enough
-            raise _Exit(OK) from error
-        raise ValueError(f"cannot write the output: {error}") from error
+        say(text)
 
 
 # Commands.
@@ -293,9 +226,9 @@ def _list_targets(options: argparse.Namespace) -> None:
     if options.json or not sys.stdout.isatty():
         _write({"targets": targets, "description": description}, options)
         return
-    _say("\n".join(targets))
+    say("\n".join(targets))
     if description:
-        _say(f"\n{description}")
+        say(f"\n{description}")
 
 
 def _list_methods(options: argparse.Namespace) -> None:
@@ -305,11 +238,11 @@ def _list_methods(options: argparse.Namespace) -> None:
             _write(described, options)
             return
         if described["docstring"]:
-            _say(described["docstring"] + "\n")
+            say(described["docstring"] + "\n")
         for name, (_, doc) in described["methods"].items():
-            _say(f"{name}{getattr(client.__rpc__, name).__signature__ or '(...)'}")
+            say(f"{name}{getattr(client.__rpc__, name).__signature__ or '(...)'}")
             if doc:
-                _say("    " + doc.replace("\n", "\n    "))
+                say("    " + doc.replace("\n", "\n    "))
 
 
 def _call(options: argparse.Namespace) -> None:
@@ -326,14 +259,14 @@ def _ping(options: argparse.Namespace) -> None:
     with _client(options, None) as client:
         targets, _ = client.get_rpc_id()
         if not targets:
-            _say("connected; no targets")
+            say("connected; no targets")
             return
         client.select_rpc_target(targets[0])
         client.ping_rpc()  # the first one pays for warming up
         began = time.perf_counter()
         client.ping_rpc()
         milliseconds = 1e3 * (time.perf_counter() - began)
-    _say(f"answer from {format_address((options.host, options.port))} in {milliseconds:.2f} ms")
+    say(f"answer from {format_address((options.host, options.port))} in {milliseconds:.2f} ms")
 
 
 def _stubs(options: argparse.Namespace) -> None:
@@ -348,7 +281,7 @@ def _stubs(options: argparse.Namespace) -> None:
     where = f"{options.host}:{options.port}"
     text = stub_module(where, f'"{options.host}", {options.port}', described)
     if options.output is None:
-        _emit(text)
+        emit(text)
     else:
         with open(options.output, "w", encoding="utf-8") as file:
             file.write(text)
@@ -364,15 +297,15 @@ def _interactive(options: argparse.Namespace) -> None:
     targets, description = client.get_rpc_id()
     if options.target is None and len(targets) == 1:
         client.select_rpc_target(targets[0])
-    prompt = Prompt(connect, client, _shown)
+    prompt = Prompt(connect, client, shown)
     terminal = sys.stdin.isatty()
     if terminal:
-        _say(f"{description or format_address((options.host, options.port))} (:help helps)")
+        say(f"{description or format_address((options.host, options.port))} (:help helps)")
     read = line_reader(prompt) if terminal else input
     try:
         while (text := _answer(prompt, read)) is not None:
             if text:
-                _say(text)
+                say(text)
     finally:
         prompt.client.close_rpc()
 
@@ -388,7 +321,7 @@ def _answer(prompt: Prompt, read: Callable[[], str]) -> str | None:
     try:
         with _explained():
             return prompt.run(line)
-    except (_Exit, KeyboardInterrupt):
+    except (Exit, KeyboardInterrupt):
         if not sys.stdin.isatty():
             raise
         return ""

@@ -74,6 +74,10 @@ class GenericRemoteException(RpcError):  # noqa: N818
     """
 
 
+for _error in (RpcError, ConnectionLost, ProtocolError, IncompatibleServer, GenericRemoteException):
+    _error.__module__ = "pc_rpc"  # where people find them
+
+
 def _from_message(cls: type[Exception]) -> bool:
     """Say whether an exception of this class can be made of a message alone."""
     try:

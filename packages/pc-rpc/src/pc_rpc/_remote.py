@@ -136,12 +136,12 @@ def signature(spec: Mapping[str, Any]) -> inspect.Signature | None:
     def make(name: str, kind: Any, default: Any = empty) -> inspect.Parameter:
         return parameter(name, kind, default=default, annotation=annotation(name))
 
-    names, defaults = list(spec.get("args") or ()), list(spec.get("defaults") or ())
-    filled = [*[empty] * (len(names) - len(defaults)), *defaults]
-    positional = list(zip(names, filled, strict=False))
-    if names[:1] in (["self"], ["cls"]):
-        del positional[0]
     try:
+        names, defaults = list(spec.get("args") or ()), list(spec.get("defaults") or ())
+        filled = [*[empty] * (len(names) - len(defaults)), *defaults]
+        positional = list(zip(names, filled, strict=False))
+        if names[:1] in (["self"], ["cls"]):
+            del positional[0]
         parameters = [make(name, parameter.POSITIONAL_OR_KEYWORD, d) for name, d in positional]
         if spec.get("varargs"):
             parameters.append(make(spec["varargs"], parameter.VAR_POSITIONAL))
@@ -153,5 +153,5 @@ def signature(spec: Mapping[str, Any]) -> inspect.Signature | None:
         if spec.get("varkw"):
             parameters.append(make(spec["varkw"], parameter.VAR_KEYWORD))
         return inspect.Signature(parameters, return_annotation=annotation("return"))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, LookupError):
         return None
