@@ -15,6 +15,7 @@ from pyon.framing import (
     Receiver,
     frame,
     frame_size,
+    owned,
 )
 
 
@@ -217,3 +218,13 @@ def test_frame_refuses_what_a_receiver_would_not_understand():
         frame("{}", [memoryview(b"abc")])
     with pytest.raises(ValueError, match=f"at most {MAX_BUFFERS}"):
         frame('{"x":1}', [memoryview(b"")] * (MAX_BUFFERS + 1))
+
+
+def test_owned_has_copies_of_what_may_change():
+    memory = bytearray(b"abc")
+    chunks = frame('{"x":1}', [memoryview(memory), memoryview(b"for ever")])
+    kept = owned(chunks)
+    memory[:] = b"xyz"
+    assert [bytes(chunk) for chunk in kept[1:]] == [b"abc", b"for ever"]
+    assert kept[2] is chunks[2]
+    assert owned(chunks[:1]) == chunks[:1]

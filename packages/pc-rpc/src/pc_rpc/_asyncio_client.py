@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from pyon.asyncio_connection import HIGH_WATER, Connection
-from pyon.framing import DEFAULT_LIMIT, FramingError, Message
+from pyon.framing import DEFAULT_LIMIT, FramingError, Message, owned
 from pyon.tcp import format_address
 
 from pc_rpc._errors import GenericRemoteException, ProtocolError
@@ -24,7 +24,6 @@ from pc_rpc._protocol import (
     Chunks,
     ClientSide,
     lost,
-    owned,
 )
 from pc_rpc._remote import RemoteMethods, find_method
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyon
-from pyon.framing import DEFAULT_LIMIT, Message, frame, frame_size
+from pyon.framing import DEFAULT_LIMIT, Message, frame, frame_size, owned
 
 from pc_rpc._errors import (
     ConnectionLost,
@@ -54,7 +54,7 @@ _ID = re.compile(rb'\{(?:"buffers":\[[0-9,]*\],)?"id":([0-9]{1,18})[,}]')
 _read_json = json.JSONDecoder(strict=False).decode
 _write_json = json.JSONEncoder(separators=(",", ":")).encode
 
-Chunks = list[bytes | memoryview]
+Chunks = Sequence[bytes | memoryview]
 
 
 class AutoTarget:
@@ -331,25 +331,6 @@ class ClientSide:
         self._in_order.clear()
         self._by_number.clear()
         return [call for call in owed if not call.abandoned]
-
-
-def owned(chunks: Chunks) -> Chunks:
-    """Return a message with copies of the arrays in it, which may change while it goes out.
-
-    A driver that acquires goes on writing into the array that it returned.
-    """
-    if len(chunks) == 1:
-        return chunks
-    return [
-        chunk if isinstance(chunk, bytes) or type(chunk.obj) is bytes else _copy(chunk)
-        for chunk in chunks
-    ]
-
-
-def _copy(buffer: memoryview) -> memoryview:
-    import numpy as np  # for who has an array; a bytearray takes three times as long
-
-    return np.array(buffer).data
 
 
 def lost(peer: str, reason: object, *, sent: bool, what: str = "") -> ConnectionLost:

@@ -29,6 +29,7 @@ __all__ = [
     "Receiver",
     "frame",
     "frame_size",
+    "owned",
 ]
 
 DEFAULT_LIMIT = 2 * 2**30
@@ -379,6 +380,26 @@ def frame(line: str | bytes, buffers: Sequence[memoryview] = ()) -> list[bytes |
         raise ValueError(f"raw buffers go with a JSON object, got {data[:40]!r}")
     sizes = b",".join(b"%d" % len(buffer) for buffer in buffers)
     return [b"%b%b],%b\n" % (_BUFFERS_KEY, sizes, data[1:]), *buffers]
+
+
+def owned(chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """Return the result of `frame` with copies of the raw buffers, unless nobody can change them.
+
+    For who sends later what its owner may write into again: a driver that acquires goes on writing
+    into the array that it returned.
+    """
+    if len(chunks) == 1:
+        return chunks
+    return [
+        chunk if isinstance(chunk, bytes) or type(chunk.obj) is bytes else _copy(chunk)
+        for chunk in chunks
+    ]
+
+
+def _copy(buffer: memoryview) -> memoryview:
+    copy = _allocate(len(buffer))
+    copy[:] = buffer
+    return copy
 
 
 def frame_size(chunks: Iterable[bytes | memoryview]) -> int:
