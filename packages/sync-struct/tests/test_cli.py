@@ -93,6 +93,62 @@ def test_watch_in_a_pipe_prints_a_line_per_mod_and_log_appends_them(published, t
     watching.stdout.close()
 
 
+def test_watch_ends_when_its_reader_has_left(published):
+    port, edit = published
+    watching = subprocess.Popen(
+        [*COMMAND, "watch", "127.0.0.1", port, "lab"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert '"init"' in watching.stdout.readline()
+    watching.stdout.close()
+    edit(action="setitem", path=[], key="temperature", value=294.5)
+    assert watching.wait(30) == 1
+    assert watching.stderr.read() == ""
+    watching.stderr.close()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="asks for a disk that is full")
+def test_log_on_a_full_disk_says_so(published):
+    port, _ = published
+    done = run("log", "127.0.0.1", port, "lab", "/dev/full")
+    assert done.returncode == 1
+    assert re.fullmatch(r"sync-struct: .*No space left on device\n", done.stderr)
+
+
+def test_a_published_file_ends_with_ctrl_c_though_stdin_is_open(tmp_path):
+    file = tmp_path / "lab.pyon"
+    pyon.store_file(file, {})
+    process = subprocess.Popen(
+        [*COMMAND, "publish", str(file), "--editable"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    process.communicate()
+
+
+def test_a_publisher_does_not_control_the_terminal():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = subprocess.Popen(
+            [*COMMAND, "get", "127.0.0.1", str(server.getsockname()[1]), "lab"],
+            stderr=subprocess.PIPE,
+        )
+        sock, _ = server.accept()
+        with sock, sock.makefile("rb") as lines:
+            lines.readline()
+            sock.sendall(
+                b'{"action":"error","error":"SubscriptionLost","message":"\\u001b]0;pwned\\u0007\\u001b[2J"}\n'
+            )
+            _, errors = process.communicate(timeout=30)
+    assert b"\\x1b]0;pwned\\x07\\x1b[2J" in errors
+
+
 def test_log_says_once_why_nothing_comes(tmp_path):
     log = tmp_path / "log"
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from sync_struct import Notifier, Publisher, UnknownNotifier, mirror
+from sync_struct import Notifier, Publisher, SubscriptionLost, UnknownNotifier, mirror
+from sync_struct._link import Link
 
 
 @contextlib.contextmanager
@@ -67,6 +69,55 @@ def test_a_script_follows_a_structure():
     view.close()
     assert view.state == "closed"
     assert view["x"] == 3
+
+
+def test_who_waits_is_woken_when_the_mirror_is_closed():
+    n = Notifier({"x": 1})
+    with publisher(d=n) as (port, _):
+        view = mirror("127.0.0.1", port, "d")
+        with ThreadPoolExecutor() as pool:
+            waiting = [pool.submit(view.wait, lambda d: False), pool.submit(view.wait)]
+            view.close()
+            for wait in waiting:
+                with pytest.raises(SubscriptionLost, match="closed"):
+                    wait.result(30)
+        with pytest.raises(SubscriptionLost):
+            view.wait()
+        view.wait(lambda d: d["x"] == 1)  # what is true already is not waited for
+
+
+def test_a_callback_may_close_the_mirror(caplog):
+    n = Notifier({"x": 1})
+    closed = threading.Event()
+
+    def close(mod):
+        if mod["action"] != "init":
+            view.close()
+            closed.set()
+
+    with publisher(d=n) as (port, _):
+        view = mirror("127.0.0.1", port, "d", close)
+        n["x"] = 2
+        assert closed.wait(30)
+        with view.lock:
+            assert view.lock.wait_for(lambda: view.state == "closed", 30)
+    assert caplog.text == ""
+
+
+def test_a_sign_of_life_is_no_update(monkeypatch):
+    n = Notifier({"x": 1})
+    with publisher(d=n) as (port, _), mirror("127.0.0.1", port, "d") as view:
+        pongs = []
+        receive = Link.message_received
+        monkeypatch.setattr(
+            Link, "message_received", lambda link, m: (receive(link, m), pongs.append(m.line))
+        )
+        updates = view._subscriber.updates
+        view._loop.call_soon_threadsafe(view._subscriber._link.send, '{"action":"ping"}')
+        with view.lock:
+            while not pongs:
+                view.lock.wait(0.01)
+            assert view._subscriber.updates == updates
 
 
 def test_a_part_of_it():

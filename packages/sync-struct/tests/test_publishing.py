@@ -444,6 +444,39 @@ async def test_close_at_any_time_and_connect_again(until):
         assert told == []
 
 
+async def test_closed_while_it_waits_to_reconnect_and_connected_again(until):
+    told = []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = free.getsockname()[1]
+    s = Subscriber("d", identity, told.append)
+    async with published({"x": 1}) as (n, p):
+        for port in (nobody, p.port):
+            first = asyncio.ensure_future(s.run("127.0.0.1", port))
+            await until(lambda: s.state == ("connecting" if port == nobody else "live"))  # noqa: B023
+            await s.close()
+            await s.connect("127.0.0.1", p.port)
+            await first
+            n["x"] += 1
+            await until(lambda: s.target == {"x": n["x"]})
+            await s.close()
+            n["y"] = 0
+            heard = len(told)
+            await until(lambda: p.counters["d"].subscribers == 0)
+            del n["y"]
+            assert (s.state, len(told)) == ("closed", heard)
+
+
+def test_following_in_one_loop_after_the_other():
+    s = Subscriber("d", identity)
+
+    async def follow():
+        async with published({"x": 1}) as (_, p), s.following("127.0.0.1", p.port):
+            assert (s.state, s.target) == ("live", {"x": 1})
+
+    asyncio.run(follow())
+    asyncio.run(follow())
+
+
 async def test_close_while_it_connects():
     with socket.create_server(("127.0.0.1", 0)) as mute:
         s = Subscriber("d", identity)
@@ -581,6 +614,36 @@ async def test_a_part_follows_its_place(until):
         await until(lambda: s.target == [7])
 
 
+@pytest.mark.parametrize("part", [["img", (0, 1)], ["img", (0,)], ["rec", "x"], ["rec", 1]])
+async def test_a_part_of_an_array_follows_whatever_is_assigned(until, part):
+    structure = {"img": np.zeros((2, 2)), "rec": np.zeros(3, [("x", "f8"), ("y", "f8")])}
+    async with (
+        published({}, legacy_version=2) as (n, p),
+    ):
+        n.update(structure)
+        async with subscribed(p, path=part) as s:
+            n["img"][:] = 5
+            n["img"][None] = 6
+            n["rec"][1] = (3.0, 4.0)
+            n["rec"]["y"] = np.array([7.0, 7.0, 7.0])
+
+            def expected():
+                whole = n.copy()
+                return whole[part[0]][part[1]]
+
+            await until(lambda: repr(s.target) == repr(expected()))
+
+
+@pytest.mark.parametrize("part", [["r", "nofield"], ["a", 2**63], ["a", (1, 2, 3)]])
+async def test_a_part_that_an_array_cannot_have_is_an_error(part, caplog):
+    async with published({"r": np.zeros(3, [("x", "f8")]), "a": np.zeros(3)}) as (_, p):
+        with pytest.raises(UnknownNotifier, match="no part"):
+            await Subscriber("d", identity, path=part).connect("127.0.0.1", p.port)
+    assert "Traceback" not in caplog.text
+
+
+ARRAY = b'{"__jsonclass__":["nparray",[[2],"|u1","AAA="]]}'
+
 JUNK = {
     "http": b"GET / HTTP/1.1\r\n\r\n",
     "tls": b"\x16\x03\x01\x02\x00\n",
@@ -588,6 +651,9 @@ JUNK = {
     "no notifier": b'{"sync_struct":1}\n',
     "other version": b'{"sync_struct":99,"notifier":"d"}\n',
     "bad options": b'{"sync_struct":1,"notifier":"d","max_rate":-1}\n',
+    "rate beyond floats": b'{"sync_struct":1,"notifier":"d","max_rate":1%s}\n' % (b"0" * 400),
+    "version that is an array": b'{"sync_struct":%s}\n' % ARRAY,
+    "action that is an array": b'{"sync_struct":1,"notifier":"d"}\n{"action":%s}\n' % ARRAY,
     "bad path": b'{"sync_struct":1,"notifier":"d","path":[[]]}\n',
     "bad resume": b'{"sync_struct":1,"notifier":"d","resume":["x",-1]}\n',
     "deep": b'{"sync_struct":1,"notifier":' + b"[" * 30_000 + b"\n",

@@ -37,6 +37,36 @@ TOUCHES = [
 ]
 
 
+TOUCHES_IN_ARRAYS = [
+    ([], slice(None), [(0, 1)], REPLACED),
+    ([], None, [(0,)], REPLACED),
+    ([], 1, ["x"], REPLACED),
+    ([], "y", [1], REPLACED),
+    ([], "y", ["x"], OUTSIDE),
+    ([], True, [5], REPLACED),
+    ([], 4, [5], OUTSIDE),
+    ([], -1, [5], REPLACED),
+    ([], (0, 1), [(0, 2)], OUTSIDE),
+    ([], (0, slice(None)), [(0, 2)], REPLACED),
+    ([3], 0, [3, 1], OUTSIDE),
+    ([3], 0, [(3, 1)], REPLACED),
+]
+
+
+@pytest.mark.parametrize(("path", "key", "part", "how"), TOUCHES_IN_ARRAYS)
+def test_what_an_assignment_to_an_array_does_to_a_part_of_it(path, key, part, how):
+    assert touch("setitem", path, key, part, in_array=True) is how
+
+
+def test_a_mask_that_looks_like_an_index_is_kept():
+    np = pytest.importorskip("numpy")
+    notifier, changes = recorded({"a": np.zeros(4)})
+    notifier["a"][True] = 7
+    notifier["a"][1] = 5
+    left = replay({"a": np.zeros(4)}, newest(changes))
+    assert left["a"].tolist() == notifier["a"].read.tolist() == [7, 5, 7, 7]
+
+
 @pytest.mark.parametrize(("action", "path", "key", "part", "how"), TOUCHES)
 def test_what_a_mod_does_to_a_part(action, path, key, part, how):
     assert touch(action, path, key, part) is how

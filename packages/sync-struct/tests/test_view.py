@@ -45,6 +45,8 @@ def test_arrays_are_small_pictures():
     assert sparkline(np.arange(8)) == "▁▂▃▄▅▆▇█"
     assert len(sparkline(np.arange(1000.0))) <= 40
     assert sparkline(np.array([1.0, np.nan, np.inf, 1.0])) == "▁▁▁▁"
+    assert sparkline(np.array([-1.7e308, 1.7e308])) == "▁█"
+    assert len(sparkline(np.array([0, 5e-324]))) == 2
     assert image(np.array([[0, 1], [2, 4]])) == " ░\n▒█"
     assert describe_array(np.array(5)).startswith("int64 no dimension")
     assert describe_array(np.zeros((0, 3))) == "float64 0 x 3"

@@ -45,6 +45,8 @@ class Change:
         Counts the mods of one notifier, from 1.
     ends : bool
         False if more mods follow that belong together with this one.
+    in_array : bool
+        Whether the container is an array.
     line : bytes
         PYON v2 of the mod, referring to `buffers`.
     buffers : sequence of memoryview
@@ -59,6 +61,7 @@ class Change:
         "action",
         "buffers",
         "ends",
+        "in_array",
         "key",
         "line",
         "line_v1",
@@ -72,6 +75,7 @@ class Change:
         self.path: list[Any] = mod["path"]
         self.number = 0
         self.ends = False
+        self.in_array = False
         fields = ACTIONS[self.action].fields
         self.key: Any = None if self.action == "append" else mod[fields[0]]
         buffers: list[memoryview] = []

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import datetime
 import logging
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -40,8 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
         asyncio.run(options.run(options))
     except KeyboardInterrupt:
         return 0
+    except BrokenPipeError:  # who read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (OSError, LookupError, ValueError) as error:
-        print(f"sync-struct: {error}", file=sys.stderr)
+        _say(error)
         return 1
     return 0
 
@@ -126,7 +132,7 @@ async def _watch_tree(options: argparse.Namespace, make: type[View]) -> None:
             view.trouble = ""
 
     def take_error(error: Exception) -> None:
-        view.trouble = str(error)
+        view.trouble = legible(str(error))
 
     def take(mod: Mod) -> None:
         view.target = subscriber.target
@@ -161,11 +167,16 @@ async def _log(options: argparse.Namespace) -> None:
 
 async def _follow(options: argparse.Namespace, file: TextIO, **wish: Any) -> None:
     """Write every mod as a line: the time, a tab, PYON."""
+    failures: list[OSError] = []
 
-    def write(mod: Mod) -> None:
+    async def write(mod: Mod) -> None:
         now = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
-        file.write(f"{now}\t{pyon.encode(mod)}\n")
-        file.flush()
+        try:
+            file.write(f"{now}\t{pyon.encode(mod)}\n")
+            file.flush()
+        except OSError as error:  # the reader has left, or the disk is full
+            failures.append(error)
+            await subscriber.close()
 
     said = ""
 
@@ -178,6 +189,13 @@ async def _follow(options: argparse.Namespace, file: TextIO, **wish: Any) -> Non
     subscriber = Subscriber(options.name, _as_it_is, write, on_error=say_once, **wish)
     _leave_log_to_us()
     await subscriber.run(options.host, options.port)
+    if failures:
+        raise failures[0]
+
+
+def legible(text: str) -> str:
+    """Escape what is not to be printed: a publisher is not to control a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _leave_log_to_us() -> None:
@@ -186,7 +204,7 @@ def _leave_log_to_us() -> None:
 
 
 def _say(error: Exception) -> None:
-    print(f"sync-struct: {error}", file=sys.stderr)
+    print(f"sync-struct: {legible(str(error))}", file=sys.stderr)
 
 
 async def _publish(options: argparse.Namespace) -> None:
@@ -196,18 +214,24 @@ async def _publish(options: argparse.Namespace) -> None:
         await publisher.start(options.bind, options.port)
         print(f"{name} at {options.bind} port {publisher.port}", flush=True)
         if options.editable:
-            await asyncio.to_thread(_edit, notifier)
+            ended = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            # A daemon: nothing can wake a thread that waits for stdin.
+            threading.Thread(target=_edit, args=(notifier, loop, ended), daemon=True).start()
+            await ended.wait()
         else:
             await asyncio.get_running_loop().create_future()
 
 
-def _edit(notifier: Notifier) -> None:
+def _edit(notifier: Notifier, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
     """Apply mods from stdin, until it ends."""
     for line in sys.stdin:
         try:
             process_mod(notifier, pyon.decode(line))
         except (ValueError, TypeError, LookupError) as error:
             _say(error)
+    with contextlib.suppress(RuntimeError):  # the loop was faster
+        loop.call_soon_threadsafe(ended.set)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,12 @@ a number that belong together, and no mod is between them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import secrets
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,6 +57,9 @@ class History:
         self.wants_v1 = 0
         self._depth = 0  # of nested batches
         self._waiting: list[Change] = []
+        self._untold: deque[list[Change]] = deque()  # to listeners
+        self._telling = False
+        self._lineages: dict[int, tuple[weakref.ref[Any], object]] = {}  # of arrays, by their id
 
     def add(self, change: Change) -> None:
         """Number a change that has just been made, and tell of it unless a batch is open."""
@@ -80,9 +86,41 @@ class History:
         changes[-1].ends = True
         for sink in self.sinks:
             sink(changes)
-        for listener in self.listeners.copy():
-            for change in changes:
-                _tell(listener, change)
+        if self.listeners:
+            self._untold.append(changes)
+            if not self._telling:  # else a listener made them: they are told after those before
+                self._tell_listeners()
+
+    def _tell_listeners(self) -> None:
+        self._telling = True
+        try:
+            while self._untold:
+                changes = self._untold.popleft()
+                for listener in self.listeners.copy():
+                    for change in changes:
+                        _tell(listener, change)
+        finally:
+            self._telling = False
+
+    # Arrays are replaced by copies; views that were kept are to find the copy, and nothing else.
+
+    def note_copy(self, old: Any, new: Any) -> None:
+        """Note that the array `new` stands for `old` from now on."""
+        lineage = self._lineage(old) or object()
+        for array in (old, new):
+            forget = functools.partial(self._forget_array, id(array))
+            self._lineages[id(array)] = (weakref.ref(array, forget), lineage)
+
+    def _forget_array(self, number: int, _: object) -> None:
+        self._lineages.pop(number, None)
+
+    def is_same_array(self, a: Any, b: Any) -> bool:
+        """Tell whether two arrays are one, or the one is a copy that stands for the other."""
+        return a is b or (self._lineage(a) is not None and self._lineage(a) is self._lineage(b))
+
+    def _lineage(self, array: Any) -> object:
+        entry = self._lineages.get(id(array))
+        return None if entry is None else entry[1]
 
 
 def _tell(listener: Callable[[Mod], object], change: Change) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyon.framing import Message
 
-from sync_struct._errors import SyncStructError
+from sync_struct._errors import SubscriptionLost, SyncStructError
 from sync_struct._link import Link
 from sync_struct._mods import Mod
 from sync_struct._subscriber import FIRST_MESSAGE_TIMEOUT, State, Subscriber
@@ -96,15 +96,21 @@ class Mirror:
         ------
         TimeoutError
             It has not become true in that time.
+        SubscriptionLost
+            The mirror has been closed, so that it never will.
         """
         with self._changed:
             updates = self._subscriber.updates
-            if condition is None:
-                done = self._changed.wait_for(lambda: self._subscriber.updates != updates, timeout)
-            else:
-                done = self._changed.wait_for(lambda: condition(self._subscriber.target), timeout)
-        if not done:
-            raise TimeoutError(f"it has not become true in {timeout} s")
+
+            def done() -> Any:
+                if condition is None:
+                    return self._subscriber.updates != updates
+                return condition(self._subscriber.target)
+
+            if not self._changed.wait_for(lambda: done() or self.state == "closed", timeout):
+                raise TimeoutError(f"it has not become true in {timeout} s")
+            if not done():
+                raise SubscriptionLost("the mirror has been closed")
 
     # The thread.
 
@@ -140,7 +146,8 @@ class Mirror:
         if thread is not None and self._loop is not None and thread.is_alive():
             closing = self._subscriber.close()
             asyncio.run_coroutine_threadsafe(closing, self._loop)
-            thread.join()
+            if thread is not threading.current_thread():  # not by a callback
+                thread.join()
 
     def __enter__(self) -> Self:
         return self
@@ -160,9 +167,12 @@ class _LockedSubscriber(Subscriber):
     def _receive(self, link: Link, message: Message) -> None:
         with self._changed:
             super()._receive(link, message)
-            if self._replica.live:
-                self.updates += 1
-                self._changed.notify_all()
+
+    def _tell(self, link: Link, mods: list[Mod], ends: bool) -> None:
+        if mods:
+            self.updates += 1
+            self._changed.notify_all()
+        super()._tell(link, mods, ends)
 
     def _set_state(self, state: State) -> None:
         with self._changed:

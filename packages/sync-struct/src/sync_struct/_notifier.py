@@ -36,8 +36,8 @@ class Notifier:
     Parameters
     ----------
     backing_struct : list, dict or numpy.ndarray
-        The structure, of what PYON can express. From now on it is to be changed through the
-        notifier only.
+        The structure, of what PYON can express, in which no list, dict or array occurs twice. From
+        now on it is to be changed through the notifier only.
     root : Notifier, optional
         The notifier of the whole structure that `backing_struct` is a part of.
     path : sequence, optional
@@ -49,7 +49,7 @@ class Notifier:
     Raises
     ------
     pyon.EncodeError
-        From every mutator: the value has no PYON. Nothing was changed.
+        From every mutator: the value has no PYON. Nothing was changed (by `update`: from there on).
     StaleView
         From the mutators of a part: it is not in the structure any more. Nothing was changed.
 
@@ -66,6 +66,7 @@ class Notifier:
         "__weakref__",
         "_backing",
         "_history",
+        "_in_array",
         "_path",
         "_path_text",
         "_root",
@@ -85,6 +86,7 @@ class Notifier:
         self._root = self if root is None else root
         self._path = list(path)
         self._path_text = None if path else "[]"
+        self._in_array = False  # whether it is a part of an array
         self._history: History = History() if root is None else root._history
         self._witness = Witness(backing_struct) if debug and root is None else None
 
@@ -96,8 +98,18 @@ class Notifier:
         if self._path and is_array(self._backing):
             # An array is replaced by a copy before it changes while its memory is being sent.
             with contextlib.suppress(LookupError, TypeError):
-                self._backing = walk(self._root._backing, self._path)
+                here = walk(self._root._backing, self._path)
+                if self._is_still(here):
+                    self._backing = here
         return self._backing
+
+    def _is_still(self, here: Any) -> bool:
+        """Tell whether this, an array now at the path, is what this notifier stands for."""
+        if here is self._backing:
+            return True
+        if not (is_array(here) and is_array(self._backing)):
+            return False
+        return self._in_array or self._history.is_same_array(here, self._backing)
 
     raw_view = read
 
@@ -107,17 +119,24 @@ class Notifier:
             return replica_of(self.read)
 
     def __getitem__(self, key: Any) -> Any:
+        if type(key) is slice and isinstance(self._backing, list):
+            return [self[i] for i in range(*key.indices(len(self)))]
         return self._part(key, self.read[key])
 
     def _part(self, key: Any, item: Any) -> Any:
         """Return an item as the user gets it: as a notifier where mods can reach inside."""
+        numpy: Any = sys.modules.get("numpy")
+        if numpy is not None and isinstance(item, numpy.void):
+            return item.copy()  # a record is a window on its array
         if not is_container(item):
             return item
-        if is_array(self._backing):
-            is_view = item.base is not None and isinstance(key, (int, slice, tuple))
-        else:
-            is_view = not isinstance(key, slice)
-        return Notifier(item, self._root, [*self._path, key]) if is_view else item
+        in_array = numpy is not None and is_array(self._backing)
+        # Not `base`: what a list or mask selects is a copy, but may have a base of its own.
+        if in_array and not numpy.may_share_memory(item, self._backing):
+            return item
+        part = Notifier(item, self._root, [*self._path, key])
+        part._in_array = in_array
+        return part
 
     def __len__(self) -> int:
         return len(self.read)
@@ -288,14 +307,19 @@ class Notifier:
 
     def __iadd__(self, other: Any) -> Self:
         if is_array(self._backing):
-            self[_everything(self._backing)] = self.read + _plain(other)
+            with self._history.lock:
+                sums = self.read.copy()
+                sums += _plain(other)  # as numpy does it: 1.5 is not added to integers
+                self[_everything(self._backing)] = sums
         else:
             self.extend(_plain(other))
         return self
 
     def __imul__(self, other: Any) -> Self:
         with self._history.lock:
-            self[_everything(self._backing)] = self.read * _plain(other)
+            products = self.read.copy()
+            products *= _plain(other)
+            self[_everything(self._backing)] = products
         return self
 
     def __ior__(self, other: Any) -> Self:
@@ -334,7 +358,7 @@ class Notifier:
         """Check, encode, apply and tell of one mod; return what was popped."""
         fields, apply = ACTIONS[action]
         mod = {"action": action, "path": self._path, fields[0]: values[0]}
-        if isinstance(values[0], float) and values[0] != values[0] and action != "append":
+        if type(values[0]) not in (str, int) and action != "append" and _has_nan(values[0]):
             raise ValueError("expected a key or index, got nan: nothing could ever be found there")
         if fields[-1] in ("x", "value"):
             mod[fields[-1]] = _owned(values[-1])
@@ -346,6 +370,10 @@ class Notifier:
                 self._check()
             container = self._locate()
             change = Change(mod, bool(history.wants_v1), self._path_text)
+            if is_array(container):
+                change.in_array = True
+                if action == "setitem":
+                    _check_elements(container, values[0], mod["value"])
             result = apply(container, mod)
             if witness is not None:
                 witness.apply(change)
@@ -362,27 +390,39 @@ class Notifier:
         """Return the container that this view stands for, ready to be changed."""
         root, here = self._root, self._root._backing
         if is_array(here):
-            here = root._backing = _writable(here)
+            here = root._backing = self._writable(here)
         for key in self._path:
             try:
                 inner = here[key]
             except (LookupError, TypeError):
                 raise self._stale() from None
             if is_array(inner) and not is_array(here):
-                here[key] = inner = _writable(inner)
+                here[key] = inner = self._writable(inner)
             here = inner
-        if here is not self._backing:
-            if not (is_array(here) and is_array(self._backing)):
-                raise self._stale()
-            self._backing = here
+        if not self._is_still(here):
+            raise self._stale()
+        self._backing = here
         return here
+
+    def _writable(self, array: Any) -> Any:
+        """Return the array to change in place: a copy if its memory may be on its way somewhere."""
+        if array.flags.writeable:
+            return array
+        copy = array.copy()
+        self._history.note_copy(array, copy)
+        return copy
 
     def _stale(self) -> StaleView:
         where = place(self._path)
         return StaleView(f"what was at {where} is not there any more: look it up again")
 
     def _stands_for(self, parent: Notifier, key: Any) -> bool:
-        return self._root is parent._root and self._path == [*parent._path, key]
+        if self._root is not parent._root or self._path != [*parent._path, key]:
+            return False
+        try:
+            return self._is_still(parent.read[key])
+        except (LookupError, TypeError):  # there is nothing any more
+            return False
 
 
 def _plain(value: Any) -> Any:
@@ -394,9 +434,17 @@ def _everything(backing: Any) -> Any:
     return () if is_array(backing) and not backing.ndim else slice(None)
 
 
-def _writable(array: Any) -> Any:
-    """Return the array to change in place: a copy if its memory may be on its way to somebody."""
-    return array if array.flags.writeable else array.copy()
+def _has_nan(key: Any) -> bool:
+    if isinstance(key, tuple):
+        return any(map(_has_nan, key))
+    return not isinstance(key, slice) and not is_container(key) and bool(key != key)
+
+
+def _check_elements(array: Any, key: Any, value: Any) -> None:
+    """Raise if elements cannot be assigned, where numpy would find out half-way."""
+    kind = value.dtype.kind if is_array(value) else type(value).__name__
+    if kind not in ("b", "i", "u", "f", "c", "bool", "int", "float", "complex"):
+        sys.modules["numpy"].asarray(value, dtype=array[key].dtype)
 
 
 def _owned(value: Any) -> Any:

@@ -8,6 +8,8 @@ makes of it.
 from __future__ import annotations
 
 import copy
+import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -23,6 +25,7 @@ from sync_struct._errors import (
 )
 from sync_struct._mods import Mod, process_mod, walk
 from sync_struct._selection import EVERYTHING, Touch, Wish, touch
+from sync_struct._values import is_array
 
 __all__ = [
     "BANNER_LIMIT",
@@ -104,7 +107,8 @@ def read_banner(line: Line) -> Request:
         banner = pyon.decode(line)
     except pyon.DecodeError:
         banner = None
-    if not isinstance(banner, dict) or banner.get("sync_struct") != PROTOCOL_VERSION:
+    version = banner.get("sync_struct") if isinstance(banner, dict) else None
+    if type(version) is not int or version != PROTOCOL_VERSION:
         raise ProtocolError(f"expected the banner of a subscriber, got {shorten(line)}")
     asked: dict[str, Any] = {**_DEFAULTS, **banner}
     for key, fits in _FITS.items():
@@ -131,6 +135,10 @@ def _is_position(x: Any) -> bool:
     return isinstance(x, list) and [type(item) for item in x] == [str, int] and x[1] >= 0
 
 
+def _is_rate(x: Any) -> bool:
+    return isinstance(x, (int, float)) and (0 < x <= sys.float_info.max or x == math.inf)
+
+
 _DEFAULTS = {"features": [], "path": [], "mods_only": False, "max_rate": None, "resume": None}
 
 _FITS: dict[str, Callable[[Any], bool]] = {
@@ -138,7 +146,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "features": lambda x: isinstance(x, list) and all(isinstance(word, str) for word in x),
     "path": lambda x: isinstance(x, list) and all(map(_is_step, x)),
     "mods_only": lambda x: isinstance(x, bool),
-    "max_rate": lambda x: x is None or (isinstance(x, (int, float)) and x > 0),
+    "max_rate": lambda x: x is None or _is_rate(x),
     "resume": lambda x: x is None or _is_position(x),
 }
 
@@ -317,7 +325,8 @@ class Replica:
         part = self._wish.path
         if not self._wish.mods_only:
             process_mod(self._whole, copy.deepcopy(mod))
-        how = touch(mod["action"], mod["path"], mod.get("key", mod.get("i")), part)
+        in_array = not self._wish.mods_only and is_array(walk(self._whole, mod["path"]))
+        how = touch(mod["action"], mod["path"], mod.get("key", mod.get("i")), part, in_array)
         if how is Touch.REPLACED:
             return self._start(self._cut_structure())
         if how is Touch.OUTSIDE:

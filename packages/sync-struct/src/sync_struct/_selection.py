@@ -45,17 +45,22 @@ class Touch(enum.Enum):
     """It does not concern the part."""
 
 
-def touch(action: str, path: Sequence[Any], key: Any, part: Sequence[Any]) -> Touch:
+def touch(
+    action: str, path: Sequence[Any], key: Any, part: Sequence[Any], in_array: bool = False
+) -> Touch:
     """Tell what a mod does to the part of the structure that the path `part` leads to.
 
     Parameters
     ----------
     action, path, key
         Of the mod; `key` is its index where it has one, and None for an append.
+    in_array : bool, optional
+        Whether the container is an array, where many keys overlap: rows, fields, slices, masks.
     """
     for theirs, ours in zip(path, part, strict=False):
         if theirs != ours:
-            return Touch.REPLACED if _may_be_same_place(theirs, ours) else Touch.OUTSIDE
+            overlap = _may_overlap if in_array else _may_be_same_place
+            return Touch.REPLACED if overlap(theirs, ours) else Touch.OUTSIDE
     if len(path) >= len(part):
         return Touch.INSIDE
     ours = part[len(path)]
@@ -63,6 +68,8 @@ def touch(action: str, path: Sequence[Any], key: Any, part: Sequence[Any]) -> To
         concerned = _is_index(ours) and ours < 0
     elif _is_index(ours) and action != "setitem":
         concerned = not isinstance(key, str)  # what follows in a list moves
+    elif in_array:
+        concerned = _may_overlap(key, ours)
     else:
         concerned = _may_be_same_place(key, ours)
     return Touch.REPLACED if concerned else Touch.OUTSIDE
@@ -83,8 +90,19 @@ def _may_be_same_place(a: Any, b: Any) -> bool:
         return True
 
 
+def _may_overlap(a: Any, b: Any) -> bool:
+    """Tell whether two keys may select a common element, if it is of an array that they are."""
+    if isinstance(a, str) and isinstance(b, str):
+        return a == b
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        return all(map(_may_overlap, a, b))
+    if _is_index(a) and _is_index(b):
+        return bool(a == b or a < 0 or b < 0)
+    return True
+
+
 def _is_index(key: Any) -> bool:
-    return isinstance(key, int)
+    return isinstance(key, int) and not isinstance(key, bool)  # which is a mask to an array
 
 
 class _Place:
@@ -175,5 +193,5 @@ def _is_fixed(key: Any) -> bool:
     if isinstance(key, tuple):
         return all(map(_is_fixed, key))
     if isinstance(key, int):
-        return key >= 0
+        return _is_index(key) and key >= 0
     return key is None or isinstance(key, (str, bytes, float))

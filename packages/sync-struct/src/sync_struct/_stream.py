@@ -65,7 +65,8 @@ class _Entry:
 
     def touch(self, part: Sequence[Any]) -> Touch:
         """Tell what the mod does to a part of the structure."""
-        return touch(self.change.action, self.change.path, self.change.key, part)
+        change = self.change
+        return touch(change.action, change.path, change.key, part, change.in_array)
 
     def text(self, form: Form, depth: int) -> _Text:
         """Return text and buffers in a form, the path without the first `depth` keys."""
@@ -302,7 +303,7 @@ class Stream:
             self.notifier._check()
             try:
                 structure = walk(self.notifier.read, path)
-            except (LookupError, TypeError):
+            except (LookupError, TypeError, ValueError, OverflowError):  # the latter: of arrays
                 raise UnknownNotifier(f"the structure has no part {list(path)!r}") from None
             made = _Snapshot(structure, form, self.history.number, self._recorded)
         self._snapshots[key] = made

@@ -147,7 +147,6 @@ class Subscriber:
         self._link: Link | None = None
         self._activity: asyncio.Future[Any] | None = None  # what close() has to end
         self._reconnects = False
-        self._closing = False
         self._before_receive_cb: Callable[[], Any] | None = None
         self._went_live = asyncio.Event()
 
@@ -229,7 +228,7 @@ class Subscriber:
     ) -> AsyncIterator[Self]:
         """Return a context in which `run` is at work; it begins as soon as the target is live."""
         running = asyncio.ensure_future(self.run(host, port, ssl=ssl, longest_wait=longest_wait))
-        self._went_live.clear()
+        self._went_live = asyncio.Event()  # of this loop
         live = asyncio.ensure_future(self._went_live.wait())
         try:
             await asyncio.wait({running, live}, return_when=asyncio.FIRST_COMPLETED)
@@ -245,9 +244,9 @@ class Subscriber:
         May be called at any time and more than once, also by callbacks. No callback begins after
         it has returned.
         """
-        self._closing = True
-        if self._activity is not None:
-            self._activity.cancel()
+        activity, self._activity = self._activity, None
+        if activity is not None:
+            activity.cancel()
         link, self._link = self._link, None
         if link is not None:
             await link.end()
@@ -261,18 +260,19 @@ class Subscriber:
         if self.state != "closed":
             coroutine.close()
             raise RuntimeError("the subscriber is connected already, or about to be: close it")
-        self._closing, self._reconnects = False, reconnects
+        self._reconnects = reconnects
         self._replica = Replica(self._build, self._request.wish)
         self._set_state("connecting")
         self._activity = activity = asyncio.ensure_future(coroutine)
         try:
             yield activity
         except BaseException as error:
-            link, self._link = self._link, None
-            if link is not None:
-                link.drop()
-            self._set_state("closed")
-            if self._closing and isinstance(error, asyncio.CancelledError):
+            if self._activity is activity:
+                link, self._link = self._link, None
+                if link is not None:
+                    link.drop()
+                self._set_state("closed")
+            elif isinstance(error, asyncio.CancelledError):  # close() did it
                 raise SubscriptionLost("the subscriber was closed") from None
             raise
 

@@ -8,6 +8,7 @@ One whose socket is full is left alone until asyncio says that it takes data aga
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
@@ -110,13 +111,14 @@ class Outlet:
         """Take changes of the notifier, in whatever thread they were made."""
         self.stream.tell(changes)
         loop = self._loop
-        if self._due or loop is None:
+        if self._due or loop is None or loop.is_closed():
             return
         self._due = True
         if threading.get_ident() == self._thread:
             loop.call_soon(self._deliver)
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(self._deliver)
+        else:
+            with contextlib.suppress(RuntimeError):  # it has been closed in this moment
+                loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         """Bring what is new to the subscribers, in the turn of the loop after it was made."""
@@ -286,7 +288,7 @@ class Subscription(Connection):
             action = pyon.decode(line)["action"]
         except (pyon.DecodeError, TypeError, LookupError):
             action = None
-        if self._legacy or action not in ("ack", "ping", "resync"):
+        if self._legacy or type(action) is not str or action not in ("ack", "ping", "resync"):
             raise ProtocolError(f"expected an ack, ping or resync, got {shorten(line)}")
         if action == "ping":
             self.send(control("pong"))

@@ -49,6 +49,8 @@ def own(value: Any) -> Any:
         return value if _all_atoms(value) else tuple([own(item) for item in value])
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)):
+        if hasattr(kind, "raw_view"):  # a notifier: the structure is meant
+            return own(value.raw_view)
         return copy.deepcopy(value)
     if is_array(value):
         value = value.copy()

@@ -126,8 +126,10 @@ def _levels(values: Any, number: int) -> list[int]:
     """Return which of `number` levels between the smallest and largest each value is at."""
     finite = [float(value) for value in values if value == value and abs(value) != float("inf")]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
-    scale = (number - 1) / (high - low) if high > low else 0.0
+    half = high / 2 - low / 2  # the whole may be beyond what a float can be
     return [
-        round((min(max(float(value), low), high) - low) * scale) if value == value else 0
+        round((min(max(float(value), low), high) / 2 - low / 2) / half * (number - 1))
+        if half and value == value
+        else 0
         for value in values
     ]
