@@ -477,6 +477,33 @@ def test_following_in_one_loop_after_the_other():
     asyncio.run(follow())
 
 
+async def test_following_leaves_a_subscriber_that_is_connected_alone(until):
+    async with published({"x": 1}) as (n, p), subscribed(p) as s:
+        entered = False
+        with pytest.raises(RuntimeError, match="connected already"):
+            async with s.following("127.0.0.1", p.port):
+                entered = True
+        n["x"] = 2
+        await until(lambda: s.target == {"x": 2})
+        assert (entered, s.state) == (False, "live")
+
+
+async def test_a_part_that_has_vanished_is_not_live_again_until_it_is_back(until):
+    states, errors = [], []
+    s = Subscriber("d", identity, path=["a"], state_cb=states.append, on_error=errors.append)
+    async with (
+        published({"a": [1]}) as (n, p),
+        s.following("127.0.0.1", p.port, longest_wait=0.01),
+    ):
+        del n["a"]
+        await until(lambda: len(errors) >= 4)
+        assert all(isinstance(error, UnknownNotifier) for error in errors)
+        assert states == ["connecting", "live", "stale"]
+        n["a"] = [2]
+        await until(lambda: s.target == [2])
+        assert s.state == "live"
+
+
 async def test_close_while_it_connects():
     with socket.create_server(("127.0.0.1", 0)) as mute:
         s = Subscriber("d", identity)

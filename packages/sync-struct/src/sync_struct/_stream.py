@@ -301,15 +301,20 @@ class Stream:
         with self.history.lock:
             self.collect()
             self.notifier._check()
-            try:
-                structure = walk(self.notifier.read, path)
-            except (LookupError, TypeError, ValueError, OverflowError):  # the latter: of arrays
-                raise UnknownNotifier(f"the structure has no part {list(path)!r}") from None
+            structure = self.part(path)
             made = _Snapshot(structure, form, self.history.number, self._recorded)
         self._snapshots[key] = made
         if form.raw and not made.buffers:
             self._snapshots[form._replace(numbered=True, raw=False), path] = made
         return made
+
+    def part(self, path: tuple[Any, ...]) -> Any:
+        """Return a part of the structure itself; `UnknownNotifier` if there is none."""
+        with self.history.lock:
+            try:
+                return walk(self.notifier.read, path)
+            except (LookupError, TypeError, ValueError, OverflowError):  # the latter: of arrays
+                raise UnknownNotifier(f"the structure has no part {list(path)!r}") from None
 
     def _is_useful(self, snapshot: _Snapshot) -> bool:
         """Tell whether it is cheaper to send the mods since, behind it, than to encode anew."""

@@ -232,10 +232,13 @@ class Subscriber:
         live = asyncio.ensure_future(self._went_live.wait())
         try:
             await asyncio.wait({running, live}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running  # it raises if the subscriber is connected already
             yield self
         finally:
             live.cancel()
-            await self.close()
+            if not running.done():
+                await self.close()
             await running
 
     async def close(self) -> None:

@@ -253,6 +253,8 @@ class Subscription(Connection):
     def _serve(self, request: Request) -> None:
         outlet = self._find(request.name)
         stream = outlet.stream
+        if request.wish.path and not request.wish.mods_only:
+            stream.part(request.wish.path)  # else who resumes would be live before it is refused
         stream.collect()
         resumed = request.position is not None and (
             request.position.stream == stream.history.stream
