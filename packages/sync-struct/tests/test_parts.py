@@ -229,3 +229,25 @@ def test_a_structure_outlives_the_loop_of_a_publisher(follow):
     n["x"] = 1
     assert n.read == replica == {"x": 1}
     assert publisher is not None
+
+
+def test_a_listener_that_is_added_within_a_batch_hears_of_what_follows():
+    n = Notifier([])
+    heard = []
+    with n.batch():
+        n.append(1)
+        n.add_listener(heard.append)
+        n.append(2)
+    n.append(3)
+    n.remove_listener(heard.append)
+    n.append(4)
+    with pytest.raises(ValueError, match="in list"):
+        n.remove_listener(heard.append)
+    assert [mod["x"] for mod in heard] == [2, 3]
+
+
+def test_sets_within_tuples_have_no_order_in_debug_mode():
+    n = Notifier({"t": ({0, 8}, ({8, 0},))}, debug=True)
+    n.read["t"] = ({8, 0}, ({0, 8},))
+    n["x"] = 1
+    assert n["x"] == 1

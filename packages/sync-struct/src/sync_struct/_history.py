@@ -42,8 +42,9 @@ class History:
     sinks : list of callables
         Each is passed the changes that belong together, under the lock, by the thread that made
         them.
-    listeners : list of callables
-        Each is passed every mod, as a subscriber would get it.
+    listeners : list of pairs
+        A callable, which is passed every mod as a subscriber would get it, and the number of the
+        mod after which it begins.
     wants_v1 : int
         How many publishers need the mods in PYON v1, too.
     """
@@ -53,7 +54,7 @@ class History:
         self.number = 0
         self.stream = secrets.token_hex(8)
         self.sinks: list[Callable[[list[Change]], None]] = []
-        self.listeners: list[Callable[[Mod], object]] = []
+        self.listeners: list[tuple[Callable[[Mod], object], int]] = []
         self.wants_v1 = 0
         self._depth = 0  # of nested batches
         self._waiting: list[Change] = []
@@ -96,9 +97,10 @@ class History:
         try:
             while self._untold:
                 changes = self._untold.popleft()
-                for listener in self.listeners.copy():
+                for listener, begin in self.listeners.copy():
                     for change in changes:
-                        _tell(listener, change)
+                        if change.number > begin:
+                            _tell(listener, change)
         finally:
             self._telling = False
 

@@ -344,15 +344,17 @@ class Notifier:
         ----------
         listener : callable
             It is called in the thread that made the change, before the mutator returns, with a mod
-            of its own that it may keep. What it raises is logged.
+            of its own that it may keep. What it raises is logged. Mods made before it was added,
+            also in a batch that is still open, are not for it.
         """
         with self._history.lock:
-            self._history.listeners.append(listener)
+            self._history.listeners.append((listener, self._history.number))
 
     def remove_listener(self, listener: Callable[[Mod], object]) -> None:
         """Undo `add_listener`; `ValueError` if the function is no listener."""
         with self._history.lock:
-            self._history.listeners.remove(listener)
+            listeners = self._history.listeners
+            del listeners[[known for known, _ in listeners].index(listener)]
 
     def _record(self, action: str, *values: Any) -> Any:
         """Check, encode, apply and tell of one mod; return what was popped."""

@@ -68,6 +68,8 @@ def same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, (set, frozenset)):
         return sorted(map(_form, a)) == sorted(map(_form, b))
+    if isinstance(a, tuple):  # which may hold sets
+        return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict):
         return find_difference(a, b) is None
     return _form(a) == _form(b)
