@@ -1,8 +1,10 @@
 """framing: the same messages come out however the stream is cut."""
 
 import itertools
+import weakref
 
 import numpy as np
+import pyon
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,11 +103,11 @@ def test_raw_buffers_are_received_into_their_own_memory():
     receiver = Receiver(raw_buffers=True)
     data = np.arange(1000.0)
     receiver.feed(b'{"buffers":[8000],"x":1}\n')
-    target = receiver.get_buffer()
-    target[:] = data.tobytes()
+    target = np.frombuffer(receiver.get_buffer())
+    target[:] = data
     receiver.buffer_updated(8000)
     message = receiver.next_message()
-    assert np.shares_memory(np.frombuffer(message.buffers[0]), np.frombuffer(target))
+    assert np.shares_memory(np.frombuffer(message.buffers[0]), target)
     assert not message.buffers[0].readonly
     np.testing.assert_array_equal(np.frombuffer(message.buffers[0]), data)
 
@@ -228,3 +230,88 @@ def test_owned_has_copies_of_what_may_change():
     assert [bytes(chunk) for chunk in kept[1:]] == [b"abc", b"for ever"]
     assert kept[2] is chunks[2]
     assert owned(chunks[:1]) == chunks[:1]
+
+
+def raw(make):
+    """Return the chunks of the array that `make` returns, and that only it may have kept."""
+    views = []
+    text = pyon.encode(make(), version=2, buffer_callback=views.append)
+    return frame(f'{{"ret":{text}}}', views)
+
+
+ARRAY = np.arange(100_000.0)
+KEPT = []
+
+
+def kept(array, by=lambda array: array):
+    KEPT.append(by(array))
+    return array
+
+
+def received():
+    """Return an array in memory that came in."""
+    (_, view) = raw(lambda: ARRAY)
+    text = pyon.encode(ARRAY, version=2, buffer_callback=bool)
+    (message,) = Receiver(raw_buffers=True).feed(b"".join(frame(f'{{"x":{text}}}', [view])))
+    array = pyon.decode(message.line, buffers=message.buffers)["x"]
+    for buffer in message.buffers:
+        buffer.release()
+    return array
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ARRAY + 1,
+        lambda: (ARRAY + 1).reshape(100, -1)[10:90],
+        lambda: (ARRAY + 1).reshape(100, -1).T,
+        lambda: ARRAY[::2],  # is put into order, so copied, by the encoder
+        lambda: [{"x": ARRAY + 1}],
+        lambda: bytes(100_000),
+        received,
+    ],
+    ids=["fresh", "view", "transposed", "strided", "nested", "bytes", "received"],
+)
+def test_owned_does_not_copy_what_nobody_has_kept(make):
+    chunks = raw(make)
+    assert len(chunks) == 2
+    assert owned(chunks)[1] is chunks[1]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ARRAY,
+        lambda: ARRAY[1:],
+        lambda: kept(received()),
+        lambda: kept(received(), lambda array: array[1:]),
+        lambda: kept(ARRAY + 1, lambda array: array.reshape(10, -1)),
+        lambda: kept(ARRAY + 1, memoryview),
+        lambda: kept(ARRAY + 1, weakref.ref),
+        lambda: kept(ARRAY + 1, lambda array: array.flat),
+        lambda: kept(ARRAY + 1, lambda array: array.ctypes),
+        lambda: np.frombuffer(kept(np.empty(800_000, np.uint8).data)),
+        lambda: np.frombuffer(kept(bytearray(800_000))),
+        lambda: np.lib.stride_tricks.as_strided(ARRAY, (50_000,)),
+    ],
+    ids=[
+        "array",
+        "view",
+        "received",
+        "view of received",
+        "reshaped",
+        "memoryview",
+        "weak reference",
+        "iterator",
+        "address",
+        "array in a memoryview",
+        "array in a bytearray",
+        "array with strides",
+    ],
+)
+def test_owned_copies_what_somebody_can_still_write_into(make):
+    chunks = raw(make)
+    copies = owned(chunks)
+    assert copies[1] == chunks[1]
+    assert not np.shares_memory(np.asarray(copies[1]), np.asarray(chunks[1]))
+    KEPT.clear()

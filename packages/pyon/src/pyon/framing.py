@@ -13,9 +13,12 @@ of its own, so any number of connections of one thread can share one scratch buf
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
+import weakref
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyon import PyonError
 
@@ -145,7 +148,8 @@ class Receiver:
     def get_buffer(self, sizehint: int = -1) -> memoryview:
         """Return the memory that the next bytes are to be written to, never empty.
 
-        To be called when `next_message` has returned None.
+        To be called when `next_message` has returned None. Not to be touched any more when
+        `buffer_updated` has been called.
 
         Parameters
         ----------
@@ -290,7 +294,16 @@ class _Skipping:
 class _Filling:
     """The raw buffers of one message while they come in (or are dropped, beyond the limit)."""
 
-    __slots__ = ("_buffers", "_drain", "_line", "_missing", "_position", "_size", "_target")
+    __slots__ = (
+        "_buffers",
+        "_drain",
+        "_lent",
+        "_line",
+        "_missing",
+        "_position",
+        "_size",
+        "_target",
+    )
 
     def __init__(self, line: bytes, line_size: int, sizes: list[int], limit: int) -> None:
         self._line = line
@@ -300,6 +313,7 @@ class _Filling:
         self._buffers = [] if self._drain is not None else [_allocate(size) for size in sizes]
         self._target = -1  # index of the buffer being filled; -1: none yet
         self._position = 0
+        self._lent = memoryview(b"")
         self._next_target()
 
     def _next_target(self) -> None:
@@ -319,10 +333,14 @@ class _Filling:
 
     def remaining(self) -> memoryview:
         if self._drain is not None:
-            return memoryview(self._drain)[: self._missing]
-        return self._buffers[self._target][self._position :]
+            self._lent = memoryview(self._drain)[: self._missing]
+        else:
+            self._lent = self._buffers[self._target][self._position :]
+        return self._lent
 
     def advance(self, nbytes: int) -> None:
+        with contextlib.suppress(BufferError):  # an event loop may hold it still
+            self._lent.release()  # the memory is the message's alone: see `owned`
         self._missing -= nbytes
         if self._drain is None:
             self._position += nbytes
@@ -386,14 +404,45 @@ def owned(chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
     """Return the result of `frame` with copies of the raw buffers, unless nobody can change them.
 
     For who sends later what its owner may write into again: a driver that acquires goes on writing
-    into the array that it returned.
+    into the array that it returned. An array that the driver has let go of is not copied: who calls
+    this must have let go of it, too.
     """
     if len(chunks) == 1:
         return chunks
     return [
-        chunk if isinstance(chunk, bytes) or type(chunk.obj) is bytes else _copy(chunk)
-        for chunk in chunks
+        chunk if isinstance(chunk, bytes) or _alone(chunk) else _copy(chunk) for chunk in chunks
     ]
+
+
+def _alone(buffer: memoryview) -> bool:
+    """Say whether nobody can write into a buffer: it is bytes, or nothing else leads to its memory.
+
+    Whatever may write into the memory of an array holds a reference to that array or to one that it
+    is a view of, so all of these have one holder here. Memory of other kinds has other ways in.
+    """
+    if type(buffer.obj) is bytes:
+        return True
+    import numpy as np
+
+    holder: Any = buffer
+    name = "obj"
+    while _ONE_HOLDER and _references(holder, name) <= _ONE_HOLDER:
+        holder, name = getattr(holder, name), "base"
+        if type(holder) is not np.ndarray or weakref.getweakrefcount(holder):
+            return False
+        if holder.base is None:
+            return holder.flags.owndata
+    return False
+
+
+def _references(holder: object, name: str) -> int:
+    """Count the references to an attribute, one or two of our own included."""
+    attribute = getattr(holder, name)
+    return sys.getrefcount(attribute)
+
+
+# Counted by the same function as the others, for interpreters differ in how many are its own.
+_ONE_HOLDER = _references(memoryview(bytearray()), "obj") if hasattr(sys, "getrefcount") else 0
 
 
 def _copy(buffer: memoryview) -> memoryview:
