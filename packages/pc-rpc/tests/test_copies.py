@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from pyon import framing
 
 GREETING = b'{"targets":["main"],"description":null,"features":["pyon_v2","raw_buffers"]}\n'
 SIZE = 2**22
@@ -38,6 +39,48 @@ def test_a_driver_may_write_into_the_array_that_it_returned(serve, connect):
         connect(port).acquire()
         frame = np.frombuffer(lines.read(8 * SIZE))
     assert (frame.min(), frame.max()) == (0, 0)
+
+
+class Detector(Camera):
+    def fresh(self):
+        return np.ones(SIZE)
+
+    async def fresh_later(self):
+        await asyncio.sleep(0)
+        return np.ones(SIZE)
+
+    def echo(self, x):
+        return x
+
+    async def echo_later(self, x):
+        await asyncio.sleep(0)
+        return x
+
+    def keep(self, x):
+        self.frame = x
+        return x
+
+
+@pytest.mark.parametrize("worker_threads", [False, True], ids=["loop", "worker"])
+def test_an_array_that_the_driver_lets_go_of_is_sent_as_it_is(
+    serve, connect, monkeypatch, worker_threads
+):
+    copied = []
+    monkeypatch.setattr(framing, "_copy", lambda buffer: copied.append(buffer) or buffer)
+    client = connect(serve({"main": Detector()}, worker_threads=worker_threads).port)
+    wave = np.ones(SIZE)
+    for name, args in [
+        ("fresh", []),
+        ("fresh_later", []),
+        ("echo", [wave]),
+        ("echo_later", [wave]),
+    ]:
+        assert np.array_equal(getattr(client, name)(*args), wave)
+        assert not copied, name
+    for name, args in [("get_frame", []), ("keep", [wave])]:
+        getattr(client, name)(*args)
+        assert len(copied) == 1, name
+        copied.clear()
 
 
 @pytest.fixture

@@ -111,6 +111,13 @@ def test_whatever_is_callable_is_a_method(serve, either_client):
         client.not_callable()
 
 
+@pytest.mark.parametrize("worker_threads", [False, True])
+def test_keyword_arguments_have_any_name(serve, connect, worker_threads):
+    client = connect(serve({"main": Driver()}, worker_threads=worker_threads).port)
+    names = dict.fromkeys(["call", "function", "method", "args", "kwargs", "error", "number"], 1)
+    assert client.keywords(**names) == ((), None, names)
+
+
 def test_a_remote_method_named_like_one_of_the_client_can_be_reached(serve, either_client):
     client = either_client(serve({"main": Driver()}).port)
     assert client.get_rpc_id() == (["main"], None)

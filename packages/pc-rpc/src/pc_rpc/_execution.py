@@ -16,9 +16,6 @@ from typing import Any, Protocol, TypeVar
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-Outcome = Callable[[Any, BaseException | None], None]
-"""Is told what a function returned or raised."""
-
 
 def immediate(method: Method) -> Method:
     """Have a method of a target called at once, while others run or wait. A decorator.
@@ -47,6 +44,43 @@ def is_immediate(method: object) -> bool:
         return getattr(method, "__rpc_immediate__", None) is True
     except Exception:  # of an object that can be called and looks attributes up in its own way
         return False
+
+
+class Outcome:
+    """What a function returned or raised: any exception is a result like others.
+
+    Attributes
+    ----------
+    result : object
+        None after an exception.
+    error : BaseException or None
+        None, if it returned.
+    """
+
+    __slots__ = ("error", "result")
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def take_result(self) -> Any:
+        """Give the result away: who gets it has it alone, if nobody else has kept it."""
+        result, self.result = self.result, None
+        return result
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        """Call a function."""
+        try:
+            self.result = function(*args, **kwargs)
+        except BaseException as error:
+            self.error = error
+
+    async def wait(self, awaitable: Any) -> None:
+        """Await what a function returned."""
+        try:
+            self.result = await awaitable
+        except BaseException as error:
+            self.error = error
 
 
 class Job(Protocol):
@@ -105,13 +139,13 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Outcome] | None]
+        self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[], Any]] | None]
         self._inbox = queue.SimpleQueue()
         threading.Thread(target=self._main, name=name, daemon=True).start()
 
-    def submit(self, function: Callable[[], Any], outcome: Outcome) -> None:
-        """Call `function` on the thread, then `outcome` on the loop."""
-        self._inbox.put((function, outcome))
+    def submit(self, function: Callable[[], Any], then: Callable[[], Any]) -> None:
+        """Call `function`, which raises nothing, on the thread, and `then` on the loop."""
+        self._inbox.put((function, then))
 
     def stop(self) -> None:
         """End the thread, when what it runs now has returned."""
@@ -121,17 +155,14 @@ class Worker:
         """Wait until the thread has run what it was given, and what that led to."""
         for _ in range(2):  # a method; and the `close` of its target, which waited for it
             done = asyncio.Event()
-            self.submit(bool, lambda *_, done=done: done.set())
+            self.submit(bool, done.set)
             await done.wait()
 
     def _main(self) -> None:
         while (item := self._inbox.get()) is not None:
-            function, outcome = item
-            result, error = None, None
-            try:
-                result = function()
-            except BaseException as raised:  # it is the caller's, who hears of it
-                error = raised
+            function, then = item
+            function()
+            del item, function  # which have arguments: `then` may go on with them
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                self._loop.call_soon_threadsafe(outcome, result, error)
-            del item, function, outcome, result, error
+                self._loop.call_soon_threadsafe(then)
+            del then

@@ -10,6 +10,7 @@ position or by its id, and dropped: nobody else can get it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -84,9 +85,14 @@ class Features:
 
 
 def _decode(message: Message) -> Any:
-    if message.buffers:
-        return pyon.decode(message.line, buffers=message.buffers)
-    return pyon.decode(message.line)
+    """Return the value; the memory of the raw buffers is its arrays' alone from now on."""
+    if not message.buffers:
+        return pyon.decode(message.line)
+    value = pyon.decode(message.line, buffers=message.buffers)
+    with contextlib.suppress(BufferError):  # somebody looks at one: it will be copied, if need be
+        for buffer in message.buffers:
+            buffer.release()
+    return value
 
 
 def _size(chunks: Chunks) -> int:
@@ -459,6 +465,7 @@ class ServerSide:
         """Return the reply that hands over a result, or the error that it cannot be handed over."""
         try:
             text, buffers = self.features.encode(value)
+            del value  # so that `owned` sees whether anybody has kept its arrays
             if self.features.version == 2:
                 line = f'{_head(number)}"status":"ok","ret":{text}}}'
             else:

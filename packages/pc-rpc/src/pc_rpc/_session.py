@@ -19,7 +19,7 @@ from pyon.asyncio_connection import HIGH_WATER, Connection
 from pyon.framing import FramingError, Message
 
 from pc_rpc._errors import ProtocolError
-from pc_rpc._execution import Lane, ParallelLane, Worker, is_immediate
+from pc_rpc._execution import Lane, Outcome, ParallelLane, Worker, is_immediate
 from pc_rpc._exposure import method_list
 from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Chunks, Request, ServerSide, arguments
 
@@ -66,12 +66,13 @@ def current_peer() -> str | None:
     return None if session is None else session.peername
 
 
-class _Call:
+class _Call(Outcome):
     """A request from the moment that it was read until it is replied to."""
 
     __slots__ = ("ahead", "cancelled", "lane", "request", "session", "size", "task")
 
     def __init__(self, session: Session, request: Request, size: int) -> None:
+        super().__init__()
         self.session = session
         self.request = request
         self.size = size
@@ -83,6 +84,19 @@ class _Call:
     def start(self) -> bool:
         """See `Job`."""
         return self.session.start_call(self)
+
+    def call_unless_cancelled(
+        self, method: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> None:
+        """Call the method, when a worker thread comes to it, unless nobody wants it any more."""
+        if self.unwanted:
+            self.error = asyncio.CancelledError()
+        else:
+            self.call(method, *args, **kwargs)
+
+    @property
+    def unwanted(self) -> bool:
+        return self.cancelled or self.session.closed or self.session._host.stopping
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -196,6 +210,9 @@ class Session(Connection):
     # Requests.
 
     def _read_request(self, message: Message) -> None:
+        size = len(message.line)
+        if message.buffers:
+            size += sum(map(len, message.buffers))
         try:
             request = self._side.read_request(message)
         except ProtocolError as error:
@@ -207,9 +224,6 @@ class Session(Connection):
                 self.send_chunks(self._side.reply(request.number, None))
                 self._host.terminate()
                 return
-            size = len(message.line)
-            if message.buffers:
-                size += sum(map(len, message.buffers))
             self._accept(_Call(self, request, size), name)
         elif request.action == "cancel" and self._side.features.request_ids:
             self._cancel(request.content.get("request"))
@@ -292,69 +306,72 @@ class Session(Connection):
 
     def start_call(self, call: _Call) -> bool:
         """Start a call; return whether it is done."""
-        if self.closed or call.cancelled or self._host.stopping:
-            self._finish(call, None, asyncio.CancelledError())
+        if call.unwanted:
+            call.error = asyncio.CancelledError()
+            self._finish(call)
             return True
         _current_session.set(self)
         try:
             name, args, kwargs = arguments(call.request.content)
+            call.request.content.clear()  # the arguments are the method's, to keep or to give back
             if name not in self._names:
                 kind = type(self._target).__name__
                 raise AttributeError(f"{kind!r} object has no attribute {name!r}")
             method = getattr(self._target, name)
             if self._worker is not None and not self._belongs_on_loop(call, method):
-                function = functools.partial(_unless_cancelled, call, method, args, kwargs)
+                function = functools.partial(call.call_unless_cancelled, method, args, kwargs)
                 self._worker.submit(function, functools.partial(self._returned, call))
                 return False
-            result = method(*args, **kwargs)
+            call.result = method(*args, **kwargs)
+            del args, kwargs
         except BaseException as error:  # any of them is the caller's to hear
-            self._finish(call, None, error)
-            return True
-        if hasattr(type(result), "__await__"):
-            self._await(call, result)
+            call.error = error
+        if hasattr(type(call.result), "__await__"):
+            self._await(call)
             return False
-        self._finish(call, result, None)
+        self._finish(call)
         return True
 
     def _belongs_on_loop(self, call: _Call, method: Any) -> bool:
         return call.lane is _AT_ONCE or inspect.iscoroutinefunction(method)
 
-    def _await(self, call: _Call, awaitable: Any) -> None:
-        call.task = self._host.start_task(_awaited(awaitable))
+    def _await(self, call: _Call) -> None:
+        awaitable = call.take_result()
+        call.task = self._host.start_task(call.wait(awaitable))
         call.task.add_done_callback(functools.partial(self._awaited, call, awaitable))
 
-    def _awaited(self, call: _Call, awaitable: Any, task: asyncio.Task[Any]) -> None:
+    def _awaited(self, call: _Call, awaitable: Any, task: asyncio.Task[None]) -> None:
         if task.cancelled():  # before it had begun
             getattr(awaitable, "close", _nothing)()
-            self._done(call, None, asyncio.CancelledError())
-        else:
-            self._done(call, *task.result())
+            call.error = asyncio.CancelledError()
+        self._done(call)
 
-    def _returned(self, call: _Call, result: Any, error: BaseException | None) -> None:
-        """Take what came from the worker thread."""
-        if error is None and hasattr(type(result), "__await__"):
-            self._await(call, result)
+    def _returned(self, call: _Call) -> None:
+        """Go on with what came from the worker thread."""
+        if hasattr(type(call.result), "__await__"):
+            self._await(call)
         else:
-            self._done(call, result, error)
+            self._done(call)
 
-    def _done(self, call: _Call, result: Any, error: BaseException | None) -> None:
+    def _done(self, call: _Call) -> None:
         """End a call that was not done at once."""
         try:
-            self._finish(call, result, error)
+            self._finish(call)
         finally:
             call.lane.release()
 
-    def _finish(self, call: _Call, result: Any, error: BaseException | None) -> None:
+    def _finish(self, call: _Call) -> None:
         """Send the reply, and go on."""
         if call.ahead:
             self._ahead -= 1
         else:
             self._active -= 1
-        self._calls.pop(call.request.number, None)
+        number = call.request.number
+        error, call.error = call.error, None  # its traceback may lead to the call
+        self._calls.pop(number, None)
         if not self.closed:
-            number = call.request.number
             if error is None:
-                self.send_chunks(self._side.reply(number, result))
+                self.send_chunks(self._side.reply(number, call.take_result()))
             else:
                 self.send_chunks(self._side.failure(number, _without_own_frames(error)))
             if not self._congested and self.backlog > HIGH_WATER:
@@ -396,48 +413,35 @@ class Session(Connection):
         close, self._close_target = self._close_target, None
         if close is None:
             return
+        closing = Outcome()
         if self._worker is not None:
-            self._worker.submit(close, self._target_closed)
-            return
-        try:
-            self._target_closed(close(), None)
-        except BaseException as error:  # SystemExit, too: the loop is not the target's to end
-            self._target_closed(None, error)
+            function = functools.partial(closing.call, close)
+            self._worker.submit(function, functools.partial(self._target_closed, closing))
+        else:
+            closing.call(close)
+            self._target_closed(closing)
 
-    def _target_closed(self, result: Any, error: BaseException | None) -> None:
-        if error is not None:
-            _logger.error("%s: closing its target failed", self.peername, exc_info=error)
-        elif hasattr(type(result), "__await__"):
-            task = self._host.start_closing(_awaited(result))
-            task.add_done_callback(functools.partial(self._target_close_awaited, result))
+    def _target_closed(self, closing: Outcome) -> None:
+        if closing.error is not None:
+            _logger.error("%s: closing its target failed", self.peername, exc_info=closing.error)
+        elif hasattr(type(closing.result), "__await__"):
+            awaitable = closing.take_result()
+            task = self._host.start_closing(closing.wait(awaitable))
+            task.add_done_callback(
+                functools.partial(self._target_close_awaited, closing, awaitable)
+            )
 
-    def _target_close_awaited(self, awaitable: Any, task: asyncio.Task[Any]) -> None:
+    def _target_close_awaited(
+        self, closing: Outcome, awaitable: Any, task: asyncio.Task[None]
+    ) -> None:
         if task.cancelled():  # before it had begun
             getattr(awaitable, "close", _nothing)()
         else:
-            self._target_closed(*task.result())
-
-
-def _unless_cancelled(
-    call: _Call, method: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
-) -> Any:
-    """Call the method, when a worker thread comes to it, unless nobody wants it any more."""
-    session = call.session
-    if call.cancelled or session.closed or session._host.stopping:
-        raise asyncio.CancelledError
-    return method(*args, **kwargs)
+            self._target_closed(closing)
 
 
 def _nothing() -> None:
     """Do nothing."""
-
-
-async def _awaited(awaitable: Any) -> tuple[Any, BaseException | None]:
-    """Await what a method returned; any exception of it is a result like others."""
-    try:
-        return await awaitable, None
-    except BaseException as error:
-        return None, error
 
 
 def _without_own_frames(error: BaseException) -> BaseException:
