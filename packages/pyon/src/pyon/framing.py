@@ -453,4 +453,4 @@ def _copy(buffer: memoryview) -> memoryview:
 
 def frame_size(chunks: Iterable[bytes | memoryview]) -> int:
     """Return how many bytes the result of `frame` has on the wire."""
-    return sum(len(chunk) for chunk in chunks)
+    return sum(map(len, chunks))

@@ -235,9 +235,12 @@ class Stream:
         if not form.numbered:
             lines = [self._text(entry, form, depth)[0] for entry in entries]
             return [b"\n".join([*lines, b""])]
+        last = entries[-1].change
+        end = b',"number":%d' % last.number if ends else b""
+        if len(entries) == 1 and not last.buffers and not depth and form.version == 2:
+            return [b"%b%b}\n" % (last.line[:-1], end)]  # what follows, for the usual small mod
         chunks: Chunks = []
         run: list[bytes] = []  # mods that go into one line, since none has buffers
-        end = b',"number":%d' % entries[-1].change.number if ends else b""
         for entry in entries:
             line, buffers = self._text(entry, form, depth)
             if not buffers:
