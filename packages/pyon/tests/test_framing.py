@@ -315,3 +315,65 @@ def test_owned_copies_what_somebody_can_still_write_into(make):
     assert copies[1] == chunks[1]
     assert not np.shares_memory(np.asarray(copies[1]), np.asarray(chunks[1]))
     KEPT.clear()
+
+
+SOURCES = {
+    "array": lambda: ARRAY + 1,
+    "in a bytearray": lambda: np.frombuffer(bytearray(800_000)),
+    "in a memoryview": lambda: np.frombuffer((ARRAY + 1).data.cast("B")),
+    "received": received,
+}
+VIEWS = {
+    "same": lambda a: a,
+    "slice": lambda a: a[1:],
+    "rest": lambda a: a.reshape(-1)[100:],
+    "transposed": lambda a: a.T,
+    "bytes": lambda a: np.ascontiguousarray(a).view(np.uint8),
+    "of a memoryview": lambda a: np.asarray(memoryview(a)),
+    "with strides": lambda a: np.lib.stride_tricks.as_strided(a, a.shape, a.strides),
+    "of a buffer": lambda a: np.ndarray(a.size, a.dtype, np.ascontiguousarray(a)),
+    "copy": lambda a: a.copy(),
+}
+
+
+def fill_later(array, way):
+    """Keep a way into an array; return what writes through it."""
+    if way == "array":
+        return lambda: array.fill(0)
+    if way == "view":
+        view = array[:]
+        return lambda: view.fill(0)
+    if way == "base":
+        base = array if array.base is None else array.base
+        return lambda: np.asarray(base).fill(0)
+    if way == "memoryview":
+        memory = memoryview(array)
+        return lambda: np.asarray(memory).fill(0)
+    if way == "iterator":
+        items = array.flat
+        return lambda: items.__setitem__(slice(None), 0)
+    weak = weakref.ref(array)
+    return lambda: weak() is None or weak().fill(0)
+
+
+def keep_on_the_way(source, steps, writers):
+    array = SOURCES[source]()
+    for view, way in steps:
+        if way is not None:
+            writers.append(fill_later(array, way))
+        array = VIEWS[view](array)
+    return array
+
+
+WAYS = ["array", "view", "base", "memoryview", "iterator", "weak reference"]
+STEPS = st.tuples(st.sampled_from(sorted(VIEWS)), st.sampled_from([None, *WAYS]))
+
+
+@given(st.sampled_from(sorted(SOURCES)), st.lists(STEPS, min_size=1, max_size=5))
+def test_nothing_that_was_kept_of_an_array_changes_what_is_owned(source, steps):
+    writers = []
+    chunks = owned(raw(lambda: keep_on_the_way(source, steps, writers)))
+    before = bytes(chunks[1])
+    for write in writers:
+        write()
+    assert bytes(chunks[1]) == before
