@@ -21,18 +21,22 @@ def run(*arguments):
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60)
 
 
-@pytest.fixture
-def published(tmp_path):
-    """Publish a file; yield the port, and a function that applies a mod."""
-    file = tmp_path / "lab.pyon"
-    pyon.store_file(file, {"temperature": 293.0, "scan": [1, 2], "image": {"size": (2, 2)}})
-    process = subprocess.Popen(
+def publish_editable(file):
+    return subprocess.Popen(
         [*COMMAND, "publish", str(file), "--editable"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.fixture
+def published(tmp_path):
+    """Publish a file; yield the port, and a function that applies a mod."""
+    file = tmp_path / "lab.pyon"
+    pyon.store_file(file, {"temperature": 293.0, "scan": [1, 2], "image": {"size": (2, 2)}})
+    process = publish_editable(file)
     port = re.fullmatch(r"lab at 127\.0\.0\.1 port (\d+)\n", process.stdout.readline())[1]
 
     def edit(**mod):
@@ -120,13 +124,7 @@ def test_log_on_a_full_disk_says_so(published):
 def test_a_published_file_ends_with_ctrl_c_though_stdin_is_open(tmp_path):
     file = tmp_path / "lab.pyon"
     pyon.store_file(file, {})
-    process = subprocess.Popen(
-        [*COMMAND, "publish", str(file), "--editable"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = publish_editable(file)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0

@@ -9,6 +9,7 @@ makes sure at every change that the path still leads to what it stands for.
 from __future__ import annotations
 
 import contextlib
+import operator
 import sys
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Sequence, ValuesView
 from typing import Any, Self
@@ -307,20 +308,21 @@ class Notifier:
 
     def __iadd__(self, other: Any) -> Self:
         if is_array(self._backing):
-            with self._history.lock:
-                sums = self.read.copy()
-                sums += _plain(other)  # as numpy does it: 1.5 is not added to integers
-                self[_everything(self._backing)] = sums
+            self._replace_all(
+                operator.iadd, other
+            )  # as numpy does it: 1.5 is not added to integers
         else:
             self.extend(_plain(other))
         return self
 
     def __imul__(self, other: Any) -> Self:
-        with self._history.lock:
-            products = self.read.copy()
-            products *= _plain(other)
-            self[_everything(self._backing)] = products
+        self._replace_all(operator.imul, other)
         return self
+
+    def _replace_all(self, operate: Callable[[Any, Any], Any], other: Any) -> None:
+        """Assign to all elements what an operator makes of a copy of them."""
+        with self._history.lock:
+            self[_everything(self._backing)] = operate(self.read.copy(), _plain(other))
 
     def __ior__(self, other: Any) -> Self:
         self.update(other)
