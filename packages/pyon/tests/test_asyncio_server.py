@@ -114,6 +114,36 @@ async def test_port_0_is_the_same_port_on_every_address_of_a_list():
             assert await echo(host, port) == b"hello\n"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", ["127.0.0.1", "127.0.0.1"], "localhost", "", None])
+async def test_what_is_bound_can_be_looked_at_before_a_client_gets_in(host):
+    class Careful(Echo):
+        def _bound(self, addresses):
+            self.seen = addresses
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(addresses[0])
+
+    async with Careful() as server:
+        await server.start(host, 0)
+        assert server.seen == server.addresses
+        assert await echo(*server.addresses[0]) == b"hello\n"
+
+
+async def test_what_is_bound_can_be_refused():
+    class Refusing(Echo):
+        def _bound(self, addresses):
+            self.seen = addresses
+            raise PermissionError("not on this interface")
+
+    server = Refusing()
+    with pytest.raises(PermissionError, match="interface"):
+        await server.start("127.0.0.1", 0)
+    assert server.addresses == []
+    async with Echo() as another:
+        await another.start(*server.seen[0])
+    with pytest.raises(PermissionError):  # it counts as not started
+        await server.start("127.0.0.1", 0)
+
+
 async def test_port_in_use_is_an_error_that_names_it():
     async with Echo() as first, Echo() as second:
         await first.start("127.0.0.1", 0)

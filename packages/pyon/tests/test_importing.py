@@ -15,6 +15,12 @@ HEAVY = (
     "pybase64",
     "decimal",
     "typing",
+    "pyon.asyncio_tasks",
+    "pyon.backoff",
+    "pyon.forks",
+    "pyon.framing",
+    "pyon.tcp",
+    "pyon.terminal",
 )
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import cast
 
+from pyon.asyncio_tasks import settle
 from pyon.framing import DEFAULT_LIMIT, FramingError, Message, Receiver, frame
 from pyon.tcp import format_address, set_keepalive
 
@@ -301,5 +302,4 @@ class Connection(asyncio.BufferedProtocol):
     def _wake_waiters(self) -> None:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            settle(waiter, None)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from pyon.asyncio_connection import Connection
+from pyon.asyncio_tasks import keep, settle
 from pyon.framing import SCRATCH_SIZE
 from pyon.tcp import format_address, set_keepalive
 
@@ -99,22 +100,27 @@ class AsyncioServer:
         if self._listener is not None:
             raise RuntimeError(f"the server has been started already, on {self.addresses}")
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            listener = await self._listen(host, port, ssl)
+            listener = await self._bind(host, port, ssl)
             ports = {address[1] for address in _addresses(listener)}
             if len(ports) == 1:
                 break
             # The system chose a port for each address: take the first one's for all of them.
             listener.close()
             try:
-                listener = await self._listen(host, min(ports), ssl)
+                listener = await self._bind(host, min(ports), ssl)
                 break
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or attempt == PORT_ATTEMPTS:
                     raise
+        try:
+            self._bound(_addresses(listener))
+            await listener.start_serving()
+        except BaseException:
+            listener.close()
+            raise
         self._listener = listener
-        await listener.start_serving()
 
-    async def _listen(
+    async def _bind(
         self, host: str | Sequence[str] | None, port: int, ssl: ssl.SSLContext | None
     ) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -124,6 +130,19 @@ class AsyncioServer:
             port,
             start_serving=False,
         )
+
+    def _bound(self, addresses: list[tuple[str, int]]) -> None:
+        """Look at the addresses that the server is bound to: for derived classes to override.
+
+        Called by `start` when all sockets are bound, before the first one listens: no client has
+        got in yet. If this raises, all of them are closed, and `start` raises the same.
+
+        Parameters
+        ----------
+        addresses : list of tuple of str and int
+            Host and port of each socket, as the operating system tells them; not what `start` was
+            asked for. The unspecified addresses ``0.0.0.0`` and ``::`` stand for all interfaces.
+        """
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -213,9 +232,7 @@ class AsyncioServer:
 
     def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine until it ends or the server stops."""
-        handler = asyncio.ensure_future(coroutine)
-        self._handlers.add(handler)
-        handler.add_done_callback(self._handlers.discard)
+        keep(self._handlers, coroutine)
 
     async def _run_handler(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -249,8 +266,7 @@ class _Stream(asyncio.StreamReaderProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._group.discard(self)
-        if not self.lost.done():
-            self.lost.set_result(None)
+        settle(self.lost, None)
 
 
 class _TlsGate(asyncio.Protocol):

@@ -1,0 +1,72 @@
+"""Tasks and futures of asyncio, as servers and clients need them: kept, ended, settled once.
+
+The one idea to keep in mind: the event loop refers to tasks weakly. A task that nobody awaits is
+kept in a set of its owner, and the owner ends the whole set when it stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+__all__ = ["end", "keep", "settle", "settle_error"]
+
+_T = TypeVar("_T")
+
+
+def keep(tasks: set[asyncio.Task[_T]], coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+    """Run a coroutine in a task that stays in `tasks` until it is done.
+
+    Parameters
+    ----------
+    tasks : set of asyncio.Task
+        The owner's; see `end`.
+    coroutine : coroutine
+        It handles its own errors: nobody awaits the task.
+
+    Returns
+    -------
+    asyncio.Task
+        The task. To be called on the event loop.
+    """
+    task = asyncio.ensure_future(coroutine)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]], grace: float) -> set[asyncio.Task[Any]]:
+    """Cancel tasks and wait until they are done, but no longer than `grace` seconds.
+
+    Parameters
+    ----------
+    tasks : iterable of asyncio.Task
+        A task that calls this itself is left alone: it would wait for its own end.
+    grace : float
+        Seconds that the tasks have to clean up.
+
+    Returns
+    -------
+    set of asyncio.Task
+        The tasks that are still running.
+    """
+    others = set(tasks) - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if not others:
+        return set()
+    _, late = await asyncio.wait(others, timeout=grace)
+    return late
+
+
+def settle(future: asyncio.Future[_T], result: _T) -> None:
+    """Set the result of a future, unless it has one or was cancelled."""
+    if not future.done():
+        future.set_result(result)
+
+
+def settle_error(future: asyncio.Future[Any], error: BaseException) -> None:
+    """Set the exception of a future, unless it is done or was cancelled."""
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,187 @@
+"""What the commands of the stack share: text for terminals, and the end of standard output.
+
+The one idea to keep in mind: an error of standard output is an `OutputError`, and so is told from
+the errors of files and networks. A reader that has gone (``pyon show f | head``) ends the command
+quietly. `run` sees to both, and turns them into an exit status, the same one in all commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO, cast
+
+__all__ = [
+    "OUTPUT_FAILED",
+    "READER_GONE",
+    "OutputError",
+    "ReaderGone",
+    "complain",
+    "emit",
+    "legible",
+    "run",
+]
+
+READER_GONE = 0
+"""Exit status when the reader of standard output has gone: it has seen enough, nothing failed."""
+
+OUTPUT_FAILED = 74
+"""Exit status when standard output cannot be written, because the disk is full, for example:
+``EX_IOERR`` of sysexits.h, which no command uses for anything else."""
+
+
+class OutputError(Exception):
+    """Standard output cannot be written. Not an `OSError`: those are of files and networks."""
+
+
+class ReaderGone(OutputError):  # noqa: N818  (nothing is wrong)
+    """The reader of standard output has gone."""
+
+
+def legible(text: str, *, lines: bool = False) -> str:
+    r"""Return text of unknown origin with all that could control a terminal escaped.
+
+    Parameters
+    ----------
+    text : str
+        What came from a peer or a file.
+    lines : bool, optional
+        Let line ends and tabs pass, for a text that is shown as a paragraph of its own. In a
+        message or a table a line end could forge a line of ours, and is escaped.
+
+    Examples
+    --------
+    >>> print(legible("25 °C\x1b[2J\n"))
+    25 °C\x1b[2J\n
+    """
+    if text.isprintable():
+        return text
+    passing = "\n\t" if lines else ""
+    return "".join(
+        c if c.isprintable() or c in passing else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def emit(text: str) -> None:
+    """Write text to standard output at once.
+
+    Characters that the encoding of standard output lacks are escaped.
+
+    Raises
+    ------
+    ReaderGone
+        Nobody reads standard output any more.
+    OutputError
+        It cannot be written.
+    """
+    stream = sys.stdout
+    if stream is None:  # a program without a console
+        return
+    encoding = stream.encoding or "utf-8"
+    known = text if text.isascii() else text.encode(encoding, "backslashreplace").decode(encoding)
+    with _OutputErrors(stream):
+        stream.write(known)
+        stream.flush()
+
+
+def complain(command: str, message: object) -> None:
+    """Write one line, ``command: message``, to standard error.
+
+    Nothing is raised if that fails: there is nowhere left to say it.
+    """
+    if sys.stderr is not None:
+        with contextlib.suppress(OutputError), _OutputErrors(sys.stderr):
+            sys.stderr.write(f"{command}: {legible(str(message))}\n")
+            sys.stderr.flush()
+
+
+def run(command: str, main: Callable[[], int]) -> int:
+    """Run a command; return its exit status, also if standard output fails.
+
+    Parameters
+    ----------
+    command : str
+        The name, for the message.
+    main : callable
+        Returns the exit status. What it raises passes, except `OutputError`.
+
+    Returns
+    -------
+    int
+        What `main` returned, `READER_GONE`, or `OUTPUT_FAILED` behind a message.
+
+    Notes
+    -----
+    While `main` runs, whatever writes to `sys.stdout` (`print`, argparse, rich) raises
+    `OutputError` in place of `OSError`.
+    """
+    if sys.stdout is None:
+        return main()
+    output = _Output(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(cast("TextIO", output)):
+            try:
+                return main()
+            finally:  # what is left in the buffer would fail at the interpreter's exit
+                output.flush()
+    except ReaderGone:
+        return READER_GONE
+    except OutputError as error:
+        complain(command, error)
+        return OUTPUT_FAILED
+
+
+class _Output:
+    """Standard output whose errors are called that; see `run`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _OutputErrors(self._stream):
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        if not self._stream.closed:
+            with _OutputErrors(self._stream):
+                self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _OutputErrors:
+    """Turns an `OSError` of a stream into an `OutputError`; later writes go nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, OSError):
+            return
+        _silence(self._stream)
+        # Windows reports a pipe without a reader as an invalid argument.
+        if error.errno in (errno.EPIPE, errno.ESHUTDOWN) or _is_closed_windows_pipe(error):
+            raise ReaderGone("the reader of standard output has gone") from error
+        reason = error.strerror or error
+        raise OutputError(f"cannot write standard output: {reason}") from error
+
+
+def _is_closed_windows_pipe(error: OSError) -> bool:
+    return os.name == "nt" and error.errno == errno.EINVAL
+
+
+def _silence(stream: TextIO) -> None:
+    """Have the rest of the buffer go nowhere, so that the interpreter's exit does not fail, too."""
+    with contextlib.suppress(OSError, ValueError):  # a stream of a test has no descriptor
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, stream.fileno())
+        finally:
+            os.close(null)
