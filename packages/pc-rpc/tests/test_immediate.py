@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from pc_rpc import current_peer, immediate
+from pc_rpc import current_extra_info, current_peer, immediate
 
 
 class Stage:
@@ -99,5 +99,16 @@ def test_a_method_learns_whose_call_it_is(serve, connect):
     assert all(peer.startswith("127.0.0.1:") for peer in peers)
 
 
+def test_a_method_learns_what_the_transport_knows_of_its_caller(serve, connect):
+    class Target:
+        def ends(self):
+            return current_extra_info("sockname"), current_extra_info("peercert")
+
+    server = serve({"stage": Target()})
+    assert connect(server.port).ends() == (("127.0.0.1", server.port), None)
+
+
 def test_outside_of_a_call_there_is_no_peer():
     assert current_peer() is None
+    with pytest.raises(LookupError):
+        current_extra_info("peername")

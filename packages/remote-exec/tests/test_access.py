@@ -11,6 +11,7 @@ import trustme
 from pc_rpc import Client, GenericRemoteException, Server
 from pyon.tcp import client_context, server_context
 from remote_exec import RemoteExec, connect_global_rpc, simple_rexec_server_loop
+from remote_exec._access import is_loopback, is_same_machine
 
 
 def would_serve(host, **options):
@@ -47,7 +48,16 @@ def test_loopback_is_served(host):
     assert would_serve(host)
 
 
-BEYOND = [None, "", "0.0.0.0", "::", ["127.0.0.1", "0.0.0.0"]]
+BEYOND = [
+    None,
+    "",
+    "*",
+    "0.0.0.0",
+    "::",
+    ["127.0.0.1", "0.0.0.0"],
+    ["127.0.0.1", "*"],
+    ["127.0.0.1", "::"],
+]
 
 
 @pytest.mark.parametrize("host", BEYOND)
@@ -58,15 +68,132 @@ def test_beyond_loopback_is_refused_with_the_ways_out(host):
         assert way_out in str(caught.value)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "*", None])
 def test_beyond_loopback_is_served_if_one_says_so(host):
     assert would_serve(host, allow_remote=True)
 
 
-def test_tls_that_lets_anybody_in_is_no_protection():
+class NameServer:
+    """Answers each question about a name with the next of some answers, for ever with the last."""
+
+    def __init__(self, monkeypatch, name, *answers):
+        self._name, self._answers = name, list(answers)
+        self._real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self.look_up)
+
+    def look_up(self, host, port, *args, **kwargs):
+        if host != self._name:
+            return self._real(host, port, *args, **kwargs)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(*kind, (address, port)) for address in answer]
+
+
+def test_a_name_that_also_means_all_interfaces_is_refused(monkeypatch):
+    NameServer(monkeypatch, "camera.lab", ["127.0.0.1", "0.0.0.0"])
+    with pytest.raises(ValueError, match=r"reaches 0\.0\.0\.0"):
+        would_serve("camera.lab")
+
+
+@ipv6
+def test_a_name_that_turns_outward_between_two_look_ups_is_refused(monkeypatch):
+    # Two addresses and one port: the server binds twice, with a look-up each.
+    NameServer(monkeypatch, "camera.lab", ["127.0.0.1"], ["0.0.0.0"])
+    with pytest.raises(ValueError, match=r"reaches 0\.0\.0\.0"):
+        would_serve(["::1", "camera.lab"])
+
+
+def test_a_name_that_cannot_be_looked_up_at_first_serves_nobody(monkeypatch):
+    NameServer(monkeypatch, "camera.lab", socket.gaierror(-3, "try again"), ["0.0.0.0"])
+    with pytest.raises(socket.gaierror):
+        would_serve("camera.lab")
+
+
+def test_what_is_bound_counts_and_not_what_another_look_up_says(monkeypatch):
+    NameServer(monkeypatch, "camera.lab", ["127.0.0.1"], ["0.0.0.0"])
+    assert would_serve("camera.lab")
+
+
+def test_nobody_is_accepted_before_the_check(monkeypatch):
+    attempts = []
+
+    def attack(addresses, context):
+        with pytest.raises(ConnectionRefusedError) as caught:
+            socket.create_connection(("127.0.0.1", addresses[0][1]), timeout=30)
+        attempts.append(caught.value)
+        raise ValueError("refused")
+
+    monkeypatch.setattr("remote_exec._loop.require_guard", attack)
+    with pytest.raises(ValueError, match="refused"):
+        would_serve("0.0.0.0")
+    assert attempts
+
+
+@pytest.mark.parametrize("error", [OSError("no"), UnicodeError("no"), RuntimeError("no")])
+def test_a_check_that_fails_refuses(monkeypatch, error):
+    def fail(host):
+        raise error
+
+    monkeypatch.setattr("remote_exec._access.is_loopback", fail)
+    with pytest.raises(type(error)):
+        would_serve("127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:10.0.0.1", False),
+        ("::ffff:0.0.0.0", False),
+        ("10.0.0.1", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("fe80::1%eth0", False),
+        ("fe80::1", False),
+        ("::2", False),
+        ("", False),
+        ("*", False),
+        ("localhost", False),  # a socket never calls itself that
+        ("/run/socket", False),
+    ],
+)
+def test_which_addresses_can_be_reached_from_this_computer_only(host, loopback):
+    assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("peername", "sockname", "same"),
+    [
+        (("127.0.0.1", 5), ("127.0.0.1", 3250), True),
+        (("::1", 5, 0, 0), ("::1", 3250, 0, 0), True),
+        (("::ffff:127.0.0.1", 5, 0, 0), ("::ffff:127.0.0.1", 3250, 0, 0), True),
+        (("10.0.0.7", 5), ("10.0.0.7", 3250), True),  # this machine, by its other name
+        (("10.0.0.8", 5), ("10.0.0.7", 3250), False),
+        (("fe80::1%eth0", 5, 0, 2), ("fe80::2%eth0", 3250, 0, 2), False),
+        (None, ("127.0.0.1", 3250), False),
+        (None, None, False),
+        ("", "", False),  # as a Unix socket has them
+    ],
+)
+def test_which_connections_come_from_this_machine(peername, sockname, same):
+    assert is_same_machine(peername, sockname) is same
+
+
+@pytest.mark.parametrize("mode", [ssl.CERT_NONE, ssl.CERT_OPTIONAL])
+def test_tls_that_lets_anybody_in_is_no_protection(mode):
     anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with pytest.raises(ValueError, match="refusing"):
+    anybody.verify_mode = mode
+    with pytest.raises(ValueError, match=f"refusing.*authenticates nobody.*{mode.name}"):
         would_serve("0.0.0.0", ssl=anybody)
+    assert would_serve("0.0.0.0", ssl=anybody, allow_remote=True)
+
+
+def test_tls_that_demands_certificates_is_served_everywhere():
     certified = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certified.verify_mode = ssl.CERT_REQUIRED
     assert would_serve("0.0.0.0", ssl=certified)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pc_rpc._execution import immediate
     from pc_rpc._protocol import AutoTarget
     from pc_rpc._server import Server
-    from pc_rpc._serving import simple_server_loop
-    from pc_rpc._session import current_peer
+    from pc_rpc._serving import serve, simple_server_loop
+    from pc_rpc._session import current_extra_info, current_peer
 
 __all__ = [
     "AsyncioClient",
@@ -40,9 +40,11 @@ __all__ = [
     "ProtocolError",
     "RpcError",
     "Server",
+    "current_extra_info",
     "current_peer",
     "immediate",
     "register_exception",
+    "serve",
     "simple_server_loop",
 ]
 
@@ -52,8 +54,10 @@ _HOMES = {
     "BestEffortClient": "_best_effort",
     "Client": "_client",
     "Server": "_server",
+    "current_extra_info": "_session",
     "current_peer": "_session",
     "immediate": "_execution",
+    "serve": "_serving",
     "simple_server_loop": "_serving",
 }
 

@@ -55,7 +55,17 @@ async def serve(
     ssl: ssl.SSLContext | None = None,
     ready_cb: Callable[[Server], object] | None = None,
 ) -> None:
-    """Start a server, serve until terminated by a client or a signal, stop it."""
+    """Start a server, serve until a client or a signal terminates it, and stop it.
+
+    What `simple_server_loop` does, for a server of your own and a loop that runs already.
+
+    Parameters
+    ----------
+    server : Server
+        Not started yet.
+    host, port, ssl, ready_cb
+        As for `simple_server_loop`.
+    """
     with termination_signals(asyncio.get_running_loop(), server.terminate):
         async with server:
             await server.start(host, port, ssl=ssl)

@@ -66,6 +66,26 @@ def current_peer() -> str | None:
     return None if session is None else session.peername
 
 
+def current_extra_info(name: str) -> Any:
+    """Return what the transport knows about the connection whose call is being executed.
+
+    For methods of targets (on the event loop, not in worker threads) and for target factories.
+
+    Parameters
+    ----------
+    name : str
+        As for `asyncio.BaseTransport.get_extra_info`: "peername" and "sockname" are addresses as
+        the socket has them, "peercert" is the client's verified TLS certificate, empty or None
+        if it has shown none.
+
+    Raises
+    ------
+    LookupError
+        No call of a connection is being executed.
+    """
+    return _current_session.get().transport.get_extra_info(name)
+
+
 class _Call(Outcome):
     """A request from the moment that it was read until it is replied to."""
 

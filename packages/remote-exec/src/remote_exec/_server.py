@@ -1,22 +1,19 @@
-"""The controller's side: the target that accepts code, and the loop that serves it with a driver.
+"""The controller's side: the target that accepts code.
 
-Who can reach the port runs code with the rights of the controller. So the loop decides where it may
-listen, and every connection and every piece of code leaves a line in the log.
+Whoever reaches it runs code with the rights of the controller. So each call is checked for who
+makes it (`_access`), and each connection and each piece of code leaves a line in the log.
 """
 
 from __future__ import annotations
 
 import contextvars
-import functools
-import ipaddress
 import logging
-import socket
-import ssl as ssl_module
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from pc_rpc import Client, Server, current_peer, immediate, simple_server_loop
+from pc_rpc import current_peer, immediate
 
+from remote_exec._access import require_admission
 from remote_exec._namespace import Namespace, digest
 from remote_exec._output import Output, Record
 from remote_exec._running import Outcome, Runner
@@ -41,17 +38,26 @@ class RemoteExecServer:
         ``controller_initial_namespace``.
     deadline : float, optional
         Seconds that any call may take, whatever callers ask for. None: no limit.
+    allow_remote : bool, optional
+        Execute code for clients on other machines that have shown no TLS certificate: **everybody
+        who reaches the port then runs code with the rights of this process**. Otherwise their
+        calls raise `PermissionError`.
     """
 
     def __init__(
-        self, initial_namespace: Mapping[str, Any], *, deadline: float | None = None
+        self,
+        initial_namespace: Mapping[str, Any],
+        *,
+        deadline: float | None = None,
+        allow_remote: bool = False,
     ) -> None:
         self._namespace = Namespace(initial_namespace)
         self._runner = Runner(self._namespace.name)
         self._deadline = _checked(deadline)
+        self._allow_remote = allow_remote
         self._output: Output | None = None
         self._finished = 0
-        self._label = f"{current_peer()} ({self._namespace.name})"
+        self._peer = current_peer() or "this process"
         logger.info("%s: connected", self._label)
 
     async def add_code(
@@ -80,6 +86,7 @@ class RemoteExecServer:
         TimeoutError
             It was still running after `deadline`.
         """
+        self._admit()
         compiled = self._namespace.compile(code, origin, first_line)
         logger.info("%s: code of %d characters, sha256 %s", self._label, len(code), digest(code))
         _value(await self._run(lambda: self._namespace.execute(compiled), deadline))
@@ -94,6 +101,7 @@ class RemoteExecServer:
         *args, **kwargs
             Its arguments.
         """
+        self._admit()
         found = self._namespace.find(function)
         return _value(await self._run(lambda: found(*args, **kwargs), None))
 
@@ -116,6 +124,7 @@ class RemoteExecServer:
         TimeoutError
             It was still running after `deadline`.
         """
+        self._admit()
         found = self._namespace.find(function)
         return _value(await self._run(lambda: found(*args, **kwargs), deadline))
 
@@ -124,6 +133,7 @@ class RemoteExecServer:
 
         Has a `read_output` that is waiting return. Returns the number of calls that have finished.
         """
+        self._admit()
         if self._output is not None:
             self._output.wake()
         if keep and self._output is None:
@@ -150,6 +160,7 @@ class RemoteExecServer:
         finished : int
             The number of calls (of code, too) that have finished.
         """
+        self._admit()
         output = self._output  # it may be given up meanwhile
         if output is None:
             return [], self._finished
@@ -164,6 +175,19 @@ class RemoteExecServer:
         self._runner.close()
         self._namespace.close()
         logger.info("%s: connection closed", self._label)
+
+    @property
+    def _label(self) -> str:
+        """What the log calls the connection: of a shared target, the one that makes the call."""
+        return f"{current_peer() or self._peer} ({self._namespace.name})"
+
+    def _admit(self) -> None:
+        if not self._allow_remote:
+            try:
+                require_admission()
+            except PermissionError as error:
+                logger.warning("%s: refused: %s", self._label, error)
+                raise
 
     async def _run(self, function: Callable[[], Any], deadline: float | None) -> Outcome:
         limits = [limit for limit in (_checked(deadline), self._deadline) if limit is not None]
@@ -201,102 +225,3 @@ def _from_sent_code(error: BaseException) -> BaseException:
         BaseException.with_traceback(link, trace)
         link = link.__cause__
     return error
-
-
-def simple_rexec_server_loop(
-    target_name: str,
-    target: Any,
-    host: str | Sequence[str] | None,
-    port: int,
-    description: str | None = None,
-    *,
-    deadline: float | None = None,
-    allow_remote: bool = False,
-    ssl: ssl_module.SSLContext | None = None,
-    allow_parallel: bool = False,
-    worker_threads: bool = False,
-    ready_cb: Callable[[Server], object] | None = None,
-) -> None:
-    """Run a server with remote execution support, until a client or a signal ends it.
-
-    It has two targets: the driver under `target_name`, and a `RemoteExecServer` for each connection
-    under the same name followed by ``_rexec``. Sent code finds the driver as ``controller_driver``.
-
-    Parameters
-    ----------
-    target_name : str
-        Name of the driver's target.
-    target : object
-        The driver.
-    host : str, sequence of str or None
-        Bind address or addresses; None means all interfaces.
-    port : int
-        TCP port. 0 has the system choose one.
-    description : str, optional
-        What the server tells people about itself.
-    deadline : float, optional
-        Seconds that any call of sent code may take. None: as long as it takes.
-    allow_remote : bool, optional
-        Accept connections from other machines without asking them for a certificate: **everybody
-        who reaches the port then runs code with the rights of this process**.
-    ssl, allow_parallel, worker_threads, ready_cb
-        As for `pc_rpc.simple_server_loop`.
-
-    Raises
-    ------
-    ValueError
-        An address can be reached from other machines, and neither does `ssl` ask clients for a
-        certificate nor is `allow_remote` set.
-    """
-    if not (allow_remote or _asks_for_certificate(ssl)):
-        _require_loopback(host)
-    initial_namespace = {"controller_driver": target}
-    targets = {
-        target_name: target,
-        target_name + "_rexec": functools.partial(
-            RemoteExecServer, initial_namespace, deadline=deadline
-        ),
-    }
-    try:
-        simple_server_loop(
-            targets,
-            host,
-            port,
-            description,
-            ssl=ssl,
-            allow_parallel=allow_parallel,
-            worker_threads=worker_threads,
-            ready_cb=ready_cb,
-        )
-    finally:
-        del initial_namespace["controller_driver"]  # not ours to close
-        for shared in initial_namespace.values():
-            if isinstance(shared, Client):  # as connect_global_rpc makes them
-                shared.close_rpc()
-
-
-def _asks_for_certificate(context: ssl_module.SSLContext | None) -> bool:
-    return context is not None and context.verify_mode == ssl_module.CERT_REQUIRED
-
-
-def _require_loopback(host: str | Sequence[str] | None) -> None:
-    for name in [host] if host is None or isinstance(host, str) else host:
-        reachable = _beyond_loopback(name)
-        if reachable:
-            raise ValueError(
-                f"refusing to execute code for whoever reaches {reachable}: bind to ::1 or "
-                "127.0.0.1, or pass ssl= with a context that asks clients for a certificate (as "
-                "pyon.tcp.server_context makes), or allow_remote=True if you trust the network"
-            )
-
-
-def _beyond_loopback(host: str | None) -> str | None:
-    """Return an address that `host` means and that other machines may reach, if there is one."""
-    if not host:
-        return "all interfaces"
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return None  # it cannot be bound either, which is for the server to say
-    addresses = [str(entry[4][0]) for entry in found]
-    return next((a for a in addresses if not ipaddress.ip_address(a).is_loopback), None)

@@ -1,0 +1,99 @@
+"""A controller's main loop: a driver, and beside it the target that accepts code for it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pc_rpc import Client, Server, serve
+
+from remote_exec._access import require_guard
+from remote_exec._server import RemoteExecServer
+
+if TYPE_CHECKING:
+    import ssl as ssl_module
+
+
+class _GuardedServer(Server):
+    """A server that lets a guard look at what it has bound, before it accepts anybody."""
+
+    guard: Callable[[list[tuple[str, int]]], object] | None = None
+
+    def _bound(self, addresses: list[tuple[str, int]]) -> None:
+        super()._bound(addresses)
+        if self.guard is not None:
+            self.guard(addresses)
+
+
+def simple_rexec_server_loop(
+    target_name: str,
+    target: Any,
+    host: str | Sequence[str] | None,
+    port: int,
+    description: str | None = None,
+    *,
+    deadline: float | None = None,
+    allow_remote: bool = False,
+    ssl: ssl_module.SSLContext | None = None,
+    allow_parallel: bool = False,
+    worker_threads: bool = False,
+    ready_cb: Callable[[Server], object] | None = None,
+) -> None:
+    """Run a server with remote execution support, until a client or a signal ends it.
+
+    It has two targets: the driver under `target_name`, and a `RemoteExecServer` for each connection
+    under the same name followed by ``_rexec``. Sent code finds the driver as ``controller_driver``.
+
+    Parameters
+    ----------
+    target_name : str
+        Name of the driver's target.
+    target : object
+        The driver.
+    host : str, sequence of str or None
+        Bind address or addresses; None means all interfaces.
+    port : int
+        TCP port. 0 has the system choose one.
+    description : str, optional
+        What the server tells people about itself.
+    deadline : float, optional
+        Seconds that any call of sent code may take. None: as long as it takes.
+    allow_remote : bool, optional
+        Accept connections from other machines without asking them for a certificate: **everybody
+        who reaches the port then runs code with the rights of this process**.
+    ssl, allow_parallel, worker_threads, ready_cb
+        As for `pc_rpc.simple_server_loop`.
+
+    Raises
+    ------
+    ValueError
+        What was bound can be reached from other machines, and neither does `ssl` demand a
+        certificate of clients nor is `allow_remote` set. Nothing was accepted.
+    OSError
+        An address cannot be bound.
+    """
+    initial_namespace = {"controller_driver": target}
+    targets = {
+        target_name: target,
+        target_name + "_rexec": functools.partial(
+            RemoteExecServer, initial_namespace, deadline=deadline, allow_remote=allow_remote
+        ),
+    }
+    server = _GuardedServer(
+        targets,
+        description,
+        builtin_terminate=True,
+        allow_parallel=allow_parallel,
+        worker_threads=worker_threads,
+    )
+    if not allow_remote:
+        server.guard = functools.partial(require_guard, context=ssl)
+    try:
+        asyncio.run(serve(server, host, port, ssl=ssl, ready_cb=ready_cb))
+    finally:
+        del initial_namespace["controller_driver"]  # not ours to close
+        for shared in initial_namespace.values():
+            if isinstance(shared, Client):  # as connect_global_rpc makes them
+                shared.close_rpc()
