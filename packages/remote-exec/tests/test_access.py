@@ -11,7 +11,7 @@ import trustme
 from pc_rpc import Client, GenericRemoteException, Server
 from pyon.tcp import client_context, server_context
 from remote_exec import RemoteExec, connect_global_rpc, simple_rexec_server_loop
-from remote_exec._access import is_loopback, is_same_machine
+from remote_exec._access import is_loopback, is_same_machine, require_guard
 
 
 def would_serve(host, **options):
@@ -129,6 +129,16 @@ def test_nobody_is_accepted_before_the_check(monkeypatch):
     with pytest.raises(ValueError, match="refused"):
         would_serve("0.0.0.0")
     assert attempts
+
+
+@pytest.mark.parametrize("outside", range(3))
+def test_each_address_that_is_bound_is_checked(outside):
+    # Called directly: asyncio binds a list of addresses in no particular order.
+    addresses = [("127.0.0.1", 3250), ("::1", 3250), ("127.0.0.2", 3250)]
+    require_guard(addresses, None)
+    addresses[outside] = ("10.0.0.7", 3250)
+    with pytest.raises(ValueError, match=r"reaches 10\.0\.0\.7"):
+        require_guard(addresses, None)
 
 
 @pytest.mark.parametrize("error", [OSError("no"), UnicodeError("no"), RuntimeError("no")])
