@@ -28,6 +28,8 @@ except ModuleNotFoundError:
         (nox_home / "complete").touch()
     sys.exit(subprocess.run([nox_python, __file__, *sys.argv[1:]], check=False).returncode)
 
+from packaging.requirements import Requirement  # noqa: E402  # nox has brought it along
+
 # uv is to trust whom the machine trusts: many a laboratory's proxy signs for itself.
 os.environ.setdefault("UV_SYSTEM_CERTS", "true")
 
@@ -35,7 +37,16 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "tests", "floors", "docs", "dist", "demo"]
+nox.options.sessions = [
+    "lint",
+    "types",
+    "tests",
+    "floors",
+    "docs",
+    "dist",
+    "repository",
+    "demo",
+]
 
 PACKAGES = ["pyon", "pc-rpc", "sync-struct", "fire-and-forget", "remote-exec"]
 METADATA = {
@@ -64,10 +75,13 @@ def tests(session: nox.Session, package: str) -> None:
 @by_package
 def floors(session: nox.Session, package: str) -> None:
     """Run a package's tests with the lowest Python and the lowest versions that it declares."""
-    needed = [
-        requirement for name in _with_neighbours(package) for requirement in _third_party(name)
+    needed = [one for name in _with_neighbours(package) for one in _third_party(name)]
+    lowest = [
+        f"{one.name}=={clause.version}"
+        for one in needed
+        for clause in one.specifier
+        if clause.operator == ">="
     ]
-    lowest = [requirement.replace(">=", "==") for requirement in needed]
     session.install(*_editable(package), *_test_requirements(package), *lowest)
     session.run("pytest", f"packages/{package}/tests", *session.posargs)
 
@@ -138,6 +152,13 @@ def dist(session: nox.Session, package: str) -> None:
         session.run("pytest", "tests", *session.posargs)
 
 
+@nox.session(requires=["build"])
+def repository(session: nox.Session) -> None:
+    """Test what holds the packages together: metadata, and the install commands of the READMEs."""
+    session.install("pytest>=8.2", "pytest-timeout>=2.3", "pytest-asyncio>=1.2", "packaging")
+    session.run("pytest", ".ci/tests", *session.posargs)
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the main job: an experiment and the controller of this machine, all five packages."""
@@ -172,9 +193,9 @@ def _with_neighbours(*packages: str) -> list[str]:
         if name not in found:
             found.append(name)
             queue += [
-                other
-                for other in map(_name, METADATA[name]["project"]["dependencies"])
-                if other in PACKAGES
+                one.name
+                for one in map(Requirement, METADATA[name]["project"]["dependencies"])
+                if one.name in PACKAGES
             ]
     return found
 
@@ -188,15 +209,11 @@ def _editable(*packages: str) -> list[str]:
     return arguments
 
 
-def _third_party(package: str) -> list[str]:
+def _third_party(package: str) -> list[Requirement]:
     project = METADATA[package]["project"]
     extras = project.get("optional-dependencies", {})
     needed = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
-    return [requirement for requirement in needed if _name(requirement) not in PACKAGES]
-
-
-def _name(requirement: str) -> str:
-    return requirement.split(">=")[0].split("[")[0].strip()
+    return [one for one in map(Requirement, needed) if one.name not in PACKAGES]
 
 
 def _group(package: str, group: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Where does the star go? Once with all frames moved here, once with the code sent to the camera.
 
 Both ways find the same; what they move, an honest wire in between counts. Needs scikit-image, for
-the controller: ``pip install remote-exec scikit-image``, then ``python experiment.py``.
+the controller (``pip install scikit-image``); then ``python experiment.py``.
 """
 
 import subprocess

@@ -113,7 +113,7 @@ async def _watch(options: argparse.Namespace) -> None:
         try:
             from sync_struct._view import View
         except ImportError:
-            print("for a live tree: pip install sync-struct[watch]", file=sys.stderr)
+            print("for a live tree: pip install rich", file=sys.stderr)
         else:
             await _watch_tree(options, View)
             return

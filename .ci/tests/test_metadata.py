@@ -1,0 +1,49 @@
+"""What the five pyproject.toml say alike, and what they say about each other."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+METADATA = {
+    path.parent.name: tomllib.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(ROOT.glob("packages/*/pyproject.toml"))
+}
+EDGES = {
+    "pyon": set(),
+    "pc-rpc": {"pyon"},
+    "sync-struct": {"pyon"},
+    "fire-and-forget": set(),
+    "remote-exec": {"pc-rpc"},
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_a_package_says_what_its_neighbours_say(name):
+    model, one = METADATA["pyon"], METADATA[name]
+    assert one["build-system"] == model["build-system"]
+    assert one["project"]["name"] == name
+    for key in ("license", "license-files", "readme", "requires-python", "dynamic", "classifiers"):
+        assert one["project"][key] == model["project"][key], key
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_a_package_leans_on_the_neighbours_that_the_architecture_allows(name):
+    needed = map(Requirement, METADATA[name]["project"]["dependencies"])
+    ours = {one.name for one in needed if one.name in METADATA}
+    assert ours == EDGES[name]
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_what_was_never_released_does_not_call_itself_stable(name):
+    released = "## Unreleased" not in (ROOT / "packages" / name / "CHANGELOG.md").read_text()
+    stable = "Development Status :: 5 - Production/Stable"
+    assert (stable in METADATA[name]["project"]["classifiers"]) <= released
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_the_licence_of_a_package_is_that_of_the_repository(name):
+    licence = (ROOT / "packages" / name / "LICENSE").read_text(encoding="utf-8")
+    assert licence == (ROOT / "LICENSE").read_text(encoding="utf-8")
