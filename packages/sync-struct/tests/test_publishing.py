@@ -20,7 +20,7 @@ from sync_struct import (
     UnknownNotifier,
     process_mod,
 )
-from sync_struct._stream import Stream
+from sync_struct._log import Log
 
 
 def identity(x):
@@ -108,7 +108,7 @@ async def test_a_mutation_made_from_another_thread_is_delivered_promptly(until):
 
 
 async def test_what_another_thread_makes_during_a_delivery_is_delivered_once(until, monkeypatch):
-    take_snapshot = Stream.snapshot
+    take_snapshot = Log.snapshot
     late = []
 
     def snapshot(self, *args):  # the moment in which it must come
@@ -126,7 +126,7 @@ async def test_what_another_thread_makes_during_a_delivery_is_delivered_once(unt
         subscribed(p, path=["part"]) as same_part,
         subscribed(p) as last,
     ):
-        monkeypatch.setattr(Stream, "snapshot", snapshot)
+        monkeypatch.setattr(Log, "snapshot", snapshot)
         late.append("late")
         n["part"] = {"x": 1}
         whole = {"part": {"x": 1}, "l": ["late"]}
@@ -379,9 +379,9 @@ async def test_a_subscriber_that_never_reads_costs_no_more_than_the_backlog(unti
             for i in range(400):
                 n["x"] = f"{i:5}" * 20_000
                 await until(lambda: s.target["x"] == n.read["x"])
-            (stalled,) = [c for c in p._outlets["d"].subscriptions if c._legacy]
+            (stalled,) = [c for c in p._channels["d"].subscriptions if c._legacy]
             assert stalled.backlog < 1.5 * 2**20
-            stream = p._outlets["d"].stream
+            stream = p._channels["d"].log
             assert sum(entry.size for entry in stream.entries(0)) < 1.2 * 2**20
         replica, last = None, n.read["x"]
         while replica is None or replica["x"] != last:
@@ -708,7 +708,7 @@ async def test_strangers_are_logged_once_and_dropped(junk, caplog):
 
 
 async def test_half_a_handshake_is_not_held_open_for_ever(monkeypatch, caplog):
-    monkeypatch.setattr("sync_struct._subscription.HANDSHAKE_TIMEOUT", 0.05)
+    monkeypatch.setattr("sync_struct._publisher_connection.HANDSHAKE_TIMEOUT", 0.05)
     async with published({}) as (_, p):
         reader, writer = await asyncio.open_connection("127.0.0.1", p.port)
         writer.write(b"ARTIQ sync_struct\nd")
@@ -719,7 +719,7 @@ async def test_half_a_handshake_is_not_held_open_for_ever(monkeypatch, caplog):
 
 
 async def test_too_many_half_handshakes_push_each_other_out_and_no_subscriber(monkeypatch, until):
-    monkeypatch.setattr("sync_struct._subscription.MOST_STRANGERS", 3)
+    monkeypatch.setattr("sync_struct._publisher_connection.MOST_STRANGERS", 3)
     async with published({"x": 1}) as (n, p), subscribed(p) as s:
         strangers = []
         for _ in range(5):
@@ -837,7 +837,7 @@ async def test_a_half_open_connection_is_noticed_and_replaced(until, Relay):
 async def test_silence_alone_is_no_loss(until):
     answers = []
     async with published({"x": 1}) as (_, p), subscribed(p, heartbeat=0.01) as s:
-        (subscription,) = p._outlets["d"].subscriptions
+        (subscription,) = p._channels["d"].subscriptions
         send = subscription.send
         subscription.send = lambda line: answers.append(line) or send(line)
         await until(lambda: len(answers) >= 5)

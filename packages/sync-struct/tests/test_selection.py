@@ -74,7 +74,7 @@ def test_what_a_mod_does_to_a_part(action, path, key, part, how):
 
 def recorded(structure):
     notifier, changes = Notifier(structure), []
-    notifier._history.sinks.append(changes.extend)
+    notifier._structure.sinks.append(changes.extend)
     return notifier, changes
 
 

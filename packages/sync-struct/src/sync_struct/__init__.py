@@ -14,8 +14,8 @@ from sync_struct._mirror import Mirror, mirror
 from sync_struct._mods import process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publisher import Publisher
+from sync_struct._publisher_connection import Counters
 from sync_struct._subscriber import Subscriber
-from sync_struct._subscription import Counters
 from sync_struct._update import update_from_dict
 
 __all__ = [

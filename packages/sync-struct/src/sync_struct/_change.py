@@ -2,7 +2,7 @@
 
 The text made here is what goes to every subscriber, of every publisher: nobody encodes a mod again.
 A large array in it stays out of the text as a buffer; only for peers that cannot take raw buffers
-is the mod brought into text altogether, once per publisher (see `_stream`).
+is the mod brought into text altogether, once per publisher (see `_log`).
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ import pyon
 
 from sync_struct._change import Change
 from sync_struct._errors import StaleView
-from sync_struct._history import History, Witness, replica_of
 from sync_struct._mods import ACTIONS, Mod, place, walk
+from sync_struct._structure import Structure, Witness, replica_of
 from sync_struct._values import ATOMS, is_array, is_container, own
 
 __all__ = ["Notifier"]
@@ -66,11 +66,11 @@ class Notifier:
     __slots__ = (
         "__weakref__",
         "_backing",
-        "_history",
         "_in_array",
         "_path",
         "_path_text",
         "_root",
+        "_structure",
         "_witness",
     )
     __hash__ = None  # type: ignore[assignment]  # compares by value, and changes
@@ -88,7 +88,7 @@ class Notifier:
         self._path = list(path)
         self._path_text = None if path else "[]"
         self._in_array = False  # whether it is a part of an array
-        self._history: History = History() if root is None else root._history
+        self._structure: Structure = Structure() if root is None else root._structure
         self._witness = Witness(backing_struct) if debug and root is None else None
 
     # To read.
@@ -110,13 +110,13 @@ class Notifier:
             return True
         if not (is_array(here) and is_array(self._backing)):
             return False
-        return self._in_array or self._history.is_same_array(here, self._backing)
+        return self._in_array or self._structure.is_same_array(here, self._backing)
 
     raw_view = read
 
     def copy(self) -> Any:
         """Return the structure as plain Python objects that share nothing with it."""
-        with self._history.lock:
+        with self._structure.lock:
             return replica_of(self.read)
 
     def __getitem__(self, key: Any) -> Any:
@@ -236,7 +236,7 @@ class Notifier:
         object
             The element itself; what happens to it is no longer tracked.
         """
-        with self._history.lock:
+        with self._structure.lock:
             if default is not _MISSING and i not in self.read:
                 return default
             return self._record("pop", i)
@@ -256,24 +256,24 @@ class Notifier:
 
     def extend(self, values: Iterable[Any]) -> None:
         """As on a list."""
-        with self._history.lock:
+        with self._structure.lock:
             end = len(self.read)
             if added := list(values):
                 self[end:end] = added
 
     def remove(self, x: Any) -> None:
         """As on a list."""
-        with self._history.lock:
+        with self._structure.lock:
             del self[self.index(x)]
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         """As on a list."""
-        with self._history.lock:
+        with self._structure.lock:
             self[:] = sorted(self.read, key=key, reverse=reverse)
 
     def reverse(self) -> None:
         """As on a list."""
-        with self._history.lock:
+        with self._structure.lock:
             self[:] = self.read[::-1]
 
     def clear(self) -> None:
@@ -293,14 +293,14 @@ class Notifier:
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """As on a dict."""
-        with self._history.lock:
+        with self._structure.lock:
             if key not in self.read:
                 self[key] = default
             return self[key]
 
     def popitem(self) -> tuple[Any, Any]:
         """As on a dict."""
-        with self._history.lock:
+        with self._structure.lock:
             key = next(reversed(self.read), _MISSING)
             if key is _MISSING:
                 raise KeyError("popitem(): the dictionary is empty")
@@ -321,7 +321,7 @@ class Notifier:
 
     def _replace_all(self, operate: Callable[[Any, Any], Any], other: Any) -> None:
         """Assign to all elements what an operator makes of a copy of them."""
-        with self._history.lock:
+        with self._structure.lock:
             self[_everything(self._backing)] = operate(self.read.copy(), _plain(other))
 
     def __ior__(self, other: Any) -> Self:
@@ -337,7 +337,7 @@ class Notifier:
         send it whole; so it is also the way to read a structure that other threads change. If
         an exception ends the context, the changes that were made stay, and are told.
         """
-        return self._history.batch()
+        return self._structure.batch()
 
     def add_listener(self, listener: Callable[[Mod], object]) -> None:
         """Have a function of this process called with every mod of the whole structure.
@@ -349,13 +349,13 @@ class Notifier:
             of its own that it may keep. What it raises is logged. Mods made before it was added,
             also in a batch that is still open, are not for it.
         """
-        with self._history.lock:
-            self._history.listeners.append((listener, self._history.number))
+        with self._structure.lock:
+            self._structure.listeners.append((listener, self._structure.number))
 
     def remove_listener(self, listener: Callable[[Mod], object]) -> None:
         """Undo `add_listener`; `ValueError` if the function is no listener."""
-        with self._history.lock:
-            listeners = self._history.listeners
+        with self._structure.lock:
+            listeners = self._structure.listeners
             del listeners[[known for known, _ in listeners].index(listener)]
 
     def _record(self, action: str, *values: Any) -> Any:
@@ -368,12 +368,12 @@ class Notifier:
             mod[fields[-1]] = _owned(values[-1])
         if self._path_text is None:
             self._path_text = pyon.encode(self._path, version=2)
-        history, witness = self._history, self._root._witness
-        with history.lock:
+        structure, witness = self._structure, self._root._witness
+        with structure.lock:
             if witness is not None:
                 self._check()
             container = self._locate()
-            change = Change(mod, bool(history.wants_v1), self._path_text)
+            change = Change(mod, bool(structure.wants_v1), self._path_text)
             if is_array(container):
                 change.in_array = True
                 if action == "setitem":
@@ -381,7 +381,7 @@ class Notifier:
             result = apply(container, mod)
             if witness is not None:
                 witness.apply(change)
-            history.add(change)
+            structure.add(change)
         return result
 
     def _check(self) -> None:
@@ -413,7 +413,7 @@ class Notifier:
         if array.flags.writeable:
             return array
         copy = array.copy()
-        self._history.note_copy(array, copy)
+        self._structure.note_copy(array, copy)
         return copy
 
     def _stale(self) -> StaleView:

@@ -1,6 +1,6 @@
 """Publisher: the server that sends the changes of notifiers to their subscribers.
 
-It knows the notifiers by name; everything about one of them and its subscribers is an `Outlet`.
+It knows the notifiers by name; everything about one of them and its subscribers is an `Channel`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from pyon.asyncio_server import AsyncioServer
 
 from sync_struct._errors import UnknownNotifier
+from sync_struct._log import DEFAULT_BACKLOG, Log
 from sync_struct._notifier import Notifier
-from sync_struct._stream import DEFAULT_BACKLOG, Stream
-from sync_struct._subscription import Counters, Outlet, Subscription
+from sync_struct._publisher_connection import Channel, Counters, Subscription
 
 if TYPE_CHECKING:
     import ssl
@@ -73,7 +73,7 @@ class Publisher(AsyncioServer):
         self._legacy_version = legacy_version
         self._backlog = backlog
         self._disconnects_slow = overflow == "disconnect"
-        self._outlets: dict[str, Outlet] = {}
+        self._channels: dict[str, Channel] = {}
         self._strangers: dict[Subscription, None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         for name, notifier in notifiers.items():
@@ -87,15 +87,15 @@ class Publisher(AsyncioServer):
         ValueError
             There is one of that name, or it cannot be asked for, or the notifier stands for a part.
         """
-        if name in self._outlets:
+        if name in self._channels:
             raise ValueError(f"there is a notifier {name!r} already: remove it first")
         if "\n" in name:
             raise ValueError(f"expected a name of one line, got {name!r}")
-        self._outlets[name] = outlet = Outlet(
-            Stream(notifier, self._backlog), self._legacy_version, self._disconnects_slow
+        self._channels[name] = channel = Channel(
+            Log(notifier, self._backlog), self._legacy_version, self._disconnects_slow
         )
         if self._loop is not None:
-            outlet.open(self._loop)
+            channel.open(self._loop)
 
     def remove_notifier(self, name: str) -> None:
         """Publish a notifier no more: its subscribers are told and disconnected.
@@ -105,13 +105,13 @@ class Publisher(AsyncioServer):
         KeyError
             There is no notifier of that name.
         """
-        outlet = self._outlets.pop(name)
-        outlet.close(f"the notifier {name!r} is not published any more")
+        channel = self._channels.pop(name)
+        channel.close(f"the notifier {name!r} is not published any more")
 
     @property
     def counters(self) -> dict[str, Counters]:
         """Figures about each notifier, by name."""
-        return {name: outlet.counters() for name, outlet in self._outlets.items()}
+        return {name: channel.counters() for name, channel in self._channels.items()}
 
     async def start(
         self,
@@ -123,8 +123,8 @@ class Publisher(AsyncioServer):
         """Start serving: see `pyon.asyncio_server.AsyncioServer.start`."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-            for outlet in self._outlets.values():
-                outlet.open(self._loop)
+            for channel in self._channels.values():
+                channel.open(self._loop)
         try:
             await super().start(host, port, ssl=ssl)
         except OSError:
@@ -134,19 +134,19 @@ class Publisher(AsyncioServer):
     async def stop(self) -> None:
         """Stop serving; subscribers are disconnected. May be started again."""
         self._loop = None
-        for outlet in self._outlets.values():
-            outlet.close("the publisher stops")
+        for channel in self._channels.values():
+            channel.close("the publisher stops")
         await super().stop()
 
     def _make_connection(self) -> asyncio.BaseProtocol:
         return Subscription(
-            self._outlet, self._strangers, self._legacy_version, scratch=self._scratch
+            self._channel, self._strangers, self._legacy_version, scratch=self._scratch
         )
 
-    def _outlet(self, name: str) -> Outlet:
-        outlet = self._outlets.get(name)
-        if outlet is None or self._loop is None:
-            names = sorted(self._outlets)
+    def _channel(self, name: str) -> Channel:
+        channel = self._channels.get(name)
+        if channel is None or self._loop is None:
+            names = sorted(self._channels)
             known = ", ".join(map(repr, names)) or "none at all"
             raise UnknownNotifier(f"there is no notifier {name!r}; there is {known}", names)
-        return outlet
+        return channel

@@ -1,6 +1,6 @@
 """Subscriptions: the connections of a publisher's subscribers, and what they have in common.
 
-Streams decide what each subscriber gets (see `_stream`); here it is brought to the sockets. A
+Logs decide what each subscriber gets (see `_log`); here it is brought to the sockets. A
 notifier wakes the loop once per turn, then every subscriber that keeps up is given the same bytes.
 One whose socket is full is left alone until asyncio says that it takes data again.
 """
@@ -21,6 +21,7 @@ from pyon.framing import Message, frame_size
 
 from sync_struct._change import Change
 from sync_struct._errors import ProtocolError, SubscriptionLost, UnknownNotifier
+from sync_struct._log import Chunks, Cursor, Encoding, Log
 from sync_struct._protocol import (
     BANNER_LIMIT,
     LEGACY_BANNER,
@@ -31,9 +32,8 @@ from sync_struct._protocol import (
     refusal,
     shorten,
 )
-from sync_struct._stream import Chunks, Feed, Form, Stream
 
-__all__ = ["Counters", "Outlet", "Subscription"]
+__all__ = ["Channel", "Counters", "Subscription"]
 
 _logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ SNAPSHOT_LIFETIME = 2.0
 when a publisher restarts, and then nobody for a day."""
 
 
-RAW, TEXT = Form(raw=True), Form()
+RAW, TEXT = Encoding(raw=True), Encoding()
 
 PIECE_SIZE = 256 * 2**10
 """Bytes that are handed to the socket at once; more is for the queue, which cuts it into pieces."""
@@ -71,11 +71,11 @@ class Counters(NamedTuple):
     """Bytes sent to subscribers, since the start."""
 
 
-class Outlet:
+class Channel:
     """One notifier of a publisher and the subscribers that are connected to it."""
 
-    def __init__(self, stream: Stream, legacy_version: int, disconnects_slow: bool) -> None:
-        self.stream = stream
+    def __init__(self, log: Log, legacy_version: int, disconnects_slow: bool) -> None:
+        self.log = log
         self.disconnects_slow = disconnects_slow
         self.subscriptions: set[Subscription] = set()
         self.sent = 0
@@ -88,28 +88,28 @@ class Outlet:
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen to the notifier."""
         self._loop, self._thread = loop, threading.get_ident()
-        history = self.stream.history
-        with history.lock:
-            history.wants_v1 += self._with_v1
-            self.stream.begin()
-            history.sinks.append(self._tell)
+        structure = self.log.structure
+        with structure.lock:
+            structure.wants_v1 += self._with_v1
+            self.log.begin()
+            structure.sinks.append(self._tell)
 
     def close(self, reason: str) -> None:
         """Stop to listen, and disconnect everybody."""
         if self._loop is None:
             return
         self._loop = None
-        history = self.stream.history
-        with history.lock:
-            history.wants_v1 -= self._with_v1
-            history.sinks.remove(self._tell)
+        structure = self.log.structure
+        with structure.lock:
+            structure.wants_v1 -= self._with_v1
+            structure.sinks.remove(self._tell)
         self._forget_snapshots()
         for subscription in self.subscriptions.copy():
             subscription.end(SubscriptionLost(reason))
 
     def _tell(self, changes: list[Change]) -> None:
         """Take changes of the notifier, in whatever thread they were made."""
-        self.stream.tell(changes)
+        self.log.tell(changes)
         loop = self._loop
         if self._due or loop is None or loop.is_closed():
             return
@@ -123,36 +123,36 @@ class Outlet:
     def _deliver(self) -> None:
         """Bring what is new to the subscribers, in the turn of the loop after it was made."""
         self._due = False
-        self.stream.collect()
+        self.log.collect()
         last = sent = 0
         number: int | None = -1
-        form: Form | None = None
+        encoding: Encoding | None = None
         chunks: Chunks | None = None
         size = 0
         for subscription in list(self.subscriptions):
-            feed = subscription.feed
-            if feed.number != number or feed.form is not form:
-                number, form = feed.number, feed.form
-                last, chunks, size = self._news(number, form)
+            cursor = subscription.cursor
+            if cursor.number != number or cursor.encoding is not encoding:
+                number, encoding = cursor.number, cursor.encoding
+                last, chunks, size = self._news(number, encoding)
             if chunks is None or not subscription.keeps_up:
                 subscription.pump()
             else:  # the path that matters for speed
-                feed.number = last
+                cursor.number = last
                 for chunk in chunks:
                     subscription.send_now(chunk)
                 sent += size
         self.sent += sent
 
-    def _news(self, number: int | None, form: Form) -> tuple[int, Chunks | None, int]:
+    def _news(self, number: int | None, encoding: Encoding) -> tuple[int, Chunks | None, int]:
         """Return what who has mod `number` lacks, if it can be written at once.
 
-        That is up to which number it goes, the chunks and their size. (The stream may get longer
+        That is up to which number it goes, the chunks and their size. (The log may get longer
         while it is delivered: a snapshot that somebody needs collects what other threads made.)
         """
-        if number is not None and number >= self.stream.oldest:
-            last, chunks = self.stream.span(number, form)
+        if number is not None and number >= self.log.oldest:
+            last, chunks = self.log.span(number, encoding)
             size = frame_size(chunks)
-            if last == self.stream.number and size <= PIECE_SIZE:
+            if last == self.log.number and size <= PIECE_SIZE:
                 return last, chunks, size
         return 0, None, 0
 
@@ -162,16 +162,16 @@ class Outlet:
             self._forgetting = self._loop.call_later(SNAPSHOT_LIFETIME, self._forget_snapshots)
 
     def _forget_snapshots(self) -> None:
-        self.stream.forget_snapshots()
+        self.log.forget_snapshots()
         if self._forgetting is not None:
             self._forgetting.cancel()
             self._forgetting = None
 
     def counters(self) -> Counters:
-        numbers = [subscription.feed.number for subscription in self.subscriptions]
+        numbers = [subscription.cursor.number for subscription in self.subscriptions]
         slowest = min((number for number in numbers if number is not None), default=None)
-        behind = 0 if slowest is None else self.stream.size_behind(slowest)
-        return Counters(len(numbers), behind, self.stream.resyncs, self.sent)
+        behind = 0 if slowest is None else self.log.size_behind(slowest)
+        return Counters(len(numbers), behind, self.log.resyncs, self.sent)
 
 
 class Subscription(Connection):
@@ -179,17 +179,17 @@ class Subscription(Connection):
 
     Attributes
     ----------
-    feed : Feed
-        What the subscriber has and needs; from when it is one of the outlet's on.
+    cursor : Cursor
+        What the subscriber has and needs; from when it is one of the channel's on.
     keeps_up : bool
         Whether it is given what is new at once, since it wants all of it and its socket takes more.
     """
 
-    feed: Feed
+    cursor: Cursor
 
     def __init__(
         self,
-        find: Callable[[str], Outlet],
+        find: Callable[[str], Channel],
         strangers: dict[Subscription, None],
         legacy_version: int,
         *,
@@ -198,7 +198,7 @@ class Subscription(Connection):
         super().__init__(limit=BANNER_LIMIT, scratch=scratch)
         self._find = find
         self._strangers = strangers  # in order of their coming
-        self._outlet: Outlet | None = None
+        self._channel: Channel | None = None
         self._legacy_version = legacy_version
         self._legacy = False  # the established banner has come, the name follows
         self._full = False  # the socket does not take more
@@ -230,7 +230,7 @@ class Subscription(Connection):
         try:
             if message.oversize:
                 raise ProtocolError(f"got a line of {message.oversize} bytes, from a subscriber")
-            if self._outlet is not None:
+            if self._channel is not None:
                 self._hear(message.line)
             elif self._legacy:
                 self._serve_legacy(message.line)
@@ -247,41 +247,41 @@ class Subscription(Connection):
             name = line.decode()
         except UnicodeDecodeError:
             raise ProtocolError(f"expected a name in UTF-8, got {shorten(line)}") from None
-        outlet = self._find(name)
-        self._begin(outlet, Feed(outlet.stream, Form(self._legacy_version, numbered=False)))
+        channel = self._find(name)
+        self._begin(channel, Cursor(channel.log, Encoding(self._legacy_version, numbered=False)))
 
     def _serve(self, request: Request) -> None:
-        outlet = self._find(request.name)
-        stream = outlet.stream
+        channel = self._find(request.name)
+        log = channel.log
         if request.wish.path and not request.wish.mods_only:
-            stream.part(request.wish.path)  # else who resumes would be live before it is refused
-        stream.collect()
+            log.part(request.wish.path)  # else who resumes would be live before it is refused
+        log.collect()
         resumed = request.position is not None and (
-            request.position.stream == stream.history.stream
-            and stream.holds(request.position.number)
+            request.position.stream == log.structure.stream_id
+            and log.holds(request.position.number)
         )
         number = request.position.number if resumed and request.position else None
         raw = RAW_BUFFERS in request.features
-        feed = Feed(stream, RAW if raw else TEXT, request.wish, number)
+        cursor = Cursor(log, RAW if raw else TEXT, request.wish, number)
         features = [RAW_BUFFERS] if raw else []
         self.send(
             control(
                 "hello",
-                stream=stream.history.stream,
-                number=stream.number if feed.number is None else feed.number,
+                stream=log.structure.stream_id,
+                number=log.number if cursor.number is None else cursor.number,
                 resumed=resumed,
                 features=features,
             )
         )
         if request.max_rate is not None:
             self._pace = _Pace(1.0 / request.max_rate)
-        self._begin(outlet, feed)
+        self._begin(channel, cursor)
 
-    def _begin(self, outlet: Outlet, feed: Feed) -> None:
+    def _begin(self, channel: Channel, cursor: Cursor) -> None:
         self._settle_in()
-        self.feed, self._outlet = feed, outlet
-        self.keeps_up = feed.is_plain and not self._full
-        outlet.subscriptions.add(self)
+        self.cursor, self._channel = cursor, channel
+        self.keeps_up = cursor.is_plain and not self._full
+        channel.subscriptions.add(self)
         self.pump()
 
     def _hear(self, line: bytes) -> None:
@@ -298,38 +298,38 @@ class Subscription(Connection):
         if self._pace is not None:
             self._pace.unanswered = False
         if action == "resync":
-            self.feed.start_anew()
+            self.cursor.start_anew()
         self.pump()
 
     # What it is sent.
 
     def pump(self) -> None:
         """Send what the subscriber needs, as much as the socket is going to take."""
-        feed, outlet = self.feed, self._outlet
-        assert outlet is not None
-        if self._full or not feed.behind or self.closed:
+        cursor, channel = self.cursor, self._channel
+        assert channel is not None
+        if self._full or not cursor.behind or self.closed:
             return
         if self._pace is not None and not self._pace.may_send(self._loop, self.pump):
             return
-        if outlet.disconnects_slow and feed.overrun:
+        if channel.disconnects_slow and cursor.overrun:
             _logger.warning("%s: too slow for the backlog; closed", self.peername)
             self.abort()
             return
         try:
-            anew = feed.number is None or feed.overrun
-            chunks = feed.take()
+            anew = cursor.number is None or cursor.overrun
+            chunks = cursor.take()
         except (UnknownNotifier, pyon.EncodeError) as error:
             _logger.warning("%s: %s; closed", self.peername, error)
             self.end(error)
             return
         if anew:
-            outlet.keep_snapshots()
+            channel.keep_snapshots()
         if chunks:
             if self._pace is not None:
                 self._pace.sent(self._loop)
             self.send_chunks(chunks)
-            outlet.sent += frame_size(chunks)
-        if feed.behind:
+            channel.sent += frame_size(chunks)
+        if cursor.behind:
             self._loop.call_soon(self.pump)
 
     def pause_writing(self) -> None:
@@ -340,8 +340,8 @@ class Subscription(Connection):
     def resume_writing(self) -> None:
         self._full = False
         super().resume_writing()
-        if self._outlet is not None:
-            self.keeps_up = self.feed.is_plain and not self._full
+        if self._channel is not None:
+            self.keeps_up = self.cursor.is_plain and not self._full
             self.pump()
 
     # The end.
@@ -356,8 +356,8 @@ class Subscription(Connection):
         self._settle_in()
         if self._pace is not None:
             self._pace.stop()
-        if self._outlet is not None:
-            self._outlet.subscriptions.discard(self)
+        if self._channel is not None:
+            self._channel.subscriptions.discard(self)
 
 
 class _Pace:

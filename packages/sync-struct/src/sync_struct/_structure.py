@@ -1,4 +1,4 @@
-"""History: what all parts of one structure share; it orders its mods and tells of them.
+"""Structure: what all parts of one structure share; it orders its mods and tells of them.
 
 The one idea to keep in mind: there is one lock per structure. Whoever holds it sees a structure and
 a number that belong together, and no mod is between them.
@@ -23,12 +23,12 @@ from sync_struct._errors import ChangedBehindBack
 from sync_struct._mods import Mod, place, process_mod
 from sync_struct._values import find_difference
 
-__all__ = ["History", "replica_of"]
+__all__ = ["Structure", "replica_of"]
 
 _logger = logging.getLogger(__name__)
 
 
-class History:
+class Structure:
     """The mods of one structure.
 
     Attributes
@@ -52,7 +52,7 @@ class History:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.number = 0
-        self.stream = secrets.token_hex(8)
+        self.stream_id = secrets.token_hex(8)
         self.sinks: list[Callable[[list[Change]], None]] = []
         self.listeners: list[tuple[Callable[[Mod], object], int]] = []
         self.wants_v1 = 0

@@ -1,4 +1,4 @@
-"""Streams: what a publisher knows of one notifier, and what each subscriber of it still needs.
+"""Logs: what a publisher knows of one notifier, and what each subscriber of it still needs.
 
 Pure state; it neither sends nor waits. There is one log of recent mods for all subscribers, bounded
 in bytes, and a subscriber is not much more than a number: the last mod that it has been given.
@@ -23,7 +23,7 @@ from sync_struct._mods import walk
 from sync_struct._notifier import Notifier
 from sync_struct._selection import EVERYTHING, Touch, Wish, newest, touch
 
-__all__ = ["DEFAULT_BACKLOG", "Feed", "Form", "Stream"]
+__all__ = ["DEFAULT_BACKLOG", "Cursor", "Encoding", "Log"]
 
 DEFAULT_BACKLOG = 32 * 2**20
 """Bytes of mods that are kept for subscribers that lag: three images of 1024 x 1024 doubles, or a
@@ -40,7 +40,7 @@ Chunks = list[bytes | memoryview]
 _Text = tuple[bytes, Sequence[memoryview]]
 
 
-class Form(NamedTuple):
+class Encoding(NamedTuple):
     """How messages are written for a subscriber."""
 
     version: int = 2
@@ -61,30 +61,30 @@ class _Entry:
     def __init__(self, change: Change) -> None:
         self.change = change
         self.size = change.size
-        self._texts: dict[tuple[Form, int], _Text] | None = None  # few mods need any
+        self._texts: dict[tuple[Encoding, int], _Text] | None = None  # few mods need any
 
     def touch(self, part: Sequence[Any]) -> Touch:
         """Tell what the mod does to a part of the structure."""
         change = self.change
         return touch(change.action, change.path, change.key, part, change.in_array)
 
-    def text(self, form: Form, depth: int) -> _Text:
-        """Return text and buffers in a form, the path without the first `depth` keys."""
+    def text(self, encoding: Encoding, depth: int) -> _Text:
+        """Return text and buffers in an encoding, the path without the first `depth` keys."""
         if self._texts is None:
             self._texts = {}
-        key = form, depth
+        key = encoding, depth
         if key not in self._texts:
-            self._texts[key] = line, buffers = self._encode(form, depth)
+            self._texts[key] = line, buffers = self._encode(encoding, depth)
             self.size += len(line) + frame_size(buffers)
         return self._texts[key]
 
-    def _encode(self, form: Form, depth: int) -> _Text:
+    def _encode(self, encoding: Encoding, depth: int) -> _Text:
         change = self.change
-        if form.version == 1 and change.line_v1 is not None:
+        if encoding.version == 1 and change.line_v1 is not None:
             return change.line_v1, ()
         mod = pyon.decode(change.line, buffers=change.buffers)
         mod["path"] = mod["path"][depth:]
-        if form.raw:
+        if encoding.raw:
             return encode(mod)
         return pyon.encode(mod, version=2).encode(), ()
 
@@ -94,12 +94,12 @@ class _Snapshot:
 
     __slots__ = ("buffers", "line", "number", "recorded", "size")
 
-    def __init__(self, structure: Any, form: Form, number: int, recorded: int) -> None:
+    def __init__(self, structure: Any, encoding: Encoding, number: int, recorded: int) -> None:
         message = {"action": "init", "struct": structure}
         self.buffers: list[memoryview] = []
-        if form.version == 1:
+        if encoding.version == 1:
             self.line = pyon.encode(message, version=1).encode()
-        elif form.raw:
+        elif encoding.raw:
             self.line, buffers = encode(message)
             # Read-only arrays are replaced, not changed; others change in place while this is sent.
             self.buffers = [b if b.readonly else memoryview(bytes(b)) for b in buffers]
@@ -109,8 +109,8 @@ class _Snapshot:
         self.recorded = recorded
         self.size = len(self.line) + frame_size(self.buffers)
 
-    def chunks(self, form: Form) -> Chunks:
-        if not form.numbered:
+    def chunks(self, encoding: Encoding) -> Chunks:
+        if not encoding.numbered:
             return [self.line, b"\n"]
         end = b',"number":%d}' % self.number
         if self.buffers:
@@ -118,7 +118,7 @@ class _Snapshot:
         return [memoryview(self.line)[:-1], end + b"\n"]
 
 
-class Stream:
+class Log:
     """One notifier, as a publisher serves it.
 
     `tell` is called by any thread; everything else belongs to the publisher's.
@@ -144,18 +144,18 @@ class Stream:
         if notifier._path:
             raise ValueError("expected the notifier of a whole structure, got one of a part")
         self.notifier = notifier
-        self.history = notifier._history
+        self.structure = notifier._structure
         self.backlog = backlog
         self.resyncs = 0
         self._recorded = 0  # bytes of mods since the beginning
         self._arrived_lock = threading.Lock()
-        self._spans: dict[tuple[Form, int], tuple[int, Chunks]] = {}
-        self._snapshots: dict[tuple[Form, tuple[Any, ...]], _Snapshot] = {}
+        self._spans: dict[tuple[Encoding, int], tuple[int, Chunks]] = {}
+        self._snapshots: dict[tuple[Encoding, tuple[Any, ...]], _Snapshot] = {}
         self.begin()
 
     def begin(self) -> None:
-        """Begin with the structure as it is; to be called with `history.lock` held."""
-        self.number = self.oldest = self.history.number
+        """Begin with the structure as it is; to be called with `structure.lock` held."""
+        self.number = self.oldest = self.structure.number
         self._log: deque[_Entry] = deque()
         self._log_size = 0
         self._arrived: deque[Change] = deque()
@@ -210,18 +210,18 @@ class Stream:
         first = max(0, number - self.oldest)
         return [self._log[i] for i in range(first, len(self._log))]
 
-    def _text(self, entry: _Entry, form: Form, depth: int) -> _Text:
-        """Return the text and buffers of a mod: as they are, or brought into another form once."""
+    def _text(self, entry: _Entry, encoding: Encoding, depth: int) -> _Text:
+        """Return the text and buffers of a mod: as they are, or rewritten once."""
         change = entry.change
-        if not depth and form.version == 2 and (form.raw or not change.buffers):
+        if not depth and encoding.version == 2 and (encoding.raw or not change.buffers):
             return change.line, change.buffers
         size = entry.size
-        text = entry.text(form, depth)
+        text = entry.text(encoding, depth)
         self._log_size += entry.size - size
         return text
 
     def write(
-        self, entries: Sequence[_Entry], form: Form, depth: int = 0, *, ends: bool = True
+        self, entries: Sequence[_Entry], encoding: Encoding, depth: int = 0, *, ends: bool = True
     ) -> Chunks:
         """Return mods as buffers to write; who knows numbers takes them as one step.
 
@@ -232,17 +232,17 @@ class Stream:
         ends : bool, optional
             Whether the step ends with the last of them.
         """
-        if not form.numbered:
-            lines = [self._text(entry, form, depth)[0] for entry in entries]
+        if not encoding.numbered:
+            lines = [self._text(entry, encoding, depth)[0] for entry in entries]
             return [b"\n".join([*lines, b""])]
         last = entries[-1].change
         end = b',"number":%d' % last.number if ends else b""
-        if len(entries) == 1 and not last.buffers and not depth and form.version == 2:
+        if len(entries) == 1 and not last.buffers and not depth and encoding.version == 2:
             return [b"%b%b}\n" % (last.line[:-1], end)]  # what follows, for the usual small mod
         chunks: Chunks = []
         run: list[bytes] = []  # mods that go into one line, since none has buffers
         for entry in entries:
-            line, buffers = self._text(entry, form, depth)
+            line, buffers = self._text(entry, encoding, depth)
             if not buffers:
                 run.append(line)
                 continue
@@ -254,19 +254,19 @@ class Stream:
             chunks += frame(_line(run, end))
         return _joined(chunks)
 
-    def span(self, number: int, form: Form) -> tuple[int, Chunks]:
+    def span(self, number: int, encoding: Encoding) -> tuple[int, Chunks]:
         """Return the mods after mod `number`, or the first of many, and the last one's number.
 
         The log has to hold them: see `holds`.
         All subscribers that are at the same place share the result.
         """
-        key = form, number
+        key = encoding, number
         span = self._spans.get(key)
         if span is None:
-            span = self._spans[key] = self._make_span(number, form)
+            span = self._spans[key] = self._make_span(number, encoding)
         return span
 
-    def _make_span(self, number: int, form: Form) -> tuple[int, Chunks]:
+    def _make_span(self, number: int, encoding: Encoding) -> tuple[int, Chunks]:
         entries, size = [], 0
         for i in range(number - self.oldest, len(self._log)):
             entries.append(self._log[i])
@@ -276,11 +276,13 @@ class Stream:
         if not entries:
             return number, []
         last = entries[-1].change
-        return last.number, self.write(entries, form, ends=last.ends)
+        return last.number, self.write(entries, encoding, ends=last.ends)
 
     # The structure.
 
-    def snapshot(self, form: Form, path: tuple[Any, ...] = (), at_least: int = 0) -> _Snapshot:
+    def snapshot(
+        self, encoding: Encoding, path: tuple[Any, ...] = (), at_least: int = 0
+    ) -> _Snapshot:
         """Return the structure, encoded at most once for all who ask for it at about the same time.
 
         It may be older than the last mod, if the log holds the rest.
@@ -297,23 +299,23 @@ class Stream:
         pyon.EncodeError
             The structure holds what has no PYON.
         """
-        key = form._replace(numbered=True), path
+        key = encoding._replace(numbered=True), path
         known = self._snapshots.get(key)
         if known is not None and known.number >= at_least and self._is_useful(known):
             return known
-        with self.history.lock:
+        with self.structure.lock:
             self.collect()
             self.notifier._check()
             structure = self.part(path)
-            made = _Snapshot(structure, form, self.history.number, self._recorded)
+            made = _Snapshot(structure, encoding, self.structure.number, self._recorded)
         self._snapshots[key] = made
-        if form.raw and not made.buffers:
-            self._snapshots[form._replace(numbered=True, raw=False), path] = made
+        if encoding.raw and not made.buffers:
+            self._snapshots[encoding._replace(numbered=True, raw=False), path] = made
         return made
 
     def part(self, path: tuple[Any, ...]) -> Any:
         """Return a part of the structure itself; `UnknownNotifier` if there is none."""
-        with self.history.lock:
+        with self.structure.lock:
             try:
                 return walk(self.notifier.read, path)
             except (LookupError, TypeError, ValueError, OverflowError):  # the latter: of arrays
@@ -328,14 +330,14 @@ class Stream:
         self._snapshots.clear()
 
 
-class Feed:
+class Cursor:
     """What one subscriber has been given, and needs next.
 
     Parameters
     ----------
-    stream : Stream
+    log : Log
         What it subscribed to.
-    form : Form
+    encoding : Encoding
         How it can be written to.
     wish : Wish
         What it wants.
@@ -343,32 +345,32 @@ class Feed:
         The last mod that it has. None: it has nothing yet.
     """
 
-    __slots__ = ("form", "is_plain", "number", "stream", "wish")
+    __slots__ = ("encoding", "is_plain", "log", "number", "wish")
 
     def __init__(
-        self, stream: Stream, form: Form, wish: Wish = EVERYTHING, number: int | None = None
+        self, log: Log, encoding: Encoding, wish: Wish = EVERYTHING, number: int | None = None
     ) -> None:
-        self.stream = stream
-        self.form = form
+        self.log = log
+        self.encoding = encoding
         self.wish = wish
         self.is_plain = not (wish.path or wish.newest)
         self.number = number
         if number is None and wish.mods_only:
-            self.number = stream.number
+            self.number = log.number
 
     @property
     def behind(self) -> bool:
         """Whether there is something to be given to this subscriber."""
-        return self.number is None or self.number < self.stream.number
+        return self.number is None or self.number < self.log.number
 
     @property
     def overrun(self) -> bool:
         """Whether the log has forgotten what comes next: the structure has to be given anew."""
-        return self.number is not None and self.number < self.stream.oldest
+        return self.number is not None and self.number < self.log.oldest
 
     def start_anew(self) -> None:
         """Have the subscriber given the structure next: it cannot go on from what it has."""
-        self.stream.resyncs += 1
+        self.log.resyncs += 1
         self.number = None
 
     def take(self) -> Chunks:
@@ -377,40 +379,40 @@ class Feed:
         Raises
         ------
         UnknownNotifier, pyon.EncodeError
-            There is nothing to give; see `Stream.snapshot`.
+            There is nothing to give; see `Log.snapshot`.
         """
         if self.overrun:
             self.start_anew()
         if self.number is None:
             return self._take_snapshot()
-        if self.number >= self.stream.number:
+        if self.number >= self.log.number:
             return []
         if self.is_plain:
-            self.number, chunks = self.stream.span(self.number, self.form)
+            self.number, chunks = self.log.span(self.number, self.encoding)
             return chunks
-        return self._take_selected(self.stream.entries(self.number))
+        return self._take_selected(self.log.entries(self.number))
 
     def _take_snapshot(self, at_least: int = 0) -> Chunks:
         if self.wish.mods_only:
-            self.number = self.stream.number
+            self.number = self.log.number
             return frame(b'{"action":"gap","number":%d}' % self.number)
-        snapshot = self.stream.snapshot(self.form, self.wish.path, at_least)
+        snapshot = self.log.snapshot(self.encoding, self.wish.path, at_least)
         self.number = snapshot.number
-        return snapshot.chunks(self.form)
+        return snapshot.chunks(self.encoding)
 
     def _take_selected(self, entries: list[_Entry]) -> Chunks:
         """Return the mods that the subscriber wants; they belong together, as one step for it."""
-        self.number = self.stream.number
+        self.number = self.log.number
         path = self.wish.path
         if path:
             touched = [(entry, entry.touch(path)) for entry in entries]
             if any(how is Touch.REPLACED for _, how in touched):
-                return self._take_snapshot(self.stream.number)
+                return self._take_snapshot(self.log.number)
             entries = [entry for entry, how in touched if how is Touch.INSIDE]
         if self.wish.newest:
             kept = {change.number for change in newest([entry.change for entry in entries])}
             entries = [entry for entry in entries if entry.change.number in kept]
-        return self.stream.write(entries, self.form, len(path)) if entries else []
+        return self.log.write(entries, self.encoding, len(path)) if entries else []
 
 
 def _line(mods: list[bytes], end: bytes) -> bytes:
