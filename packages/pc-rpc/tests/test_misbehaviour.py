@@ -178,7 +178,7 @@ async def test_calls_that_wait_are_not_begun_when_the_server_stops():
     await first.wait()
     await server.stop()
     assert len(begun) == 1
-    assert not server._host._tasks
+    assert not server._shared.tasks
     for outcome in await asyncio.gather(*calls, return_exceptions=True):
         assert isinstance(outcome, Exception)
     for client in clients:
@@ -239,15 +239,15 @@ async def test_an_id_that_is_no_number_ends_the_connection_only(conversation, ca
     assert await say('{"id":' + number + ',"action":"ping"}') == b""
     assert "expected a request with a number as its id" in caplog.text
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
-    assert not server._host.terminated.is_set()
+    assert not server._shared.terminated.is_set()
 
 
 async def test_only_a_call_of_terminate_terminates(conversation):
     server, say = conversation
     await say('{"id":1,"action":"get_rpc_method_list","name":"terminate"}')
-    assert not server._host.terminated.is_set()
+    assert not server._shared.terminated.is_set()
     await say('{"id":2,"action":"call","name":"terminate","args":[],"kwargs":{}}')
-    assert server._host.terminated.is_set()
+    assert server._shared.terminated.is_set()
 
 
 def test_questions_before_a_target_is_selected_are_errors_here(serve):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pc_rpc import AutoTarget, IncompatibleServer, ProtocolError
+from pc_rpc._outcome import Outcome
 from pc_rpc._protocol import FEATURES, ClientSide, ServerSide, arguments
 from pyon.framing import HEAD_SIZE, Message, Receiver, frame_size
 
@@ -40,6 +41,12 @@ def carry(chunks, side):
     return message
 
 
+def returned(value):
+    outcome = Outcome()
+    outcome.result = value
+    return outcome
+
+
 def exchange(client, server, value):
     call, chunks = client.encode_call("echo", (value,), {"key": value})
     client.owe(call)
@@ -51,7 +58,7 @@ def exchange(client, server, value):
         assert name == "echo"
         assert len(args) == 1
         assert list(kwargs) == ["key"]
-        reply = server.reply(request.number, args[0])
+        reply = server.reply(request.number, returned(args[0]))
     assert client.match(carry(reply, client)) is call
     return client.result(call)
 
@@ -91,7 +98,7 @@ def test_every_reply_goes_to_its_own_call_whatever_was_given_up(offered, data):
         client.owe(call)
         request = server.read_request(carry(chunks, server))
         calls.append(call)
-        replies.append((number, carry(server.reply(request.number, number), client)))
+        replies.append((number, carry(server.reply(request.number, returned(number)), client)))
     given_up = data.draw(st.sets(st.sampled_from(calls)))
     for call in given_up:
         client.abandon(call)
@@ -171,7 +178,7 @@ def test_a_reply_beyond_the_limit_names_both_numbers_at_either_end(offered, valu
         call, chunks = client.encode_call("echo", (), {})
         client.owe(call)
         number = server.read_request(carry(chunks, server)).number
-        client.match(carry(server.reply(number, value), client))
+        client.match(carry(server.reply(number, returned(value)), client))
         with pytest.raises(ValueError, match=r"reply.* has \d+ bytes.* limit of 5000 bytes"):
             client.result(call)
         assert exchange(client, server, "small") == "small"
@@ -185,7 +192,7 @@ def test_what_cannot_be_encoded_is_a_type_error_of_the_caller():
     call, chunks = client.encode_call("echo", (), {})
     client.owe(call)
     number = server.read_request(carry(chunks, server)).number
-    client.match(carry(server.reply(number, {"a": [object()]}), client))
+    client.match(carry(server.reply(number, returned({"a": [object()]})), client))
     with pytest.raises(TypeError, match=r"the result cannot be encoded.*object"):
         client.result(call)
     assert exchange(client, server, 5) == 5
@@ -242,7 +249,7 @@ def test_a_malformed_reply_is_a_protocol_error_of_its_caller(reply):
 def test_a_reply_to_no_request_is_a_protocol_error(offered):
     client, server = pair(offered)
     with pytest.raises(ProtocolError, match="reply to no request"):
-        client.match(carry(server.reply(7 if len(offered) > 1 else None, 5), client))
+        client.match(carry(server.confirm(7 if len(offered) > 1 else None), client))
 
 
 @pytest.mark.parametrize("line", [b"", b"zzz", b"main x", b"main request_ids", b"main  pyon_v2"])

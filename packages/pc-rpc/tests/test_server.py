@@ -19,7 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyon.framing
 import pytest
-from pc_rpc import AsyncioClient, ConnectionLost, GenericRemoteException, Server, _session
+from pc_rpc import (
+    AsyncioClient,
+    ConnectionLost,
+    GenericRemoteException,
+    Server,
+    _schedule,
+    _session,
+)
 
 
 class Driver:
@@ -857,7 +864,7 @@ async def test_what_is_cancelled_while_it_waits_for_the_call_of_another_client_i
 
 async def test_more_requests_than_are_read_in_advance_are_all_answered(serve, asyncio_client):
     async with asyncio_client(serve({"main": Driver()}).port) as client:
-        numbers = range(_session.MAX_WAITING + 300)
+        numbers = range(_schedule.MAX_WAITING + 300)
         assert await asyncio.gather(*map(client.coroutine, numbers)) == [
             ("coroutine", number) for number in numbers
         ]

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
         RpcError,
         register_exception,
     )
-    from pc_rpc._execution import immediate
+    from pc_rpc._execution import current_extra_info, current_peer
+    from pc_rpc._exposure import immediate
     from pc_rpc._protocol import AutoTarget
     from pc_rpc._server import Server
     from pc_rpc._serving import serve, simple_server_loop
-    from pc_rpc._session import current_extra_info, current_peer
 
 __all__ = [
     "AsyncioClient",
@@ -54,9 +54,9 @@ _HOMES = {
     "BestEffortClient": "_best_effort",
     "Client": "_client",
     "Server": "_server",
-    "current_extra_info": "_session",
-    "current_peer": "_session",
-    "immediate": "_execution",
+    "current_extra_info": "_execution",
+    "current_peer": "_execution",
+    "immediate": "_exposure",
     "serve": "_serving",
     "simple_server_loop": "_serving",
 }

@@ -1,134 +1,232 @@
-"""In which order and on which thread methods run: lanes and worker threads.
+"""Where and when methods run: on the event loop, awaited there, or in a worker thread.
 
-The one idea to keep in mind: a lane runs one job at a time, in the order they came. A server has
-one for all its targets, or one for each, or none where methods may run in parallel.
+The one idea to keep in mind: `Runner.run` says whether the call is done. A method that just returns
+is called right where its request was read, without a task; only what is awaited, runs in a worker
+thread, or waits for the calls of other connections comes back later, through `then`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+from pc_rpc._outcome import Outcome
+from pc_rpc._schedule import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from pyon.asyncio_connection import Connection
+
+    from pc_rpc._targets import Instance
+
+STOP_GRACE = 1.0
+"""Seconds that coroutine methods which are cancelled at the end have to clean up."""
+
+_connection: ContextVar[Connection] = ContextVar("connection")
 
 
-def immediate(method: Method) -> Method:
-    """Have a method of a target called at once, while others run or wait. A decorator.
+def current_peer() -> str | None:
+    """Return the address of the client whose call is being executed, as "host:port".
 
-    For what cannot wait for its turn: to abort what another call does, to ask how far it is. It
-    runs on the event loop, also if `Server` has worker threads, so it must return quickly, or be a
-    coroutine method; and it must be harmless to the call that it runs beside.
-
-    To a client without request ids, that is one of an older stack, it is answered when the earlier
-    calls of its own connection have been, but does not wait for those of others.
-
-    Examples
-    --------
-    >>> class Stage:
-    ...     @immediate
-    ...     def abort(self):
-    ...         "Have `move`, which may be running, stop."
+    For methods of targets, and for target factories; elsewhere None.
     """
-    method.__dict__["__rpc_immediate__"] = True
-    return method
+    connection = _connection.get(None)
+    return None if connection is None else connection.peername
 
 
-def is_immediate(method: object) -> bool:
-    """Say whether a method is to be called at once."""
-    try:
-        return getattr(method, "__rpc_immediate__", None) is True
-    except Exception:  # of an object that can be called and looks attributes up in its own way
-        return False
+def current_extra_info(name: str) -> Any:
+    """Return what the transport knows about the connection whose call is being executed.
 
+    For methods of targets, and for target factories.
 
-class Outcome:
-    """What a function returned or raised: any exception is a result like others.
-
-    Attributes
+    Parameters
     ----------
-    result : object
-        None after an exception.
-    error : BaseException or None
-        None, if it returned.
+    name : str
+        As for `asyncio.BaseTransport.get_extra_info`: "peername" and "sockname" are addresses as
+        the socket has them, "peercert" is the client's verified TLS certificate, empty or None
+        if it has shown none.
+
+    Raises
+    ------
+    LookupError
+        No call of a connection is being executed.
     """
-
-    __slots__ = ("error", "result")
-
-    def __init__(self) -> None:
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def take_result(self) -> Any:
-        """Give the result away: who gets it has it alone, if nobody else has kept it."""
-        result, self.result = self.result, None
-        return result
-
-    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-        """Call a function."""
-        try:
-            self.result = function(*args, **kwargs)
-        except BaseException as error:
-            self.error = error
-
-    async def wait(self, awaitable: Any) -> None:
-        """Await what a function returned."""
-        try:
-            self.result = await awaitable
-        except BaseException as error:
-            self.error = error
-
-
-class Job(Protocol):
-    """What a lane runs."""
-
-    def start(self) -> bool:
-        """Start it; return whether it is done. If not, `Lane.release` is called when it is."""
+    return _connection.get().transport.get_extra_info(name)
 
 
 class Lane:
-    """Runs jobs one at a time. For one event loop, without awaiting anything itself."""
+    """Turns: one call at a time, in the order in which they came, of all the connections."""
 
-    __slots__ = ("_busy", "_jobs")
+    __slots__ = ("_busy", "_waiting")
 
     def __init__(self) -> None:
         self._busy = False
-        self._jobs: deque[Job] = deque()
+        self._waiting: deque[tuple[Runner, Call]] = deque()
 
-    def submit(self, job: Job) -> None:
-        """Run the job: at once, if the lane is free."""
-        self._jobs.append(job)
-        self._run()
+    def take(self, runner: Runner, call: Call) -> bool:
+        """Take the turn if it is free; else wait for it, and be started by `release`."""
+        if self._busy or self._waiting:
+            self._waiting.append((runner, call))
+            return False
+        self._busy = True
+        return True
 
     def release(self) -> None:
-        """Note that the job that was running is done."""
+        """End a turn; start the calls whose turn has come."""
         self._busy = False
-        self._run()
-
-    def _run(self) -> None:
-        while self._jobs and not self._busy:
-            self._busy, done = True, True
-            try:
-                done = self._jobs.popleft().start()
-            finally:
-                self._busy = not done
+        while self._waiting and not self._busy:
+            self._busy = True
+            runner, call = self._waiting.popleft()
+            if runner.start_in_turn(call):
+                self._busy = False
 
 
-class ParallelLane(Lane):
-    """A lane that runs every job at once."""
+class Tasks:
+    """Coroutines that run until they end, or until the server stops."""
 
-    __slots__ = ()
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    def submit(self, job: Job) -> None:
-        """Run the job."""
-        job.start()
+    def __len__(self) -> int:
+        return len(self._tasks)
 
-    def release(self) -> None:
-        """Nothing waits."""
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a coroutine."""
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def wait(self) -> None:
+        """Wait until they have ended, no longer than the grace period."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_GRACE)
+
+    async def cancel(self) -> None:
+        """Cancel them, and give them some time to clean up."""
+        for task in self._tasks:
+            task.cancel()
+        await self.wait()
+
+
+class Place(NamedTuple):
+    """Where the methods of one target run.
+
+    Attributes
+    ----------
+    tasks : Tasks
+        Awaits what coroutine methods return.
+    lane : Lane or None
+        One call at a time, with those of every connection; None where calls run in parallel.
+    worker : Worker or None
+        The thread in which plain methods run, if not on the event loop.
+    """
+
+    tasks: Tasks
+    lane: Lane | None
+    worker: Worker | None
+
+
+class Runner:
+    """Runs the calls of one connection. For the event loop's thread.
+
+    Parameters
+    ----------
+    instance : Instance
+        What the methods belong to.
+    connection : Connection
+        Where the calls come from.
+    then : callable
+        Given each call that was not done at once, when it is done.
+    """
+
+    __slots__ = ("_instance", "_owner", "_place", "_then")
+
+    def __init__(
+        self, instance: Instance, connection: Connection, then: Callable[[Call], object]
+    ) -> None:
+        self._instance = instance
+        self._place = instance.place
+        self._owner = connection
+        self._then = then
+
+    def run(self, call: Call) -> bool:
+        """Run a call when its turn comes; return whether it is done."""
+        lane = self._place.lane
+        if lane is None or call.immediate:
+            return self._start(call)
+        if not lane.take(self, call):
+            return False
+        done = self._start(call)
+        if done:
+            lane.release()
+        return done
+
+    def start_in_turn(self, call: Call) -> bool:
+        """Start a call that waited for its turn; return whether the turn is over."""
+        if not self._start(call):
+            return False
+        self._then(call)
+        return True
+
+    def _start(self, call: Call) -> bool:
+        if not call.wanted:
+            call.error = asyncio.CancelledError()
+            return True
+        _connection.set(self._owner)
+        worker = self._place.worker
+        if worker is not None and not (
+            call.immediate or call.name in self._instance.coroutine_methods
+        ):
+            work = functools.partial(self._work, call)
+            worker.submit(work, functools.partial(self._came_back, call))
+            return False
+        call.invoke(self._instance.target)
+        if call.awaitable:
+            self._await(call)
+            return False
+        return True
+
+    def _work(self, call: Call) -> None:
+        """Call the method, when the worker thread comes to it, unless nobody wants it any more."""
+        _connection.set(self._owner)
+        if call.wanted:
+            call.invoke(self._instance.target)
+        else:
+            call.error = asyncio.CancelledError()
+
+    def _came_back(self, call: Call) -> None:
+        """Go on with what came from the worker thread."""
+        if call.awaitable:
+            self._await(call)
+        else:
+            self._done(call)
+
+    def _await(self, call: Call) -> None:
+        call.task = self._place.tasks.start(call.settle())
+        call.task.add_done_callback(functools.partial(self._awaited, call))
+
+    def _awaited(self, call: Call, task: asyncio.Task[None]) -> None:
+        call.task = None
+        if task.cancelled():  # before it had begun
+            call.dismiss()
+            call.error = asyncio.CancelledError()
+        self._done(call)
+
+    def _done(self, call: Call) -> None:
+        """End a call that was not done at once."""
+        try:
+            self._then(call)
+        finally:
+            if self._place.lane is not None and not call.immediate:
+                self._place.lane.release()
 
 
 class Worker:
@@ -166,3 +264,23 @@ class Worker:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._loop.call_soon_threadsafe(then)
             del then
+
+
+def run_at(
+    worker: Worker | None,
+    function: Callable[[], Any],
+    then: Callable[[Outcome], object],
+    connection: Connection,
+) -> None:
+    """Call a function on a worker thread, or here and now; then `then` on the event loop."""
+    outcome = Outcome()
+
+    def work() -> None:
+        _connection.set(connection)
+        outcome.run(function)
+
+    if worker is None:
+        work()
+        then(outcome)
+    else:
+        worker.submit(work, functools.partial(then, outcome))

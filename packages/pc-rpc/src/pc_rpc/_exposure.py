@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 import pyon
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _COMPUTED = (property, functools.cached_property)
 
@@ -27,6 +29,43 @@ TERMINATE_SPEC = (  # as the established servers describe theirs
     },
     "Terminate the server.",
 )
+
+
+def immediate(method: Method) -> Method:
+    """Have a method of a target called at once, while others run or wait. A decorator.
+
+    For what cannot wait for its turn: to abort what another call does, to ask how far it is. It
+    runs on the event loop, also if `Server` has worker threads, so it must return quickly, or be a
+    coroutine method; and it must be harmless to the call that it runs beside.
+
+    To a client without request ids, that is one of an older stack, it is answered when the earlier
+    calls of its own connection have been, but does not wait for those of others.
+
+    Examples
+    --------
+    >>> class Stage:
+    ...     @immediate
+    ...     def abort(self):
+    ...         "Have `move`, which may be running, stop."
+    """
+    method.__dict__["__rpc_immediate__"] = True
+    return method
+
+
+def is_immediate(method: object) -> bool:
+    """Say whether a method is to be called at once."""
+    try:
+        return getattr(method, "__rpc_immediate__", None) is True
+    except Exception:  # of an object that can be called and looks attributes up in its own way
+        return False
+
+
+def is_coroutine(method: object) -> bool:
+    """Say whether calling a method only makes what is to be awaited on the event loop."""
+    try:
+        return inspect.iscoroutinefunction(method)
+    except Exception:  # as above
+        return False
 
 
 def public_methods(

@@ -30,6 +30,7 @@ from pc_rpc._errors import (
     rebuild_exception,
     text_of,
 )
+from pc_rpc._outcome import Outcome
 
 BANNER = b"ARTIQ pc_rpc"
 
@@ -367,6 +368,8 @@ class Request(NamedTuple):
         What is asked for.
     content : dict
         The whole of it.
+    size : int
+        Bytes, raw buffers included.
     error : Exception or None
         Why it cannot be served, if so.
     """
@@ -374,6 +377,7 @@ class Request(NamedTuple):
     number: int | None
     action: str
     content: dict[str, Any]
+    size: int
     error: Exception | None = None
 
 
@@ -436,11 +440,10 @@ class ServerSide:
         """
         ids = self.features.request_ids
         if message.oversize:
-            number = _number(message.line) if ids else None
-            if ids and number is None:
-                raise ProtocolError(f"a message of {message.oversize} bytes without an id")
-            error = _beyond("the request", message.oversize, self.limit)
-            return Request(number, "", {}, error)
+            return self._oversize(message)
+        size = len(message.line)
+        if message.buffers:
+            size += sum(map(len, message.buffers))
         try:
             content = _decode(message)
         except pyon.DecodeError as error:
@@ -454,29 +457,45 @@ class ServerSide:
             )
         action = content.get("action")
         if type(action) is str:
-            return Request(number, action, content)
-        if "action" not in content:
-            return Request(number, "", content, KeyError("action"))
-        return Request(
-            number, "", content, ValueError(f"Unknown action: a {type(action).__name__}")
+            return Request(number, action, content, size)
+        wrong = (
+            ValueError(f"Unknown action: a {type(action).__name__}")
+            if "action" in content
+            else KeyError("action")
         )
+        return Request(number, "", content, size, wrong)
 
-    def reply(self, number: int | None, value: Any) -> Chunks:
-        """Return the reply that hands over a result, or the error that it cannot be handed over."""
+    def _oversize(self, message: Message) -> Request:
+        number = _number(message.line) if self.features.request_ids else None
+        if self.features.request_ids and number is None:
+            raise ProtocolError(f"a message of {message.oversize} bytes without an id")
+        error = _beyond("the request", message.oversize, self.limit)
+        return Request(number, "", {}, message.oversize, error)
+
+    def confirm(self, number: int | None) -> Chunks:
+        """Return the reply to what has no result."""
+        return frame(self._ok(number, "null"))
+
+    def reply(self, number: int | None, outcome: Outcome) -> Chunks:
+        """Return the reply that hands over a result, or the error that it cannot be handed over.
+
+        The result is taken out of the outcome, its only owner: what nothing else refers to is sent
+        without a copy.
+        """
         try:
-            text, buffers = self.features.encode(value)
-            del value  # so that `owned` sees whether anybody has kept its arrays
-            if self.features.version == 2:
-                line = f'{_head(number)}"status":"ok","ret":{text}}}'
-            else:
-                line = f'{{"status": "ok", "ret": {text}}}'
-            chunks = owned(frame(line, buffers))
+            text, buffers = self.features.encode(outcome.take())
+            chunks = owned(frame(self._ok(number, text), buffers))
         except Exception as error:  # registered forms are not ours: they may raise anything
             kind = TypeError if isinstance(error, TypeError) else RuntimeError
             return self.failure(number, kind(f"the result cannot be encoded: {text_of(error)}"))
         if (size := _size(chunks)) > self.limit:
             return self.failure(number, _beyond("the reply", size, self.limit))
         return chunks
+
+    def _ok(self, number: int | None, text: str) -> str:
+        if self.features.version == 2:
+            return f'{_head(number)}"status":"ok","ret":{text}}}'
+        return f'{{"status": "ok", "ret": {text}}}'
 
     def failure(self, number: int | None, error: BaseException) -> Chunks:
         """Return the reply that hands over an exception."""
@@ -494,9 +513,12 @@ def _head(number: int | None) -> str:
     return "{" if number is None else f'{{"id":{number},'
 
 
-def arguments(content: Mapping[str, Any]) -> tuple[str, Sequence[Any], dict[str, Any]]:
-    """Return name, positional and keyword arguments of a call, or raise what is wrong with them."""
-    name, args, kwargs = content["name"], content["args"], content["kwargs"]
+def arguments(content: dict[str, Any]) -> tuple[str, Sequence[Any], dict[str, Any]]:
+    """Take name, positional and keyword arguments of a call out of a request.
+
+    The request does not refer to them any more. Raises what is wrong with them.
+    """
+    name, args, kwargs = content.pop("name"), content.pop("args"), content.pop("kwargs")
     if not (isinstance(name, str) and isinstance(args, (tuple, list)) and isinstance(kwargs, dict)):
         raise TypeError("expected a name, a list of arguments and a dict of keyword arguments")
     return name, args, kwargs

@@ -1,7 +1,7 @@
 """The server: listens, and lets each connection reach the targets.
 
-The one idea to keep in mind: what connections share is in a `Host`, what belongs to one of them is
-in a `Session`; here they are put together and brought to an end.
+The one idea to keep in mind: what connections have in common is in `Shared`, what belongs to one of
+them is in a `Session`; here they are put together and brought to an end.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pyon.asyncio_server import AsyncioServer
 from pyon.framing import DEFAULT_LIMIT
 
-from pc_rpc._host import Host
 from pc_rpc._session import Session
+from pc_rpc._shared import Shared
 
 if TYPE_CHECKING:
     import ssl
@@ -73,7 +73,7 @@ class Server(AsyncioServer):
         limit: int = DEFAULT_LIMIT,
     ) -> None:
         super().__init__()
-        self._host = Host(
+        self._shared = Shared(
             targets,
             description,
             builtin_terminate=builtin_terminate,
@@ -87,7 +87,7 @@ class Server(AsyncioServer):
     @property
     def targets(self) -> Mapping[str, Any]:
         """The targets, by name."""
-        return self._host.targets
+        return self._shared.given
 
     async def start(
         self,
@@ -97,13 +97,18 @@ class Server(AsyncioServer):
         ssl: ssl.SSLContext | None = None,
     ) -> None:
         """Start the server. See `AsyncioServer.start`."""
-        self._host.prepare()
-        await super().start(host, port, ssl=ssl)
-        self._host.start()
+        self._shared.prepare()
+        began = self._shared.start()
+        try:
+            await super().start(host, port, ssl=ssl)
+        except BaseException:
+            if began:
+                await self._shared.end()
+            raise
 
     async def wait_terminate(self) -> None:
         """Wait until a client has called ``terminate``, or a method has raised `SystemExit`."""
-        await self._host.terminated.wait()
+        await self._shared.terminated.wait()
 
     async def serve_forever(self) -> None:
         """Serve until terminated (or cancelled), then stop."""
@@ -118,16 +123,16 @@ class Server(AsyncioServer):
         Returns within a few seconds whatever peers and methods do. May be called again.
         """
         try:
-            await self._host.cancel_tasks()
+            await self._shared.cancel_tasks()
         finally:  # also if who stops the server is cancelled, or is one of those tasks
             try:
                 await super().stop()
             finally:
-                await self._host.end()
+                await self._shared.end()
 
     def terminate(self) -> None:
         """End `wait_terminate`, as a client's call of ``terminate`` does."""
-        self._host.terminate()
+        self._shared.terminate()
 
     def _make_connection(self) -> Connection:
-        return Session(self._host, self._scratch)
+        return Session(self._shared, self._scratch)

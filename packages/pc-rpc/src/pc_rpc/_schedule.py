@@ -1,0 +1,205 @@
+"""Which calls of one connection may start, in pure code: no loop, no socket, no thread.
+
+The one idea to keep in mind: a `Call` is passive. A `Schedule` counts calls from the request to the
+reply and says which one may start next and whether more requests should be read. The connection
+asks it and acts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from pc_rpc._outcome import Outcome
+
+MAX_IN_PARALLEL = 1000
+"""Calls of one connection that run at the same time. More than any program has awaited at once;
+each costs a task."""
+
+MAX_WAITING = 1000
+"""Requests of one connection that are read before they can be started: so many in advance that
+cancellations and pings behind them are seen."""
+
+MAX_WAITING_SIZE = 2**24
+"""Bytes of such requests: large ones wait in the network, where the sender notices."""
+
+
+class Call(Outcome):
+    """A call of a method, from the request to the reply. The result is its own: see `Outcome`.
+
+    Parameters
+    ----------
+    number : int or None
+        Id of the request; None where ids were not negotiated.
+    name : str
+        Name of the method.
+    args, kwargs : sequence and dict
+        The arguments.
+    size : int, optional
+        Bytes of the request.
+    immediate : bool, optional
+        The method is called while others run or wait.
+
+    Attributes
+    ----------
+    wanted : bool
+        False once the call was cancelled, or nobody is left to reply to: it must not begin.
+    begun : bool
+        Whether the method has been called.
+    ahead : bool
+        Whether it started before its turn.
+    task : asyncio.Task or None
+        What awaits the result of a coroutine method.
+    """
+
+    __slots__ = (
+        "ahead", "args", "begun", "immediate", "kwargs", "name", "number", "size", "task", "wanted",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        number: int | None,
+        name: str,
+        args: Any = (),
+        kwargs: Any = None,
+        size: int = 0,
+        *,
+        immediate: bool = False,
+    ) -> None:
+        super().__init__()
+        self.number = number
+        self.name = name
+        self.args = args
+        self.kwargs = kwargs or {}
+        self.size = size
+        self.immediate = immediate
+        self.ahead = False
+        self.begun = False
+        self.wanted = True
+        self.task: Any = None
+
+    def invoke(self, target: object) -> None:
+        """Call the method. The arguments are the method's, to keep or to return."""
+        args, kwargs = self.args, self.kwargs
+        self.args = self.kwargs = None
+        self.begun = True
+        try:
+            self.result = getattr(target, self.name)(*args, **kwargs)
+        except BaseException as error:  # any of them is the caller's to hear
+            self.error = error
+
+    def cancel(self) -> None:
+        """Have the call not begin; cancel the coroutine method if it runs."""
+        self.wanted = False
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Schedule:
+    """Order, limits and back-pressure of the calls of one connection.
+
+    Parameters
+    ----------
+    ids : bool, optional
+        Requests have ids: they are read in advance, and replies may overtake each other.
+    parallel : bool, optional
+        Calls need not wait for earlier ones. Only where there are ids.
+
+    Attributes
+    ----------
+    congested : bool
+        The client does not read its replies: only calls that never wait are started.
+    half_closed : bool
+        The client sends nothing more: once every call is replied to, there is the end to be read.
+    """
+
+    __slots__ = (
+        "_ahead", "_ended", "_first", "_ids", "_most", "_running", "_turns", "_waiting",
+        "_waiting_size", "congested", "half_closed",
+    )  # fmt: skip
+
+    def __init__(self, *, ids: bool = False, parallel: bool = False) -> None:
+        self.congested = False
+        self.half_closed = False
+        self._ended = False
+        self._ids = ids
+        self._most = MAX_IN_PARALLEL if ids and parallel else 1
+        self._waiting: deque[Call] = deque()
+        self._waiting_size = 0
+        self._first: deque[Call] = deque()  # immediate calls that have not started yet
+        self._running: dict[int | None, Call] = {}
+        self._turns = 0  # calls that run and waited for their turn
+        self._ahead = 0  # calls that do not wait for it
+
+    def add(self, call: Call) -> None:
+        """Take in a call that was requested. After `withdraw` it is not wanted any more."""
+        call.wanted = not self._ended
+        if call.immediate and self._ids and self._ahead < MAX_IN_PARALLEL:
+            call.ahead = True
+            self._ahead += 1
+            self._first.append(call)
+        else:
+            self._waiting.append(call)
+            self._waiting_size += call.size
+
+    def next(self) -> Call | None:
+        """Return the call that is to be started now, if there is one. It runs until `done`."""
+        if self._first:
+            call = self._first.popleft()
+        elif self._waiting and self._turns < self._most and not self.congested:
+            call = self._waiting.popleft()
+            self._waiting_size -= call.size
+            self._turns += 1
+        else:
+            return None
+        self._running[call.number] = call
+        return call
+
+    def done(self, call: Call) -> None:
+        """Note that a call which was started has ended."""
+        if call.ahead:
+            self._ahead -= 1
+        else:
+            self._turns -= 1
+        self._running.pop(call.number, None)
+
+    def cancel(self, number: object) -> None:
+        """Cancel a call, waiting or running, by its id. Other ids are ignored."""
+        if not self._ids or type(number) is not int:
+            return
+        for call in self._waiting:
+            if call.number == number:
+                call.cancel()
+                return
+        if (running := self._running.get(number)) is not None:
+            running.cancel()
+
+    def withdraw(self) -> list[Call]:
+        """Begin no call any more; return those that have not ended.
+
+        Calls that run go on. Those that wait are returned first and forgotten.
+        """
+        self._ended = True
+        waiting = [*self._first, *self._waiting]
+        self._ahead -= len(self._first)
+        self._first.clear()
+        self._waiting.clear()
+        self._waiting_size = 0
+        pending = [*waiting, *self._running.values()]
+        for call in pending:
+            call.wanted = False
+        return pending
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls run."""
+        return self._turns > 0 or self._ahead > 0
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more requests should be read."""
+        if self.congested or (self.half_closed and (self._turns or self._ahead)):
+            return False
+        if self._ids:
+            return len(self._waiting) < MAX_WAITING and self._waiting_size < MAX_WAITING_SIZE
+        return not self._turns and not self._waiting

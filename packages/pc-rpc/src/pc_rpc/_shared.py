@@ -1,0 +1,111 @@
+"""What the connections of one server share: targets, turns, threads, coroutines that run.
+
+The one idea to keep in mind: turns, threads and tasks live between `start` and `end`; connections
+find those of their target by its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from pc_rpc._execution import STOP_GRACE, Lane, Place, Tasks, Worker
+from pc_rpc._targets import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from pc_rpc._session import Session
+
+
+class Shared:
+    """What the connections of one server share. For one event loop.
+
+    Parameters
+    ----------
+    targets, description, builtin_terminate, parallel, worker_threads, expose, hide, limit
+        As for `Server`.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, Any],
+        description: str | None,
+        *,
+        builtin_terminate: bool,
+        parallel: bool,
+        worker_threads: bool,
+        expose: Mapping[str, Collection[str]],
+        hide: Mapping[str, Collection[str]],
+        limit: int,
+    ) -> None:
+        for name in {*expose, *hide} - set(targets):
+            raise ValueError(f"methods of an unknown target are exposed or hidden: {name!r}")
+        self.given = dict(targets)
+        self.targets = {
+            name: Target(name, target, expose=expose.get(name), hide=hide.get(name))
+            for name, target in targets.items()
+        }
+        self.description = description
+        self.builtin_terminate = builtin_terminate
+        self.limit = limit
+        self.parallel = parallel
+        self.stopping = False
+        self.terminated = asyncio.Event()
+        self.sessions: set[Session] = set()  # that have selected a target
+        self.tasks = Tasks()
+        self.closings = Tasks()  # coroutines that close targets: cancelled last
+        self._worker_threads = worker_threads
+        self._running = False
+        self._places: dict[str, Place] = {}
+
+    def prepare(self) -> None:
+        """Begin anew, if the server was stopped before."""
+        if self.stopping:
+            self.terminated.clear()
+
+    def start(self) -> bool:
+        """Begin to run methods; return False if that has been done already."""
+        if self._running:
+            return False
+        self._running = True
+        self.stopping = False
+        common = Lane()
+        self._places = {name: self._place(name, common) for name in self.targets}
+        return True
+
+    def _place(self, name: str, common: Lane) -> Place:
+        worker = Worker(f"target {name}") if self._worker_threads else None
+        lane = Lane() if self._worker_threads else common
+        return Place(self.tasks, None if self.parallel else lane, worker)
+
+    def place(self, name: str) -> Place:
+        """Return where the methods of a target run."""
+        return self._places[name]
+
+    async def cancel_tasks(self) -> None:
+        """Begin no calls any more, and cancel the coroutine methods that run."""
+        self.stopping = True
+        for session in self.sessions:
+            session.withdraw()
+        await self.tasks.cancel()
+
+    async def end(self) -> None:
+        """End what is left, when there are no connections any more."""
+        self._running = False
+        places = self._places.values()
+        workers = [place.worker for place in places if place.worker is not None]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_GRACE):
+                for worker in workers:  # what they run, and the `close` methods behind it
+                    await worker.idle()
+        for worker in workers:
+            worker.stop()
+        await self.closings.wait()  # of the targets of connections that ended just now
+        await self.tasks.cancel()
+        await self.closings.cancel()
+
+    def terminate(self) -> None:
+        """Let the server end, as a client's call of ``terminate`` does."""
+        self.terminated.set()
