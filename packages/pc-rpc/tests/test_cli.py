@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pc_rpc import Client
 from pc_rpc._cli import main
-from pc_rpc._prompt import Prompt, history_file, line_reader
-from pc_rpc._words import parse_arguments, split_words
+from pc_rpc._cli_arguments import parse_arguments, split_words
+from pc_rpc._cli_prompt import Prompt, history_file, line_reader
 
 DRIVER = '''
 """A driver to serve."""

@@ -113,8 +113,8 @@ def test_a_full_disk_is_told(start, command):
     with open("/dev/full", "w") as full:
         process = start(*command, stdout=full)
     _, err = process.communicate("ask 5\n", timeout=60)
-    assert process.returncode == 2
-    assert err == "pc-rpc: cannot write the output: [Errno 28] No space left on device\n"
+    assert process.returncode == 74
+    assert err == "pc-rpc: cannot write standard output: No space left on device\n"
 
 
 # What a screen shows.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pc_rpc._exposure import immediate
     from pc_rpc._protocol import AutoTarget
     from pc_rpc._server import Server
-    from pc_rpc._serving import serve, simple_server_loop
+    from pc_rpc._server_loop import serve, simple_server_loop
 
 __all__ = [
     "AsyncioClient",
@@ -57,8 +57,8 @@ _HOMES = {
     "current_extra_info": "_execution",
     "current_peer": "_execution",
     "immediate": "_exposure",
-    "serve": "_serving",
-    "simple_server_loop": "_serving",
+    "serve": "_server_loop",
+    "simple_server_loop": "_server_loop",
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pc_rpc._words import parse_arguments, split_words
+from pc_rpc._cli_arguments import parse_arguments, split_words
 
 if TYPE_CHECKING:
     from pc_rpc._client import Client

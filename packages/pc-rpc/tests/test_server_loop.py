@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 import signal
 import socket
@@ -91,11 +93,68 @@ def test_a_controller_without_stdin_lives(controller):
     assert ended(process) == (0, "")
 
 
-def test_a_controller_whose_port_is_in_use_fails_with_a_message():
+def test_a_controller_whose_port_is_in_use_fails_with_a_message_that_has_its_address():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(OSError, match=r"address already in use|Only one usage"):
+        message = rf"on 127.0.0.1 port {port}: .*(address already in use|Only one usage)"
+        with pytest.raises(OSError, match=message) as caught:
             simple_server_loop({"main": object()}, "127.0.0.1", port)
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_a_name_that_cannot_be_looked_up_is_in_the_message():
+    with pytest.raises(OSError, match=r"cannot listen on ::1, no.such.host.invalid port 0: "):
+        simple_server_loop({"main": object()}, ["::1", "no.such.host.invalid"], 0)
+
+
+async def test_a_controller_says_that_it_cannot_run_where_a_loop_is_running():
+    with pytest.raises(RuntimeError, match=r"an event loop is running in this thread.*Server"):
+        simple_server_loop({"main": object()}, "127.0.0.1", 0)
+
+
+def test_what_the_ready_callback_raises_stops_the_server_and_is_raised():
+    ports = []
+
+    def fail(server):
+        ports.append(server.port)
+        raise LookupError("no lamp to light")
+
+    with pytest.raises(LookupError, match="no lamp to light"):
+        simple_server_loop({"main": object()}, "127.0.0.1", 0, ready_cb=fail)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", ports[0]))
+
+
+def test_a_controller_logs_where_it_serves_what_and_why_it_ended(caplog):
+    class Lamp:
+        """A target that is made for each connection."""
+
+    caplog.set_level(logging.INFO, "pc_rpc")
+    addresses = []
+
+    def end(server):
+        addresses.extend(server.addresses)
+        server.terminate()
+
+    simple_server_loop({"main": object(), "lamp": Lamp}, ["127.0.0.1"], 0, ready_cb=end)
+    ((host, port),) = addresses
+    assert [(r.levelname, r.name, r.getMessage()) for r in caplog.records] == [
+        ("INFO", "pc_rpc", f"serving main, lamp on {host} port {port}"),
+        ("INFO", "pc_rpc", "stopped serving main, lamp: terminate() was called"),
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+def test_a_signal_that_comes_before_the_server_has_started_ends_it(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "pc_rpc")
+
+    async def look_up(*_, **__):
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("pc_rpc._server.Server.start", look_up)
+    simple_server_loop({"main": object()}, "slow.name.server", 0)
+    assert [r.getMessage() for r in caplog.records] == ["stopped serving main: SIGTERM"]
 
 
 def test_the_loop_leaves_signal_handlers_as_they_were():

@@ -1,0 +1,101 @@
+"""The command line of ``pc-rpc``: its commands and their options.
+
+The one idea to keep in mind: to argparse, ``-1e-3`` and ``-inf`` are options that it does not know,
+and options may not stand among arguments. So it is not told of the arguments of a call: they are
+what it leaves over.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from pc_rpc import __version__
+from pc_rpc._cli_errors import STATUSES
+
+ARGUMENTS = "PYON values; keyword arguments as name=value; strings in quotes: '\"text\"'"
+
+TAKE_ARGUMENTS = {"call", "serve"}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options: ``command`` has its name, ``arguments`` the words of the call."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    if "--" in rest:
+        rest.remove("--")
+    takes_arguments = options.command in TAKE_ARGUMENTS
+    unknown = [word for word in rest if not takes_arguments or word.startswith("--")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.arguments = rest
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pc-rpc",
+        description="Talk to RPC servers, or be one.",
+        epilog="\n".join(
+            ["exit status:", *(f"  {status:<4}{text}" for status, text in STATUSES.items())]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"pc-rpc {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    def add_client(name: str, text: str) -> argparse.ArgumentParser:
+        command = add(name, text)
+        command.add_argument("host", help="name or address of the server")
+        command.add_argument("port", type=int, help="TCP port of the server")
+        command.add_argument("--timeout", type=float, metavar="S", help="give up after S seconds")
+        _add_tls(command, "server's")
+        return command
+
+    listing = add_client("list-targets", "List the targets of a server.")
+    methods = add_client("list-methods", "List the methods of a target.")
+    calling = add_client("call", "Call a method and show what it returns.")
+    prompt = add_client("interactive", "Call methods at a prompt, with completion.")
+    add_client("ping", "Ask the server for a sign of life and tell how long it took.")
+    stubs = add_client("stubs", "Write a Python module with the types of all targets.")
+    for command in (methods, calling, prompt):
+        command.add_argument("-t", "--target", help="the target; needless if there is only one")
+    for command in (listing, methods, calling):
+        command.add_argument("--json", action="store_true", help="write JSON (PYON v2)")
+    calling.add_argument("method")
+    calling.usage = "%(prog)s [option ...] host port method [argument ...]"
+    calling.epilog = f"Arguments: {ARGUMENTS}"
+    stubs.add_argument("-o", "--output", metavar="FILE", help="write here instead of to stdout")
+    _add_serve(add("serve", "Serve an object of any Python class until terminated."))
+    return parser
+
+
+def _add_tls(command: argparse.ArgumentParser, whose: str) -> None:
+    group = command.add_argument_group("TLS (all three, PEM files)")
+    group.add_argument("--cert", metavar="FILE", help="own certificate")
+    group.add_argument("--key", metavar="FILE", help="own private key")
+    group.add_argument("--peer-cert", metavar="FILE", help=f"the {whose} certificate")
+
+
+def _add_serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("factory", metavar="MODULE:CLASS", help="what makes the driver")
+    command.usage = "%(prog)s [option ...] MODULE:CLASS [argument ...]"
+    command.epilog = f"Arguments of the class: {ARGUMENTS}"
+    command.add_argument(
+        "--bind",
+        action="append",
+        metavar="ADDRESS",
+        help="may be given several times; default: this computer only (::1 and 127.0.0.1)",
+    )
+    command.add_argument("--port", type=int, default=0, help="default: any that is free")
+    command.add_argument("--target", help="name of the target; default: that of the class")
+    command.add_argument("--description", help="what the server tells about itself")
+    command.add_argument("--allow-parallel", action="store_true", help="see pc_rpc.Server")
+    command.add_argument("--worker-threads", action="store_true", help="see pc_rpc.Server")
+    command.add_argument(
+        "--hide", action="append", default=[], metavar="METHOD", help="clients cannot call it"
+    )
+    _add_tls(command, "clients'")

@@ -1,0 +1,184 @@
+"""``pc-rpc serve``: make a driver from a user's module, serve it, close it.
+
+The one idea to keep in mind: the user's code runs within `user_code` and nowhere else. What it
+raises is shown as the user's; every other error here is about the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import difflib
+import importlib
+import inspect
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from pc_rpc._cli_arguments import parse_arguments
+from pc_rpc._cli_errors import UsageError, explained, files_of, user_code, user_frames
+from pc_rpc._exposure import public_methods
+from pc_rpc._server import Server
+from pc_rpc._server_loop import log_end, serve_until
+from pc_rpc._signals import TerminationSignals
+
+if TYPE_CHECKING:
+    import ssl
+
+
+LOOPBACKS = ("127.0.0.1", "::1")
+"""Where a driver is served unless --bind says otherwise: for this computer only."""
+
+
+def run(options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
+    """Serve a driver until a client or a signal ends it."""
+    args, kwargs = parse_arguments(options.arguments)
+    # Under systemd the journal has the time already.
+    time_field = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(
+        level=logging.INFO, format=f"{time_field}%(levelname)s %(name)s: %(message)s"
+    )
+    sys.path.insert(0, os.getcwd())
+    factory = find_factory(options.factory)
+    driver = make_driver(factory, args, kwargs)
+    target = options.target or options.factory.rpartition(":")[2]
+    asyncio.run(_serve_driver(driver, target, options, context))
+
+
+# The driver.
+
+
+def find_factory(named: str) -> Any:
+    """Return what ``MODULE:CLASS`` names.
+
+    Raises
+    ------
+    UsageError
+        There is no such thing, or it makes nothing.
+    """
+    module_name, separator, name = named.partition(":")
+    if not separator or not all(map(str.isidentifier, (*module_name.split("."), name))):
+        raise UsageError(f"expected MODULE:CLASS, got {named!r}")
+    module = _import(module_name)
+    with user_code(f"looking up {name!r} in the module {module_name!r}"):
+        found = getattr(module, name, None)
+    if found is None:
+        raise UsageError(_no_such_name(module, name))
+    is_coroutine = inspect.iscoroutinefunction(found)
+    if is_coroutine or not callable(found):
+        what = "a coroutine function" if is_coroutine else f"of type {type(found).__name__}"
+        raise UsageError(f"expected a class or function, but {named} is {what}")
+    return found
+
+
+def _import(name: str) -> Any:
+    with user_code(f"importing the module {name!r}"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if user_frames(error) is not None:  # a module that the user's one imports
+                raise
+            where = os.getcwd()
+            hint = f"; write {name[:-3]}:CLASS, without .py" if name.endswith(".py") else ""
+            missing = UsageError(f"{error}; looked for it in {where} and on Python's path{hint}")
+    raise missing
+
+
+def _no_such_name(module: Any, name: str) -> str:
+    similar = difflib.get_close_matches(name, [n for n in vars(module) if n[0] != "_"], 1)
+    hint = f"; did you mean {similar[0]!r}?" if similar else ""
+    return f"the module {module.__name__!r} has no {name!r}{hint}"
+
+
+def make_driver(factory: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call what makes the driver.
+
+    Raises
+    ------
+    UsageError
+        It takes other arguments, or makes nothing.
+    """
+    name = factory.__name__ if hasattr(factory, "__name__") else type(factory).__name__
+    signature = _signature(factory)
+    if signature is not None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise UsageError(f"{error}: {name}{signature} makes the driver") from error
+    with user_code(name):
+        driver = factory(*args, **kwargs)
+    if driver is None or inspect.iscoroutine(driver):
+        raise UsageError(f"expected a driver from {name}, got {driver!r}")
+    return driver
+
+
+def _signature(factory: Any) -> inspect.Signature | None:
+    """Return the signature of a class or a function, None if it tells none."""
+    try:
+        return inspect.signature(factory)
+    except (TypeError, ValueError):
+        return None
+
+
+# Serving it.
+
+
+def available(addresses: Sequence[str]) -> list[str]:
+    """Return those of this computer's addresses that exist: a system may lack IPv6, or IPv4."""
+    return [address for address in addresses if _exists(address)]
+
+
+def _exists(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+async def _serve_driver(
+    driver: Any, target: str, options: argparse.Namespace, context: ssl.SSLContext | None
+) -> None:
+    """Serve until terminated, then close the driver, if it can be closed."""
+    with TerminationSignals() as signals:
+        try:
+            with explained():
+                server = _server(driver, target, options)
+                bind = options.bind or available(LOOPBACKS)
+                with files_of("serve"):
+                    await serve_until(signals, server, bind, options.port, ssl=context)
+                if signals.received is not None:  # a client's terminate is nothing to report
+                    log_end(server, signals)
+        finally:
+            with user_code("close() of the driver"):
+                closed: Any = driver.close() if hasattr(driver, "close") else None
+                if hasattr(type(closed), "__await__"):
+                    await closed
+
+
+def _server(driver: Any, target: str, options: argparse.Namespace) -> Server:
+    for method in options.hide:
+        if method not in public_methods(driver):
+            raise UsageError(f"--hide: {type(driver).__name__} has no method {method!r}")
+    return Server(
+        {target: _served(driver)},
+        options.description,
+        builtin_terminate=True,
+        allow_parallel=options.allow_parallel,
+        worker_threads=options.worker_threads,
+        hide={target: options.hide},
+    )
+
+
+def _served(driver: Any) -> Any:
+    """Return what the server takes for an object: what can be called would make its targets."""
+    if not callable(driver):
+        return driver
+    methods = {name: getattr(driver, name) for name in public_methods(driver)}
+    return SimpleNamespace(**methods, __doc__=inspect.getdoc(driver))

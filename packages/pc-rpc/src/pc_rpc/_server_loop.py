@@ -1,0 +1,166 @@
+"""A controller's main loop: serve until terminated, by a client or by a signal.
+
+The one idea to keep in mind: signals end the same way as a client's ``terminate``; nothing is torn
+down from within a signal handler, and what the process had installed before is put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from pyon.framing import DEFAULT_LIMIT
+
+from pc_rpc._server import Server
+from pc_rpc._signals import TerminationSignals
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+_logger = logging.getLogger("pc_rpc")
+
+TERMINATED = "terminate() was called"
+"""Why a server ended that no signal ended."""
+
+
+async def serve(
+    server: Server,
+    host: str | Sequence[str] | None,
+    port: int,
+    *,
+    ssl: ssl.SSLContext | None = None,
+    ready_cb: Callable[[Server], object] | None = None,
+) -> None:
+    """Start a server, serve until a client or a signal terminates it, and stop it.
+
+    What `simple_server_loop` does, for a server of your own and a loop that runs already.
+
+    Parameters
+    ----------
+    server : Server
+        Not started yet.
+    host, port, ssl, ready_cb
+        As for `simple_server_loop`.
+    """
+    with TerminationSignals() as signals:
+        await serve_until(signals, server, host, port, ssl=ssl, ready_cb=ready_cb)
+    _logger.info(
+        "stopped serving %s: %s", ", ".join(server.targets), signals.received or TERMINATED
+    )
+
+
+async def serve_until(
+    signals: TerminationSignals,
+    server: Server,
+    host: str | Sequence[str] | None,
+    port: int,
+    *,
+    ssl: ssl.SSLContext | None = None,
+    ready_cb: Callable[[Server], object] | None = None,
+) -> None:
+    """Do what `serve` does, with signals that are handled for longer than the server lives."""
+    async with server:
+        try:
+            async with asyncio.timeout(None) as starting:  # looking up a name can take long
+                signals.call(lambda: starting.reschedule(0))
+                await _start(server, host, port, ssl)
+        except TimeoutError:
+            if starting.expired():
+                return
+            raise
+        signals.call(server.terminate)
+        where = ", ".join(f"{host} port {port}" for host, port in server.addresses)
+        _logger.info("serving %s on %s", ", ".join(server.targets), where)
+        if ready_cb is not None:
+            ready_cb(server)
+        await server.wait_terminate()
+
+
+def log_end(server: Server, signals: TerminationSignals) -> None:
+    """Log why a server has ended."""
+    reason = signals.received or TERMINATED
+    _logger.info("stopped serving %s: %s", ", ".join(server.targets), reason)
+
+
+async def _start(
+    server: Server, host: str | Sequence[str] | None, port: int, ssl: ssl.SSLContext | None
+) -> None:
+    try:
+        await server.start(host, port, ssl=ssl)
+    except OSError as error:
+        hosts = [host or "all interfaces"] if host is None or isinstance(host, str) else host
+        where = f"{', '.join(hosts)} port {port}"
+        error.strerror = f"cannot listen on {where}: {error.strerror or error}"
+        raise
+
+
+def simple_server_loop(
+    targets: Mapping[str, Any],
+    host: str | Sequence[str] | None,
+    port: int,
+    description: str | None = None,
+    *,
+    allow_parallel: bool = False,
+    worker_threads: bool = False,
+    expose: Mapping[str, Collection[str]] | None = None,
+    hide: Mapping[str, Collection[str]] | None = None,
+    limit: int = DEFAULT_LIMIT,
+    ssl: ssl.SSLContext | None = None,
+    ready_cb: Callable[[Server], object] | None = None,
+) -> None:
+    """Run a server until a client calls ``terminate`` or a signal (SIGINT, SIGTERM, SIGHUP) comes.
+
+    Then it stops in order and returns, so that a controller's exit status is 0. It waits for a
+    method that is running on the event loop, and logs so; a second Ctrl-C ends the process at once.
+    Where it serves, and why it ended, is logged at level INFO by the logger ``pc_rpc``.
+
+    To be called from any thread in which no event loop runs; signals are handled in the main thread
+    only.
+
+    Parameters
+    ----------
+    targets, description, allow_parallel, worker_threads, expose, hide, limit
+        As for `Server`.
+    host : str, sequence of str or None
+        Bind address or addresses; None means all interfaces.
+    port : int
+        TCP port. 0 has the system choose one, the same for all addresses.
+    ssl : ssl.SSLContext, optional
+        Serve TLS; `pyon.tcp.server_context` makes the usual context.
+    ready_cb : callable, optional
+        Called with the `Server` as soon as clients can connect: it has ``addresses``, for example.
+        What it raises stops the server, and is raised here.
+
+    Raises
+    ------
+    OSError
+        An address cannot be bound, because it is in use, for example; the message names it.
+    RuntimeError
+        An event loop is running in this thread.
+    """
+    _refuse_running_loop()
+    server = Server(
+        targets,
+        description,
+        builtin_terminate=True,
+        allow_parallel=allow_parallel,
+        worker_threads=worker_threads,
+        expose=expose,
+        hide=hide,
+        limit=limit,
+    )
+    asyncio.run(serve(server, host, port, ssl=ssl, ready_cb=ready_cb))
+
+
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "simple_server_loop blocks until the server has ended, and an event loop is running in this"
+        " thread (that of a notebook, for example): call it in a thread of its own, or use"
+        " `async with Server(...)`"
+    )

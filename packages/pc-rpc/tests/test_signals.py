@@ -1,0 +1,135 @@
+"""Signals while a controller is busy: what a person hears, and how to end it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from pc_rpc import Client
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+
+CONTROLLER = '''
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+
+import pc_rpc
+
+class Laser:
+    def lock(self):
+        """Wait for a line, on the event loop."""
+        print("locking", flush=True)
+        return self._wait()
+
+    def _wait(self):
+        sys.stdin.readline()
+
+    def count(self):
+        print("counting", flush=True)
+        while True:
+            pass
+
+    def fork(self):
+        """Start a process, end it as multiprocessing does, and tell how it ended."""
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        context = multiprocessing.get_context("fork")
+        child = context.Process(target=_wait_in_child, args=(sender,))
+        child.start()
+        receiver.recv()
+        child.terminate()
+        child.join()
+        return child.exitcode
+
+def _wait_in_child(sender):
+    sender.send("ready")
+    threading.Event().wait()
+
+pc_rpc.simple_server_loop({"laser": Laser()}, "127.0.0.1", 0,
+                          ready_cb=lambda server: print(server.port, flush=True))
+print("ended in order", flush=True)
+'''
+
+
+@pytest.fixture
+def controller(tmp_path):
+    """A controller as a process, and its port."""
+    (tmp_path / "controller.py").write_text(CONTROLLER)
+    process = subprocess.Popen(
+        [sys.executable, "controller.py"],
+        cwd=tmp_path, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    yield process, int(process.stdout.readline())
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("method", ["lock", "count"])
+def test_a_controller_that_is_asked_to_end_says_which_method_it_waits_for(
+    controller, name, method, thread_of
+):
+    process, port = controller
+    thread_of(port, method)
+    assert process.stdout.readline() == f"{method}ing\n"
+    process.send_signal(getattr(signal, name))
+    assert re.fullmatch(
+        rf"{name}: waiting for Laser\.{method} \(controller\.py, line \d+\) to return; "
+        r"Ctrl-C ends at once\n",
+        process.stderr.readline(),
+    )
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (-signal.SIGINT, "", "")
+
+
+@pytest.fixture
+def thread_of():
+    """Call a method in a thread, which ends with the connection."""
+    import threading
+
+    threads = []
+
+    def start(port, method):
+        def call():
+            with (
+                contextlib.suppress(ConnectionError),
+                Client("127.0.0.1", port, timeout=60) as client,
+            ):
+                getattr(client, method)()
+
+        threads.append(threading.Thread(target=call))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_a_second_signal_of_another_kind_changes_nothing(controller, thread_of):
+    process, port = controller
+    thread_of(port, "lock")
+    assert process.stdout.readline() == "locking\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline().startswith("SIGTERM: waiting for Laser.lock")
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate("\n", timeout=60)
+    assert (process.returncode, out, err) == (0, "ended in order\n", "")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_that_a_method_forks_can_be_ended_by_a_signal(controller):
+    process, port = controller
+    with Client("127.0.0.1", port, timeout=60) as client:
+        assert client.fork() == -signal.SIGTERM
+        client.terminate()
+    assert process.communicate(timeout=60)[0] == "ended in order\n"
