@@ -8,6 +8,7 @@ import pytest
 
 ENDLESS = """
 def spin():
+    controller_driver.entered.set()
     while True:
         pass
 
@@ -25,6 +26,7 @@ async def wait_for_ever():
 
 async def deaf():
     import asyncio
+    controller_driver.entered.set()
     while not controller_driver.may_leave.is_set():
         try:
             await asyncio.sleep(0.01)
@@ -34,6 +36,26 @@ async def deaf():
 def answer():
     return 42
 """
+
+
+@pytest.fixture(autouse=True)
+def patience(request, monkeypatch):
+    """Let code that reacts take its time to do so; abandoned code never does."""
+    if "abandoned" not in request.node.name:
+        monkeypatch.setattr("remote_exec._running.INTERRUPT_GRACE", 60)
+
+
+def overrun(driver, call):
+    """Make a call with a deadline that is long enough for it to begin; return its error.
+
+    How long it takes to begin depends on what else this computer does.
+    """
+    for deadline in (0.2, 1, 5, 25):
+        with pytest.raises(TimeoutError) as caught:
+            call(deadline)
+        if driver.entered.is_set():
+            break
+    return caught.value
 
 
 @pytest.fixture
@@ -51,10 +73,9 @@ def test_code_beyond_its_deadline_is_interrupted_and_all_goes_on(controller, cli
     assert controller.connect("main").identify() == "driver of the test"
 
 
-def test_the_caller_sees_where_the_code_was_interrupted(client):
-    with pytest.raises(TimeoutError) as caught:
-        client.call_within(0.2, "spin")
-    assert "in spin" in "".join(caught.value.__cause__.parent_traceback)
+def test_the_caller_sees_where_the_code_was_interrupted(driver, client):
+    error = overrun(driver, lambda deadline: client.call_within(deadline, "spin"))
+    assert "in spin" in "".join(error.__cause__.parent_traceback)
 
 
 def test_added_code_can_have_a_deadline(client):
@@ -67,13 +88,12 @@ def test_interrupted_code_can_clean_up(controller, client):
     client.add_code(
         "def careful():\n"
         "    try:\n"
-        "        laser = 'off'  # see the README about a loop right behind try, on Python 3.11\n"
+        "        controller_driver.entered.set()\n"
         "        while True: controller_driver.identify()\n"
         "    finally:\n"
         "        controller_driver.write('laser off')\n"
     )
-    with pytest.raises(TimeoutError):
-        client.call_within(0.2, "careful")
+    overrun(controller.driver, lambda deadline: client.call_within(deadline, "careful"))
     assert controller.driver.written == ["laser off"]
 
 
@@ -104,9 +124,8 @@ def test_code_that_cannot_be_interrupted_is_abandoned_and_the_driver_is_free(con
     client.add_code(
         "def hold():\n    controller_driver.hold()\n    controller_driver.write('late')\n"
     )
-    with pytest.raises(TimeoutError) as caught:
-        client.call_within(0.2, "hold")
-    assert "left running, abandoned" in str(caught.value.__notes__)
+    error = overrun(controller.driver, lambda deadline: client.call_within(deadline, "hold"))
+    assert "left running, abandoned" in str(error.__notes__)
     assert client.call("answer") == 42  # another thread serves this namespace now
     assert controller.connect("main").identify() == "driver of the test"
     controller.driver.may_leave.set()
@@ -116,9 +135,8 @@ def test_code_that_cannot_be_interrupted_is_abandoned_and_the_driver_is_free(con
 
 
 def test_a_coroutine_that_cannot_be_cancelled_is_abandoned(controller, client):
-    with pytest.raises(TimeoutError) as caught:
-        client.call_within(0.2, "deaf")
-    assert "left running, abandoned" in str(caught.value.__notes__)
+    error = overrun(controller.driver, lambda deadline: client.call_within(deadline, "deaf"))
+    assert "left running, abandoned" in str(error.__notes__)
     assert client.call("answer") == 42
 
 
@@ -185,7 +203,6 @@ def test_a_caller_that_gives_up_has_its_code_interrupted(controller, client):
         "    finally:\n"
         "        controller_driver.may_leave.set()\n"
     )
-    with pytest.raises(TimeoutError):
-        client.with_rpc_timeout(0.5).call("careful")
+    overrun(controller.driver, lambda timeout: client.with_rpc_timeout(timeout).call("careful"))
     assert controller.driver.may_leave.wait(30)
     assert client.call("answer") == 42

