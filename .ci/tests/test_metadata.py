@@ -16,7 +16,7 @@ EDGES = {
     "pc-rpc": {"pyon"},
     "sync-struct": {"pyon"},
     "fire-and-forget": set(),
-    "remote-exec": {"pc-rpc"},
+    "remote-exec": {"pc-rpc", "pyon"},
 }
 
 

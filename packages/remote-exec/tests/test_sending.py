@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from remote_exec._sending import source_of
 
-SCALE = 3
-
 
 def hypotenuse(a, b=4):
     """Use an imported module, also under another name, and in a nested function."""
@@ -29,7 +27,7 @@ def fails():
 
 
 def needs_what_is_not_there():
-    return SCALE
+    return NOWHERE + nothing()  # noqa: F821  # that is the point
 
 
 async def later(x):
@@ -115,10 +113,14 @@ def test_a_traceback_shows_the_file_and_the_line_that_were_sent(controller):
     assert f'from {__file__}>", line {line}, in fails\n    raise ValueError(marker)' in shown
 
 
-def test_a_name_that_is_missing_there_is_named(controller):
-    there = controller.rexec().send(needs_what_is_not_there)
-    with pytest.raises(NameError, match="SCALE"):
-        there()
+def test_all_names_that_are_missing_there_are_named_when_it_is_sent(controller):
+    rexec = controller.rexec()
+    with pytest.raises(TypeError, match="cannot send needs_what_is_not_there") as caught:
+        rexec.send(needs_what_is_not_there)
+    for name in ("NOWHERE", "nothing"):
+        assert f"'{name}' is neither defined here nor there" in str(caught.value)
+    rexec.add_code("NOWHERE = 1\ndef nothing():\n    return 2\n")
+    assert rexec.send(needs_what_is_not_there)() == 3
 
 
 def test_a_deadline_can_be_given_per_call(controller):

@@ -56,9 +56,7 @@ def main():
             report("frames moved here", wire.moved - moved, perf_counter() - start)
 
             moved, start = wire.moved, perf_counter()
-            rexec = RemoteExec(camera_rexec)
-            rexec.send(find_spot)
-            there = rexec.send(track)()
+            there = RemoteExec(camera_rexec).send(track)()  # find_spot and numpy go along
             report("code sent there", wire.moved - moved, perf_counter() - start)
 
             if not np.array_equal(here, there):

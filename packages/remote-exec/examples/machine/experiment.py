@@ -97,9 +97,7 @@ def summarize(samples, bins):
 
 def reduce_remotely(rexec, samples, fetched):
     """Reduce the samples at the driver and here, compare, and return the result."""
-    remote = RemoteExec(rexec)
-    remote.send(summarize)
-    there = remote.send(summary)(12)
+    there = RemoteExec(rexec).send(summary)(12)  # summarize and numpy go along
     here = summarize(samples, 12)
     if pyon.encode(there) != pyon.encode(here):
         raise RuntimeError(f"the results differ: {there} there, {here} here")

@@ -17,7 +17,7 @@ from typing import Any
 
 from pc_rpc import Client
 
-from remote_exec._sending import source_of
+from remote_exec._sending import DEFINE, Sent, Source, source_of
 
 # Executed as it is, for whatever arguments: the values are passed to the function as values.
 _CONNECT = '''
@@ -116,6 +116,7 @@ class RemoteExec:
         self._established = not hasattr(client, "call_within")
         if self._established and deadline is not None:
             raise TypeError("this controller is of the established stack: it knows no deadlines")
+        self._sent = Sent()
         self._output = _Output(client) if output and not self._established else None
 
     def add_code(self, code: str, *, origin: str | None = None, first_line: int = 1) -> None:
@@ -152,23 +153,35 @@ class RemoteExec:
         return self._do(lambda: self.client.call_within(self._deadline, function, *args, **kwargs))
 
     def send(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Send a function; return one that calls it there.
+        """Send a function; return one that calls it there. Also a decorator: ``@rexec.send``.
 
-        Its source is sent, with its decorators, and the modules that it refers to by global names
-        are imported there. Everything else that it refers to must be in the namespace:
-        ``controller_driver`` is, functions that were sent before are.
+        Its source is sent, and with it what it uses of its module, as it is now: functions and
+        classes as source, imported names as imports, other values as such if PYON has their type.
+        Decorators are sent, except for this one and those above it. All other names must be in
+        the namespace already: ``controller_driver`` is, and what `add_code` defined.
 
         Raises
         ------
         TypeError
-            It cannot be sent: a lambda, a function without source, or one that uses local
-            variables of the function around it.
+            It cannot be sent: a lambda, a method, a function without source, one that uses local
+            variables of the function around it, or one that uses what cannot be sent or is not
+            there. The message names all of it, and nothing was sent.
         """
-        source = source_of(function)
-        if source.imports:
-            self.add_code(source.imports)
-        self.add_code(source.code, origin=source.origin, first_line=source.first_line)
-        return functools.wraps(function)(functools.partial(self.call, function.__name__))
+        caller = sys._getframe(1)
+        source = source_of(function, (caller.f_code.co_filename, caller.f_lineno))
+        self._execute(source)
+        return functools.wraps(function)(functools.partial(self.call, source.name))
+
+    def _execute(self, source: Source) -> None:
+        news = self._sent.news(source)
+        if source.needs:
+            self.add_code(source.needs)
+        if source.constants:
+            self.add_code(DEFINE)
+            self.call("_remote_exec_define", source.constants)
+        for one in news:
+            self.add_code(one.code, origin=one.origin, first_line=one.first_line)
+        self._sent.add(source)
 
     def with_deadline(self, deadline: float | None) -> RemoteExec:
         """Return the same interface with another deadline, in seconds; None for no limit."""

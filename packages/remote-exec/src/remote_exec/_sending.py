@@ -1,14 +1,57 @@
-"""What of a function is sent: its source, its place in its file, the modules that it refers to."""
+"""What has to be sent of a function: its code, and whatever it uses of the module around it.
+
+The one idea to keep in mind: each global name is looked up here, when the function is sent, and
+becomes an import, a value or code of its own; or else it must be in the namespace there. What is
+neither is refused before anything is executed, in one error that names all of it.
+"""
 
 from __future__ import annotations
-import __future__
 
 import ast
+import builtins
 import inspect
 import sys
-import textwrap
+from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
+
+import pyon
+
+from remote_exec._imports import import_line, is_importable
+from remote_exec._source import Definition, UnsendableError, definition_of
+
+# Whatever they are here (a stand-in for a type checker, say), there they are the controller's.
+CONTROLLERS_NAMES = frozenset({"controller_driver", "controller_initial_namespace"})
+
+# Executed there before anything else: so `send` fails, and not a call later.
+_NEEDS = '''
+def _remote_exec_needs(what, imports, names):
+    """Import what a function needs; refuse it if that, or a name, is not to be had here."""
+    import builtins
+
+    lacking = []
+    for line in imports:
+        try:
+            exec(line, globals())
+        except Exception as error:
+            lacking.append(f"{{line.strip()!r}} fails there ({{error}})")
+    for name in names:
+        if name not in globals() and not hasattr(builtins, name):
+            lacking.append(f"{{name!r}} is neither defined here nor there")
+    if lacking:
+        raise TypeError(f"cannot send {{what}}: " + "; ".join(lacking))
+
+
+_remote_exec_needs({what!r}, {imports!r}, {names!r})
+'''
+
+# The values come as arguments, exact in their types; the controller's own names win.
+DEFINE = '''
+def _remote_exec_define(values):
+    """Define names in this namespace."""
+    own = globals().get("controller_initial_namespace", {})
+    globals().update({name: value for name, value in values.items() if name not in own})
+'''
 
 
 class Source(NamedTuple):
@@ -16,80 +59,269 @@ class Source(NamedTuple):
 
     Attributes
     ----------
+    name : str
+        What it is called by.
     imports : str
-        Code that imports the modules which the function refers to by a global name.
-    code : str
-        The function's own code.
-    origin : str
-        The file that it is from.
-    first_line : int
-        Of the function in that file.
+        Lines that import what it, and what is sent with it, refers to by global names.
+    constants : dict of str to object
+        Values of global names, of types that PYON has.
+    definitions : list of Definition
+        What has to be executed, in this order; the function itself comes last.
+    required : list of str
+        Global names that must be there already.
     """
 
+    name: str
     imports: str
-    code: str
-    origin: str
-    first_line: int
+    constants: dict[str, Any]
+    definitions: list[Definition]
+    required: list[str]
+
+    @property
+    def code(self) -> str:
+        """The function's own code."""
+        return self.definitions[-1].code
+
+    @property
+    def origin(self) -> str:
+        """The file that it is from."""
+        return self.definitions[-1].origin
+
+    @property
+    def first_line(self) -> int:
+        """Of the function in that file."""
+        return self.definitions[-1].first_line
+
+    @property
+    def helpers(self) -> dict[str, tuple[str, object]]:
+        """What comes along, by name: the module that it is from, and what it is."""
+        module = self.definitions[-1].thing.__module__
+        things = {name: (module, value) for name, value in self.constants.items()}
+        for one in self.definitions[:-1]:
+            things[one.name] = (one.thing.__module__, one.thing)
+        return things
+
+    @property
+    def needs(self) -> str:
+        """Code that imports, and raises `TypeError` where something is lacking; "" for nothing."""
+        if not (self.imports or self.required):
+            return ""
+        lines = self.imports.splitlines()
+        return _NEEDS.format(what=self.name, imports=lines, names=self.required)
 
 
-def source_of(function: Any) -> Source:
+def source_of(function: Any, called_at: tuple[str, int] | None = None) -> Source:
     """Return what has to be sent of a function.
+
+    Parameters
+    ----------
+    function : function
+        May be decorated, if the decorators tell what they wrap (as `functools.wraps` does).
+    called_at : (str, int), optional
+        File and line that it is being sent from: see `definition_of`.
 
     Raises
     ------
     TypeError
-        It cannot be sent: it is no function, has no source, or needs what is not in its source.
+        It cannot be sent, or something that it needs cannot. Names all of it.
     """
     function = inspect.unwrap(function)
     if not isinstance(function, FunctionType):
-        raise TypeError(f"expected a function, got {function!r:.100}")
-    name = function.__qualname__
-    if function.__name__ == "<lambda>":
-        raise TypeError(f"cannot send {name}: a lambda has no name to be called by; use def")
-    if function.__code__.co_freevars:
-        local = ", ".join(function.__code__.co_freevars)
-        raise TypeError(f"cannot send {name}: it uses local variables from around it: {local}")
+        raise TypeError(f"expected a function, got {_shown(function)}")
+    collector = _Collector(function, called_at)
     try:
-        lines, first_line = inspect.getsourcelines(function)
-    except (OSError, TypeError) as error:
-        raise TypeError(f"cannot send {name}: its source is not available") from error
-    code = textwrap.dedent("".join(lines))
-    try:
-        tree = ast.parse(code)
-    except SyntaxError as error:
-        raise TypeError(f"cannot send {name}: its source does not stand alone") from error
-    if function.__code__.co_flags & __future__.annotations.compiler_flag:
-        _drop_annotations(tree)
-        code, first_line = "from __future__ import annotations\n" + code, first_line - 1
+        collector.define(function)
+    except UnsendableError as error:
+        collector.reasons.append(str(error))
+    if collector.reasons:
+        raise TypeError(f"cannot send {function.__qualname__}: " + "; ".join(collector.reasons))
     return Source(
-        _imports(tree, function.__globals__),
-        code,
-        inspect.getsourcefile(function) or function.__code__.co_filename,
-        max(first_line, 1),
+        function.__name__,
+        # Parts before their package: the name is the package's.
+        "".join(line for _, line in sorted(collector.imports)),
+        collector.constants,
+        list(collector.definitions.values()),
+        sorted(collector.required),
     )
 
 
-def _drop_annotations(tree: ast.AST) -> None:
-    """Drop them from a tree, because what they mention is not looked up."""
-    for node in ast.walk(tree):
-        for field in {"annotation", "returns"}.intersection(node._fields):
-            setattr(node, field, None)
+class Sent:
+    """What has been sent into one namespace, so that what comes next agrees with it."""
+
+    def __init__(self) -> None:
+        self._things: dict[str, tuple[str, object]] = {}  # module and value, by name
+
+    def news(self, source: Source) -> list[Definition]:
+        """Return which definitions are to be executed, the function's own in any case.
+
+        Raises
+        ------
+        TypeError
+            Something that comes along is called like something else of another module.
+        """
+        *helpers, main = source.definitions
+        clashes = [name for name, value in source.helpers.items() if self._clashes(name, value)]
+        if clashes:
+            raise TypeError(
+                f"cannot send {source.name}: {', '.join(clashes)} would replace what was sent from "
+                "another module under the same name; use another connection, or another name"
+            )
+        known = {name: value for name, (_, value) in self._things.items()}
+        return [*(one for one in helpers if known.get(one.name) is not one.thing), main]
+
+    def add(self, source: Source) -> None:
+        """Remember what has been sent."""
+        module, function = source.definitions[-1].thing.__module__, source.definitions[-1].thing
+        things = source.helpers | {source.name: (module, function)}
+        self._things |= things
+
+    def _clashes(self, name: str, new: tuple[str, object]) -> bool:
+        old = self._things.get(name, new)
+        if old[0] == new[0] or old[1] is new[1]:
+            return False
+        if isinstance(old[1], FunctionType | type) or isinstance(new[1], FunctionType | type):
+            return True
+        return pyon.encode(old[1]) != pyon.encode(new[1])
 
 
-def _imports(tree: ast.AST, namespace: dict[str, Any]) -> str:
-    """Return code that imports the modules which names in the tree refer to, and their parts."""
-    lines = set()
-    for node in ast.walk(tree):
-        name, *attributes = _dotted(node)
-        module = namespace.get(name)
-        if isinstance(module, ModuleType):
+def _shown(thing: object) -> str:
+    try:
+        return f"{thing!r:.100}"
+    except Exception:  # a repr may raise anything
+        return f"a {type(thing).__name__}"
+
+
+class _Collector:
+    """Follows the names that a function uses, and those that they use in turn."""
+
+    def __init__(self, function: FunctionType, called_at: tuple[str, int] | None) -> None:
+        self.imports: set[tuple[int, str]] = set()
+        self.constants: dict[str, Any] = {}
+        self.definitions: dict[str, Definition] = {}
+        self.required: set[str] = set()
+        self.reasons: list[str] = []
+        self._main = function
+        self._called_at = called_at
+        self._meanings: dict[str, object] = {}  # of names there, once all is sent
+
+    def define(self, thing: FunctionType | type) -> str:
+        """Take in the source of a function or class, behind all that it uses; return its name."""
+        _refuse_what_needs_its_surroundings(thing)
+        found = definition_of(thing, self._called_at if thing is self._main else None)
+        if self._is_news(found.name, thing):
+            namespace = _namespace_of(thing)
+            if not all(is_importable(name, namespace) for name in found.annotations):
+                found = found.postponed()
+            for used in sorted(found.names | found.annotations):
+                self._follow(used, found, namespace)
+            self.definitions[found.name] = found
+        return found.name
+
+    def _is_news(self, name: str, meaning: object) -> bool:
+        """Say whether a name has no meaning yet; it can have one only."""
+        if name not in self._meanings:
+            self._meanings[name] = meaning
+            return True
+        if self._meanings[name] is not meaning:
+            self.reasons.append(f"{name} is the name of two things that would have to be sent")
+        return False
+
+    def _follow(self, name: str, user: Definition, namespace: dict[str, Any]) -> None:
+        """Find out what a global name means here, and have that sent."""
+        if name in CONTROLLERS_NAMES:
+            self.required.add(name)
+        elif name.startswith("__") or name not in namespace:
+            if not hasattr(builtins, name) and name not in user.assigned:
+                self.required.add(name)
+        elif isinstance(value := namespace[name], ModuleType):
+            self._import_module(name, value, user.tree)
+        elif (line := import_line(name, value, namespace)) is not None:
+            if self._is_news(name, value):
+                self.imports.add((0, line))
+        elif isinstance(thing := _unwrapped(value), FunctionType | type):
+            self._define_helper(name, thing)
+        elif self._is_news(name, value):
+            self._take_value(name, value)
+
+    def _define_helper(self, name: str, thing: FunctionType | type) -> None:
+        try:
+            own_name = self.define(thing)
+        except UnsendableError as error:
+            self.reasons.append(f"{name}: {error}")
+            return
+        if name != own_name and self._is_news(name, thing):
+            alias = self.definitions.get(own_name)
+            if alias is not None:  # None: it uses itself by another name, and is not there yet
+                code = f"{name} = {own_name}\n"
+                self.definitions[name] = alias._replace(name=name, code=code)
+            else:
+                self.reasons.append(f"{name} is another name of {own_name}, which uses it")
+
+    def _take_value(self, name: str, value: object) -> None:
+        try:
+            pyon.encode(value)
+        except Exception as error:  # registered forms may raise anything
+            self.reasons.append(f"{name} is a {type(value).__name__} ({error})")
+        else:
+            self.constants[name] = value
+
+    def _import_module(self, name: str, module: ModuleType, tree: ast.AST) -> None:
+        self.imports.add((0, f"import {module.__name__} as {name}\n"))
+        for attributes in _attributes(tree, name):
             path = module.__name__
-            lines.add((-1, f"import {path} as {name}\n"))
             for depth, attribute in enumerate(attributes):
                 path = f"{path}.{attribute}"
                 if path in sys.modules:
-                    lines.add((-2 - depth, f"import {path} as {name}\n"))
-    return "".join(line for _, line in sorted(lines))  # the module itself last: the name is its
+                    self.imports.add((-1 - depth, f"import {path} as {name}\n"))
+
+
+def _namespace_of(thing: FunctionType | type) -> dict[str, Any]:
+    if isinstance(thing, FunctionType):
+        return thing.__globals__
+    return vars(sys.modules.get(thing.__module__, ModuleType("gone")))
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return what decorators have wrapped, where they tell."""
+    if isinstance(value, type) or not callable(value):
+        return value
+    try:
+        return inspect.unwrap(value)
+    except ValueError:  # something that answers every name with one more wrapper
+        return value
+
+
+def _refuse_what_needs_its_surroundings(thing: FunctionType | type) -> None:
+    if not isinstance(thing, FunctionType):
+        return
+    if thing.__name__ == "<lambda>":
+        raise UnsendableError("a lambda has no name to be called by; use def")
+    local = [
+        name
+        for name, cell in zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
+        if not _refers_to(cell, thing)
+    ]
+    if local:
+        raise UnsendableError(f"it uses local variables from around it: {', '.join(local)}")
+    owner = thing.__qualname__.rpartition(".")[0]
+    if owner and not owner.endswith("<locals>") and thing.__code__.co_varnames[:1] == ("self",):
+        raise UnsendableError(f"it is a method, and its {owner} stays here; use a function")
+
+
+def _refers_to(cell: Any, function: FunctionType) -> bool:
+    """Say whether a variable from around a function is the function itself."""
+    try:
+        return inspect.unwrap(cell.cell_contents) is function
+    except ValueError:  # empty: it is being decorated, and is not yet known by its name
+        return True
+
+
+def _attributes(tree: ast.AST, name: str) -> Iterator[list[str]]:
+    """Find where a name is followed by attributes, and give those."""
+    for node in ast.walk(tree):
+        first, *attributes = _dotted(node)
+        if first == name and attributes:
+            yield attributes
 
 
 def _dotted(node: ast.AST) -> list[str]:

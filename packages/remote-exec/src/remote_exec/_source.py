@@ -1,0 +1,239 @@
+"""The source of one function or class: its text, its place in its file, the names that it uses.
+
+The one idea to keep in mind: text is only what a file says now. It is compared with the code that
+runs here, so that a file that was edited since, or that is not the one, is noticed before it is
+sent.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import inspect
+import linecache
+import symtable
+import textwrap
+from collections.abc import Iterator
+from types import CodeType, FunctionType
+from typing import NamedTuple
+
+# What the decorated function keeps: how many of its decorators, from below, are sent with it.
+_SENT_DECORATORS = "__remote_exec_decorators__"
+
+
+class UnsendableError(TypeError):
+    """Says why one thing cannot be sent; `send` gathers these."""
+
+
+class Definition(NamedTuple):
+    """A function or class as its source defines it.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in its source.
+    code : str
+        Its own code, with its decorators, at the left margin.
+    origin : str
+        The file that it is from.
+    first_line : int
+        Of the code in that file.
+    names : frozenset of str
+        The global names that it uses, decorators, defaults and nested functions included.
+    assigned : frozenset of str
+        The global names that it assigns when it is called.
+    annotations : frozenset of str
+        The global names that only its annotations use.
+    tree : ast.AST
+        Its code, parsed; without annotations if they are not looked up.
+    thing : function or class
+        What it defines.
+    """
+
+    name: str
+    code: str
+    origin: str
+    first_line: int
+    names: frozenset[str]
+    assigned: frozenset[str]
+    annotations: frozenset[str]
+    tree: ast.AST
+    thing: FunctionType | type
+
+    def postponed(self) -> Definition:
+        """Return the same with annotations that are not looked up where it is defined."""
+        return self._replace(
+            code="from __future__ import annotations\n" + self.code,
+            first_line=max(self.first_line - 1, 1),
+            annotations=frozenset(),
+            tree=_without_annotations(self.tree),
+        )
+
+
+def definition_of(thing: FunctionType | type, called_at: tuple[str, int] | None) -> Definition:
+    """Return the definition of a function or class.
+
+    Parameters
+    ----------
+    thing : function or class
+        What is to be defined elsewhere.
+    called_at : (str, int) or None
+        File and line that it is being sent from. If that is the line of one of its decorators, this
+        decorator, and those above it, are no part of what is sent.
+
+    Raises
+    ------
+    UnsendableError
+        It has no source, or not the one that its file has now.
+    """
+    lines, first_line = _lines(thing)
+    code = textwrap.dedent("".join(lines))
+    node = _parsed(code)
+    skipped = _skipped_lines(thing, node, first_line, called_at)
+    if skipped:
+        code = "".join(code.splitlines(keepends=True)[skipped:])
+        first_line += skipped
+        node = _parsed(code)
+    if isinstance(thing, FunctionType):
+        _compare(thing.__code__, code, _postpones(thing))
+    names, assigned = _global_names(_without_annotations(node))
+    every_name, _ = _global_names(node)
+    found = Definition(
+        node.name,
+        code,
+        inspect.getsourcefile(thing) or _filename(thing),
+        first_line,
+        names - {node.name},
+        assigned,
+        every_name - names - {node.name},
+        node,
+        thing,
+    )
+    return found.postponed() if _postpones(thing) else found
+
+
+def _filename(thing: FunctionType | type) -> str:
+    return thing.__code__.co_filename if isinstance(thing, FunctionType) else thing.__module__
+
+
+def _lines(thing: FunctionType | type) -> tuple[list[str], int]:
+    try:
+        return inspect.getsourcelines(thing)
+    except (OSError, TypeError) as error:
+        # Doctests and some consoles keep their text where only linecache finds it.
+        if isinstance(thing, FunctionType):
+            lines = linecache.getlines(thing.__code__.co_filename)
+            first_line = thing.__code__.co_firstlineno
+            if 0 < first_line <= len(lines):
+                return inspect.getblock(lines[first_line - 1 :]), first_line
+        raise UnsendableError(
+            "its source is not available: define it in a file or a notebook"
+        ) from error
+
+
+def _parsed(code: str) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef:
+    try:
+        (node,) = ast.parse(code).body
+    except (SyntaxError, ValueError) as error:
+        raise UnsendableError("its source does not stand alone") from error
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        raise UnsendableError("its source is no definition: use def")
+    return node
+
+
+def _skipped_lines(
+    thing: FunctionType | type,
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
+    first_line: int,
+    called_at: tuple[str, int] | None,
+) -> int:
+    """Return how many lines belong to the decorator that sends, and to those above it."""
+    decorators = node.decorator_list
+    if called_at is not None and called_at[0] == _filename(thing):
+        line = called_at[1] - first_line + 1
+        for index, decorator in enumerate(decorators):
+            if decorator.lineno <= line <= (decorator.end_lineno or decorator.lineno):
+                setattr(thing, _SENT_DECORATORS, len(decorators) - index - 1)
+    sent: int | None = vars(thing).get(_SENT_DECORATORS)
+    if sent is None:
+        return 0
+    last = decorators[len(decorators) - sent - 1]
+    return last.end_lineno or last.lineno
+
+
+def _compare(running: CodeType, code: str, postponed: bool) -> None:
+    """Compare the code that runs here with what the text comes to."""
+    flags = __future__.annotations.compiler_flag if postponed else 0
+    compiled = compile(code, "<source>", "exec", flags=flags, dont_inherit=True)
+    candidates = [one for one in _codes(compiled) if one.co_name == running.co_name]
+    # Nothing may be missing. More may be there: pytest writes assertions anew, for one.
+    if not any(_traits(one) <= _traits(running) for one in candidates):
+        raise UnsendableError("its file has another text by now: reload what was edited since")
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _traits(code: CodeType) -> set[tuple[str, str]]:
+    count = code.co_argcount + code.co_kwonlyargcount
+    traits = {("arguments", repr(code.co_varnames[:count]))}
+    for one in _codes(code):
+        traits |= {("name", name) for name in (*one.co_names, *one.co_freevars)}
+        traits |= {
+            (type(constant).__name__, repr(constant))
+            for constant in one.co_consts
+            if isinstance(constant, int | float | complex | str | bytes)
+        }
+    return traits
+
+
+def _postpones(thing: FunctionType | type) -> bool:
+    """Say whether its annotations are not looked up when it is defined."""
+    if isinstance(thing, FunctionType):
+        return bool(thing.__code__.co_flags & __future__.annotations.compiler_flag)
+    methods = (value for value in vars(thing).values() if isinstance(value, FunctionType))
+    return any(map(_postpones, methods))
+
+
+def _global_names(node: ast.AST) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the global names that a definition uses, and those that it assigns when called."""
+    used, assigned = set(), set()
+    tables = [symtable.symtable(ast.unparse(node), "<source>", "exec")]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            outermost = table.get_type() == "module"
+            if symbol.is_global() or (outermost and not symbol.is_assigned()):
+                used.add(symbol.get_name())
+                if symbol.is_assigned() and not outermost:
+                    assigned.add(symbol.get_name())
+    return frozenset(used), frozenset(assigned)
+
+
+class _Unannotated(ast.NodeTransformer):
+    """Takes the annotations out of a tree."""
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Constant(None)  # what it makes a local variable, it still makes one
+        return self.generic_visit(node)
+
+
+def _without_annotations(node: ast.AST) -> ast.AST:
+    return _Unannotated().visit(ast.parse(ast.unparse(node)).body[0])  # type: ignore[no-any-return]
