@@ -14,11 +14,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from ._types import load_base64
+from ._on_demand import load_base64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, AnyStr
+    from typing import Any
 
     from ._base64 import Base64
 
@@ -76,11 +76,13 @@ class Buffers:
         cut_out: Base64 = load_base64().Base64(self._cuts[spelled])
         return cut_out
 
-    def again(self, cuts: Mapping[int, str | memoryview] | None = None) -> Buffers:
-        """Give the same buffers, none of them used; if with other cuts, then these."""
-        if self is NO_BUFFERS and not cuts:
-            return self
-        return Buffers(self._given, self._cuts if cuts is None else cuts)
+    def with_cuts(self, cuts: Mapping[int, str | memoryview]) -> Buffers:
+        """Give the same buffers, none of them used, and these cuts."""
+        return Buffers(self._given, cuts)
+
+    def again(self) -> Buffers:
+        """Give the same, none of them used: for one more pass over a text."""
+        return self if self is NO_BUFFERS else Buffers(self._given, self._cuts)
 
     @property
     def unused(self) -> int:
@@ -91,8 +93,8 @@ class Buffers:
 NO_BUFFERS = Buffers()
 
 
-def cut(text: AnyStr) -> tuple[AnyStr, dict[int, str | memoryview]]:
-    """Cut the long base64 of arrays out of `text`; give what remains, and what was cut."""
+def cut(text: Any) -> tuple[Any, dict[int, str | memoryview]]:
+    """Cut the long base64 of arrays out of a str or bytes; give what remains, and what was cut."""
     name: Any = "nparray" if isinstance(text, str) else b"nparray"
     pieces: list[Any] = []
     cuts: dict[int, str | memoryview] = {}

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from os import PathLike
 
-from ._buffers import CUT_SIZE, NO_BUFFERS, Buffers, cut, has_long_arrays
+from ._buffers import NO_BUFFERS, Buffers
 from ._errors import DecodeError
+from ._reading import Reader
 from ._types import Forms
 from ._v1 import V1Writer
-from ._v2 import NotJsonError, V2Reader, V2Writer
+from ._v2 import V2Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
     from typing import Any
 
 
 Readable = bytes | bytearray | memoryview
+BYTE_FORMATS = frozenset({"B", "b", "c"})
+"""Formats of buffers whose items are bytes."""
 
 
 class Codec:
@@ -41,7 +42,7 @@ class Codec:
 
     def __init__(self) -> None:
         self._forms = Forms()
-        self._v2_reader = V2Reader(self._forms)
+        self._reader = Reader(self._forms)
 
     def __reduce__(self) -> Any:
         """Let the functions of the module be pickled; they are methods of the shared codec."""
@@ -95,13 +96,20 @@ class Codec:
             return V1Writer(self._forms, pretty).text(x)
         return V2Writer(self._forms, pretty, buffer_callback).text(x)
 
-    def decode(self, s: str | Readable, *, buffers: Sequence[Readable] | None = None) -> Any:
+    def decode(
+        self,
+        s: str | Readable,
+        *,
+        buffers: Sequence[Readable] | None = None,
+        _version: int | None = None,
+    ) -> Any:
         """Give the value of a text of either version. Nothing in the text is ever evaluated.
 
         Parameters
         ----------
         s : str or bytes-like
-            The text; bytes are UTF-8.
+            The text; bytes are UTF-8. Bytes-like is what has a buffer of bytes: a bytearray, a
+            memoryview or an array of bytes.
         buffers : sequence of bytes-like, optional
             What `encode` gave to its `buffer_callback`, in the same order. An array lies in the
             memory of its buffer if that is writable.
@@ -110,51 +118,13 @@ class Codec:
         ------
         DecodeError
             If the text is not PYON. The error says where.
+        TypeError
+            If `s` is no text: a path, for example, which is for `load_file`.
         ImportError
             If the text holds numpy data and numpy is not installed.
         """
-        source: Any = s if isinstance(s, (str, bytes)) else bytes(s)
-        given = (
-            Buffers([_bytes_of(memoryview(buffer)) for buffer in buffers])
-            if buffers
-            else NO_BUFFERS
-        )
-        if len(source) > CUT_SIZE and has_long_arrays(source):
-            rest, cuts = cut(source)
-            if cuts:
-                # If anything is wrong, the whole text says better what.
-                with contextlib.suppress(DecodeError):
-                    return self._read(rest, given.again(cuts))
-        return self._read(source, given)
-
-    def _read(self, source: str | bytes, buffers: Buffers) -> Any:
-        """Read a text of either version that uses up the buffers."""
-        text = source if isinstance(source, str) else _to_str(source)
-        try:
-            value = self._v2_reader.read(text, buffers)
-        except NotJsonError as error:
-            reason, position = error.args  # the error itself keeps this frame
-        else:
-            position = -1
-        if position >= 0:
-            buffers = buffers.again()
-            value = self._read_v1(text, buffers, reason, position)
-        if buffers.unused:
-            raise DecodeError(f"{buffers.unused} buffers are not used in the text", text, len(text))
-        return value
-
-    def _read_v1(self, text: str, buffers: Buffers, reason: str, position: int) -> Any:
-        """Read what is not v2, which said why and where.
-
-        If it is not v1 either, v1, which has nearly all JSON, tells why.
-        """
-        try:
-            return _v1_reader().V1Reader(text, self._forms, buffers).read()
-        except DecodeError as error:
-            json_only = text.startswith(("NaN", "Infinity", "-Infinity"), error.position)
-            if not json_only or error.position > position:
-                raise
-        raise DecodeError(reason, text, position)
+        given = Buffers([_bytes_of(buffer) for buffer in buffers]) if buffers else NO_BUFFERS
+        return self._reader.read(_text_of(s), given, _version)
 
     def load_file(self, filename: str | PathLike[str]) -> Any:
         """Give the value that a file holds, in either version of the format, as UTF-8.
@@ -251,21 +221,24 @@ def shared() -> Codec:
     return Codec()
 
 
-def _bytes_of(view: memoryview) -> memoryview:
-    return view.cast("B") if view.nbytes else memoryview(b"")  # which cannot be cast
-
-
-def _to_str(source: bytes) -> str:
+def _text_of(s: object) -> str | bytes:
+    """Give a text of the types that readers take."""
+    if type(s) is str or type(s) is bytes:
+        return s
+    if isinstance(s, str):
+        return str.__str__(s)
     try:
-        return source.decode()
-    except UnicodeDecodeError as error:
-        before = source[: error.start].decode(errors="replace")
-        raise DecodeError(f"not UTF-8: {error.reason}", before, len(before)) from None
+        view = memoryview(s)  # type: ignore[arg-type]
+    except TypeError:
+        view = None
+    if view is None or view.format not in BYTE_FORMATS:
+        hint = (
+            "; for a file, use load_file" if isinstance(s, PathLike) or hasattr(s, "read") else ""
+        )
+        raise TypeError(f"a PYON text is str or bytes, not {type(s).__qualname__}{hint}")
+    return view.tobytes()
 
 
-@cache
-def _v1_reader() -> ModuleType:
-    """Load the reader of v1 when it is needed: v2 and writers do without."""
-    from . import _v1_reader
-
-    return _v1_reader
+def _bytes_of(buffer: Readable) -> memoryview:
+    view = memoryview(buffer)
+    return view.cast("B") if view.nbytes else memoryview(b"")  # which cannot be cast

@@ -32,7 +32,7 @@ allow: 255 bytes, as a rule."""
 
 def read(filename: str | PathLike[str]) -> bytes:
     """Give all that is in a file."""
-    with open(filename, "rb") as file:
+    with open(os.fspath(filename), "rb") as file:  # which refuses the number of a descriptor
         return file.read()
 
 

@@ -49,7 +49,7 @@ def _split(x: int, digits: int) -> str:
 
 
 def parse_integer(text: str) -> int:
-    """Give the integer whose decimal digits, perhaps behind a sign, are `text`.
+    """Give the integer whose decimal digits are `text`, perhaps behind a sign, perhaps with ``_``.
 
     Raises
     ------
@@ -59,10 +59,24 @@ def parse_integer(text: str) -> int:
     if len(text) <= SAFE_DIGITS:
         return int(text)
     sign = -1 if text[0] == "-" else 1
-    digits = text.lstrip("+-")
+    digits = text.lstrip("+-").replace("_", "")
     if len(digits) > MAX_INT_DIGITS:
         raise ValueError(f"an integer of {len(digits)} digits, more than {MAX_INT_DIGITS}")
     return sign * _join(digits)
+
+
+def parse_radix_integer(text: str) -> int:
+    """Give the integer that `text` spells with ``0x``, ``0o`` or ``0b``, perhaps behind a sign.
+
+    Raises
+    ------
+    ValueError
+        If it may have more than `MAX_INT_DIGITS` digits in decimal.
+    """
+    x = int(text, 0)  # linear: the bases are powers of two
+    if x.bit_length() * DIGITS_PER_BIT > MAX_INT_DIGITS:
+        raise ValueError(f"an integer of more than {MAX_INT_DIGITS} digits")
+    return x
 
 
 def _join(digits: str) -> int:

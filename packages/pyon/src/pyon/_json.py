@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from json import encoder
 from json.encoder import encode_basestring_ascii
@@ -12,6 +13,10 @@ from ._integers import digits_are_limited, parse_integer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+WHITESPACE = " \t\n\r\f"
+SPACE = re.compile(f"[{WHITESPACE}]*")
+"""White space as it may stand around a JSON text, and between the tokens of v1."""
 
 Scan = Callable[[str, int], "tuple[Any, int]"]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from functools import cache
+
+from ._on_demand import load_arrays, load_fraction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
     from typing import Any
 
 
@@ -170,32 +170,7 @@ def read_fraction(numerator: Any, denominator: Any) -> Any:
     """Build a Fraction; raise ValueError unless from two integers."""
     if type(numerator) is not int or type(denominator) is not int:
         raise ValueError("expected two integers")
-    return _fraction_type()(numerator, denominator)
-
-
-@cache
-def _fraction_type() -> type:
-    from fractions import Fraction  # here because it takes longer to load than all of pyon
-
-    return Fraction
-
-
-@cache
-def load_base64() -> ModuleType:
-    """Load what knows base64, which many values need nothing of."""
-    from . import _base64
-
-    return _base64
-
-
-@cache
-def load_arrays() -> ModuleType:
-    """Load what knows numpy."""
-    try:
-        from . import _arrays as module
-    except ModuleNotFoundError as error:
-        raise ImportError("the PYON text holds numpy data; to read it, install numpy") from error
-    return module
+    return load_fraction()(numerator, denominator)
 
 
 def _numpy_forms() -> dict[type, Form]:
@@ -207,7 +182,7 @@ def _numpy_forms() -> dict[type, Form]:
 
 
 def _fraction_forms() -> dict[type, Form]:
-    return {_fraction_type(): _BUILT_IN["Fraction"]}
+    return {load_fraction(): _BUILT_IN["Fraction"]}
 
 
 def _slice(start: Any, stop: Any, step: Any) -> slice:

@@ -13,10 +13,28 @@ from collections.abc import Callable
 
 from ._buffers import HEADER_SIZE, Buffers
 from ._errors import DecodeError
-from ._integers import SAFE_DIGITS, parse_integer
+from ._integers import parse_integer, parse_radix_integer
 from ._json import JsonScanner
-from ._strings import unescape_bytes, unescape_str
-from ._types import MAX_DEPTH, Form, Forms, load_arrays, put_together
+from ._on_demand import load_arrays, load_diagnosis
+from ._strings import EscapeError, unescape_bytes, unescape_str
+from ._types import MAX_DEPTH, Form, Forms, put_together
+from ._v1_grammar import (
+    ARRAY_HEADER,
+    BEHIND_NUMBER,
+    BLANKS,
+    COMPLEX,
+    EMPTY_SET,
+    ENTRY,
+    FLAT_SET,
+    FLAT_START,
+    FLAT_TUPLE,
+    GAP,
+    INT,
+    LITERALS,
+    NAME,
+    NUMBER,
+    RADIX_INT,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,33 +46,11 @@ def _refuse_constant(name: str) -> Any:
 
 
 SCANNER = JsonScanner(constant=_refuse_constant)
-WHITESPACE = " \t\n\r\f"
-SPACE = re.compile(f"[{WHITESPACE}]*")
-INT = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?![\w.+-])")
-_REAL = (
-    r"(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|inf|nan)"
-)
-NUMBER = re.compile(rf"([+-]?{_REAL})(?:(?:[+-]{_REAL})?(j))?(?![\w.])")
-COMPLEX = re.compile(rf"\([+-]?{_REAL}[+-]{_REAL}j\)")
-NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
-EMPTY_SET = re.compile(r"\{\s*\*\s*\(\s*\)\s*,?\s*\}")
 DATA = '", b"'
-_SIZE = "(?:0|[1-9][0-9]{0,17})"
-HEADER = re.compile(rf'nparray\(\(((?:{_SIZE}, )*(?:(?<= ){_SIZE})?)\), "([^"\\]*)')
-_FLAT = r"((?:[-+.0-9eE, nultrfas]++|\"[^\"\\]*+\")*+)"
-FLAT_TUPLE = re.compile(rf"\({_FLAT}\)")
-FLAT_SET = re.compile(rf"\{{{_FLAT}\}}")
-FLAT_START = frozenset('+-.0123456789"in')
-SPACE_OR_COMMA = frozenset(WHITESPACE + ",")
-ENTRY = re.compile(r'"([^"\\]*+)":[ \t\n\r\f]*+(?:"([^"\\]*+)"|.)', re.DOTALL)
-"""The key of a dict, and its value if that is a string without escapes, or else where it begins."""
+"""What is between the dtype of an array and its base64."""
 
-BEHIND_NUMBER = WHITESPACE + ",:)]}"
 JSON_START = frozenset('"[{-0123456789tfn')
-LITERALS = {
-    quote: re.compile(rf"{quote}[^{quote}\\]*(?:\\.[^{quote}\\]*)*{quote}", re.DOTALL)
-    for quote in "\"'"
-}
+SPACE_OR_COMMA = frozenset(" ,")
 NUMBERS = frozenset({"inf", "nan", "infj", "nanj"})
 CONSTANTS = {
     "null": None, "None": None, "true": True, "True": True, "false": False, "False": False,
@@ -67,16 +63,26 @@ class V1Reader:
     Attempts to have JSON's scanner read a container can fail, and what it had read by then is
     wasted. The waste is kept proportional to the text: beyond `_allowance` no more attempts are
     made.
+
+    Parameters
+    ----------
+    text : str
+    forms : Forms
+        The types that may be named.
+    buffers : Buffers
+    not_json : bool
+        Whether it is known that the whole text is no JSON.
     """
 
-    def __init__(self, text: str, forms: Forms, buffers: Buffers) -> None:
+    def __init__(self, text: str, forms: Forms, buffers: Buffers, not_json: bool) -> None:
         self._text = text
         self._forms = forms
         self._buffers = buffers
         self._scan = SCANNER.quick()
         self._layouts: dict[str, Any] = {}
         self._wasted = 0
-        self._hopeless = 0  # the whole text, which is no JSON, or nobody would ask for v1
+        self._hopeless = -1
+        self._not_json = not_json
         self._allowance = 8 * len(text) + 4096
 
     def read(self) -> Any:
@@ -88,8 +94,12 @@ class V1Reader:
             If it spells none.
         """
         try:
-            self._hopeless = self._skip(0)
-            value, end = self._value(self._hopeless, 0)
+            start = self._skip(0)
+            if start == len(self._text):
+                raise load_diagnosis().explain_nothing(self._text)
+            if self._not_json:
+                self._hopeless = start  # the container that is the whole text
+            value, end = self._value(start, 0)
             end = self._skip(end)
         except IndexError:
             raise self._error("the text ends too early", len(self._text)) from None
@@ -105,12 +115,14 @@ class V1Reader:
         return DecodeError(reason, self._text, position)
 
     def _expected(self, what: str, position: int) -> DecodeError:
+        if position < 2 and (odd := load_diagnosis().explain_beginning(self._text)):
+            return odd  # type: ignore[no-any-return]
         return self._error(
             f"expected {what}, not {self._text[position : position + 20]!r}", position
         )
 
     def _skip(self, i: int) -> int:
-        return SPACE.match(self._text, i).end()  # type: ignore[union-attr]
+        return GAP.match(self._text, i).end()  # type: ignore[union-attr]
 
     def _value(self, i: int, depth: int) -> tuple[Any, int]:
         """Read the value that begins at or behind `i`; give it, and where it ends."""
@@ -126,7 +138,7 @@ class V1Reader:
         """Read values with commas between them from `i` to behind the bracket `close`."""
         text = self._text
         values: list[Any] = []
-        i = self._skip(i) if text[i] in WHITESPACE else i
+        i = self._skip(i) if text[i] in BLANKS else i
         while text[i] != close:
             value, i = START.get(text[i], V1Reader._value)(self, i, depth)
             values.append(value)
@@ -140,7 +152,7 @@ class V1Reader:
             return None
         inside = match[1]
         if inside[-1:] in SPACE_OR_COMMA:
-            inside = inside.rstrip(WHITESPACE).removesuffix(",")
+            inside = inside.rstrip().removesuffix(",")
         try:
             values, _ = self._scan(f"[{inside}]", 0)
         except (StopIteration, ValueError):
@@ -150,11 +162,11 @@ class V1Reader:
     def _comma(self, i: int, close: str) -> int:
         """Give the place of the next item behind a comma, or that of the closing bracket."""
         text = self._text
-        if text[i] in WHITESPACE:
+        if text[i] in BLANKS:
             i = self._skip(i)
         if text[i] == ",":
             i += 2 if text[i + 1] == " " else 1
-            return self._skip(i) if text[i] in WHITESPACE else i
+            return self._skip(i) if text[i] in BLANKS else i
         if text[i] == close:
             return i
         raise self._expected(f"',' or {close!r}", i)
@@ -186,7 +198,7 @@ class V1Reader:
     def _parenthesis(self, i: int, depth: int) -> tuple[Any, int]:
         text = self._text
         if depth == MAX_DEPTH and (number := COMPLEX.match(text, i)):
-            return complex(number[0]), number.end()
+            return _complex(number), number.end()
         depth = self._deeper(i, depth)
         if text[i + 1] in FLAT_START:
             flat = self._flat(i, FLAT_TUPLE)
@@ -194,16 +206,30 @@ class V1Reader:
                 return tuple(flat[0]), flat[1]
             number = COMPLEX.match(text, i)
             if number is not None:
-                return complex(number[0]), number.end()
-        values, end = self._values(i + 1, ")", depth)
-        if len(values) == 1 and self._before(end - 1) != ",":
-            raise self._expected("',' behind the only item of a tuple", end - 1)
-        return tuple(values), end
+                return _complex(number), number.end()
+        return self._tuple(i, depth)
+
+    def _tuple(self, i: int, depth: int) -> tuple[Any, int]:
+        """Read a tuple, or a complex number with gaps in it, item by item."""
+        text = self._text
+        start = self._skip(i + 1)
+        if text[start] == ")":
+            return (), start + 1
+        first, end = self._value(start, depth)
+        end = self._skip(end)
+        if text[end] == ",":
+            rest, end = self._values(end + 1, ")", depth)
+            return (first, *rest), end
+        number = COMPLEX.match(text, i)
+        if number is not None:
+            return _complex(number), number.end()
+        only = text[end] == ")"
+        raise self._expected(f"','{' behind the only item of a tuple' if only else ' or )'}", end)
 
     def _before(self, i: int) -> str:
-        """Give the last character before `i` that is no white space."""
+        """Give the last character before `i` that is no space."""
         i -= 1
-        while self._text[i] in WHITESPACE:
+        while self._text[i] == " ":
             i -= 1
         return self._text[i]
 
@@ -273,15 +299,21 @@ class V1Reader:
                 return value, end
         number = INT.match(self._text, i)
         if number is not None:
-            digits = number[0]
-            try:
-                return (int if len(digits) <= SAFE_DIGITS else parse_integer)(digits), number.end()
-            except ValueError as error:
-                raise self._error(f"{error}", i) from None
+            return self._integer(number)
         number = NUMBER.match(self._text, i)
+        if number is None and (number := RADIX_INT.match(self._text, i)):
+            return self._integer(number, parse_radix_integer)
         if number is None:
             raise self._expected("a number", i)
         return (complex if number[2] else float)(number[0]), number.end()
+
+    def _integer(
+        self, number: re.Match[str], parse: Callable[[str], int] = parse_integer
+    ) -> tuple[int, int]:
+        try:
+            return parse(number[0]), number.end()
+        except ValueError as error:
+            raise self._error(str(error), number.start()) from None
 
     def _string(self, i: int, depth: int) -> tuple[Any, int]:
         text = self._text
@@ -292,8 +324,8 @@ class V1Reader:
         body, end = self._quoted(i)
         try:
             return unescape_str(body), end
-        except ValueError as error:
-            raise self._error(str(error), i) from None
+        except EscapeError as error:
+            raise self._error(str(error), i + 1 + error.offset) from None
 
     def _quoted(self, i: int) -> tuple[str, int]:
         """Give what is between the quotation mark at `i` and the one that ends the literal."""
@@ -304,7 +336,7 @@ class V1Reader:
         if end < 0 or "\\" in body:
             literal = LITERALS[quote].match(text, i)
             if literal is None:
-                raise self._expected("a closing quotation mark", i)
+                raise load_diagnosis().explain_open_string(text, i)
             return literal[0][1:-1], literal.end()
         return body, end + 1
 
@@ -323,8 +355,8 @@ class V1Reader:
         body, end = self._quoted(i + 1)
         try:
             return unescape_bytes(body), end
-        except ValueError as error:
-            raise self._error(str(error), i) from None
+        except EscapeError as error:
+            raise self._error(str(error), i + 2 + error.offset) from None
 
     def _array(self, i: int, depth: int) -> tuple[Any, int]:
         """Read an array the quick way, if it is spelled as pyon does and without a fault."""
@@ -360,9 +392,13 @@ class V1Reader:
             raise self._error(str(error), start) from error
 
 
+def _complex(number: re.Match[str]) -> complex:
+    return complex("".join(number.groups()))
+
+
 def _read_layout(header: str) -> Any:
     """Read what pyon writes before the base64 of an array, and nothing else."""
-    match = HEADER.fullmatch(header)
+    match = ARRAY_HEADER.fullmatch(header)
     if match is None:
         raise ValueError("not the way in which pyon spells an array")
     shape = [int(n) for n in match[1].split(",") if n.strip()]

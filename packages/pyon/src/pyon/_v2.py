@@ -1,46 +1,26 @@
-"""PYON v2, which is JSON: a value that JSON does not have is an object with one key, the tag.
-
-Writer and reader leave to the C code of `json` whatever it can do, which for plain JSON is
-everything.
-"""
+"""Writes PYON v2, which is JSON: a value that JSON does not have is an object with one key."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from functools import cache
 
-from ._buffers import NO_BUFFERS, RAW_BUFFER_SIZE, Buffers
-from ._errors import DecodeError
-from ._json import JsonScanner, json_encoder
-from ._types import Form, Forms, check_pairs, load_base64, put_together, read_fraction
-from ._writer import CLASS_KEY, STR, Writer, shorten, write_int, write_str
+from ._buffers import RAW_BUFFER_SIZE
+from ._json import json_encoder
+from ._on_demand import load_fast
+from ._types import Form, Forms
+from ._writer import CLASS_KEY, STR, Writer, write_int, write_str
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
     from typing import Any, ClassVar
 
 
 NON_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
 
-FAST_FROM = 256
-"""Characters from which the preparations for msgspec pay."""
-
 FAST_FROM_ITEMS = 32
 """Items from which they pay for the writer."""
-
-
-@cache
-def load_fast() -> ModuleType:
-    """Load what knows msgspec, which small values need nothing of."""
-    from . import _fast
-
-    return _fast
 
 
 def _write_v2_float(x: float) -> str:
@@ -155,203 +135,3 @@ class V2Writer(Writer):
         complex: _complex,
         OrderedDict: _ordered_dict,
     }
-
-
-WHITESPACE = " \t\n\r\f"
-SPACE = re.compile(f"[{WHITESPACE}]*")
-HIDDEN_LETTERS = ("\\u005", "\\u006", "\\u007")
-"""How letters begin that need no escape. With such, the key of a tag does not look like it."""
-
-BRACES = r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]'
-PLAIN = JsonScanner()
-
-
-class NotJsonError(Exception):
-    """A text that is no JSON, and so no v2. Its arguments are the reason and the position."""
-
-
-class _BadTagError(Exception):
-    """A tag of which no value can be made."""
-
-
-class V2Reader:
-    """Reads texts that may hold values of these forms. One object serves many texts and threads."""
-
-    def __init__(self, forms: Forms) -> None:
-        self._forms = forms
-        self._tagged = JsonScanner(make_hook(forms, NO_BUFFERS))
-
-    def read(self, text: str, buffers: Buffers) -> Any:
-        """Give the value that the text spells.
-
-        Raises
-        ------
-        NotJsonError
-            If it is no JSON.
-        DecodeError
-            If it is JSON with a tag that means nothing.
-        """
-        if not _may_have_tags(text):
-            return _read_plain(text)
-        tagged = (
-            self._tagged if buffers is NO_BUFFERS else JsonScanner(make_hook(self._forms, buffers))
-        )
-        try:
-            return _scan(tagged, text)
-        except _BadTagError as error:
-            _scan(PLAIN, text)
-            raise DecodeError(
-                str(error), text, self._find_bad_tag(text, buffers)
-            ) from error.__cause__
-
-    def _find_bad_tag(self, text: str, buffers: Buffers) -> int:
-        """Give the place of the first object, in order of their ends, that is a bad tag."""
-        read = make_hook(self._forms, buffers.again())
-        ends = 0
-
-        def count(x: dict[str, Any]) -> Any:
-            nonlocal ends
-            ends += 1
-            return read(x)
-
-        with contextlib.suppress(_BadTagError):
-            _scan(JsonScanner(count), text)
-        starts: list[int] = []
-        for brace in re.finditer(BRACES, text, re.DOTALL):
-            if brace[0] == "{":
-                starts.append(brace.start())
-            elif brace[0] == "}":
-                start = starts.pop()
-                ends -= 1
-                if not ends:
-                    return start
-        return 0
-
-
-def _read_plain(text: str) -> Any:
-    if len(text) >= FAST_FROM:
-        with contextlib.suppress(ValueError):  # then the standard library knows
-            return load_fast().decode(text)
-    return _scan(PLAIN, text)
-
-
-def _may_have_tags(text: str) -> bool:
-    if "{" not in text:
-        return False
-    # To look for a single character first is quicker by far.
-    if "_" in text and CLASS_KEY in text:
-        return True
-    return "\\" in text and "\\u00" in text and any(map(text.__contains__, HIDDEN_LETTERS))
-
-
-def _scan(scanner: JsonScanner, text: str) -> Any:
-    """Read the JSON that is the whole of `text`."""
-    start = SPACE.match(text).end() if text[:1] in WHITESPACE else 0  # type: ignore[union-attr]
-    try:
-        try:
-            value, end = scanner.quick()(text, start)
-        except (json.JSONDecodeError, _BadTagError):
-            raise
-        except ValueError:  # a long integer
-            value, end = scanner.thorough()(text, start)
-    except StopIteration as stop:
-        raise NotJsonError("expected a value", stop.value) from None
-    except json.JSONDecodeError as error:
-        raise NotJsonError(error.msg, error.pos) from None
-    except RecursionError:
-        raise NotJsonError("nested too deeply", start) from None
-    except ValueError as error:
-        raise NotJsonError(str(error), start) from None
-    if end != len(text):
-        end = SPACE.match(text, end).end()  # type: ignore[union-attr]
-        if end != len(text):
-            raise NotJsonError("expected the end of the text", end)
-    return value
-
-
-def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]:
-    """Make what turns the tags among JSON's objects into values, and leaves the others alone."""
-
-    def hook(x: dict[str, Any]) -> Any:
-        tag: Any = x.get(CLASS_KEY)
-        if type(tag) is list:
-            try:
-                name, arguments = tag
-                if type(arguments) is list:
-                    return QUICK[name](*arguments)
-            except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
-                pass  # said below, with the reason, or it is none of the commonest
-        elif tag is None and CLASS_KEY not in x:
-            return x
-        return read_tag(tag)
-
-    def read_tag(tag: Any) -> Any:
-        if type(tag) is not list or len(tag) != 2 or type(tag[1]) is not list:
-            raise _BadTagError(f'expected ["name", [arguments]] behind {CLASS_KEY!r}')
-        name, arguments = tag
-        form = V2_FORMS.get(name) if type(name) is str else None
-        form = form or forms.named(name)
-        if form is None:
-            raise _BadTagError(f"no type is called {shorten(name)}")
-        try:
-            if form.raw and arguments:
-                if type(arguments[-1]) is bytes:  # out of another tag
-                    raise ValueError("expected base64 as a string, got bytes")
-                arguments[-1] = buffers.data(arguments[-1])
-            return put_together(form, arguments)
-        except ValueError as error:
-            raise _BadTagError(str(error)) from error
-
-    return hook
-
-
-def _read_tuple(items: Any) -> tuple[Any, ...]:
-    if type(items) is not list:
-        raise ValueError("expected a list")
-    return tuple(items)
-
-
-def _read_set(items: Any) -> set[Any]:
-    if type(items) is not list:
-        raise ValueError("expected a list")
-    return set(items)
-
-
-def _read_dict(pairs: Any) -> dict[Any, Any]:
-    return dict(check_pairs(pairs))
-
-
-def _read_complex(real: Any, imaginary: Any) -> complex:
-    if type(real) not in (int, float) or type(imaginary) not in (int, float):
-        raise ValueError("expected two numbers")
-    return complex(real, imaginary)
-
-
-def _read_base64(text: Any) -> bytes:
-    if type(text) is not str:
-        raise ValueError("perhaps the number of a buffer")
-    data: bytes = load_base64().from_base64(text)
-    return data
-
-
-V2_FORMS = {
-    form.name: form
-    for form in (
-        Form("tuple", list, _read_tuple, arity=1),
-        Form("set", list, _read_set, arity=1),
-        Form("dict", list, _read_dict, arity=1),
-        Form("bytes", list, bytes, arity=1, raw=True),
-        Form("complex", list, _read_complex, arity=2),
-    )
-}
-"""What is spelled with a name by v2 alone: v1 has a syntax for it."""
-
-QUICK: dict[str, Callable[..., Any]] = {
-    "tuple": _read_tuple,
-    "set": _read_set,
-    "dict": _read_dict,
-    "complex": _read_complex,
-    "bytes": _read_base64,
-    "Fraction": read_fraction,
-}
-"""The commonest forms, so that they need not go the whole way."""

@@ -15,7 +15,8 @@ from json.encoder import encode_basestring_ascii
 
 from ._errors import EncodeError
 from ._integers import SAFE_BOUND, digits_are_limited, integer_text
-from ._types import MAX_DEPTH, Form, Forms, load_base64
+from ._on_demand import load_base64
+from ._types import MAX_DEPTH, Form, Forms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
