@@ -10,7 +10,8 @@ import pydoc
 from typing import Optional
 
 import pytest
-from pc_rpc._exposure import method_list, public_methods
+from pc_rpc._exposure import find_methods, public_methods
+from pc_rpc._method_list import method_list
 from pc_rpc._remote import signature
 
 
@@ -52,8 +53,10 @@ class Impossible:
     def __call__(self): ...
 
 
-def described(target, version=2):
-    listed = method_list(target, public_methods(target), builtin_terminate=False, version=version)
+def described(target, version=2, expose=None):
+    listed = method_list(
+        target, find_methods(target, expose=expose), builtin_terminate=False, version=version
+    )
     return listed["methods"], listed["docstring"]
 
 
@@ -116,7 +119,7 @@ class Odd:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_what_fails_to_show_itself_spoils_nothing(version):
-    methods, _ = described(Odd(), version)
+    methods, _ = described(Odd(), version, ["shown", "searching"])
     assert set(methods) == {"shown", "searching"}
     spec, _ = methods["shown"]
     assert spec["defaults"] == (1, "<Shy>")
@@ -125,7 +128,7 @@ def test_what_fails_to_show_itself_spoils_nothing(version):
 
 
 def test_a_target_with_odd_attributes_can_be_used(serve, connect):
-    client = connect(serve({"main": Odd()}).port)
+    client = connect(serve({"main": Odd()}, expose={"main": ["searching"]}).port)
     assert client.searching() is None
 
 
@@ -143,7 +146,7 @@ def test_what_has_no_signature_is_shown_to_take_anything():
     target = Driver()
     target.impossible = Impossible()
     for name in ("no_signature", "impossible"):
-        spec = described(target)[0][name][0]
+        spec = described(target, expose=["no_signature", "impossible"])[0][name][0]
         assert (spec["args"], spec["varargs"], spec["varkw"]) == (["self"], "args", "kwargs")
 
 

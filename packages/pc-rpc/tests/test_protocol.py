@@ -52,7 +52,7 @@ def exchange(client, server, value):
     client.owe(call)
     request = server.read_request(carry(chunks, server))
     if request.error is not None:
-        reply = server.failure(request.number, request.error)
+        reply = server.refusal(request.number, request.error)
     else:
         name, args, kwargs = arguments(request.content)
         assert name == "echo"
@@ -82,7 +82,7 @@ def test_an_exception_passes_with_any_selection_of_features(offered):
     call, chunks = client.encode_call("echo", (), {})
     client.owe(call)
     request = server.read_request(carry(chunks, server))
-    client.match(carry(server.failure(request.number, ValueError("a", "b")), client))
+    client.match(carry(server.refusal(request.number, ValueError("a", "b")), client))
     with pytest.raises(ValueError, match="'a', 'b'"):
         client.result(call)
 

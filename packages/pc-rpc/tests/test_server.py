@@ -146,7 +146,7 @@ def test_what_was_not_announced_is_refused_whatever_is_sent(serve, connect, name
 
 
 def test_only_exposed_methods_can_be_called(serve, connect):
-    client = connect(serve({"main": Driver()}, expose={"main": ["echo", "_private"]}).port)
+    client = connect(serve({"main": Driver()}, expose={"main": ["echo"]}).port)
     assert list(client.get_rpc_method_list()["methods"]) == ["echo"]
     for name in ("helper", "_private"):
         with pytest.raises(AttributeError):

@@ -11,7 +11,8 @@ import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pc_rpc._exposure import method_list, public_methods
+from pc_rpc._exposure import find_methods
+from pc_rpc._method_list import method_list
 from pc_rpc._stubs import annotation_text, stub_module
 
 
@@ -46,7 +47,7 @@ def test_hostile_names_and_docstrings_stay_out_of_the_code():
 def stub_of(**targets):
     """Return the stub of a server with these objects, and the names of its classes."""
     described = {
-        name: method_list(target, public_methods(target), builtin_terminate=False, version=2)
+        name: method_list(target, find_methods(target), builtin_terminate=False, version=2)
         for name, target in targets.items()
     }
     text = stub_module("s:1", '"s", 1', described)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pc_rpc._cli_arguments import parse_arguments
 from pc_rpc._cli_errors import UsageError, explained, files_of, user_code, user_frames
-from pc_rpc._exposure import public_methods
+from pc_rpc._exposure import attributes, public_methods
 from pc_rpc._server import Server
 from pc_rpc._server_loop import log_end, serve_until
 from pc_rpc._signals import TerminationSignals
@@ -164,7 +164,7 @@ async def _serve_driver(
 
 def _server(driver: Any, target: str, options: argparse.Namespace) -> Server:
     for method in options.hide:
-        if method not in public_methods(driver):
+        if method not in attributes(driver):
             raise UsageError(f"--hide: {type(driver).__name__} has no method {method!r}")
     return Server(
         {target: _served(driver)},

@@ -20,7 +20,7 @@ import contextlib
 import traceback
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pyon
 
@@ -36,6 +36,10 @@ __all__ = [
 MAX_CHAIN = 16
 """Exceptions that travel behind one, as its causes or members: longer chains are loops or noise,
 and their tracebacks travel as text anyway."""
+
+MAX_QUIET = 64
+"""Exceptions in a chain or group that are looked at on the event loop: more of them take time, and
+are described elsewhere."""
 
 ExceptionClass = TypeVar("ExceptionClass", bound=type[Exception])
 
@@ -122,28 +126,144 @@ def register_exception(cls: ExceptionClass, /, *, name: str | None = None) -> Ex
     """
     if not (isinstance(cls, type) and issubclass(cls, Exception)):
         raise TypeError(f"expected a subclass of Exception, got {cls!r}")
-    _registered[name or _qualified_name(cls)] = cls
+    _registered[name or qualified_name(cls)] = cls
     return cls
 
 
-def _qualified_name(cls: type[BaseException]) -> str:
-    """Return the name that a traceback shows for the class."""
-    if cls.__module__ == "builtins":
-        return cls.__qualname__
-    if cls.__module__ == "__main__" and cls.__qualname__ not in _BUILTINS:
-        return cls.__qualname__
-    return f"{cls.__module__}.{cls.__qualname__}"
+def qualified_name(cls: type) -> str:
+    """Return the name that a traceback shows for a class, whatever its metaclass makes of it."""
+    module = _module_of(cls)
+    name = exact_text(_name_of(cls))
+    if type(module) is not str or module == "builtins":
+        return name
+    if module == "__main__" and name not in _BUILTINS:
+        return name
+    return f"{module}.{name}"
+
+
+def exact_text(text: str) -> str:
+    """Return a text as an exact `str`; of a subclass none of its own code runs."""
+    return str.__str__(text)
 
 
 def text_of(exc: BaseException) -> str:
     """Return what the exception says, if it can."""
     try:
-        return str(exc)
+        return exact_text(str(exc))
     except BaseException:  # SystemExit, too: the process is not the exception's to end
         return "<exception str() failed>"
 
 
-# The server's side.
+# The server's side. An exception may be of a class of the user's, whose code may do anything:
+# except for its ``__str__``, what is read of it is read by Python's own means.
+
+_QUIET = (BaseException, KeyError, OSError, BaseExceptionGroup)
+_bases_of = type.__dict__["__mro__"].__get__
+_name_of = type.__dict__["__qualname__"].__get__
+_module_of = type.__dict__["__module__"].__get__
+_contents_of = type.__dict__["__dict__"].__get__
+
+
+class Failure(NamedTuple):
+    """An exception on its way to the caller.
+
+    Attributes
+    ----------
+    pack : dict
+        Plain data that any peer's codec can encode.
+    exits : bool
+        It is a `SystemExit`: the server is to end.
+    """
+
+    pack: dict[str, Any]
+    exits: bool = False
+
+
+def describe(exc: BaseException, *, details: bool = False) -> Failure:
+    """Take an exception apart. To be called where it was raised: it may have code of its own."""
+    try:
+        pack = pack_exception(without_own_frames(exc), details=details)
+    except Exception as failed:  # whatever an exception holds, its caller gets a reply
+        return bare(exc, f"<cannot be described: {qualified_name(type(failed))}>")
+    return Failure(pack, _exits(exc))
+
+
+def bare(exc: BaseException, text: str) -> Failure:
+    """Return what can be told of an exception without asking it."""
+    message = f"{qualified_name(type(exc))}: {text}"
+    pack = {"class": GenericRemoteException.__name__, "message": message, "traceback": []}
+    return Failure(pack, _exits(exc))
+
+
+def plainer(failure: Failure) -> Failure:
+    """Return a failure of which some part cannot be encoded without all but its text."""
+    pack = failure.pack
+    message = pack["message"]
+    if pack["class"] != GenericRemoteException.__name__:
+        message = f"{pack.get('type', pack['class'])}: {message}"
+    message = message.encode("ascii", "backslashreplace").decode()
+    return Failure(
+        {"class": GenericRemoteException.__name__, "message": message, "traceback": []},
+        failure.exits,
+    )
+
+
+def _exits(exc: BaseException) -> bool:
+    return issubclass(type(exc), SystemExit)
+
+
+def is_quiet(exc: BaseException, *, details: bool) -> bool:
+    """Say whether `describe` runs none but Python's own code, and returns at once."""
+    seen: set[int] = set()
+    links: list[BaseException | None] = [exc]
+    while links:
+        link = links.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        if len(seen) > MAX_QUIET or not _is_quiet(link) or not (details or _members(link) == ()):
+            return False
+        links += [_read(link, "__cause__"), _read(link, "__context__"), *_members(link)]
+    return True
+
+
+def _is_quiet(exc: BaseException) -> bool:
+    values = (*_read(exc, "args"), *_os_values(exc))
+    return _text_in_c(type(exc)) and all(_plain(value) for value in values)
+
+
+def _text_in_c(cls: type) -> bool:
+    for base in _bases_of(cls):
+        if "__str__" in _contents_of(base):
+            return any(base is known for known in _QUIET)
+    return False
+
+
+def _os_values(exc: BaseException) -> list[Any]:
+    if not issubclass(type(exc), OSError):
+        return []
+    return [_read(exc, name, OSError) for name in ("errno", "strerror", "filename", "filename2")]
+
+
+def _members(exc: BaseException) -> tuple[BaseException, ...]:
+    if not issubclass(type(exc), BaseExceptionGroup):
+        return ()
+    members: tuple[BaseException, ...] = _read(exc, "exceptions", BaseExceptionGroup)[:MAX_CHAIN]
+    return members
+
+
+def _read(exc: BaseException, name: str, cls: type = BaseException) -> Any:
+    """Read an attribute that Python keeps of every exception, past any property of its class."""
+    return _contents_of(cls)[name].__get__(exc)
+
+
+def without_own_frames(exc: BaseException) -> BaseException:
+    """Take off the traceback the frames of this package that it begins with."""
+    whole = frames = _read(exc, "__traceback__")
+    while frames is not None and frames.tb_frame.f_globals.get("__package__") == __package__:
+        frames = frames.tb_next
+    # Not by assignment: a class may have forbidden that (a frozen dataclass, for one).
+    return BaseException.with_traceback(exc, frames or whole)
 
 
 def pack_exception(exc: BaseException, *, details: bool = False) -> dict[str, Any]:
@@ -159,48 +279,42 @@ def pack_exception(exc: BaseException, *, details: bool = False) -> dict[str, An
     pack = _established_pack(exc)
     if details:
         pack |= _details(exc, 0, set())
-    elif isinstance(exc, BaseExceptionGroup):
+    elif issubclass(type(exc), BaseExceptionGroup):
         pack["traceback"] = traceback.format_exception(exc)  # the members are nowhere else
     return pack
 
 
 def _established_pack(exc: BaseException) -> dict[str, Any]:
-    name = _WIRE_NAMES.get(type(exc))  # type: ignore[arg-type]
+    cls = type(exc)
+    name = _WIRE_NAMES.get(cls) if type(cls) is type else None  # type: ignore[arg-type]
     message = text_of(exc)
     if name is None:
         name = GenericRemoteException.__name__
-        message = f"{_qualified_name(type(exc))}: {message}".rstrip().removesuffix(":")
+        message = f"{qualified_name(type(exc))}: {message}".rstrip().removesuffix(":")
     return {
         "class": name,
         "message": message,
-        "traceback": traceback.format_tb(exc.__traceback__),
+        "traceback": traceback.format_tb(_read(exc, "__traceback__")),
     }
 
 
-def bare_pack(exc: BaseException) -> dict[str, Any]:
-    """Return the little that can be told of an exception that `pack_exception` cannot handle."""
-    message = f"{_qualified_name(type(exc))}: {text_of(exc)}"
-    return {"class": GenericRemoteException.__name__, "message": message, "traceback": []}
-
-
 def _details(exc: BaseException, depth: int, seen: set[int]) -> dict[str, Any]:
-    details: dict[str, Any] = {"type": _qualified_name(type(exc))}
+    details: dict[str, Any] = {"type": qualified_name(type(exc))}
     args = _constructor_args(exc)
     if _plain(args):
         details["args"] = args
-    notes = getattr(exc, "__notes__", None)
-    if isinstance(notes, list) and notes:
-        details["notes"] = [note for note in notes if type(note) is str]
+    if notes := _notes(exc):
+        details["notes"] = notes
     if depth >= MAX_CHAIN or id(exc) in seen:  # told already, as in Python's own tracebacks
         return details
     seen.add(id(exc))
-    if isinstance(exc, BaseExceptionGroup):
-        members = exc.exceptions[:MAX_CHAIN]
-        details["exceptions"] = [_pack_linked(member, depth + 4, seen) for member in members]
-    if exc.__cause__ is not None:
-        details["cause"] = _pack_linked(exc.__cause__, depth + 1, seen)
-    elif exc.__context__ is not None and not exc.__suppress_context__:
-        details["context"] = _pack_linked(exc.__context__, depth + 1, seen)
+    if issubclass(type(exc), BaseExceptionGroup):
+        details["exceptions"] = [_pack_linked(m, depth + 4, seen) for m in _members(exc)]
+    cause, context = _read(exc, "__cause__"), _read(exc, "__context__")
+    if cause is not None:
+        details["cause"] = _pack_linked(cause, depth + 1, seen)
+    elif context is not None and not _read(exc, "__suppress_context__"):
+        details["context"] = _pack_linked(context, depth + 1, seen)
     return details
 
 
@@ -208,15 +322,22 @@ def _pack_linked(exc: BaseException, depth: int, seen: set[int]) -> dict[str, An
     return _established_pack(exc) | _details(exc, depth, seen)
 
 
+def _notes(exc: BaseException) -> list[str]:
+    notes = dict.get(_read(exc, "__dict__"), "__notes__")
+    return [note for note in notes if type(note) is str] if type(notes) is list else []
+
+
 def _constructor_args(exc: BaseException) -> list[Any]:
     """Return the arguments that make an equal exception."""
-    if isinstance(exc, BaseExceptionGroup):
-        return [exc.message]
-    if isinstance(exc, OSError) and exc.filename is not None and len(exc.args) == 2:
-        # The winerror position is skipped over by None on every platform.
-        second = [] if exc.filename2 is None else [None, exc.filename2]
-        return [*exc.args, exc.filename, *second]
-    return list(exc.args)
+    if issubclass(type(exc), BaseExceptionGroup):
+        return [_read(exc, "message", BaseExceptionGroup)]
+    args = list(_read(exc, "args"))
+    if issubclass(type(exc), OSError) and len(args) == 2:
+        _, _, filename, filename2 = _os_values(exc)
+        if filename is not None:
+            # The winerror position is skipped over by None on every platform.
+            return [*args, filename, *([] if filename2 is None else [None, filename2])]
+    return args
 
 
 def _plain(value: Any, depth: int = 3) -> bool:

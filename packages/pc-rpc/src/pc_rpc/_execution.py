@@ -14,8 +14,9 @@ import queue
 import threading
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
+from pc_rpc._errors import Failure, bare, describe, is_quiet
 from pc_rpc._outcome import Outcome
 from pc_rpc._schedule import Call
 
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 
     from pyon.asyncio_connection import Connection
 
+    from pc_rpc._aside import Aside
     from pc_rpc._targets import Instance
+
+NOT_BEGUN = describe(asyncio.CancelledError())
+"""What a call comes to that was cancelled before its method was called."""
+
+NO_TEXT = "<its text took too long to make>"
 
 STOP_GRACE = 1.0
 """Seconds that coroutine methods which are cancelled at the end have to clean up."""
@@ -123,6 +130,10 @@ class Place(NamedTuple):
     ----------
     tasks : Tasks
         Awaits what coroutine methods return.
+    closings : Tasks
+        Awaits what closes targets: cancelled last.
+    aside : Aside
+        Describes exceptions that were raised on the event loop.
     lane : Lane or None
         One call at a time, with those of every connection; None where calls run in parallel.
     worker : Worker or None
@@ -130,6 +141,8 @@ class Place(NamedTuple):
     """
 
     tasks: Tasks
+    closings: Tasks
+    aside: Aside
     lane: Lane | None
     worker: Worker | None
 
@@ -145,20 +158,34 @@ class Runner:
         Where the calls come from.
     then : callable
         Given each call that was not done at once, when it is done.
+    details : bool
+        Whether exceptions are described to one of our own clients.
+    version : int
+        Generation that the method list is encoded in.
     """
 
-    __slots__ = ("_instance", "_owner", "_place", "_then")
+    __slots__ = ("_details", "_instance", "_owner", "_place", "_then", "_version")
 
     def __init__(
-        self, instance: Instance, connection: Connection, then: Callable[[Call], object]
+        self,
+        instance: Instance,
+        connection: Connection,
+        then: Callable[[Call], object],
+        *,
+        details: bool,
+        version: int,
     ) -> None:
+        self._version = version
         self._instance = instance
         self._place = instance.place
         self._owner = connection
         self._then = then
+        self._details = details
 
     def run(self, call: Call) -> bool:
         """Run a call when its turn comes; return whether it is done."""
+        if call.lists:
+            return self._list(call)
         lane = self._place.lane
         if lane is None or call.immediate:
             return self._start(call)
@@ -176,19 +203,34 @@ class Runner:
         self._then(call)
         return True
 
+    def _list(self, call: Call) -> bool:
+        """Have the methods of the target described; that takes nobody's turn."""
+
+        def described(outcome: Outcome) -> None:
+            outcome.explain(self._describe)
+            call.result, call.failure = outcome.take(), outcome.failure
+            self._then(call)
+
+        call.result = self._instance.described.get(self._version)
+        if call.result is None:
+            self._instance.describe(self._version, described)
+        return call.result is not None
+
     def _start(self, call: Call) -> bool:
         if not call.wanted:
-            call.error = asyncio.CancelledError()
+            call.failure = NOT_BEGUN
             return True
         _connection.set(self._owner)
         worker = self._place.worker
         if worker is not None and not (
-            call.immediate or call.name in self._instance.coroutine_methods
+            call.immediate or call.name in self._instance.methods.coroutine
         ):
             work = functools.partial(self._work, call)
             worker.submit(work, functools.partial(self._came_back, call))
             return False
         call.invoke(self._instance.target)
+        if call.error is not None:
+            return self._explain(call)
         if call.awaitable:
             self._await(call)
             return False
@@ -196,11 +238,12 @@ class Runner:
 
     def _work(self, call: Call) -> None:
         """Call the method, when the worker thread comes to it, unless nobody wants it any more."""
+        if not call.wanted:
+            call.failure = NOT_BEGUN
+            return
         _connection.set(self._owner)
-        if call.wanted:
-            call.invoke(self._instance.target)
-        else:
-            call.error = asyncio.CancelledError()
+        call.invoke(self._instance.target)
+        call.explain(self._describe)
 
     def _came_back(self, call: Call) -> None:
         """Go on with what came from the worker thread."""
@@ -217,8 +260,16 @@ class Runner:
         call.task = None
         if task.cancelled():  # before it had begun
             call.dismiss()
-            call.error = asyncio.CancelledError()
-        self._done(call)
+            call.failure = NOT_BEGUN
+        if call.error is None or self._explain(call):
+            self._done(call)
+
+    def _explain(self, call: Call) -> bool:
+        """Have what a method raised on the event loop described; return whether that is done."""
+        return explain(call, self._describe, self._place, self._done, details=self._details)
+
+    def _describe(self, error: BaseException) -> Failure:
+        return describe(error, details=self._details)
 
     def _done(self, call: Call) -> None:
         """End a call that was not done at once."""
@@ -266,21 +317,74 @@ class Worker:
             del then
 
 
+AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
+
+
+def explain(
+    outcome: AnyOutcome,
+    describe: Callable[[BaseException], Failure],
+    place: Place,
+    then: Callable[[AnyOutcome], object],
+    *,
+    details: bool,
+) -> bool:
+    """Have an exception that was raised on the event loop described, without stopping the loop.
+
+    Return whether that is done; otherwise `then` is called when it is. Only what runs code of users
+    is done elsewhere.
+    """
+    error = outcome.error
+    assert error is not None
+    if is_quiet(error, details=details):
+        outcome.explain(describe)
+        return True
+    _describe_aside(outcome, describe, place, then)
+    return False
+
+
+def _describe_aside(
+    outcome: AnyOutcome,
+    describe: Callable[[BaseException], Failure],
+    place: Place,
+    then: Callable[[AnyOutcome], object],
+) -> None:
+    error = cast("BaseException", outcome.error)
+
+    def described(description: Outcome) -> None:
+        outcome.failure = description.take() or bare(error, NO_TEXT)
+        outcome.error = None
+        then(outcome)
+
+    place.aside.run(functools.partial(describe, error), described)
+
+
 def run_at(
-    worker: Worker | None,
+    place: Place,
     function: Callable[[], Any],
+    describe: Callable[[BaseException], Failure],
     then: Callable[[Outcome], object],
     connection: Connection,
 ) -> None:
-    """Call a function on a worker thread, or here and now; then `then` on the event loop."""
+    """Call a function where the methods of a target run; then `then` on the event loop.
+
+    `describe` is given what the function raises, where that cannot stop the event loop: it may log
+    it.
+    """
     outcome = Outcome()
 
     def work() -> None:
         _connection.set(connection)
         outcome.run(function)
 
-    if worker is None:
+    def work_and_describe() -> None:
         work()
+        outcome.explain(describe)
+
+    if place.worker is not None:
+        place.worker.submit(work_and_describe, functools.partial(then, outcome))
+        return
+    work()
+    if outcome.error is None:
         then(outcome)
     else:
-        worker.submit(work, functools.partial(then, outcome))
+        _describe_aside(outcome, describe, place, then)

@@ -8,8 +8,12 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pc_rpc._errors import Failure
 
 
 class Outcome:
@@ -20,14 +24,17 @@ class Outcome:
     result : object
         None after an exception.
     error : BaseException or None
-        None, if it returned.
+        What it raised, until that is described.
+    failure : Failure or None
+        The description of it, which is what goes on.
     """
 
-    __slots__ = ("error", "result")
+    __slots__ = ("error", "failure", "result")
 
     def __init__(self) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
+        self.failure: Failure | None = None
 
     def take(self) -> Any:
         """Return the result and drop our reference to it, so that it can be sent without a copy."""
@@ -40,6 +47,12 @@ class Outcome:
             self.result = function()
         except BaseException as error:
             self.error = error
+
+    def explain(self, describe: Callable[[BaseException], Failure]) -> None:
+        """Put the description of an exception in its place; see `describe`."""
+        if self.error is not None:
+            self.failure = describe(self.error)
+            self.error = None  # only now: what that frees may run code of users
 
     @property
     def awaitable(self) -> bool:

@@ -23,10 +23,11 @@ from pyon.framing import DEFAULT_LIMIT, Message, frame, frame_size, owned
 
 from pc_rpc._errors import (
     ConnectionLost,
+    Failure,
     IncompatibleServer,
     ProtocolError,
-    bare_pack,
-    pack_exception,
+    describe,
+    plainer,
     rebuild_exception,
     text_of,
 )
@@ -472,9 +473,9 @@ class ServerSide:
         error = _beyond("the request", message.oversize, self.limit)
         return Request(number, "", {}, message.oversize, error)
 
-    def confirm(self, number: int | None) -> Chunks:
-        """Return the reply to what has no result."""
-        return frame(self._ok(number, "null"))
+    def confirm(self, number: int | None, text: str = "null") -> Chunks:
+        """Return the reply with a result that is encoded already."""
+        return self._within_limit(number, frame(self._ok(number, text)))
 
     def reply(self, number: int | None, outcome: Outcome) -> Chunks:
         """Return the reply that hands over a result, or the error that it cannot be handed over.
@@ -485,11 +486,14 @@ class ServerSide:
         try:
             text, buffers = self.features.encode(outcome.take())
             chunks = owned(frame(self._ok(number, text), buffers))
-        except Exception as error:  # registered forms are not ours: they may raise anything
-            kind = TypeError if isinstance(error, TypeError) else RuntimeError
-            return self.failure(number, kind(f"the result cannot be encoded: {text_of(error)}"))
+        except BaseException as error:  # registered forms are not ours: they may raise anything
+            kind = TypeError if issubclass(type(error), TypeError) else RuntimeError
+            return self.refusal(number, kind(f"the result cannot be encoded: {text_of(error)}"))
+        return self._within_limit(number, chunks)
+
+    def _within_limit(self, number: int | None, chunks: Chunks) -> Chunks:
         if (size := _size(chunks)) > self.limit:
-            return self.failure(number, _beyond("the reply", size, self.limit))
+            return self.refusal(number, _beyond("the reply", size, self.limit))
         return chunks
 
     def _ok(self, number: int | None, text: str) -> str:
@@ -497,12 +501,16 @@ class ServerSide:
             return f'{_head(number)}"status":"ok","ret":{text}}}'
         return f'{{"status": "ok", "ret": {text}}}'
 
-    def failure(self, number: int | None, error: BaseException) -> Chunks:
+    def refusal(self, number: int | None, error: Exception) -> Chunks:
+        """Return the reply to a request that cannot be served, with an error of our own."""
+        return self.failure(number, describe(error, details=self.features.exception_details))
+
+    def failure(self, number: int | None, failure: Failure) -> Chunks:
         """Return the reply that hands over an exception."""
         try:
-            text = self._failed(pack_exception(error, details=self.features.exception_details))
-        except Exception:  # whatever an exception holds, its caller gets a reply
-            text = self._failed(bare_pack(error))
+            text = self._failed(failure.pack)
+        except Exception:  # a number that is too long, for one: its caller gets a reply
+            text = self._failed(plainer(failure).pack)
         return frame(text if number is None else _head(number) + text[1:])
 
     def _failed(self, pack: dict[str, Any]) -> str:

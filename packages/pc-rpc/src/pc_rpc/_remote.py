@@ -7,7 +7,7 @@ nowhere else; what the server tells about them is fetched once, when somebody as
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     import inspect
@@ -87,6 +87,21 @@ class RemoteMethods:
 
     def __repr__(self) -> str:
         return f"<remote methods of {self._owner._target_label()}>"
+
+
+def known_names(methods: RemoteMethods) -> Collection[str] | None:
+    """Return the names of the methods; None while a client that reconnects does not know them."""
+    return methods._owner._method_names()
+
+
+def known_description(methods: RemoteMethods) -> Mapping[str, Any]:
+    """Return the method list, an empty one if it cannot be had now. A client may fetch it."""
+    return methods._owner._described()
+
+
+def close_client(methods: RemoteMethods) -> Any:
+    """Close the client that the methods belong to."""
+    return cast("Any", methods._owner).close_rpc()
 
 
 def find_method(owner: MethodOwner, name: str, timeout: float | None) -> RemoteMethod:

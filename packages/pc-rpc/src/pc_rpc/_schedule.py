@@ -39,6 +39,8 @@ class Call(Outcome):
         Bytes of the request.
     immediate : bool, optional
         The method is called while others run or wait.
+    lists : bool, optional
+        It is no call of a method: the methods are to be listed.
 
     Attributes
     ----------
@@ -53,7 +55,8 @@ class Call(Outcome):
     """
 
     __slots__ = (
-        "ahead", "args", "begun", "immediate", "kwargs", "name", "number", "size", "task", "wanted",
+        "ahead", "args", "begun", "immediate", "kwargs", "lists", "name", "number", "size", "task",
+        "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +68,7 @@ class Call(Outcome):
         size: int = 0,
         *,
         immediate: bool = False,
+        lists: bool = False,
     ) -> None:
         super().__init__()
         self.number = number
@@ -73,6 +77,7 @@ class Call(Outcome):
         self.kwargs = kwargs or {}
         self.size = size
         self.immediate = immediate
+        self.lists = lists
         self.ahead = False
         self.begun = False
         self.wanted = True

@@ -16,12 +16,13 @@ from pyon.framing import FramingError, Message
 
 from pc_rpc._errors import ProtocolError
 from pc_rpc._execution import Runner
+from pc_rpc._exposure import kind_of
 from pc_rpc._outcome import Outcome
 from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Request, ServerSide, arguments
 from pc_rpc._schedule import Call, Schedule
-from pc_rpc._targets import close
 
 if TYPE_CHECKING:
+    from pc_rpc._errors import Failure
     from pc_rpc._protocol import Chunks
     from pc_rpc._shared import Shared
     from pc_rpc._targets import Instance
@@ -109,30 +110,40 @@ class Session(Connection):
             self._refuse(error)
             return
         self._forget_deadline()
-        self._shared.targets[name].open(self._shared.place(name), self, self._begin)
+        target, place = self._shared.targets[name], self._shared.place(name)
+        target.open(place, self, self._begin, details=self._side.features.exception_details)
         if self._instance is None:
             self.pause_reading()  # until there is one
 
     def _begin(self, outcome: Outcome) -> None:
-        """Go on with the instance that was made for this connection."""
-        if outcome.error is not None:
-            self.abort()
-            if isinstance(outcome.error, SystemExit):
-                self._shared.terminate()
+        """Go on with the instance that was made for this connection, or without one."""
+        if outcome.failure is not None:
+            self._end_without_target(outcome.failure)
             return
         self._instance = instance = outcome.take()
+        if self.closed:
+            self._leave_target()
+            return
         self._shared.sessions.add(self)
         features = self._side.features
-        self._runner = Runner(instance, self, self._finished)
+        self._runner = Runner(
+            instance,
+            self,
+            self._finished,
+            details=features.exception_details,
+            version=features.version,
+        )
         self._schedule = Schedule(ids=features.request_ids, parallel=self._shared.parallel)
         self.receiver.limit = self._shared.limit
         self.receiver.raw_buffers = features.raw_buffers
         self._handle = self._read_request
-        names = set(instance.names)
-        if self._shared.builtin_terminate:
-            names.add("terminate")
-        self.send(features.encode(names)[0])
+        self.send(features.encode(instance.announced)[0])
         self.resume_reading()
+
+    def _end_without_target(self, failure: Failure) -> None:
+        self.abort()
+        if failure.exits:
+            self._shared.terminate()
 
     # Requests.
 
@@ -143,13 +154,18 @@ class Session(Connection):
             self._refuse(error)
             return
         if request.error is not None:
-            self.send_chunks(self._side.failure(request.number, request.error))
+            self.send_chunks(self._side.refusal(request.number, request.error))
         elif request.action == "call":
             self._read_call(request)
         elif request.action == "cancel" and self._side.features.request_ids:
             self._schedule.cancel(request.content.get("request"))
+        elif request.action == "ping":
+            self.send_chunks(self._side.confirm(request.number))
+        elif request.action == "get_rpc_method_list":
+            self._take(Call(request.number, request.action, immediate=True, lists=True))
         else:
-            self._answer(request)
+            unknown = ValueError(f"Unknown action: {request.action}")
+            self.send_chunks(self._side.refusal(request.number, unknown))
 
     def _read_call(self, request: Request) -> None:
         name = request.content.get("name")
@@ -160,43 +176,26 @@ class Session(Connection):
         try:
             call = self._call(request)
         except Exception as error:
-            self.send_chunks(self._side.failure(request.number, error))
+            self.send_chunks(self._side.refusal(request.number, error))
             return
-        self._schedule.add(call)
-        self._go_on()
+        self._take(call)
 
     def _call(self, request: Request) -> Call:
         """Return the call that is requested, or raise what is wrong with the request."""
         assert self._instance is not None
         name, args, kwargs = arguments(request.content)
-        if name not in self._instance.names:
-            kind = type(self._instance.target).__name__
+        methods = self._instance.methods
+        if name not in methods.names:
+            kind = kind_of(self._instance.target)
             raise AttributeError(f"{kind!r} object has no attribute {name!r}")
-        immediate = name in self._instance.immediate_methods
+        immediate = name in methods.immediate
         return Call(request.number, name, args, kwargs, request.size, immediate=immediate)
 
-    def _answer(self, request: Request) -> None:
-        """Reply to a request that is no call."""
-        try:
-            if request.action == "ping":
-                chunks = self._side.confirm(request.number)
-            elif request.action == "get_rpc_method_list":
-                chunks = self._side.reply(request.number, self._described())
-            else:
-                raise ValueError(f"Unknown action: {request.action}")
-        except Exception as error:
-            chunks = self._side.failure(request.number, error)
-        self.send_chunks(chunks)
-
-    def _described(self) -> Outcome:
-        assert self._instance is not None
-        described = Outcome()
-        described.result = self._instance.describe(
-            builtin_terminate=self._shared.builtin_terminate, version=self._side.features.version
-        )
-        return described
-
     # Calls.
+
+    def _take(self, call: Call) -> None:
+        self._schedule.add(call)
+        self._go_on()
 
     def _go_on(self) -> None:
         """Start the calls that may start, then read on or not."""
@@ -216,14 +215,16 @@ class Session(Connection):
 
     def _reply(self, call: Call) -> None:
         self._schedule.done(call)
-        error, call.error = call.error, None  # its traceback may lead to the call
+        failure = call.failure
         if self.closed:
             self._leave_target()
-        elif error is None:
-            self._send_reply(self._side.reply(call.number, call))
+        elif failure is not None:
+            self._send_reply(self._side.failure(call.number, failure))
+        elif call.lists:
+            self._send_reply(self._side.confirm(call.number, call.take()))
         else:
-            self._send_reply(self._side.failure(call.number, _without_own_frames(error)))
-        if isinstance(error, SystemExit):
+            self._send_reply(self._side.reply(call.number, call))
+        if failure is not None and failure.exits:
             self._shared.terminate()
 
     def _send_reply(self, chunks: Chunks) -> None:
@@ -265,13 +266,4 @@ class Session(Connection):
         """Close the instance, once the connection is gone and nothing runs there any more."""
         if self._instance is not None and not self._schedule.busy:
             instance, self._instance = self._instance, None
-            close(instance, self._shared.closings, self)
-
-
-def _without_own_frames(error: BaseException) -> BaseException:
-    """Take off the traceback the frames of this package that it begins with."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__package__") == __package__:
-        frames = frames.tb_next
-    # Not by assignment: a class may have forbidden that (a frozen dataclass, for one).
-    return BaseException.with_traceback(error, frames or error.__traceback__)
+            instance.close(self)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pc_rpc._aside import Aside
 from pc_rpc._execution import STOP_GRACE, Lane, Place, Tasks, Worker
 from pc_rpc._targets import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from pc_rpc._session import Session
 
@@ -40,11 +42,23 @@ class Shared:
         hide: Mapping[str, Collection[str]],
         limit: int,
     ) -> None:
+        for option, what in ((expose, "expose"), (hide, "hide")):
+            if not isinstance(option, Mapping):
+                raise TypeError(
+                    f"{what}: expected a dict of target names to lists of methods, got {option!r}"
+                )
         for name in {*expose, *hide} - set(targets):
             raise ValueError(f"methods of an unknown target are exposed or hidden: {name!r}")
         self.given = dict(targets)
         self.targets = {
-            name: Target(name, target, expose=expose.get(name), hide=hide.get(name))
+            name: Target(
+                name,
+                target,
+                expose=expose.get(name),
+                hide=hide.get(name),
+                terminate=builtin_terminate,
+                worker_threads=worker_threads,
+            )
             for name, target in targets.items()
         }
         self.description = description
@@ -55,7 +69,8 @@ class Shared:
         self.terminated = asyncio.Event()
         self.sessions: set[Session] = set()  # that have selected a target
         self.tasks = Tasks()
-        self.closings = Tasks()  # coroutines that close targets: cancelled last
+        self._closings = Tasks()
+        self._aside = Aside()
         self._worker_threads = worker_threads
         self._running = False
         self._places: dict[str, Place] = {}
@@ -78,7 +93,9 @@ class Shared:
     def _place(self, name: str, common: Lane) -> Place:
         worker = Worker(f"target {name}") if self._worker_threads else None
         lane = Lane() if self._worker_threads else common
-        return Place(self.tasks, None if self.parallel else lane, worker)
+        return Place(
+            self.tasks, self._closings, self._aside, None if self.parallel else lane, worker
+        )
 
     def place(self, name: str) -> Place:
         """Return where the methods of a target run."""
@@ -102,9 +119,10 @@ class Shared:
                     await worker.idle()
         for worker in workers:
             worker.stop()
-        await self.closings.wait()  # of the targets of connections that ended just now
+        await self._aside.wait(STOP_GRACE)
+        await self._closings.wait()  # of the targets of connections that ended just now
         await self.tasks.cancel()
-        await self.closings.cancel()
+        await self._closings.cancel()
 
     def terminate(self) -> None:
         """Let the server end, as a client's call of ``terminate`` does."""

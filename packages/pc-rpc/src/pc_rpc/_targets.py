@@ -2,7 +2,8 @@
 
 The one idea to keep in mind: a `Target` is what a server was given under a name, an `Instance` is
 an object whose methods are called. A given object is the one instance of all connections; a factory
-makes an instance for each, which is closed with the connection.
+makes an instance for each, which is closed with the connection. All of an instance's life happens
+in one `Place`: with worker threads, on the target's own thread.
 """
 
 from __future__ import annotations
@@ -12,16 +13,26 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
+import pyon
+
+from pc_rpc._errors import Failure, describe
 from pc_rpc._execution import Place, run_at
-from pc_rpc._exposure import is_coroutine, is_immediate, method_list, public_methods
+from pc_rpc._exposure import (
+    Methods,
+    find_methods,
+    is_factory,
+    kind_of,
+    methods_of_class,
+    served,
+)
+from pc_rpc._method_list import method_list
+from pc_rpc._outcome import Outcome
+from pc_rpc._remote import RemoteMethods, close_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from pyon.asyncio_connection import Connection
-
-    from pc_rpc._execution import Tasks
-    from pc_rpc._outcome import Outcome
 
 _logger = logging.getLogger(__name__)
 
@@ -33,37 +44,102 @@ class Instance:
     ----------
     target : object
         The object.
-    names : frozenset of str
-        The methods that may be called.
+    methods : Methods
+        Those that may be called.
     place : Place
         Where they run.
     owned : bool, optional
         It belongs to one connection and is closed with it.
+    terminate : bool, optional
+        The server has a method ``terminate`` besides.
 
     Attributes
     ----------
-    immediate_methods, coroutine_methods : frozenset of str
-        Those that do not wait for their turn; those that never run in a worker thread.
+    described : dict of int to str
+        The method list, encoded, by generation: as far as it was asked for.
     """
 
-    __slots__ = ("coroutine_methods", "immediate_methods", "names", "owned", "place", "target")
+    __slots__ = ("_terminate", "described", "methods", "owned", "place", "target")
 
     def __init__(
-        self, target: object, names: frozenset[str], place: Place, *, owned: bool = False
+        self,
+        target: object,
+        methods: Methods,
+        place: Place,
+        *,
+        owned: bool = False,
+        terminate: bool = False,
     ) -> None:
         self.target = target
-        self.names = names
+        self.methods = methods
         self.place = place
         self.owned = owned
-        methods = {name: getattr(target, name, None) for name in names}
-        self.immediate_methods = frozenset(n for n, m in methods.items() if is_immediate(m))
-        self.coroutine_methods = frozenset(n for n, m in methods.items() if is_coroutine(m))
+        self.described: dict[int, str] = {}
+        self._terminate = terminate
 
-    def describe(self, *, builtin_terminate: bool, version: int) -> dict[str, Any]:
-        """Return the method list."""
-        return method_list(
-            self.target, self.names, builtin_terminate=builtin_terminate, version=version
-        )
+    @property
+    def announced(self) -> set[str]:
+        """The names of the methods, as clients are told them."""
+        return {*self.methods.names, "terminate"} if self._terminate else set(self.methods.names)
+
+    def describe(self, version: int, then: Callable[[Outcome], object]) -> None:
+        """Have `then` called with the encoded method list: later, for it may run code of users."""
+
+        def make() -> str:
+            listed = method_list(
+                self.target, self.methods, builtin_terminate=self._terminate, version=version
+            )
+            return pyon.encode(listed, version=version)
+
+        def made(outcome: Outcome) -> None:
+            if outcome.error is None and type(self.target) is not RemoteMethods:
+                self.described[version] = outcome.result
+            then(outcome)
+
+        self.place.aside.run(make, made)
+
+    def close(self, connection: Connection) -> None:
+        """Close the object, where it lives, if it was made for this connection."""
+        if self.owned:
+            peer = connection.peername
+            then = functools.partial(_closed, self.place, peer)
+            run_at(
+                self.place,
+                functools.partial(_close, self.target),
+                functools.partial(_cannot_close, peer),
+                then,
+                connection,
+            )
+
+
+def _close(target: object) -> Any:
+    if type(target) is RemoteMethods:
+        return close_client(target)
+    close = getattr(target, "close", None)
+    return close() if callable(close) else None
+
+
+def _cannot_close(peer: str, error: BaseException) -> Failure:
+    _logger.error("%s: closing its target failed", peer, exc_info=error)
+    return describe(error)
+
+
+def _closed(place: Place, peer: str, outcome: Outcome) -> None:
+    if outcome.awaitable:
+        task = place.closings.start(outcome.settle())
+        task.add_done_callback(functools.partial(_close_awaited, place, peer, outcome))
+
+
+def _close_awaited(place: Place, peer: str, outcome: Outcome, task: Any) -> None:
+    if task.cancelled():  # before it had begun
+        outcome.dismiss()
+    elif outcome.error is not None:
+        error = outcome.error
+        place.aside.run(functools.partial(_cannot_close, peer, error), _ignore)
+
+
+def _ignore(outcome: Outcome) -> None:
+    """Nobody waits for it."""
 
 
 class Target:
@@ -77,6 +153,17 @@ class Target:
         The object to serve, or the factory that makes one for each connection.
     expose, hide : collection of str or None
         As for `Server`.
+    terminate : bool, optional
+        The server has a method ``terminate`` besides those of its targets.
+    worker_threads : bool, optional
+        As for `Server`.
+
+    Raises
+    ------
+    TypeError
+        It is neither an object to serve nor a factory, or `expose` or `hide` are no lists of names.
+    ValueError
+        It cannot have this name, or `expose` or `hide` name what it does not have.
     """
 
     def __init__(
@@ -86,54 +173,117 @@ class Target:
         *,
         expose: Collection[str] | None = None,
         hide: Collection[str] | None = None,
+        terminate: bool = False,
+        worker_threads: bool = False,
     ) -> None:
         if not name or name.split() != [name]:
             raise ValueError(f"expected a target name without white space, got {name!r}")
-        if inspect.iscoroutinefunction(given):
-            raise TypeError(f"a coroutine function cannot make the target {name!r}")
         self.name = name
-        self._given = given
-        self._expose = expose
-        self._hide = hide or ()
+        self._given = served(given)
+        self._expose = None if expose is None else _names(expose, f"expose of {name!r}")
+        self._hide = _names(hide or (), f"hide of {name!r}")
+        self._terminate = terminate
+        self._worker_threads = worker_threads
+        self._is_factory = is_factory(self._given)
+        self._instance: Instance | None = None
+        self._warned = False  # of names in `expose` and `hide` that it does not have
+        self._told = False  # that immediate methods have to wait
+        if not self._is_factory:
+            _require_object(name, given)
+            self._warn_of_waiting(self._look_at(self._given))
+        elif inspect.iscoroutinefunction(given):
+            raise TypeError(f"a coroutine function cannot make the target {name!r}")
+        elif issubclass(type(given), type):
+            self._warn_of_waiting(methods_of_class(given))
 
-    def open(self, place: Place, connection: Connection, then: Callable[[Outcome], object]) -> None:
-        """Have `then` called with the instance for a new connection, or why there is none."""
-        make = functools.partial(self._open, place)
-        run_at(None, make, functools.partial(self._opened, connection.peername, then), connection)
-
-    def _opened(self, peer: str, then: Callable[[Outcome], object], outcome: Outcome) -> None:
-        if outcome.error is not None:
-            _logger.error("%s: target %r cannot be made", peer, self.name, exc_info=outcome.error)
+    def open(
+        self,
+        place: Place,
+        connection: Connection,
+        then: Callable[[Outcome], object],
+        *,
+        details: bool,
+    ) -> None:
+        """Have `then` called with the instance for a new connection, or with why there is none."""
+        fail = functools.partial(self._cannot_make, connection.peername, details)
+        if self._is_factory:
+            run_at(place, functools.partial(self._make, place), fail, then, connection)
+            return
+        outcome = Outcome()
+        outcome.result = self._shared(place)
         then(outcome)
 
-    def _open(self, place: Place) -> Instance:
-        if not callable(self._given):
-            return Instance(self._given, self._names_of(self._given), place)
-        made = self._given()
-        return Instance(made, self._names_of(made), place, owned=True)
+    def _shared(self, place: Place) -> Instance:
+        """Return the instance of all connections. A client's methods may have changed meanwhile."""
+        instance = self._instance
+        if instance is None or instance.place is not place or type(self._given) is RemoteMethods:
+            methods = self._look_at(self._given, strict=False)
+            instance = Instance(self._given, methods, place, terminate=self._terminate)
+            self._instance = instance
+        return instance
 
-    def _names_of(self, target: object) -> frozenset[str]:
-        return public_methods(target, expose=self._expose, hide=self._hide)
+    def _make(self, place: Place) -> Instance:
+        made = served(self._given())
+        if hasattr(type(made), "__await__"):
+            dismissed = Outcome()
+            dismissed.result = made
+            dismissed.dismiss()
+            raise TypeError(f"the factory of a target returned an awaitable ({kind_of(made)})")
+        try:
+            methods = self._look_at(made)
+        except ValueError as error:
+            if not self._warned:
+                _logger.error("%s", error)
+                self._warned = True
+            methods = self._look_at(made, strict=False)
+        self._warn_of_waiting(methods)
+        return Instance(made, methods, place, owned=True, terminate=self._terminate)
+
+    def _cannot_make(self, peer: str, details: bool, error: BaseException) -> Failure:
+        _logger.error("%s: target %r cannot be made", peer, self.name, exc_info=error)
+        return describe(error, details=details)
+
+    def _look_at(self, target: object, *, strict: bool = True) -> Methods:
+        try:
+            return find_methods(target, expose=self._expose, hide=self._hide, strict=strict)
+        except ValueError as error:
+            raise ValueError(f"target {self.name!r}: {error}") from None
+
+    def _warn_of_waiting(self, methods: Methods) -> None:
+        """Say that an immediate method has to wait for methods that occupy the event loop."""
+        if methods.immediate and methods.plain and not self._worker_threads and not self._told:
+            self._told = True
+            _logger.warning(
+                "target %r: %s cannot be called while %s runs: both need the event loop. Set "
+                "worker_threads, or write methods that take long as coroutines",
+                self.name,
+                _listed(methods.immediate),
+                _listed(methods.plain),
+            )
 
 
-def close(instance: Instance, closings: Tasks, connection: Connection) -> None:
-    """Close an instance whose connection has ended, if it was made for that and has `close`."""
-    method = getattr(instance.target, "close", None) if instance.owned else None
-    if method is not None:
-        then = functools.partial(_closed, closings, connection.peername)
-        run_at(instance.place.worker, method, then, connection)
+def _names(names: Collection[str], what: str) -> frozenset[str]:
+    if isinstance(names, (str, bytes)):
+        raise TypeError(f"{what}: expected a list of names, got the text {names!r}")
+    try:
+        listed = list(names)
+    except TypeError:
+        raise TypeError(f"{what}: expected a list of names, got {names!r:.100}") from None
+    for name in listed:
+        if not isinstance(name, str):
+            raise TypeError(f"{what}: expected names of methods, got {name!r:.100}")
+    return frozenset(listed)
 
 
-def _closed(closings: Tasks, peer: str, outcome: Outcome) -> None:
-    if outcome.error is not None:
-        _logger.error("%s: closing its target failed", peer, exc_info=outcome.error)
-    elif outcome.awaitable:
-        task = closings.start(outcome.settle())
-        task.add_done_callback(functools.partial(_close_awaited, closings, peer, outcome))
+def _require_object(name: str, given: object) -> None:
+    if callable(given):
+        kind = kind_of(given)
+        raise TypeError(
+            f"the target {name!r} is a {kind} object that can be called, which may mean two things:"
+            " to have it called for each connection, write lambda: target(); to serve its methods, "
+            "pass an object without __call__ that has them"
+        )
 
 
-def _close_awaited(closings: Tasks, peer: str, outcome: Outcome, task: Any) -> None:
-    if task.cancelled():  # before it had begun
-        outcome.dismiss()
-    else:
-        _closed(closings, peer, outcome)
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,100 @@
+"""Runs code of users that shows something, beside the event loop, and waits for it only so long.
+
+The one idea to keep in mind: the text of an exception or of a default is made by code of users,
+which may take for ever. It is nothing that a method does, so it must not take the time of the event
+loop, where methods may run; and it must not need the target's thread, which may be busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from pc_rpc._outcome import Outcome
+
+TIME_LIMIT = 2.0
+"""Seconds that a text may take to be made. Nobody writes one that takes longer on purpose, and no
+caller has given up by then."""
+
+MAX_THREADS = 4
+"""Texts that are made at the same time. One that never ends keeps its thread, and a share of the
+processor, until the process ends; further ones wait and are given up when their time is over."""
+
+
+class Aside:
+    """Calls functions in threads of their own, for one event loop."""
+
+    def __init__(self) -> None:
+        self._threads = 0
+        self._pending: set[_Job] = set()
+        self._waiting: deque[_Job] = deque()
+
+    def run(self, function: Callable[[], Any], then: Callable[[Outcome], object]) -> None:
+        """Call a function, then `then` on the event loop: after `TIME_LIMIT` with a `TimeoutError`.
+
+        Never calls `then` at once.
+        """
+        loop = asyncio.get_running_loop()
+        job = _Job(function, then, loop)
+        self._pending.add(job)
+        job.done.add_done_callback(lambda _: self._pending.discard(job))
+        self._waiting.append(job)
+        self._start(loop)
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until nothing is pending, no longer than so many seconds."""
+        if self._pending:
+            await asyncio.wait([job.done for job in self._pending], timeout=timeout)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waiting and self._threads < MAX_THREADS:
+            job = self._waiting.popleft()
+            if job.done.done():
+                continue  # given up
+            thread = threading.Thread(
+                target=self._main, args=(job, loop), name="description", daemon=True
+            )
+            with contextlib.suppress(RuntimeError):  # no more threads: it is given up in time
+                thread.start()
+                self._threads += 1
+
+    def _main(self, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
+        outcome = Outcome()
+        outcome.run(job.function)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(self._ended, job, outcome, loop)
+
+    def _ended(self, job: _Job, outcome: Outcome, loop: asyncio.AbstractEventLoop) -> None:
+        self._threads -= 1
+        self._start(loop)
+        job.end(outcome)
+
+
+class _Job:
+    """A function to call, and who waits for it until its time is over."""
+
+    def __init__(
+        self,
+        function: Callable[[], Any],
+        then: Callable[[Outcome], object],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.function = function
+        self.done: asyncio.Future[None] = loop.create_future()
+        self._then = then
+        self._timer = loop.call_later(TIME_LIMIT, self._give_up)
+
+    def _give_up(self) -> None:
+        late = Outcome()
+        late.error = TimeoutError(f"this took longer than {TIME_LIMIT} s")
+        self.end(late)
+
+    def end(self, outcome: Outcome) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+            self._timer.cancel()
+            self._then(outcome)

@@ -1,0 +1,145 @@
+"""What a server tells people and programs about the methods of a target.
+
+The one idea to keep in mind: making this may run code of users (the ``repr`` of a default, a
+``__signature__``), so it is made away from the event loop, and every text in it is an exact `str`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import pyon
+
+from pc_rpc._errors import exact_text, qualified_name
+from pc_rpc._exposure import Methods, attributes
+from pc_rpc._remote import RemoteMethods, known_description
+
+Entry = tuple[dict[str, Any], str | None]
+
+TERMINATE_SPEC = (  # as the established servers describe theirs
+    {
+        "args": ["self"],
+        "defaults": None,
+        "varargs": None,
+        "varkw": None,
+        "kwonlyargs": [],
+        "kwonlydefaults": [],
+    },
+    "Terminate the server.",
+)
+
+
+def method_list(
+    target: object, methods: Methods, *, builtin_terminate: bool, version: int
+) -> dict[str, Any]:
+    """Return the answer to ``get_rpc_method_list``.
+
+    Never raises, whatever the methods are; `version` is the generation it must be encodable in.
+    """
+    if type(target) is RemoteMethods:
+        entries, doc = _remote_entries(target, methods)
+    else:
+        doc = _text(attributes(target).get("__doc__"))
+        entries = {
+            name: _entry(_bound(member, target), _doc(name, member, target), version)
+            for name, member in sorted(methods.members.items())
+        }
+    if builtin_terminate:
+        entries.pop("terminate", None)
+        entries["terminate"] = TERMINATE_SPEC
+    return {"docstring": doc, "methods": entries}
+
+
+def _remote_entries(target: RemoteMethods, methods: Methods) -> tuple[dict[str, Entry], str | None]:
+    """Return what a client knows about remote methods."""
+    described = known_description(target)
+    known = described.get("methods")
+    entries: dict[str, Entry] = {name: (_spec(_unknown, 2), None) for name in sorted(methods.names)}
+    if isinstance(known, Mapping):
+        entries |= {name: known[name] for name in entries if name in known}
+    return entries, _text(described.get("docstring"))
+
+
+def _entry(method: Any, doc: str | None, version: int) -> Entry:
+    try:
+        return _spec(method, version), doc
+    except Exception:  # no signature, one that cannot be read, or one that is a user's own code
+        return _spec(_unknown, version), doc
+
+
+def _spec(method: Any, version: int) -> dict[str, Any]:
+    spec = inspect.getfullargspec(method)._asdict()
+    for name in ("args", "kwonlyargs"):
+        spec[name] = [exact_text(argument) for argument in spec[name]]
+    for name in ("varargs", "varkw"):
+        spec[name] = None if spec[name] is None else exact_text(spec[name])
+    spec["annotations"] = {
+        exact_text(name): _annotation(value) for name, value in dict(spec["annotations"]).items()
+    }
+    if spec["defaults"] is not None:
+        spec["defaults"] = tuple(_default(value, version) for value in spec["defaults"])
+    if spec["kwonlydefaults"] is not None:
+        spec["kwonlydefaults"] = {
+            exact_text(name): _default(value, version)
+            for name, value in spec["kwonlydefaults"].items()
+        }
+    return spec
+
+
+def _unknown(self: object, *args: Any, **kwargs: Any) -> Any:
+    """Stand in for a method that does not tell its signature."""
+
+
+def _bound(member: Any, target: object) -> Any:
+    """Return what tells the signature of a method, with the object itself as the first argument."""
+    if type(member) in {staticmethod, classmethod}:
+        return member.__func__
+    if type(member) in {functools.partialmethod, functools.singledispatchmethod}:
+        return member.__get__(target, type(target))
+    return member
+
+
+def _doc(name: str, member: Any, target: object) -> str | None:
+    """Return the documentation of a method, or of the one that it overrides."""
+    candidates = [member, *(base.__dict__.get(name) for base in type(target).__mro__)]
+    for candidate in candidates:
+        with contextlib.suppress(Exception):  # of a callable object: anything may be computed
+            doc = _text(getattr(candidate, "__doc__", None)) if candidate is not None else None
+            if doc is not None:
+                return doc
+    return None
+
+
+def _text(doc: object) -> str | None:
+    return inspect.cleandoc(exact_text(doc)) if isinstance(doc, str) else None
+
+
+def _annotation(annotation: Any) -> str:
+    if isinstance(annotation, str):
+        return exact_text(annotation)
+    try:
+        if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
+            return exact_text(annotation.__name__)
+        return exact_text(inspect.formatannotation(annotation))
+    except Exception:
+        return _nameless(annotation)
+
+
+def _nameless(thing: object) -> str:
+    """Tell what it is, if its own `repr` fails."""
+    return f"<{qualified_name(type(thing)).rpartition('.')[2]}>"
+
+
+def _default(value: Any, version: int) -> Any:
+    """Return the default itself, or its text if it cannot be encoded."""
+    try:
+        pyon.encode(value, version=version)
+    except Exception:  # registered forms may raise anything, and so may repr
+        with contextlib.suppress(Exception):
+            return exact_text(repr(value))
+        return _nameless(value)
+    return value
