@@ -1,5 +1,7 @@
 """Arrays that were read are like those that numpy makes."""
 
+import base64
+
 import numpy as np
 import pyon
 import pytest
@@ -99,3 +101,84 @@ def test_records_are_refused_because_they_would_come_back_without_attributes(ver
 def test_a_numpy_string_of_what_is_no_character_is_refused():
     with pytest.raises(pyon.DecodeError, match="npscalar"):
         pyon.decode('npscalar("<U1", b"////fw==")')
+
+
+# --- as arrays were written until May 2016: the dtype as `str` gives it, base64 as a string
+
+OLD_CODES = [
+    *("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"),
+    *(f"{code}[{unit}]" for code in ("M8", "m8") for unit in ("Y", "s", "ns", "25s")),
+    *("M8", "m8", "S3", "U2", "V2", ">i4", ">f8", ">M8[ns]", "g", "G"),
+]
+
+
+@pytest.mark.parametrize("code", OLD_CODES)
+def test_arrays_and_scalars_with_the_name_of_their_dtype_are_read(code, same):
+    dtype = np.dtype(code)
+    x = np.full(2, "xyz", dtype) if dtype.kind in "SU" else np.zeros(2, dtype)
+    data = x.tobytes()
+    spelled = base64.b64encode(data).decode()
+    for text in (
+        f'nparray((2, ), "{dtype!s}", "{spelled}")',
+        f"nparray((2,), '{dtype!s}', b'{spelled}')",
+        f'{{"__jsonclass__":["nparray",[[2],"{dtype!s}","{spelled}"]]}}',
+    ):
+        assert same(pyon.decode(text), x)
+    spelled = base64.b64encode(data[: dtype.itemsize]).decode()
+    assert same(pyon.decode(f'npscalar("{dtype!s}", "{spelled}")'), x[0])
+
+
+def test_long_arrays_with_the_name_of_their_dtype_are_read(same):
+    x = np.arange(10_000.0)
+    spelled = base64.b64encode(x.tobytes()).decode()
+    for text in (
+        f'nparray((10000, ), "float64", "{spelled}")',
+        f'nparray((10000, ), "float64", b"{spelled}")',
+    ):
+        assert same(pyon.decode(text), x)
+        assert same(pyon.decode(text.encode()), x)
+
+
+# --- long doubles: where this machine has them
+
+LONG = np.dtype(np.longdouble)
+has_long_doubles = pytest.mark.skipif(LONG.itemsize == 8, reason="here they are doubles")
+
+
+@has_long_doubles
+@pytest.mark.parametrize("code", ["g", "G"])
+@pytest.mark.parametrize("order", ["=", ">"])
+def test_long_doubles_are_kept_to_the_last_digit(version, code, order):
+    dtype = np.dtype(code).newbyteorder(order)
+    third = np.array([1, -1, 1], code) / np.array([3], code)
+    x = np.array([*third, np.inf, -0.0, np.finfo(LONG).max]).astype(dtype)
+    for y in (x, x[::2], x.reshape(2, 3).T, x[0], np.array(x[1])):
+        back = pyon.decode(pyon.encode(y, version=version))
+        assert type(back) is type(y)
+        assert back.dtype == y.dtype
+        assert np.array_equal(back, y)
+        assert np.array_equal(np.signbit(back.real), np.signbit(y.real))
+
+
+@has_long_doubles
+def test_nothing_of_the_memory_around_long_doubles_is_told(version):
+    fields = [("a", LONG), ("b", "i1"), ("c", "G", (2,))]
+    for dtype in (LONG, np.dtype("G"), LONG.newbyteorder(">"), np.dtype(fields)):
+        for shape in ((), (3,), (500,)):
+            texts, scalars = set(), set()
+            for junk in (0, 255):
+                memory = bytearray([junk]) * (dtype.itemsize * int(np.prod(shape)))
+                x = np.ndarray(shape, dtype, memory)
+                x[...] = np.ones((), dtype) if dtype.names is None else (1, 2, 3)
+                texts.add(pyon.encode(x, version=version))
+                scalars.add(pyon.encode(x.reshape(-1)[0], version=version))
+            assert len(texts) == len(scalars) == 1
+
+
+@has_long_doubles
+def test_long_doubles_of_other_machines_are_an_error_that_says_so():
+    absent = next(size for size in (12, 16) if size != LONG.itemsize)
+    for name in (f"<f{absent}", f"float{8 * absent}", f">c{2 * absent}"):
+        text = f'nparray((0, ), "{name}", b"")'
+        with pytest.raises(pyon.DecodeError, match="this machine has no long doubles"):
+            pyon.decode(text)

@@ -27,7 +27,7 @@ view."""
 DTYPE = re.compile(
     r"""
     [<>|=]?                                          # byte order
-    (?: b1 | [iu][1248] | f[248] | c(?:8|16)
+    (?: b1 | [iu][1248] | f(?:2|4|8|12|16) | c(?:8|16|24|32)
       | [iIqQ]                                       # C's int and long long, as scalars
       | [SUV][0-9]{1,9}
       | [mM]8 (?: \[ (?:[1-9][0-9]{0,8})? (?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as) \] )?
@@ -35,11 +35,30 @@ DTYPE = re.compile(
     """,
     re.VERBOSE,
 )
+NAMES = {
+    "bool": "|b1",
+    **{f"int{8 * n}": f"<i{n}" for n in (1, 2, 4, 8)},
+    **{f"uint{8 * n}": f"<u{n}" for n in (1, 2, 4, 8)},
+    **{f"float{8 * n}": f"<f{n}" for n in (2, 4, 8, 12, 16)},
+    **{f"complex{8 * n}": f"<c{n}" for n in (8, 16, 24, 32)},
+}
+"""What ``str(dtype)`` gives, as arrays were written until May 2016, on little-endian machines. It
+gives a code for strings and for what is big-endian."""
+
+DATES = re.compile(r"(datetime|timedelta)64(\[.*\])?")
+"""The same for dates, whose names have a unit behind them."""
+
+LONG_DOUBLES = {"f": (12, 16), "c": (24, 32)}
+"""Sizes of items that only some machines have, by kind."""
+X87_MANTISSA = 63
+X87_BYTES = 10
+"""Bytes of an x87 long double that mean something. The others are padding, written as zeros."""
+
 DtypeSpec = str | list[tuple[Any, ...]]
 
 ARRAY = np.ndarray
 SCALARS: frozenset[type] = frozenset(
-    [*(np.dtype(code).type for code in "?bhilqBHILQefdFDSUV"), np.datetime64, np.timedelta64]
+    [*(np.dtype(code).type for code in "?bhilqBHILQefdgFDGSUV"), np.datetime64, np.timedelta64]
 )
 
 
@@ -54,7 +73,7 @@ def take_apart(x: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], DtypeSpec, byt
     dtype = x.dtype
     spec = _dtype_spec(dtype)
     _check_item(dtype.itemsize, x.nbytes)
-    if dtype.names is not None:
+    if _is_padded(dtype):
         x = _without_padding(x)
     if x.nbytes < DIRECT_SIZE:
         return x.shape, spec, x.tobytes()
@@ -68,7 +87,7 @@ def take_scalar_apart(x: np.generic) -> tuple[DtypeSpec, bytes]:
     if type(spec) is str and np.dtype(spec).type is not type(x):
         spec = spec[0] + dtype.char
     _check_item(dtype.itemsize, dtype.itemsize)
-    if dtype.names is not None:
+    if _is_padded(dtype):
         return spec, _without_padding(np.asarray(x)).tobytes()
     return spec, x.tobytes()[: dtype.itemsize]
 
@@ -143,8 +162,15 @@ def put_scalar_together(spec: object, data: bytes | memoryview) -> Any:
     return scalar
 
 
+def _is_padded(dtype: np.dtype[Any]) -> bool:
+    """Say whether there may be bytes in an item that mean nothing."""
+    return dtype.names is not None or dtype.itemsize in LONG_DOUBLES.get(dtype.kind, ())
+
+
 def _without_padding(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Give a copy that has zeros between the fields, not what happened to be in memory there."""
+    """Give a copy with zeros where nothing is, not what happened to be in memory there."""
+    if x.dtype.names is None:
+        return _clean_long_doubles(x)
     clean = np.zeros(x.shape, x.dtype)
     _copy_fields(x, clean)
     return clean
@@ -152,10 +178,24 @@ def _without_padding(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _copy_fields(x: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
     for name in x.dtype.names or ():
-        if x[name].dtype.names is None:
-            target[name] = x[name]
-        else:  # to assign arrays of these copies what is between their fields
+        if x[name].dtype.names is not None:
+            # to assign arrays of these copies what is between their fields
             _copy_fields(x[name], target[name])
+        else:
+            target[name] = _clean_long_doubles(x[name]) if _is_padded(x[name].dtype) else x[name]
+
+
+def _clean_long_doubles(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Give a C-contiguous copy of long doubles whose padding is zero."""
+    clean = np.array(x, order="C")
+    if np.finfo(np.longdouble).nmant == X87_MANTISSA:
+        size = np.dtype(np.longdouble).itemsize
+        parts = clean.reshape(-1).view(np.uint8).reshape(-1, size)
+        if clean.dtype.isnative:
+            parts[:, X87_BYTES:] = 0
+        else:
+            parts[:, : size - X87_BYTES] = 0
+    return clean
 
 
 def _dtype_spec(dtype: np.dtype[Any]) -> DtypeSpec:
@@ -202,11 +242,16 @@ def _read_dtype(spec: object) -> np.dtype[Any]:
 
 @lru_cache(maxsize=256)
 def _read_plain_dtype(spec: str) -> np.dtype[Any]:
-    if not DTYPE.fullmatch(spec):
+    code = NAMES.get(spec, spec)
+    if date := DATES.fullmatch(spec):
+        code = f"<{'M' if date[1] == 'datetime' else 'm'}8{date[2] or ''}"
+    if not DTYPE.fullmatch(code):
         raise ValueError(f"not a dtype that PYON has: {spec[:40]!r}")
     try:
-        dtype = np.dtype(spec)
+        dtype = np.dtype(code)
     except (TypeError, OverflowError) as error:
+        if code[-2:] in ("12", "16", "24", "32") and code[-3] in LONG_DOUBLES:
+            raise ValueError(f"this machine has no long doubles of the kind {spec!r}") from error
         raise ValueError(f"not a dtype that numpy has: {spec!r}") from error
     if dtype.itemsize < 0:  # numpy 1.26 overflows
         raise ValueError(f"not a dtype that numpy has: {spec!r}")
