@@ -153,7 +153,10 @@ class Codec:
         """Write a value to a file, pretty, so that the file is whole at every moment.
 
         Whatever happens, also to the machine, the file holds either all of its old content or all
-        of the new. An existing file keeps its permissions.
+        of the new. An existing file keeps its permissions, owner and group, and on Linux its access
+        control list and extended user attributes. What cannot be kept is narrowed: nobody gets a
+        right to the file that he did not have. Other hard links to it keep the old content. What
+        is no regular file, such as a pipe or ``/dev/stdout``, is written through.
 
         Parameters
         ----------
@@ -173,7 +176,7 @@ class Codec:
         from . import _files
 
         text = self.encode(x, pretty=True, version=version)
-        _files.replace(filename, (text + "\n" if version == 1 else text).encode("ascii"))
+        _files.replace(filename, [(text + "\n" if version == 1 else text).encode("ascii")])
 
     def register(
         self,

@@ -1,18 +1,24 @@
 """Files that are whole at every moment.
 
-The new content is written to a file beside the old one, brought to the disk, and renamed over it. A
-writer that dies leaves the file beside behind, and the next one to store under the same name
-removes it. A lock tells a file that was left from one that is being written.
+The new content is written to a file beside the old one, brought to the disk, and renamed over it.
+What is no regular file (a pipe, a terminal, a socket) is written through.
+
+A writer that dies leaves the file beside behind, and the next one to store under the same name
+removes it. It needs no look into the folder for that: the names are known. A lock tells a file that
+was left from one that is being written.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from os import PathLike
+
+from ._access import PRIVATE, Access
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,29 +35,55 @@ LONGEST_NAME = 200
 """Bytes of the name that the file beside shares, which with the rest must not exceed what systems
 allow: 255 bytes, as a rule."""
 
+SLOTS = 4
+"""Names for files beside that can be found again. So many can write to one file at a time before
+names become random, and each costs every writer a look, some 2 us."""
+
+MOST_LINKS = 40
+"""Symbolic links that are followed: as many as Linux follows."""
+
+DESCRIPTORS = re.compile(
+    r"(?:/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/fd|/dev/fd)/([0-9]+)"
+)
+
 
 def read(filename: str | PathLike[str]) -> bytes:
     """Give all that is in a file."""
-    with open(os.fspath(filename), "rb") as file:  # which refuses the number of a descriptor
+    with open(os.fsdecode(filename), "rb") as file:  # which refuses the number of a descriptor
         return file.read()
 
 
-def replace(filename: str | PathLike[str], data: bytes) -> None:
-    """Give a file new content, or, if that raises, leave it as it was."""
-    path = os.path.realpath(os.fspath(filename))  # a symbolic link stays one
-    old = _status(path)
-    if old is not None and not stat.S_ISREG(old.st_mode):
-        _write(path, data)  # a device or a pipe is written to, not replaced
+def replace(filename: str | PathLike[str], pieces: Iterable[bytes | memoryview]) -> None:
+    """Give a file new content, or, if that raises, leave it as it was.
+
+    Parameters
+    ----------
+    filename : path-like
+    pieces : iterable of bytes-like
+        The content, in order.
+    """
+    name = os.fsdecode(filename)
+    number = _own_descriptor(name)
+    if number is not None:
+        _write_through(os.dup(number), pieces)
         return
+    old = _status(name)
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        _write_through(os.open(name, os.O_WRONLY | getattr(os, "O_NOCTTY", 0)), pieces)
+        return
+    _replace_regular(os.path.realpath(name), old, pieces)  # a symbolic link stays one
+
+
+def _replace_regular(
+    path: str, old: os.stat_result | None, pieces: Iterable[bytes | memoryview]
+) -> None:
+    access = None if old is None else Access(path, old)
     _remove_left_behind(path)
-    with _new_file_beside(path) as (descriptor, beside):
-        if old is not None and hasattr(os, "fchown"):
-            for owner in ((-1, old.st_gid), (old.st_uid, -1)):
-                with contextlib.suppress(OSError):  # not everybody may give files away
-                    os.fchown(descriptor, *owner)
-        if old is not None and hasattr(os, "fchmod"):
-            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-        _write(descriptor, data)
+    with _new_file_beside(path, 0o666 if old is None else PRIVATE) as (descriptor, beside):
+        for piece in pieces:
+            _write(descriptor, piece)
+        if access is not None:
+            access.put_on(descriptor)
         os.fsync(descriptor)
         if fcntl is None:
             os.close(descriptor)
@@ -59,9 +91,18 @@ def replace(filename: str | PathLike[str], data: bytes) -> None:
     _sync_directory(os.path.dirname(path))
 
 
-def _write(file: str | int, data: bytes) -> None:
-    with open(file, "wb", closefd=isinstance(file, str)) as opened:
-        opened.write(data)
+def _write_through(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:
+    try:
+        for piece in pieces:
+            _write(descriptor, piece)
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, data: bytes | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -71,6 +112,24 @@ def _status(path: str) -> os.stat_result | None:
         return None
 
 
+def _own_descriptor(path: str) -> int | None:
+    """Give the number of our own descriptor that a name like ``/dev/stdout`` means, or None.
+
+    To open such a name anew would write at the beginning of a file that a shell appends to.
+    """
+    for _ in range(MOST_LINKS):
+        match = DESCRIPTORS.fullmatch(os.path.abspath(path))
+        if match is not None:
+            mine = (f"/proc/{os.getpid()}/", "/proc/self/", "/proc/thread-self/", "/dev/fd/")
+            return int(match[1]) if os.path.abspath(path).startswith(mine) else None
+        try:
+            link = os.readlink(path)
+        except (OSError, ValueError):  # no link, or nothing; what it is turns out later
+            return None
+        path = os.path.join(os.path.dirname(path), link)
+    return None
+
+
 def _beside(path: str, middle: str) -> str:
     folder, name = os.path.split(path)
     shared = os.fsencode(name)[:LONGEST_NAME].decode(sys.getfilesystemencoding(), "ignore")
@@ -78,12 +137,15 @@ def _beside(path: str, middle: str) -> str:
 
 
 @contextlib.contextmanager
-def _new_file_beside(path: str) -> Iterator[tuple[int, str]]:
+def _new_file_beside(path: str, mode: int) -> Iterator[tuple[int, str]]:
     """Make a file that nobody else has, locked; if the block raises, remove it."""
-    descriptor, beside = _create_locked(path)
+    descriptor, beside = _create_locked(path, mode)
     try:
         yield descriptor, beside
     except BaseException:
+        if fcntl is None:  # Windows removes no open file
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
         raise
@@ -92,39 +154,48 @@ def _new_file_beside(path: str) -> Iterator[tuple[int, str]]:
             os.close(descriptor)
 
 
-def _create_locked(path: str) -> tuple[int, str]:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+def _names(path: str) -> Iterator[str]:
+    """Give names for a file beside: those that can be found again first."""
+    if fcntl is not None:
+        for number in range(SLOTS):
+            yield _beside(path, str(number))
     while True:
-        beside = _beside(path, os.urandom(6).hex())
-        descriptor = os.open(beside, flags, 0o666)
+        yield _beside(path, os.urandom(6).hex())
+
+
+def _create_locked(path: str, mode: int) -> tuple[int, str]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    for beside in _names(path):
+        try:
+            descriptor = os.open(beside, flags, mode)
+        except FileExistsError:  # another writer's
+            continue
         if fcntl is None:
             return descriptor, beside
-        with contextlib.suppress(
-            OSError
-        ):  # a file system without locks: nothing is removed there either
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return descriptor, beside
         os.close(descriptor)  # between creation and lock it looked like one that was left behind
+    raise AssertionError("there are always more names")
 
 
 def _remove_left_behind(path: str) -> None:
     """Remove what writers of this file left beside it when they died."""
     if fcntl is None:
         return
-    folder = os.path.dirname(path)
-    start = os.path.basename(_beside(path, "")).removesuffix(SUFFIX)
-    for name in os.listdir(folder):
-        if name.startswith(start) and name.endswith(SUFFIX):
-            with contextlib.suppress(OSError):  # it is locked: being written at this moment
-                _remove_unlocked(os.path.join(folder, name))
+    for number in range(SLOTS):
+        with contextlib.suppress(OSError):  # there is none; or it is locked: being written
+            _remove_unlocked(_beside(path, str(number)))
 
 
 def _remove_unlocked(beside: str) -> None:
-    descriptor = os.open(beside, os.O_RDONLY)
+    descriptor = os.open(beside, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(beside)
+        # Before the lock was had, its writer may have renamed it, and another one made its own.
+        if os.path.samestat(os.fstat(descriptor), os.lstat(beside)):
+            os.unlink(beside)
     finally:
         os.close(descriptor)
 
