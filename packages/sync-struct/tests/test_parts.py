@@ -152,10 +152,12 @@ def test_a_kept_array_that_was_replaced_cannot_be_changed(follow):
     assert list(n["a"]) == [4, 3]
 
 
-def test_a_record_is_a_copy(follow):
-    n, replica = follow({"rec": RECORDS.copy()})
+def test_a_record_is_a_part(follow):
+    n, replica = follow({"rec": RECORDS.copy(), "t": (RECORDS.copy(),)})
     record = n["rec"][0]
     record["x"] = 5
+    n["t"][0][1]["y"] = 6
+    assert (n["rec"][0]["x"], n["t"][0][1]["y"]) == (5, 6)
     assert equal(n.copy(), replica)
 
 

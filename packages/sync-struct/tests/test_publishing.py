@@ -770,7 +770,8 @@ async def test_a_message_beyond_the_limit_is_an_error():
 
 
 async def test_a_structure_that_has_no_pyon_is_an_error_for_who_asks(caplog):
-    async with published({"x": object()}) as (n, p):
+    async with published({}) as (n, p):
+        n.read["x"] = object()  # not through the notifier
         with pytest.raises(ConnectionError, match="object"):
             await Subscriber("d", identity).connect("127.0.0.1", p.port)
         n["x"] = 1

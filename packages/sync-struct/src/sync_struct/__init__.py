@@ -2,6 +2,7 @@
 
 from sync_struct._errors import (
     ChangedBehindBack,
+    ChangeInProgress,
     ModError,
     ModsLost,
     ProtocolError,
@@ -11,7 +12,7 @@ from sync_struct._errors import (
     UnknownNotifier,
 )
 from sync_struct._mirror import Mirror, mirror
-from sync_struct._mods import process_mod
+from sync_struct._mods import ModAction, process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publisher import Publisher
 from sync_struct._publisher_connection import Counters
@@ -19,9 +20,11 @@ from sync_struct._subscriber import Subscriber
 from sync_struct._update import update_from_dict
 
 __all__ = [
+    "ChangeInProgress",
     "ChangedBehindBack",
     "Counters",
     "Mirror",
+    "ModAction",
     "ModError",
     "ModsLost",
     "Notifier",

@@ -1,6 +1,7 @@
 """A change that was made: a mod with its number, encoded once, before it took effect.
 
 The text made here is what goes to every subscriber, of every publisher: nobody encodes a mod again.
+Nothing in it is shared with the structure, which may change at any time.
 A large array in it stays out of the text as a buffer; only for peers that cannot take raw buffers
 is the mod brought into text altogether, once per publisher (see `_log`).
 """
@@ -16,7 +17,7 @@ import pyon
 from sync_struct._mods import ACTIONS, Mod, place
 from sync_struct._values import ATOMS, is_array
 
-__all__ = ["MAX_LEVELS", "Change", "encode"]
+__all__ = ["MAX_LEVELS", "Change", "Restart", "check_structure", "encode", "fixed"]
 
 MOD_OVERHEAD = 500
 """Bytes of memory of a mod besides its text, so that bounds in bytes hold for tiny ones too."""
@@ -79,7 +80,7 @@ class Change:
         fields = ACTIONS[self.action].fields
         self.key: Any = None if self.action == "append" else mod[fields[0]]
         buffers: list[memoryview] = []
-        text = _write(mod, fields, path_text, buffers.append)
+        text = _write(mod, fields, path_text, lambda buffer: buffers.append(fixed(buffer)))
         self.line = text.encode()
         self.line_v1 = pyon.encode(mod, version=1).encode() if with_v1 else None
         self.size = MOD_OVERHEAD + len(text)
@@ -92,6 +93,23 @@ class Change:
         """Return the mod as a subscriber receives it: nothing in it is shared with anybody."""
         decoded: Mod = pyon.decode(self.line, buffers=[bytearray(part) for part in self.buffers])
         return decoded
+
+
+class Restart(Change):
+    """A change of unknown effect: an exception from outside (Ctrl-C) came while it was made.
+
+    Subscribers are sent the structure anew.
+    """
+
+    def __init__(self, structure: Any) -> None:
+        init = pyon.encode({"action": "init", "struct": structure}, version=2).encode()
+        self.action = "init"
+        self.path, self.key = [], None
+        self.number = 0
+        self.ends = False
+        self.in_array = False
+        self.line, self.line_v1, self.buffers = init, None, ()
+        self.size = MOD_OVERHEAD + len(init)
 
 
 def _write(mod: Mod, fields: Sequence[str], path_text: str | None, take: _Taker) -> str:
@@ -145,6 +163,16 @@ def _write_part(part: Any, path: Sequence[Any], level: int, take: _Taker | None 
 def _write_name(name: str) -> str:
     """Return the PYON of a key that is a string: most structures have few, set again and again."""
     return pyon.encode(name, version=2)
+
+
+def fixed(buffer: memoryview) -> memoryview:
+    """Return the same bytes in memory that nobody writes to."""
+    return buffer if type(buffer.obj) is bytes else memoryview(bytes(buffer))
+
+
+def check_structure(structure: Any) -> None:
+    """Raise `pyon.EncodeError` if a structure cannot be sent."""
+    _write_part(structure, (), -1, lambda buffer: None)
 
 
 def encode(message: Mod) -> tuple[bytes, list[memoryview]]:

@@ -5,6 +5,7 @@ SyncStructError
   ModError            (ValueError)        a mod does not fit the structure that it is applied to
   ModsLost            (RuntimeError)      a subscriber of mods alone was too slow, or late
   StaleView           (LookupError)       a part of a notifier is not in the structure any more
+  ChangeInProgress    (RuntimeError)      a change that returns something, made within another one
   ChangedBehindBack   (RuntimeError)      a structure was changed, but not through its notifier
   ProtocolError       (ConnectionError)   the peer broke the protocol, or refused us
   SubscriptionLost    (ConnectionError)   the connection ended, or could not be made
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "ChangeInProgress",
     "ChangedBehindBack",
     "ModError",
     "ModsLost",
@@ -54,6 +56,13 @@ class ModsLost(SyncStructError, RuntimeError):  # noqa: N818
 
 class StaleView(SyncStructError, LookupError):  # noqa: N818
     """A part of a notifier was kept, and its place in the structure holds something else now."""
+
+
+class ChangeInProgress(SyncStructError, RuntimeError):  # noqa: N818
+    """A signal handler or finaliser asked for a change and its result while another was being made.
+
+    Changes that return nothing are postponed until the other one is complete.
+    """
 
 
 class ChangedBehindBack(SyncStructError, RuntimeError):  # noqa: N818

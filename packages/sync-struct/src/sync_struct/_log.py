@@ -9,15 +9,15 @@ connection goes on where it was.
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pyon
 from pyon.framing import frame, frame_size
 
-from sync_struct._change import Change, encode
+from sync_struct._change import Change, Restart, encode, fixed
 from sync_struct._errors import UnknownNotifier
 from sync_struct._mods import walk
 from sync_struct._notifier import Notifier
@@ -101,8 +101,7 @@ class _Snapshot:
             self.line = pyon.encode(message, version=1).encode()
         elif encoding.raw:
             self.line, buffers = encode(message)
-            # Read-only arrays are replaced, not changed; others change in place while this is sent.
-            self.buffers = [b if b.readonly else memoryview(bytes(b)) for b in buffers]
+            self.buffers = list(map(fixed, buffers))  # arrays change in place while this is sent
         else:
             self.line = pyon.encode(message, version=2).encode()
         self.number = number
@@ -127,6 +126,8 @@ class Log:
     ----------
     notifier : Notifier
         What is published.
+    notify : callable
+        Called, by any thread, when it is worth trying again to make a snapshot.
     backlog : int
         Bytes of mods to keep.
 
@@ -140,46 +141,55 @@ class Log:
         How often a subscriber had to be given the structure anew.
     """
 
-    def __init__(self, notifier: Notifier, backlog: int = DEFAULT_BACKLOG) -> None:
+    def __init__(
+        self,
+        notifier: Notifier,
+        backlog: int = DEFAULT_BACKLOG,
+        notify: Callable[[], object] = lambda: None,
+    ) -> None:
         if notifier._path:
             raise ValueError("expected the notifier of a whole structure, got one of a part")
         self.notifier = notifier
         self.structure = notifier._structure
         self.backlog = backlog
+        self.notify = notify
         self.resyncs = 0
         self._recorded = 0  # bytes of mods since the beginning
-        self._arrived_lock = threading.Lock()
+        self._arrived: deque[Change] = deque()
+        self._told_size = self._collected_size = 0  # of all that came into `_arrived`, and left it
         self._spans: dict[tuple[Encoding, int], tuple[int, Chunks]] = {}
         self._snapshots: dict[tuple[Encoding, tuple[Any, ...]], _Snapshot] = {}
         self.begin()
 
     def begin(self) -> None:
-        """Begin with the structure as it is; to be called with `structure.lock` held."""
-        self.number = self.oldest = self.structure.number
+        """Begin with the structure as it is; `tell` must be its sink already."""
+        self.number = self.oldest = self.structure.released
         self._log: deque[_Entry] = deque()
         self._log_size = 0
-        self._arrived: deque[Change] = deque()
-        self._arrived_size = 0
 
     # Mods, in.
 
     def tell(self, changes: Sequence[Change]) -> None:
-        """Take note of changes, in any thread. Too many to keep: the first ones are forgotten."""
-        with self._arrived_lock:
-            for change in changes:
-                self._arrived.append(change)
-                self._arrived_size += change.size
-            while self._arrived_size > self.backlog and len(self._arrived) > 1:
-                self._arrived_size -= self._arrived.popleft().size
+        """Take note of changes, in any thread. Too many to keep: the first ones are forgotten.
+
+        It is called under the structure's lock, maybe by a signal handler that interrupts
+        `collect`. So there is no lock here: each of the two has a counter and the queue is atomic.
+        """
+        for change in changes:
+            self._arrived.append(change)
+            self._told_size += change.size
+        while self._told_size - self._collected_size > self.backlog and len(self._arrived) > 1:
+            with contextlib.suppress(IndexError):  # it was collected in this moment
+                self._told_size -= self._arrived.popleft().size
 
     def collect(self) -> None:
         """Move what `tell` took note of to the log."""
-        with self._arrived_lock:
-            arrived, self._arrived = self._arrived, deque()
-            self._arrived_size = 0
-        for change in arrived:
-            if change.number > self.number:
-                self._append(_Entry(change))
+        with contextlib.suppress(IndexError):
+            while True:
+                change = self._arrived.popleft()
+                self._collected_size += change.size
+                if change.number > self.number:
+                    self._append(_Entry(change))
         self._spans.clear()
 
     def _append(self, entry: _Entry) -> None:
@@ -188,6 +198,11 @@ class Log:
             self._log_size = 0
             self.oldest = entry.change.number - 1
         self.number = entry.change.number
+        if isinstance(entry.change, Restart):
+            self._log.clear()
+            self._log_size = 0
+            self.oldest = self.number
+            return
         self._log.append(entry)
         self._log_size += entry.size
         self._recorded += entry.size
@@ -282,10 +297,12 @@ class Log:
 
     def snapshot(
         self, encoding: Encoding, path: tuple[Any, ...] = (), at_least: int = 0
-    ) -> _Snapshot:
+    ) -> _Snapshot | None:
         """Return the structure, encoded at most once for all who ask for it at about the same time.
 
-        It may be older than the last mod, if the log holds the rest.
+        It may be older than the last mod, if the log holds the rest. None: the structure is being
+        changed, by another thread or in a batch, and nobody waits for that here; `notify` is called
+        afterwards.
 
         Parameters
         ----------
@@ -303,23 +320,32 @@ class Log:
         known = self._snapshots.get(key)
         if known is not None and known.number >= at_least and self._is_useful(known):
             return known
-        with self.structure.lock:
-            self.collect()
-            self.notifier._check()
-            structure = self.part(path)
-            made = _Snapshot(structure, encoding, self.structure.number, self._recorded)
+        made = self._make_snapshot(encoding, path)
+        if made is None:
+            return None
         self._snapshots[key] = made
         if encoding.raw and not made.buffers:
             self._snapshots[encoding._replace(numbered=True, raw=False), path] = made
         return made
 
+    def _make_snapshot(self, encoding: Encoding, path: tuple[Any, ...]) -> _Snapshot | None:
+        if not self.structure.try_to_hold(self.notify):
+            return None
+        try:
+            with self.structure.step():
+                self.collect()
+                self.notifier._check()
+                return _Snapshot(self.part(path), encoding, self.number, self._recorded)
+        finally:
+            self.structure.lock.release()
+            self.structure.settle()
+
     def part(self, path: tuple[Any, ...]) -> Any:
         """Return a part of the structure itself; `UnknownNotifier` if there is none."""
-        with self.structure.lock:
-            try:
-                return walk(self.notifier.read, path)
-            except (LookupError, TypeError, ValueError, OverflowError):  # the latter: of arrays
-                raise UnknownNotifier(f"the structure has no part {list(path)!r}") from None
+        try:
+            return walk(self.notifier.read, path)
+        except (LookupError, TypeError, ValueError, OverflowError):  # the latter: of arrays
+            raise UnknownNotifier(f"the structure has no part {list(path)!r}") from None
 
     def _is_useful(self, snapshot: _Snapshot) -> bool:
         """Tell whether it is cheaper to send the mods since, behind it, than to encode anew."""
@@ -373,8 +399,10 @@ class Cursor:
         self.log.resyncs += 1
         self.number = None
 
-    def take(self) -> Chunks:
+    def take(self) -> Chunks | None:
         """Return what to send next to the subscriber, and count it as given.
+
+        None: it needs the structure, which is being changed; see `Log.snapshot`.
 
         Raises
         ------
@@ -392,15 +420,18 @@ class Cursor:
             return chunks
         return self._take_selected(self.log.entries(self.number))
 
-    def _take_snapshot(self, at_least: int = 0) -> Chunks:
+    def _take_snapshot(self, at_least: int = 0) -> Chunks | None:
         if self.wish.mods_only:
             self.number = self.log.number
             return frame(b'{"action":"gap","number":%d}' % self.number)
         snapshot = self.log.snapshot(self.encoding, self.wish.path, at_least)
+        if snapshot is None:
+            self.number = None
+            return None
         self.number = snapshot.number
         return snapshot.chunks(self.encoding)
 
-    def _take_selected(self, entries: list[_Entry]) -> Chunks:
+    def _take_selected(self, entries: list[_Entry]) -> Chunks | None:
         """Return the mods that the subscriber wants; they belong together, as one step for it."""
         self.number = self.log.number
         path = self.wish.path

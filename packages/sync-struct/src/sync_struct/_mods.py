@@ -8,12 +8,13 @@ entry of it, so they cannot drift apart.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sync_struct._errors import ModError
 
-__all__ = ["ACTIONS", "Mod", "place", "process_mod", "walk"]
+__all__ = ["ACTIONS", "Mod", "ModAction", "place", "process_mod", "walk"]
 
 Mod = dict[str, Any]
 """A modification, in the established form: see PROTOCOL.md."""
@@ -56,6 +57,17 @@ ACTIONS: Mapping[str, _Action] = {
     "setitem": _Action(("key", "value"), _setitem),
     "delitem": _Action(("key",), _delitem),
 }
+
+
+class ModAction(enum.Enum):
+    """The actions of mods; the value of each is its name, as ``mod["action"]`` has it."""
+
+    init = "init"
+    append = "append"
+    insert = "insert"
+    pop = "pop"
+    setitem = "setitem"
+    delitem = "delitem"
 
 
 def walk(target: Any, path: Sequence[Any]) -> Any:

@@ -1,7 +1,8 @@
 """Notifier: a list or dict whose every change is known to others.
 
 All mutators end in `Notifier._record`, which checks, encodes, applies and tells of one mod, in this
-order and under one lock: what cannot be encoded or applied changes nothing and is seen by nobody.
+order: what cannot be encoded or applied changes nothing and is seen by nobody. What is told was
+encoded before, so it stays as it is although the structure keeps what was assigned by reference.
 A part of the structure (``notifier["a"][3]``) is a notifier too, a view that knows its path; it
 makes sure at every change that the path still leads to what it stands for.
 """
@@ -9,30 +10,61 @@ makes sure at every change that the path still leads to what it stands for.
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 import sys
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Sequence, ValuesView
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self
 
 import pyon
 
-from sync_struct._change import Change
-from sync_struct._errors import StaleView
+from sync_struct._change import Change, Restart, check_structure
+from sync_struct._errors import ChangeInProgress, StaleView
 from sync_struct._mods import ACTIONS, Mod, place, walk
 from sync_struct._structure import Structure, Witness, replica_of
-from sync_struct._values import ATOMS, is_array, is_container, own
+from sync_struct._values import (
+    ATOMS,
+    hand_out,
+    is_array,
+    is_container,
+    is_record,
+    occurs_twice,
+    own,
+)
 
 __all__ = ["Notifier"]
 
 _MISSING: Any = object()
 
+_P = ParamSpec("_P")
+_Method = Callable[Concatenate["Notifier", _P], None]
+
+
+def _as_one(method: _Method[_P]) -> _Method[_P]:
+    """Have everything that a method changes arrive together; within another change: after it."""
+
+    @functools.wraps(method)
+    def whole(self: Notifier, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        structure = self._structure
+        with structure.batch():
+            if structure.busy:
+                structure.postponed.append(functools.partial(whole, self, *args, **kwargs))
+            else:
+                method(self, *args, **kwargs)
+
+    return whole
+
 
 class Notifier:
     """Encapsulates a structure whose changes need to be published.
 
-    It is used like the list or dict that it stands for, from any thread. Parts that can change
-    (lists, dicts, arrays) come out as notifiers too, everything else as it is. What is assigned is
-    copied: the caller's list, dict or array stays the caller's.
+    It is used like the list or dict that it stands for, from any thread. Lists, dicts and arrays in
+    it come out as notifiers too, and so do tuples that hold one; sets come out as frozensets,
+    everything else as it is. What is assigned is kept by reference, as a dict keeps it: what the
+    notifier changes, the caller's own list or array has, too. The caller must not change it.
+
+    A signal handler or finaliser may make changes at any time. If it interrupts one, its own is
+    made afterwards.
 
     Parameters
     ----------
@@ -43,6 +75,8 @@ class Notifier:
         The notifier of the whole structure that `backing_struct` is a part of.
     path : sequence, optional
         The keys that lead from `root` to `backing_struct`.
+    copy : bool, optional
+        Keep copies of the structure and of what is assigned, so that nobody else can change them.
     debug : bool, optional
         Before every mod, and before the structure is sent to anybody, compare it with a replica
         kept for this, and raise `ChangedBehindBack` if they differ. Slow; for tests.
@@ -50,9 +84,12 @@ class Notifier:
     Raises
     ------
     pyon.EncodeError
-        From every mutator: the value has no PYON. Nothing was changed (by `update`: from there on).
+        The structure has no PYON. From every mutator: the value has none, and nothing was changed
+        (by `update`: from there on).
     StaleView
         From the mutators of a part: it is not in the structure any more. Nothing was changed.
+    ChangeInProgress
+        From `pop`, `popitem` and `setdefault`, in a signal handler that interrupts a change.
 
     Examples
     --------
@@ -66,6 +103,7 @@ class Notifier:
     __slots__ = (
         "__weakref__",
         "_backing",
+        "_copies",
         "_in_array",
         "_path",
         "_path_text",
@@ -81,42 +119,37 @@ class Notifier:
         root: Notifier | None = None,
         path: Sequence[Any] = [],  # the established signature; never changed
         *,
+        copy: bool = False,
         debug: bool = False,
     ) -> None:
-        self._backing = backing_struct
+        self._copies: bool = copy if root is None else root._copies
+        self._backing = backing_struct if root is not None else _checked(backing_struct, copy)
         self._root = self if root is None else root
         self._path = list(path)
         self._path_text = None if path else "[]"
         self._in_array = False  # whether it is a part of an array
         self._structure: Structure = Structure() if root is None else root._structure
-        self._witness = Witness(backing_struct) if debug and root is None else None
+        self._witness = Witness(self._backing) if debug and root is None else None
 
     # To read.
 
     @property
     def read(self) -> Any:
         """The structure itself, no copy: to be read only, and while nobody changes it."""
-        if self._path and is_array(self._backing):
-            # An array is replaced by a copy before it changes while its memory is being sent.
-            with contextlib.suppress(LookupError, TypeError):
-                here = walk(self._root._backing, self._path)
-                if self._is_still(here):
-                    self._backing = here
         return self._backing
 
     def _is_still(self, here: Any) -> bool:
-        """Tell whether this, an array now at the path, is what this notifier stands for."""
+        """Tell whether this, a value now at the path, is what this notifier stands for."""
         if here is self._backing:
             return True
-        if not (is_array(here) and is_array(self._backing)):
-            return False
-        return self._in_array or self._structure.is_same_array(here, self._backing)
+        # What numpy gives for a row, slice or record is new each time.
+        return self._in_array and (is_array(here) or is_record(here))
 
     raw_view = read
 
     def copy(self) -> Any:
         """Return the structure as plain Python objects that share nothing with it."""
-        with self._structure.lock:
+        with self._structure.batch():
             return replica_of(self.read)
 
     def __getitem__(self, key: Any) -> Any:
@@ -126,14 +159,13 @@ class Notifier:
 
     def _part(self, key: Any, item: Any) -> Any:
         """Return an item as the user gets it: as a notifier where mods can reach inside."""
-        numpy: Any = sys.modules.get("numpy")
-        if numpy is not None and isinstance(item, numpy.void):
-            return item.copy()  # a record is a window on its array
-        if not is_container(item):
+        if type(item) in ATOMS:
             return item
-        in_array = numpy is not None and is_array(self._backing)
+        if not is_container(item):
+            return hand_out(item)
+        in_array = is_array(self._backing) or is_record(self._backing)
         # Not `base`: what a list or mask selects is a copy, but may have a base of its own.
-        if in_array and not numpy.may_share_memory(item, self._backing):
+        if in_array and not sys.modules["numpy"].may_share_memory(item, self._backing):
             return item
         part = Notifier(item, self._root, [*self._path, key])
         part._in_array = in_array
@@ -236,7 +268,7 @@ class Notifier:
         object
             The element itself; what happens to it is no longer tracked.
         """
-        with self._structure.lock:
+        with self._structure.batch():
             if default is not _MISSING and i not in self.read:
                 return default
             return self._record("pop", i)
@@ -256,73 +288,96 @@ class Notifier:
 
     def extend(self, values: Iterable[Any]) -> None:
         """As on a list."""
-        with self._structure.lock:
-            end = len(self.read)
-            if added := list(values):
-                self[end:end] = added
+        self._extend(list(_plain(values)))
 
+    @_as_one
+    def _extend(self, values: list[Any]) -> None:
+        end = len(self.read)
+        if values:
+            self[end:end] = values
+
+    @_as_one
     def remove(self, x: Any) -> None:
         """As on a list."""
-        with self._structure.lock:
-            del self[self.index(x)]
+        del self[self.index(x)]
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         """As on a list."""
-        with self._structure.lock:
-            self[:] = sorted(self.read, key=key, reverse=reverse)
+        arranged = functools.partial(sorted, key=key, reverse=reverse)
+        while not self._arrange(list(self.read), arranged):
+            pass
 
     def reverse(self) -> None:
         """As on a list."""
-        with self._structure.lock:
-            self[:] = self.read[::-1]
+        while not self._arrange(list(self.read), lambda items: items[::-1]):
+            pass
 
+    def _arrange(self, items: list[Any], arranged: Callable[[list[Any]], list[Any]]) -> bool:
+        """Assign `arranged(items)` to all places unless the items have changed meanwhile.
+
+        It calls the user's code, so the lock is not held.
+        """
+        new = arranged(items)
+        with self._structure.batch():
+            now = self.read
+            if len(now) != len(items) or any(a is not b for a, b in zip(now, items, strict=True)):
+                return False
+            self[:] = new
+        return True
+
+    @_as_one
     def clear(self) -> None:
         """As on a list or dict."""
-        with self.batch():
-            if isinstance(self._backing, dict):
-                for key in list(self._backing):
-                    del self[key]
-            else:
-                del self[:]
+        if isinstance(self._backing, dict):
+            for key in list(self._backing):
+                del self[key]
+        else:
+            del self[:]
 
     def update(self, *others: Any, **items: Any) -> None:
         """As on a dict."""
-        with self.batch():
-            for key, value in dict(*map(_plain, others), **items).items():
-                self[key] = value
+        self._update(dict(*map(_plain, others), **items))
+
+    @_as_one
+    def _update(self, items: dict[Any, Any]) -> None:
+        for key, value in items.items():
+            self[key] = value
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """As on a dict."""
-        with self._structure.lock:
+        with self._structure.batch():
             if key not in self.read:
+                self._refuse_when_busy("setdefault")
                 self[key] = default
             return self[key]
 
     def popitem(self) -> tuple[Any, Any]:
         """As on a dict."""
-        with self._structure.lock:
+        with self._structure.batch():
             key = next(reversed(self.read), _MISSING)
             if key is _MISSING:
                 raise KeyError("popitem(): the dictionary is empty")
             return key, self.pop(key)
 
-    def __iadd__(self, other: Any) -> Self:
+    def __iadd__(self, other: Any) -> Any:
+        if isinstance(self._backing, tuple):
+            return self._backing + _plain(other)
         if is_array(self._backing):
-            self._replace_all(
-                operator.iadd, other
-            )  # as numpy does it: 1.5 is not added to integers
+            self._replace_all(operator.iadd, other)  # by numpy: 1.5 is not added to integers
         else:
-            self.extend(_plain(other))
+            self.extend(other)
         return self
 
-    def __imul__(self, other: Any) -> Self:
+    def __imul__(self, other: Any) -> Any:
+        if isinstance(self._backing, tuple):
+            return self._backing * other
         self._replace_all(operator.imul, other)
         return self
 
+    @_as_one
     def _replace_all(self, operate: Callable[[Any, Any], Any], other: Any) -> None:
         """Assign to all elements what an operator makes of a copy of them."""
-        with self._structure.lock:
-            self[_everything(self._backing)] = operate(self.read.copy(), _plain(other))
+        self[_everything(self._backing)] = operate(self.read.copy(), _plain(other))
 
     def __ior__(self, other: Any) -> Self:
         self.update(other)
@@ -339,50 +394,116 @@ class Notifier:
         """
         return self._structure.batch()
 
+    @property
+    def publish(self) -> Callable[[Mod], object] | None:
+        """None, or a function that is called with every mod of the whole structure.
+
+        It is set at the root. It is called in the thread that made the change, before the mutator
+        returns and after the structure has changed (in a batch: at its end), and what it raises
+        reaches who made the change. Publishers and listeners are independent of it.
+        """
+        return self._structure.publish
+
+    @publish.setter
+    def publish(self, publish: Callable[[Mod], object] | None) -> None:
+        if self._root is not self:
+            raise AttributeError("publish is set at the notifier of the whole structure, not here")
+        if publish is not None and not callable(publish):
+            raise TypeError(f"expected a callable or None, got a {type(publish).__name__}")
+        self._structure.publish = publish
+
     def add_listener(self, listener: Callable[[Mod], object]) -> None:
         """Have a function of this process called with every mod of the whole structure.
 
         Parameters
         ----------
         listener : callable
-            It is called in the thread that made the change, before the mutator returns, with a mod
-            of its own that it may keep. What it raises is logged. Mods made before it was added,
-            also in a batch that is still open, are not for it.
+            It is called before the mutator returns, in the thread that made the change, with a mod
+            of its own that it may keep. If another thread is just telling its listeners, that one
+            tells of these mods too, in order, and the mutator does not wait. No lock is held. What
+            it raises is logged. Mods made before it was added, also in a batch that is still open,
+            are not for it.
         """
-        with self._structure.lock:
-            self._structure.listeners.append((listener, self._structure.number))
+        self._structure.add_listener(listener)
 
     def remove_listener(self, listener: Callable[[Mod], object]) -> None:
         """Undo `add_listener`; `ValueError` if the function is no listener."""
-        with self._structure.lock:
-            listeners = self._structure.listeners
-            del listeners[[known for known, _ in listeners].index(listener)]
+        self._structure.remove_listener(listener)
+
+    # One mod.
 
     def _record(self, action: str, *values: Any) -> Any:
         """Check, encode, apply and tell of one mod; return what was popped."""
-        fields, apply = ACTIONS[action]
+        fields = ACTIONS[action].fields
         mod = {"action": action, "path": self._path, fields[0]: values[0]}
         if type(values[0]) not in (str, int) and action != "append" and _has_nan(values[0]):
             raise ValueError("expected a key or index, got nan: nothing could ever be found there")
-        if fields[-1] in ("x", "value"):
-            mod[fields[-1]] = _owned(values[-1])
+        mod[fields[-1]] = values[-1]
+        structure = self._structure
+        change = self._encode(mod, fields[-1])
+        with structure.lock:
+            if structure.busy:
+                if action == "pop":
+                    self._refuse_when_busy(action)
+                structure.postponed.append(functools.partial(self._record, action, *values))
+                return None
+            structure.busy = True
+            try:
+                result = self._make(change, mod)
+            except Exception:
+                raise
+            except BaseException:  # Ctrl-C, say: it may have been applied, or not
+                structure.add(Restart(self._root._backing))
+                raise
+            finally:
+                structure.busy = False
+        if structure.untold or structure.postponed or structure.awaiting:
+            structure.settle()
+        return result
+
+    def _encode(self, mod: Mod, field: str) -> Change:
+        """Return a mod encoded. What cannot be kept by reference is replaced in it by a copy."""
         if self._path_text is None:
             self._path_text = pyon.encode(self._path, version=2)
+        with_v1 = bool(self._structure.wants_v1)
+        value = mod[field]
+        if type(value) in ATOMS or field not in ("x", "value"):
+            return Change(mod, with_v1, self._path_text)
+        if self._copies or isinstance(value, Notifier):
+            mod[field] = own(value)
+            return Change(mod, with_v1, self._path_text)
+        try:
+            change = Change(mod, with_v1, self._path_text)
+        except pyon.EncodeError:  # it holds a notifier, maybe
+            mod[field] = own(value)
+            return Change(mod, with_v1, self._path_text)
+        if occurs_twice(value, self._containers()):
+            mod[field] = own(value)
+        return change
+
+    def _make(self, change: Change, mod: Mod) -> Any:
+        """Apply a mod, and tell publishers of it; with the lock held."""
         structure, witness = self._structure, self._root._witness
-        with structure.lock:
-            if witness is not None:
-                self._check()
-            container = self._locate()
-            change = Change(mod, bool(structure.wants_v1), self._path_text)
-            if is_array(container):
-                change.in_array = True
-                if action == "setitem":
-                    _check_elements(container, values[0], mod["value"])
-            result = apply(container, mod)
-            if witness is not None:
-                witness.apply(change)
-            structure.add(change)
+        if witness is not None:
+            self._check()
+        container = self._locate()
+        if structure.wants_v1 and change.line_v1 is None:
+            change = Change(mod, True, self._path_text)
+        if is_array(container) or is_record(container):
+            change.in_array = True
+            if change.action == "setitem":
+                _check_elements(container, change.key, mod["value"])
+        result = ACTIONS[change.action].apply(container, mod)
+        if witness is not None:
+            witness.apply(change)
+        structure.add(change)
         return result
+
+    def _refuse_when_busy(self, action: str) -> None:
+        if self._structure.busy:
+            raise ChangeInProgress(
+                f"{action} at {place(self._path)} cannot return anything: it interrupts a change"
+            )
 
     def _check(self) -> None:
         """In debug mode: raise if the structure is not what the mods so far have made of it."""
@@ -391,30 +512,23 @@ class Notifier:
             witness.compare(self._root._backing)
 
     def _locate(self) -> Any:
-        """Return the container that this view stands for, ready to be changed."""
-        root, here = self._root, self._root._backing
-        if is_array(here):
-            here = root._backing = self._writable(here)
-        for key in self._path:
-            try:
-                inner = here[key]
-            except (LookupError, TypeError):
-                raise self._stale() from None
-            if is_array(inner) and not is_array(here):
-                here[key] = inner = self._writable(inner)
-            here = inner
+        """Return the container that this view stands for."""
+        try:
+            here = walk(self._root._backing, self._path)
+        except (LookupError, TypeError):
+            raise self._stale() from None
         if not self._is_still(here):
             raise self._stale()
         self._backing = here
         return here
 
-    def _writable(self, array: Any) -> Any:
-        """Return the array to change in place: a copy if its memory may be on its way somewhere."""
-        if array.flags.writeable:
-            return array
-        copy = array.copy()
-        self._structure.note_copy(array, copy)
-        return copy
+    def _containers(self) -> list[Any]:
+        """Return what this view is part of, from the root on, and itself."""
+        containers = [self._root._backing]
+        with contextlib.suppress(LookupError, TypeError):  # then `_locate` fails, too
+            for key in self._path:
+                containers.append(containers[-1][key])
+        return containers
 
     def _stale(self) -> StaleView:
         where = place(self._path)
@@ -451,13 +565,13 @@ def _check_elements(array: Any, key: Any, value: Any) -> None:
         sys.modules["numpy"].asarray(value, dtype=array[key].dtype)
 
 
-def _owned(value: Any) -> Any:
-    """Return the structure's own copy of what a user assigns."""
-    if type(value) in ATOMS:
-        return value
-    value = _plain(value)
+def _checked(structure: Any, copy: bool) -> Any:
+    """Return what a notifier keeps of a structure; `pyon.EncodeError` if it cannot be sent."""
+    if copy or isinstance(structure, Notifier):
+        structure = own(structure)
     try:
-        return own(value)
-    except Exception:
-        pyon.encode(value, version=2)  # says better what is wrong, and where
-        raise
+        check_structure(structure)
+    except pyon.EncodeError:  # it holds a notifier, maybe
+        structure = own(structure)
+        check_structure(structure)
+    return own(structure) if occurs_twice(structure) else structure

@@ -25,7 +25,7 @@ from sync_struct._errors import (
 )
 from sync_struct._mods import Mod, process_mod, walk
 from sync_struct._selection import EVERYTHING, Touch, Wish, touch
-from sync_struct._values import is_array
+from sync_struct._values import ATOMS, is_array, own
 
 __all__ = [
     "BANNER_LIMIT",
@@ -200,6 +200,9 @@ class Replica:
         Whether the target is as good as the connection: false until the structure has come.
     features : list of str
         What the publisher is going to make use of.
+    tells : bool
+        Whether the mods that `receive` returns are handed to anybody: then they share nothing with
+        the target, which later mods change.
     """
 
     def __init__(self, build: Callable[[Any], Any], wish: Wish = EVERYTHING) -> None:
@@ -208,6 +211,7 @@ class Replica:
         self.legacy = False
         self.live = False
         self.features: list[str] = []
+        self.tells = True
         self._build = build
         self._wish = wish
         self._whole: Any = None  # of a publisher that knows no paths: what the part is cut from
@@ -285,8 +289,9 @@ class Replica:
         self.live = True
         if self._wish.mods_only:
             return []
+        told = own(init) if self.tells else init
         self.target = self._build(init["struct"])
-        return [init]
+        return [told]
 
     def _receive_gap(self, gap: Mod) -> list[Mod]:
         self._group.clear()
@@ -346,12 +351,19 @@ class Replica:
         if self._wish.mods_only:
             return
         try:
-            process_mod(self.target, mod)
+            process_mod(self.target, self._apart(mod))
             self._fits = True
         except ModError:
             raise
         except Exception as error:  # a target of the user's own making can raise anything
             raise ModError(f"the target failed on {mod['action']}: {error!r}") from error
+
+    def _apart(self, mod: Mod) -> Mod:
+        """Return a mod for the target, so that what is told stays as it is; most share nothing."""
+        for field in ("value", "x"):
+            if field in mod and self.tells and type(mod[field]) not in ATOMS:
+                return {**mod, field: own(mod[field])}
+        return mod
 
     def give_up(self) -> bool:
         """Disregard mods until the structure comes; tell whether it makes sense to ask for it.

@@ -76,6 +76,7 @@ class Channel:
 
     def __init__(self, log: Log, legacy_version: int, disconnects_slow: bool) -> None:
         self.log = log
+        self.log.notify = self.wake
         self.disconnects_slow = disconnects_slow
         self.subscriptions: set[Subscription] = set()
         self.sent = 0
@@ -88,21 +89,15 @@ class Channel:
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen to the notifier."""
         self._loop, self._thread = loop, threading.get_ident()
-        structure = self.log.structure
-        with structure.lock:
-            structure.wants_v1 += self._with_v1
-            self.log.begin()
-            structure.sinks.append(self._tell)
+        self.log.structure.add_sink(self._tell, self._with_v1)
+        self.log.begin()
 
     def close(self, reason: str) -> None:
         """Stop to listen, and disconnect everybody."""
         if self._loop is None:
             return
         self._loop = None
-        structure = self.log.structure
-        with structure.lock:
-            structure.wants_v1 -= self._with_v1
-            structure.sinks.remove(self._tell)
+        self.log.structure.remove_sink(self._tell, self._with_v1)
         self._forget_snapshots()
         for subscription in self.subscriptions.copy():
             subscription.end(SubscriptionLost(reason))
@@ -110,6 +105,10 @@ class Channel:
     def _tell(self, changes: list[Change]) -> None:
         """Take changes of the notifier, in whatever thread they were made."""
         self.log.tell(changes)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have everybody given what is new, soon. From any thread."""
         loop = self._loop
         if self._due or loop is None or loop.is_closed():
             return
@@ -322,6 +321,8 @@ class Subscription(Connection):
             _logger.warning("%s: %s; closed", self.peername, error)
             self.end(error)
             return
+        if chunks is None:
+            return  # the channel wakes us when the structure is complete
         if anew:
             channel.keep_snapshots()
         if chunks:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import (
     AsyncIterator,
@@ -36,6 +35,7 @@ from sync_struct._protocol import (
     write_banner,
 )
 from sync_struct._selection import Wish
+from sync_struct._values import own
 
 if TYPE_CHECKING:
     import ssl
@@ -105,6 +105,10 @@ class Subscriber:
     ----------
     target : object
         What `target_builder` made of the structure, with all mods since. None before.
+    notify_cbs : list of callables
+        The callbacks; may be changed at any time, which counts from the next mod on.
+    receive_task : asyncio.Task or None
+        After `connect`: done when the subscription has ended, for whatever reason.
     state : {"connecting", "live", "stale", "closed"}
         ``"live"``: the target is what the publisher has. ``"stale"``: it was, and the connection is
         lost, or the structure is awaited anew.
@@ -132,7 +136,8 @@ class Subscriber:
             callbacks: Iterable[Callback] = ()
         else:
             callbacks = [notify_cb] if callable(notify_cb) else notify_cb
-        self._callbacks = list(callbacks)
+        self.notify_cbs = list(callbacks)
+        self.receive_task: asyncio.Task[None] | None = None
         self._disconnect_cb = disconnect_cb
         self._state_cb = state_cb
         self._hands = Callbacks(notifier_name, on_error)
@@ -187,7 +192,8 @@ class Subscriber:
         """
         self._before_receive_cb = before_receive_cb
         with self._active(self._establish(host, port, ssl)) as activity:
-            await activity
+            link = await activity
+            self.receive_task = asyncio.ensure_future(_end_of(link))
 
     async def run(
         self,
@@ -340,6 +346,7 @@ class Subscriber:
     def _receive(self, link: Link, message: Message) -> None:
         """Handle a message of the publisher."""
         replica = self._replica
+        replica.tells = bool(self.notify_cbs) or self._state_cb is not None
         if not link.heard.done():
             self._greet(link)
         number = replica.number
@@ -392,7 +399,7 @@ class Subscriber:
 
     def _tell(self, link: Link, mods: list[Mod], ends: bool) -> None:
         """Call the callbacks; from the first coroutine on, in a task while no more mods come."""
-        calls = itertools.product(mods, self._callbacks)
+        calls = self._calls(mods)
         for mod, callback in calls:
             result = self._hands.call(callback, mod)
             if result is not None and is_awaitable(result):
@@ -402,6 +409,13 @@ class Subscriber:
             if link is not self._link:
                 return
         self._told(link, ends)
+
+    def _calls(self, mods: list[Mod]) -> Iterator[tuple[Mod, Callback]]:
+        """Return what is to be called with what: each callback gets a mod of its own."""
+        for mod in mods:
+            callbacks = self.notify_cbs.copy()
+            for callback in callbacks:
+                yield (mod if callback is callbacks[-1] else own(mod)), callback
 
     async def _tell_slowly(
         self,
@@ -438,3 +452,7 @@ class Subscriber:
             self._went_live.set()
         if self._state_cb is not None:
             self._hands.fire(self._state_cb, state)
+
+
+async def _end_of(link: Link) -> None:
+    await asyncio.wait([link.over])  # not the future itself: programs may cancel the task

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sync_struct._notifier import Notifier
-from sync_struct._values import same
+from sync_struct._values import own, same
 
 __all__ = ["update_from_dict"]
 
@@ -22,7 +22,7 @@ def update_from_dict(target: Any, source: Mapping[Any, Any]) -> None:
         Where both have a dict, only what differs in it is changed. All changes of a notifier arrive
         together.
     source : mapping
-        What it is to be.
+        What it is to be. What is taken over from it is copied.
 
     Raises
     ------
@@ -38,13 +38,14 @@ def update_from_dict(target: Any, source: Mapping[Any, Any]) -> None:
     """
     is_notifier = isinstance(target, Notifier)
     present = target.read if is_notifier else target
+    source = dict(source)  # which may be the user's code: no lock is held here
     with target.batch() if is_notifier else contextlib.nullcontext():
         for key in [key for key in present if key not in source]:
             del target[key]
         for key, value in source.items():
             if key not in present:
-                target[key] = value
+                target[key] = own(value)
             elif type(value) is dict and type(present[key]) is dict:
                 update_from_dict(target[key], value)
             elif not same(present[key], value):
-                target[key] = value
+                target[key] = own(value)

@@ -1,8 +1,8 @@
 """Values of a structure: whose they are, and whether two are the same.
 
-Two promises are kept here. What is assigned is owned: changing the caller's list or array later
-does not change the structure behind everybody's back. And two values are the same exactly if their
-PYON is: 1, 1.0 and True differ, nan is itself, arrays have a type.
+A structure keeps what is assigned by reference, as a dict does; where that cannot be, and where the
+user asked for it, it keeps a copy. Two values are the same exactly if their PYON is: 1, 1.0 and
+True differ, nan is itself, arrays have a type.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from typing import Any
 
 import pyon
 
-__all__ = ["ATOMS", "find_difference", "is_array", "is_container", "own", "same"]
+__all__ = [
+    "ATOMS",
+    "find_difference",
+    "hand_out",
+    "is_array",
+    "is_container",
+    "is_record",
+    "occurs_twice",
+    "own",
+    "same",
+]
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Types whose values cannot change, and hold nothing that can."""
@@ -26,36 +36,89 @@ def is_array(value: Any) -> bool:
     return numpy is not None and isinstance(value, numpy.ndarray)
 
 
+def is_record(value: Any) -> bool:
+    """Tell whether `value` is a record: a window on one element of an array that has fields."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.void) and value.dtype.names is not None
+
+
 def is_container(value: Any) -> bool:
-    """Tell whether mods can reach inside `value`."""
-    return isinstance(value, (list, dict)) or is_array(value)
+    """Tell whether mods can reach inside `value`: a tuple is one if it holds one."""
+    if isinstance(value, (list, dict)) or is_array(value) or is_record(value):
+        return True
+    return isinstance(value, tuple) and not _all_atoms(value) and any(map(is_container, value))
+
+
+def hand_out(value: Any) -> Any:
+    """Return a value of the structure in a form in which nobody can change it unnoticed.
+
+    For values that mods cannot reach into: a set comes as a frozenset, so that an attempt to change
+    it raises instead of being lost; other mutable objects come as copies.
+    """
+    kind = type(value)
+    if kind in ATOMS:
+        return value
+    if kind is set:
+        return frozenset(value)
+    if kind is tuple:
+        return value if _all_atoms(value) else tuple(map(hand_out, value))
+    return copy.deepcopy(value)
 
 
 def own(value: Any) -> Any:
     """Return a value equal to `value` that shares nothing mutable with it, nor with itself.
 
-    Arrays come back read-only, so that their memory can be sent as it is, at any time later.
+    A notifier in it stands for its structure, and a frozenset (which has no PYON) for a set.
     """
+    try:
+        return _copied(value)
+    except Exception:
+        pyon.encode(value, version=2)  # says better what is wrong, and where
+        raise
+
+
+def _copied(value: Any) -> Any:
     kind = type(value)
     if kind in ATOMS:
         return value
     if kind is list:
-        return value.copy() if _all_atoms(value) else [own(item) for item in value]
+        return value.copy() if _all_atoms(value) else [_copied(item) for item in value]
     if kind is dict:
         if _all_atoms(value.values()):
             return value.copy()
-        return {key: own(item) for key, item in value.items()}
+        return {key: _copied(item) for key, item in value.items()}
     if kind is tuple:
-        return value if _all_atoms(value) else tuple([own(item) for item in value])
-    numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)):
-        if hasattr(kind, "raw_view"):  # a notifier: the structure is meant
-            return own(value.raw_view)
-        return copy.deepcopy(value)
+        return value if _all_atoms(value) else tuple([_copied(item) for item in value])
     if is_array(value):
-        value = value.copy()
-        value.flags.writeable = False
-    return value
+        return value.copy()
+    if kind is frozenset:
+        return set(value)
+    if hasattr(kind, "raw_view"):  # a notifier
+        return _copied(value.raw_view)
+    return copy.deepcopy(value)
+
+
+def occurs_twice(value: Any, containers: Sequence[Any] = ()) -> bool:
+    """Tell whether a list, dict or array is in `value` twice, or is one of `containers`.
+
+    A change of it would be a change in two places, of which one is told. `value` must be known to
+    be finite: to have a PYON.
+    """
+    return _meets_again(value, set(map(id, containers)))
+
+
+def _meets_again(value: Any, met: set[int]) -> bool:
+    is_tuple = isinstance(value, tuple)
+    if not is_tuple:
+        if not is_container(value):
+            return False
+        if id(value) in met:
+            return True
+        met.add(id(value))
+    items = value.values() if isinstance(value, dict) else value
+    if not (is_tuple or isinstance(value, (list, dict))) or _all_atoms(items):
+        return False
+    return any(_meets_again(item, met) for item in items)
 
 
 def _all_atoms(values: Any) -> bool:

@@ -1,0 +1,136 @@
+"""What a callback receives belongs to it; kept to the end, it makes what the publisher has."""
+
+import asyncio
+
+import numpy as np
+import pyon
+import pytest
+from sync_struct import Notifier, Publisher, Subscriber, process_mod
+
+
+def same(a, b):
+    return pyon.encode(a, version=2) == pyon.encode(b, version=2)
+
+
+def folded(mods):
+    model = None
+    for mod in mods:
+        if mod["action"] == "init":
+            model = mod["struct"]
+        else:
+            process_mod(model, mod)
+    return model
+
+
+def change_in_one_turn(n):
+    n["s"] = []
+    n["s"].append(1)
+    n["s"].append(2)
+    n["a"] = np.zeros(3)
+    n["a"][0] = 5
+    n["t"] = ([], {"d": []})
+    n["t"][0].append(1)
+    n["t"][1]["d"].append(2)
+    n["s"].append([])
+    n["s"][-1].append(3)
+    n["s"].insert(0, {"x": []})
+    n["s"][0]["x"].append(4)
+
+
+async def subscribe(publisher, until, **options):
+    kept = []
+    subscriber = Subscriber("n", lambda x: x, kept.append, **options)
+    await subscriber.connect("127.0.0.1", publisher.port)
+    return subscriber, kept
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"raw_buffers": False}, {"max_rate": float("inf")}, {"path": ["part"]}],
+    ids=["all", "without raw buffers", "conflated", "a part"],
+)
+@pytest.mark.parametrize("batch", [False, True])
+async def test_mods_that_were_kept_make_the_structure(until, options, batch):
+    n = Notifier({"part": {}})
+    async with Publisher({"n": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        subscriber, kept = await subscribe(publisher, until, **options)
+        if batch:
+            with n.batch():
+                change_in_one_turn(n["part"])
+        else:
+            change_in_one_turn(n["part"])
+        n["part"]["end"] = True
+        expected = n.read if "path" not in options else n.read["part"]
+        await until(lambda: same(subscriber.target, expected))
+        assert same(folded(kept), expected)
+        assert same(subscriber.target, expected)
+        await subscriber.close()
+
+
+async def test_mods_of_an_established_publisher_that_were_kept_make_the_structure(until):
+    async def serve(reader, writer):
+        if await reader.readline() != b"ARTIQ sync_struct\n":
+            writer.close()
+            return
+        writer.write(
+            b'{"action":"init","struct":{"l":[]}}\n'
+            b'{"action":"setitem","path":[],"key":"s","value":[1]}\n'
+            b'{"action":"append","path":["s"],"x":2}\n'
+        )
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        mods = []
+        subscriber = Subscriber("n", lambda x: x, mods.append)
+        await subscriber.connect("127.0.0.1", server.sockets[0].getsockname()[1])
+        await until(lambda: len(mods) == 3)
+        assert folded(mods) == subscriber.target == {"l": [], "s": [1, 2]}
+        await subscriber.close()
+
+
+async def test_a_callback_may_do_with_its_mod_what_it_likes(until):
+    n = Notifier({"l": [3, 1, 2]})
+    second = []
+
+    def spoil(mod):
+        if mod["action"] == "init":
+            mod["struct"]["l"].sort()
+        else:
+            mod["value"].sort()
+            mod["path"].append("gone")
+        mod.clear()
+
+    async def spoil_later(mod):
+        await asyncio.sleep(0)
+        spoil(mod)
+
+    async with Publisher({"n": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        subscriber = Subscriber("n", lambda x: x, [spoil, spoil_later, second.append])
+        await subscriber.connect("127.0.0.1", publisher.port)
+        assert subscriber.target == {"l": [3, 1, 2]}
+        n["m"] = [2, 1]
+        await until(lambda: len(second) == 2)
+        assert subscriber.target == n.read == {"l": [3, 1, 2], "m": [2, 1]}
+        assert second == [
+            {"action": "init", "struct": {"l": [3, 1, 2]}},
+            {"action": "setitem", "path": [], "key": "m", "value": [2, 1]},
+        ]
+        await subscriber.close()
+
+
+def test_listeners_and_publish_get_mods_of_their_own():
+    n = Notifier({})
+    first, second, third = [], [], []
+    n.publish = first.append
+    n.add_listener(second.append)
+    n.add_listener(third.append)
+    change_in_one_turn(n)
+    models = [{}, {}, {}]
+    for mods, model in zip((first, second, third), models, strict=True):
+        for mod in mods:
+            process_mod(model, mod)
+    assert all(same(model, n.read) for model in models)
