@@ -127,7 +127,7 @@ async def test_a_factory_that_wants_to_end_the_process_costs_its_connection_only
     async with Server({"bad": factory, "good": Target()}) as server:
         await server.start("127.0.0.1", 0)
         client = AsyncioClient()
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(GenericRemoteException, match=error.__name__):
             await client.connect_rpc("127.0.0.1", server.port, "bad")
         await client.close_rpc()
         assert "cannot be made" in caplog.text

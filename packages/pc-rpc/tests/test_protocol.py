@@ -16,7 +16,11 @@ from pyon.framing import HEAD_SIZE, Message, Receiver, frame_size
 
 FEATURE_SETS = [
     (),
-    *(("pyon_v2", *extra) for n in range(4) for extra in itertools.combinations(FEATURES[1:], n)),
+    *(
+        ("pyon_v2", *extra)
+        for n in range(len(FEATURES))
+        for extra in itertools.combinations(FEATURES[1:], n)
+    ),
 ]
 
 

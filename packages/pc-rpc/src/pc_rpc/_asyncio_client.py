@@ -49,6 +49,7 @@ class _Link(Connection):
         super().__init__(limit=HANDSHAKE_LIMIT)
         self.peer = peer
         self.side = side
+        self.side.peer = peer
         self.reason: BaseException | None = None  # why the connection is gone
         self._handshake: asyncio.Future[Message] | None = None
 
@@ -211,7 +212,7 @@ class AsyncioClient(Generic[Driver]):
             link.end(error)
             if self._link is link:
                 await link.wait_closed()
-            if isinstance(error, TimeoutError):
+            if isinstance(error, TimeoutError) and not hasattr(error, "parent_traceback"):
                 raise TimeoutError(f"{peer} did not answer within {timeout} s") from error
             raise
         finally:

@@ -119,7 +119,10 @@ class BestEffortClient:
     def _connect(self) -> bool:
         try:
             client = Client(*self._where, self._first_timeout, **self._options)
-        except (OSError, RpcError, ValueError) as error:
+        except Exception as error:
+            remote = hasattr(error, "parent_traceback")  # the target cannot be made, yet
+            if not (remote or isinstance(error, (OSError, RpcError, ValueError))):
+                raise
             self._note_error(error)
             return False
         client._timeout = self._timeout  # that of the attempt to connect was another one

@@ -78,6 +78,7 @@ class BlockingConnection:
     ) -> None:
         self.peer = format_address((host, port))
         self.side = ClientSide(limit=limit)
+        self.side.peer = self.peer
         self._sending = threading.Lock()  # held while a message goes out
         self._mutex = threading.Lock()  # held, shortly, to change what follows and what is owed
         self._leader: object = None  # who reads: a Call, or a thread that cannot write
@@ -117,6 +118,8 @@ class BlockingConnection:
         except BaseException as error:
             self._fail(error)
             self.close()
+            if hasattr(error, "parent_traceback"):
+                raise  # the server has no such target after all, and says why
             if isinstance(error, TimeoutError):
                 raise TimeoutError(f"{self.peer} did not answer within the time-out") from error
             if isinstance(error, (OSError, EOFError)):

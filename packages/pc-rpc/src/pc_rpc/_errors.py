@@ -19,6 +19,7 @@ import builtins
 import contextlib
 import traceback
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,6 +38,9 @@ MAX_CHAIN = 16
 """Exceptions that travel behind one, as its causes or members: longer chains are loops or noise,
 and their tracebacks travel as text anyway."""
 
+MAX_PLAIN = 10_000
+"""Characters of the text of an exception that cannot be sent in full: to read, not to process."""
+
 MAX_QUIET = 64
 """Exceptions in a chain or group that are looked at on the event loop: more of them take time, and
 are described elsewhere."""
@@ -54,8 +58,9 @@ class ConnectionLost(RpcError, ConnectionError):  # noqa: N818
     Attributes
     ----------
     sent : bool
-        False: the request was not sent, so that it is safe to repeat it on a new connection. True:
-        it was sent, in part at least, and may have been executed.
+        False: the request was not sent, or the server says that it was not executed, so that it is
+        safe to repeat it on a new connection. True: it was sent, in part at least, and may have
+        been executed.
     """
 
     def __init__(self, message: str, *, sent: bool = False) -> None:
@@ -173,10 +178,13 @@ class Failure(NamedTuple):
         Plain data that any peer's codec can encode.
     exits : bool
         It is a `SystemExit`: the server is to end.
+    cancelled : bool
+        It is a `CancelledError`, of whatever origin.
     """
 
     pack: dict[str, Any]
     exits: bool = False
+    cancelled: bool = False
 
 
 def describe(exc: BaseException, *, details: bool = False) -> Failure:
@@ -185,31 +193,31 @@ def describe(exc: BaseException, *, details: bool = False) -> Failure:
         pack = pack_exception(without_own_frames(exc), details=details)
     except Exception as failed:  # whatever an exception holds, its caller gets a reply
         return bare(exc, f"<cannot be described: {qualified_name(type(failed))}>")
-    return Failure(pack, _exits(exc))
+    return _failure(exc, pack)
 
 
 def bare(exc: BaseException, text: str) -> Failure:
     """Return what can be told of an exception without asking it."""
-    message = f"{qualified_name(type(exc))}: {text}"
-    pack = {"class": GenericRemoteException.__name__, "message": message, "traceback": []}
-    return Failure(pack, _exits(exc))
+    return _failure(exc, _generic(f"{qualified_name(type(exc))}: {text}"))
 
 
 def plainer(failure: Failure) -> Failure:
-    """Return a failure of which some part cannot be encoded without all but its text."""
+    """Return a failure that cannot be sent with all of its parts as a text, of limited length."""
     pack = failure.pack
-    message = pack["message"]
+    message = pack["message"][:MAX_PLAIN]
     if pack["class"] != GenericRemoteException.__name__:
         message = f"{pack.get('type', pack['class'])}: {message}"
     message = message.encode("ascii", "backslashreplace").decode()
-    return Failure(
-        {"class": GenericRemoteException.__name__, "message": message, "traceback": []},
-        failure.exits,
-    )
+    return failure._replace(pack=_generic(message))
 
 
-def _exits(exc: BaseException) -> bool:
-    return issubclass(type(exc), SystemExit)
+def _generic(message: str) -> dict[str, Any]:
+    return {"class": GenericRemoteException.__name__, "message": message, "traceback": []}
+
+
+def _failure(exc: BaseException, pack: dict[str, Any]) -> Failure:
+    kind = type(exc)
+    return Failure(pack, issubclass(kind, SystemExit), issubclass(kind, CancelledError))
 
 
 def is_quiet(exc: BaseException, *, details: bool) -> bool:

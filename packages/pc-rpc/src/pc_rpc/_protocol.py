@@ -39,7 +39,11 @@ PYON_V2 = "pyon_v2"
 RAW_BUFFERS = "raw_buffers"
 REQUEST_IDS = "request_ids"
 EXCEPTION_DETAILS = "exception_details"
-FEATURES = (PYON_V2, RAW_BUFFERS, REQUEST_IDS, EXCEPTION_DETAILS)
+TARGET_ERRORS = "target_errors"
+STOP_NOTICES = "stop_notices"
+FEATURES = (
+    PYON_V2, RAW_BUFFERS, REQUEST_IDS, EXCEPTION_DETAILS, TARGET_ERRORS, STOP_NOTICES,
+)  # fmt: skip
 """What both of our ends can do, as offered in the greeting. All but the first need the first."""
 
 HANDSHAKE_LIMIT = 2**20
@@ -67,7 +71,10 @@ class AutoTarget:
 class Features:
     """What one connection was agreed to be able to do."""
 
-    __slots__ = ("exception_details", "raw_buffers", "request_ids", "version")
+    __slots__ = (
+        "exception_details", "raw_buffers", "request_ids", "stop_notices", "target_errors",
+        "version",
+    )  # fmt: skip
 
     def __init__(self, selected: Iterable[str] = ()) -> None:
         words = set(selected)
@@ -75,6 +82,8 @@ class Features:
         self.raw_buffers = RAW_BUFFERS in words
         self.request_ids = REQUEST_IDS in words
         self.exception_details = EXCEPTION_DETAILS in words
+        self.target_errors = TARGET_ERRORS in words
+        self.stop_notices = STOP_NOTICES in words
 
     def encode(self, value: Any) -> tuple[str, list[memoryview]]:
         """Return the text of a value in this connection's generation, and what goes beside it."""
@@ -152,10 +161,16 @@ class ClientSide:
     ----------
     limit : int, optional
         Bytes that one message may have, in both directions.
+
+    Attributes
+    ----------
+    peer : str
+        What messages to people call the server.
     """
 
     def __init__(self, *, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
+        self.peer = "the server"
         self.targets: list[str] = []
         self.description: str | None = None
         self.selected_target: str | None = None
@@ -212,11 +227,18 @@ class ClientSide:
         return " ".join([target_name, *words]).encode()
 
     def read_methods(self, line: bytes) -> None:
-        """Take in the last line of the handshake: the names of the methods."""
+        """Take in the last line of the handshake: the names of the methods.
+
+        Raises what the server says if it has no such target after all: it could not be made.
+        """
         try:
             names = pyon.decode(line)
         except pyon.DecodeError as error:
             raise ProtocolError(f"expected the set of method names, got {line!r:.100}") from error
+        if self.features.target_errors and isinstance(names, dict) and "exception" in names:
+            raised = rebuild_exception(names["exception"])
+            BaseException.add_note(raised, f"{self.peer} cannot make {self.selected_target!r}")
+            raise raised
         if not isinstance(names, (set, dict, list)):  # v1 spells the empty set like an empty dict
             raise ProtocolError(f"expected the set of method names, got {line!r:.100}")
         self.methods = frozenset(str(name) for name in names)
@@ -326,12 +348,21 @@ class ClientSide:
                 return reply["ret"]
             if status == "failed":
                 raised = rebuild_exception(reply["exception"])
+            elif status == "stopped":
+                raised = self._stopped(call, begun=reply["begun"] is not False)
             else:
                 raise ValueError(f"unknown status {status!r}")
         except (ValueError, TypeError, KeyError) as error:
             what = f"expected a reply to the {call.what}, got {message.line!r:.100}"
             raise ProtocolError(f"{what}: {error}") from error
         raise raised
+
+    def _stopped(self, call: Call, *, begun: bool) -> ConnectionLost:
+        state = "may have been executed" if begun else "was not executed"
+        return ConnectionLost(
+            f"connection to {self.peer} lost: the server stopped; the {call.what} {state}",
+            sent=begun,
+        )
 
     def end(self) -> list[Call]:
         """Return all calls that will never be replied to, because the connection is gone."""
@@ -512,6 +543,27 @@ class ServerSide:
         except Exception:  # a number that is too long, for one: its caller gets a reply
             text = self._failed(plainer(failure).pack)
         return frame(text if number is None else _head(number) + text[1:])
+
+    def no_target(self, failure: Failure) -> Chunks:
+        """Return what takes the place of the names of the methods; nothing to old clients."""
+        if not self.features.target_errors:
+            return []
+        chunks = self.failure(None, failure)
+        return chunks if _size(chunks) <= HANDSHAKE_LIMIT else self.failure(None, plainer(failure))
+
+    def stopped(self, number: int | None, *, begun: bool) -> Chunks:
+        """Return the reply to a call that the end of the server cuts off; nothing to old clients.
+
+        Parameters
+        ----------
+        number : int or None
+            Id of the request.
+        begun : bool
+            Whether the method has been called, so that it may have done what it does.
+        """
+        if not self.features.stop_notices:
+            return []
+        return frame(f'{_head(number)}"status":"stopped","begun":{"true" if begun else "false"}}}')
 
     def _failed(self, pack: dict[str, Any]) -> str:
         return pyon.encode({"status": "failed", "exception": pack}, version=self.features.version)

@@ -180,9 +180,9 @@ class Schedule:
             running.cancel()
 
     def withdraw(self) -> list[Call]:
-        """Begin no call any more; return those that have not ended.
+        """Begin no call any more; return those that wait, which are forgotten.
 
-        Calls that run go on. Those that wait are returned first and forgotten.
+        Calls that run go on; those of them that have not begun must not.
         """
         self._ended = True
         waiting = [*self._first, *self._waiting]
@@ -190,10 +190,14 @@ class Schedule:
         self._first.clear()
         self._waiting.clear()
         self._waiting_size = 0
-        pending = [*waiting, *self._running.values()]
-        for call in pending:
+        for call in (*waiting, *self._running.values()):
             call.wanted = False
-        return pending
+        return waiting
+
+    @property
+    def running(self) -> list[Call]:
+        """Calls that have started and are not done."""
+        return list(self._running.values())
 
     @property
     def busy(self) -> bool:

@@ -32,9 +32,9 @@ class Server(AsyncioServer):
     ----------
     targets : dict of str to object
         The objects whose methods can be called, by the names that clients select them by (without
-        white space). One that can itself be called (a class, a function) is called without
-        arguments for each connection and makes the target of that connection; if the target then
-        has a method ``close``, it is called when the connection ends.
+        white space). A class, function or partial is called without arguments for each connection
+        and makes the target of that connection; if the target then has a method ``close``, it is
+        called when the connection ends. A client offers the methods of its own target.
     description : str, optional
         What the server tells people about itself.
     builtin_terminate : bool, optional
@@ -45,11 +45,22 @@ class Server(AsyncioServer):
     worker_threads : bool, optional
         Run the plain methods of each target in a thread of its own: one at a time for each target,
         while calls of other targets, connections, pings and questions about methods are served.
+        What a class or function makes is made, called and closed on that thread.
     expose, hide : dict of str to collection of str, optional
         By target name: the only methods, or the methods not, to be offered. By default all public
-        ones are. Names with a leading underscore never can be called.
+        functions and methods are, except ``close``; `expose` may name other attributes that can be
+        called, and ``close``. Names with a leading underscore never can be called.
     limit : int, optional
         Bytes that one message may have, in both directions.
+
+    Raises
+    ------
+    TypeError
+        A target is an object that can itself be called, or a coroutine function; or `expose` or
+        `hide` are no dicts of lists.
+    ValueError
+        A target cannot have its name, or `expose` or `hide` name what the target does not have or
+        what cannot be called.
 
     Examples
     --------
@@ -123,7 +134,7 @@ class Server(AsyncioServer):
         Returns within a few seconds whatever peers and methods do. May be called again.
         """
         try:
-            await self._shared.cancel_tasks()
+            await self._shared.end_calls()
         finally:  # also if who stops the server is cancelled, or is one of those tasks
             try:
                 await super().stop()

@@ -141,7 +141,8 @@ class Session(Connection):
         self.resume_reading()
 
     def _end_without_target(self, failure: Failure) -> None:
-        self.abort()
+        self.send_chunks(self._side.no_target(failure))
+        self.close()
         if failure.exits:
             self._shared.terminate()
 
@@ -218,6 +219,8 @@ class Session(Connection):
         failure = call.failure
         if self.closed:
             self._leave_target()
+        elif self._shared.stopping and failure is not None and failure.cancelled:
+            self.send_chunks(self._side.stopped(call.number, begun=call.begun))
         elif failure is not None:
             self._send_reply(self._side.failure(call.number, failure))
         elif call.lists:
@@ -252,9 +255,23 @@ class Session(Connection):
             self.pause_reading()
         return super().eof_received()
 
-    def withdraw(self) -> None:
-        """Begin no call any more."""
-        self._schedule.withdraw()
+    def stop_calls(self) -> None:
+        """Begin no call any more: the server stops."""
+        for call in self._schedule.withdraw():
+            self.send_chunks(self._side.stopped(call.number, begun=False))
+
+    def say_goodbye(self) -> None:
+        """Tell the callers of what still runs that the server stops, and close."""
+        self.stop_calls()
+        for call in self._schedule.running:
+            self.send_chunks(self._side.stopped(call.number, begun=call.begun))
+        self.close()
+
+    @property
+    def running(self) -> list[str]:
+        """The methods that run, as people write them."""
+        name = "" if self._instance is None else self._instance.name
+        return [f"{name}.{call.name}()" for call in self._schedule.running if call.begun]
 
     def connection_closed(self, exc: Exception | None) -> None:
         self._shared.sessions.discard(self)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pc_rpc._aside import Aside
 from pc_rpc._execution import STOP_GRACE, Lane, Place, Tasks, Worker
 from pc_rpc._targets import Target
+
+_logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -101,12 +104,27 @@ class Shared:
         """Return where the methods of a target run."""
         return self._places[name]
 
-    async def cancel_tasks(self) -> None:
-        """Begin no calls any more, and cancel the coroutine methods that run."""
+    async def end_calls(self) -> None:
+        """Begin no calls any more, cancel the coroutine methods that run, tell their callers."""
         self.stopping = True
-        for session in self.sessions:
-            session.withdraw()
-        await self.tasks.cancel()
+        try:
+            for session in self.sessions:
+                session.stop_calls()
+            self._log_running()
+            await self.tasks.cancel()
+        finally:
+            for session in self.sessions.copy():
+                session.say_goodbye()
+
+    def _log_running(self) -> None:
+        """Say what the stop waits for."""
+        running = sorted(name for session in self.sessions for name in session.running)
+        if running:
+            _logger.info(
+                "stopping: waiting for %s to end, no longer than %g s",
+                ", ".join(running),
+                STOP_GRACE,
+            )
 
     async def end(self) -> None:
         """End what is left, when there are no connections any more."""

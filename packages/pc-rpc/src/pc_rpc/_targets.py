@@ -42,6 +42,8 @@ class Instance:
 
     Parameters
     ----------
+    name : str
+        What clients select it by.
     target : object
         The object.
     methods : Methods
@@ -59,10 +61,11 @@ class Instance:
         The method list, encoded, by generation: as far as it was asked for.
     """
 
-    __slots__ = ("_terminate", "described", "methods", "owned", "place", "target")
+    __slots__ = ("_terminate", "described", "methods", "name", "owned", "place", "target")
 
     def __init__(
         self,
+        name: str,
         target: object,
         methods: Methods,
         place: Place,
@@ -70,6 +73,7 @@ class Instance:
         owned: bool = False,
         terminate: bool = False,
     ) -> None:
+        self.name = name
         self.target = target
         self.methods = methods
         self.place = place
@@ -120,8 +124,9 @@ def _close(target: object) -> Any:
 
 
 def _cannot_close(peer: str, error: BaseException) -> Failure:
+    failure = describe(error)
     _logger.error("%s: closing its target failed", peer, exc_info=error)
-    return describe(error)
+    return failure
 
 
 def _closed(place: Place, peer: str, outcome: Outcome) -> None:
@@ -218,7 +223,7 @@ class Target:
         instance = self._instance
         if instance is None or instance.place is not place or type(self._given) is RemoteMethods:
             methods = self._look_at(self._given, strict=False)
-            instance = Instance(self._given, methods, place, terminate=self._terminate)
+            instance = Instance(self.name, self._given, methods, place, terminate=self._terminate)
             self._instance = instance
         return instance
 
@@ -237,11 +242,12 @@ class Target:
                 self._warned = True
             methods = self._look_at(made, strict=False)
         self._warn_of_waiting(methods)
-        return Instance(made, methods, place, owned=True, terminate=self._terminate)
+        return Instance(self.name, made, methods, place, owned=True, terminate=self._terminate)
 
     def _cannot_make(self, peer: str, details: bool, error: BaseException) -> Failure:
+        failure = describe(error, details=details)
         _logger.error("%s: target %r cannot be made", peer, self.name, exc_info=error)
-        return describe(error, details=details)
+        return failure
 
     def _look_at(self, target: object, *, strict: bool = True) -> Methods:
         try:
