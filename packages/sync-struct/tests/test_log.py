@@ -336,3 +336,91 @@ def test_only_whole_structures_are_published():
         Publisher({}, overflow="explode")
     with pytest.raises(ValueError, match="one line"):
         Publisher({"a\nb": Notifier({})})
+
+
+class Absent(Reader):
+    """A reader that understands that its part is absent."""
+
+    def __init__(self, log, path, **options):
+        super().__init__(log, wish=Wish(path, **options))
+        self.cursor.tells_absence = True
+
+    def lines(self):
+        """Take what there is, as messages without their numbers."""
+        lines = []
+        while self.cursor.behind:
+            for chunk in self.cursor.take():
+                lines += [pyon.decode(m.line) for m in self.receiver.feed(bytes(chunk))]
+        return [{key: line[key] for key in line if key != "number"} for line in lines]
+
+
+ABSENT = {"action": "absent"}
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_a_part_that_is_absent_is_told_once_and_comes_when_it_is_made(newest):
+    notifier, log = served({"datasets": {}})
+    reader = Absent(log, ("datasets", "plot"), newest=newest)
+    assert reader.lines() == [ABSENT]
+    for i in range(3):
+        notifier["datasets"]["other"] = i
+        log.collect()
+        assert reader.lines() == []
+        notifier["datasets"]["plot"] = [i]
+        log.collect()
+        assert reader.lines() == [{"action": "init", "struct": [i]}]
+        notifier["datasets"]["plot"].append(i)
+        log.collect()
+        assert reader.lines() == [{"action": "append", "path": [], "x": i}]
+        del notifier["datasets"]["plot"]
+        log.collect()
+        assert reader.lines() == [ABSENT]
+    assert log.number == reader.cursor.number
+
+
+MAKERS = {
+    "append": (("l", 1), lambda n: n["l"].append(5)),
+    "insert": (("l", 1), lambda n: n["l"].insert(0, 5)),
+    "extend": (("l", 2), lambda n: n["l"].extend([1, 5])),
+    "slice": (("l", -2), lambda n: n["l"].__setitem__(slice(0, 0), [5])),
+    "container on the way": (("new", "deep", 0), lambda n: n.__setitem__("new", {"deep": [5]})),
+    "in a tuple": (("t", 1), lambda n: n.__setitem__("t", (1, 5))),
+    "update": (("d", "x"), lambda n: n["d"].update(y=1, x=5)),
+    "row of an array": (("a", 3), lambda n: n.__setitem__("a", np.full(4, 5))),
+}
+
+
+@pytest.mark.parametrize(("path", "make"), MAKERS.values(), ids=MAKERS)
+def test_an_absent_part_comes_in_whatever_way_it_is_made(path, make):
+    notifier, log = served({"l": [5], "d": {}, "a": np.zeros(1), "t": (1,)})
+    reader = Absent(log, path)
+    assert reader.lines() == [ABSENT]
+    make(notifier)
+    log.collect()
+    assert reader.lines() == [{"action": "init", "struct": 5}]
+
+
+def test_who_does_not_know_of_absence_is_refused_as_before():
+    _, log = served({})
+    with pytest.raises(UnknownNotifier, match="no part"):
+        Reader(log, wish=Wish(("plot",))).read()
+
+
+def test_a_part_of_registered_types_is_served_without_decoding_them():
+    class Gain:
+        pass
+
+    def never(*args):
+        raise AssertionError("decoded at the publisher")
+
+    pyon.register([Gain], name="GainForTest", encode=lambda gain: (5,), decode=never)
+    try:
+        notifier, log = served({"part": {}})
+        reader = Absent(log, ("part",))
+        reader.cursor.take()
+        notifier["part"]["gain"] = Gain()
+        log.collect()
+        (line,) = reader.cursor.take()
+        assert b'{"action":"setitem","path":[],"key":"gain","value":{"__jsonclass__"' in line
+    finally:
+        pyon.deregister([Gain], "GainForTest")

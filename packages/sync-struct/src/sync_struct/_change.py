@@ -29,6 +29,8 @@ is most mods, and saves a third of the time that they take."""
 MAX_LEVELS = pyon.MAX_DEPTH - 1
 """Levels of containers that a structure may have: the message that it is sent in is one more."""
 
+_HEAD = '{"action":"%s","path":'
+
 _Taker = Callable[[memoryview], object]
 
 
@@ -50,6 +52,8 @@ class Change:
         Whether the container is an array.
     line : bytes
         PYON v2 of the mod, referring to `buffers`.
+    path_end : int
+        Where the path ends in `line`.
     buffers : sequence of memoryview
         Memory that nobody writes to.
     line_v1 : bytes or None
@@ -68,6 +72,7 @@ class Change:
         "line_v1",
         "number",
         "path",
+        "path_end",
         "size",
     )
 
@@ -80,7 +85,10 @@ class Change:
         fields = ACTIONS[self.action].fields
         self.key: Any = None if self.action == "append" else mod[fields[0]]
         buffers: list[memoryview] = []
+        if path_text is None:
+            path_text = pyon.encode(self.path, version=2)
         text = _write(mod, fields, path_text, lambda buffer: buffers.append(fixed(buffer)))
+        self.path_end = len(_HEAD) - 2 + len(self.action) + len(path_text)
         self.line = text.encode()
         self.line_v1 = pyon.encode(mod, version=1).encode() if with_v1 else None
         self.size = MOD_OVERHEAD + len(text)
@@ -88,6 +96,13 @@ class Change:
         if buffers:
             self.buffers = buffers
             self.size += sum(map(len, buffers))
+
+    def below(self, depth: int) -> bytes:
+        """Return `line` for those who know a part only: without the first keys of the path."""
+        if not depth:
+            return self.line
+        path_text = pyon.encode(self.path[depth:], version=2)
+        return (_HEAD % self.action + path_text).encode() + self.line[self.path_end :]
 
     def mod(self) -> Mod:
         """Return the mod as a subscriber receives it: nothing in it is shared with anybody."""
@@ -109,30 +124,27 @@ class Restart(Change):
         self.ends = False
         self.in_array = False
         self.line, self.line_v1, self.buffers = init, None, ()
+        self.path_end = 0
         self.size = MOD_OVERHEAD + len(init)
 
 
-def _write(mod: Mod, fields: Sequence[str], path_text: str | None, take: _Taker) -> str:
+def _write(mod: Mod, fields: Sequence[str], path_text: str, take: _Taker) -> str:
     """Return the PYON v2 of a mod, put together from that of its parts.
 
     A dict of keys that are strings is what JSON says; the parts of a typical mod are scalars, which
     the codec writes five times faster than the whole. Only the last field may be large.
     """
     path = mod["path"]
-    if path_text is None:
-        path_text = pyon.encode(path, version=2)
+    head = _HEAD % mod["action"] + path_text
     last = mod[fields[-1]]
     if len(fields) == 1:
         last_text = _write_part(last, path, 0, take)
-        return f'{{"action":"{mod["action"]}","path":{path_text},"{fields[0]}":{last_text}}}'
+        return f'{head},"{fields[0]}":{last_text}}}'
     key = mod[fields[0]]
     key_text = _write_name(key) if type(key) is str else _write_part(key, path, 0)
     # What is assigned to a slice takes the place of the container, not of an item.
     last_text = _write_part(last, path, -1 if type(key) is slice else 0, take)
-    return (
-        f'{{"action":"{mod["action"]}","path":{path_text},'
-        f'"{fields[0]}":{key_text},"{fields[1]}":{last_text}}}'
-    )
+    return f'{head},"{fields[0]}":{key_text},"{fields[1]}":{last_text}}}'
 
 
 def _write_part(part: Any, path: Sequence[Any], level: int, take: _Taker | None = None) -> str:

@@ -82,10 +82,10 @@ class _Entry:
         change = self.change
         if encoding.version == 1 and change.line_v1 is not None:
             return change.line_v1, ()
-        mod = pyon.decode(change.line, buffers=change.buffers)
-        mod["path"] = mod["path"][depth:]
-        if encoding.raw:
-            return encode(mod)
+        line = change.below(depth)
+        if encoding.raw or not change.buffers:
+            return line, change.buffers
+        mod = pyon.decode(line, buffers=change.buffers)
         return pyon.encode(mod, version=2).encode(), ()
 
 
@@ -369,16 +369,34 @@ class Cursor:
         What it wants.
     number : int, optional
         The last mod that it has. None: it has nothing yet.
+    tells_absence : bool, optional
+        Whether the subscriber understands that its part is absent.
     """
 
-    __slots__ = ("encoding", "is_plain", "log", "number", "wish")
+    __slots__ = (
+        "absent",
+        "encoding",
+        "is_plain",
+        "log",
+        "number",
+        "tells_absence",
+        "wish",
+    )
 
     def __init__(
-        self, log: Log, encoding: Encoding, wish: Wish = EVERYTHING, number: int | None = None
+        self,
+        log: Log,
+        encoding: Encoding,
+        wish: Wish = EVERYTHING,
+        number: int | None = None,
+        *,
+        tells_absence: bool = False,
     ) -> None:
         self.log = log
         self.encoding = encoding
         self.wish = wish
+        self.absent = False
+        self.tells_absence = tells_absence
         self.is_plain = not (wish.path or wish.newest)
         self.number = number
         if number is None and wish.mods_only:
@@ -424,15 +442,30 @@ class Cursor:
         if self.wish.mods_only:
             self.number = self.log.number
             return frame(b'{"action":"gap","number":%d}' % self.number)
-        snapshot = self.log.snapshot(self.encoding, self.wish.path, at_least)
+        try:
+            snapshot = self.log.snapshot(self.encoding, self.wish.path, at_least)
+        except UnknownNotifier:
+            if not self.tells_absence:
+                raise
+            return self._take_absence()
         if snapshot is None:
             self.number = None
             return None
-        self.number = snapshot.number
+        self.number, self.absent = snapshot.number, False
         return snapshot.chunks(self.encoding)
+
+    def _take_absence(self) -> Chunks:
+        """Return what tells that the part is not there, once."""
+        self.number = self.log.number
+        if self.absent:
+            return []
+        self.absent = True
+        return frame(b'{"action":"absent","number":%d}' % self.number)
 
     def _take_selected(self, entries: list[_Entry]) -> Chunks | None:
         """Return the mods that the subscriber wants; they belong together, as one step for it."""
+        if self.absent:  # nothing can be inside, and anything may make it
+            return self._take_snapshot(self.log.number)
         self.number = self.log.number
         path = self.wish.path
         if path:

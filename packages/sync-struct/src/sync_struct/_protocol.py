@@ -28,6 +28,7 @@ from sync_struct._selection import EVERYTHING, Touch, Wish, touch
 from sync_struct._values import ATOMS, is_array, own
 
 __all__ = [
+    "ABSENT_PARTS",
     "BANNER_LIMIT",
     "LEGACY_BANNER",
     "RAW_BUFFERS",
@@ -49,6 +50,10 @@ BANNER_LIMIT = 64 * 2**10
 PROTOCOL_VERSION = 1
 
 RAW_BUFFERS = "raw_buffers"
+"""Large arrays travel as they are, outside the text."""
+
+ABSENT_PARTS = "absent_parts"
+"""That a part is not there is a state of the subscription, and no error."""
 
 Line = bytes
 

@@ -23,6 +23,7 @@ from sync_struct._change import Change
 from sync_struct._errors import ProtocolError, SubscriptionLost, UnknownNotifier
 from sync_struct._log import Chunks, Cursor, Encoding, Log
 from sync_struct._protocol import (
+    ABSENT_PARTS,
     BANNER_LIMIT,
     LEGACY_BANNER,
     RAW_BUFFERS,
@@ -252,7 +253,8 @@ class Subscription(Connection):
     def _serve(self, request: Request) -> None:
         channel = self._find(request.name)
         log = channel.log
-        if request.wish.path and not request.wish.mods_only:
+        tells_absence = ABSENT_PARTS in request.features
+        if request.wish.path and not request.wish.mods_only and not tells_absence:
             log.part(request.wish.path)  # else who resumes would be live before it is refused
         log.collect()
         resumed = request.position is not None and (
@@ -261,8 +263,10 @@ class Subscription(Connection):
         )
         number = request.position.number if resumed and request.position else None
         raw = RAW_BUFFERS in request.features
-        cursor = Cursor(log, RAW if raw else TEXT, request.wish, number)
-        features = [RAW_BUFFERS] if raw else []
+        cursor = Cursor(
+            log, RAW if raw else TEXT, request.wish, number, tells_absence=tells_absence
+        )
+        features = [word for word in (RAW_BUFFERS, ABSENT_PARTS) if word in request.features]
         self.send(
             control(
                 "hello",
