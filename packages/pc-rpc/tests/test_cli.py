@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pyon
 import pytest
@@ -19,7 +16,6 @@ from hypothesis import strategies as st
 from pc_rpc import Client
 from pc_rpc._cli import main
 from pc_rpc._cli_arguments import parse_arguments, split_words
-from pc_rpc._cli_prompt import Prompt, history_file, line_reader
 
 DRIVER = '''
 """A driver to serve."""
@@ -343,164 +339,6 @@ def test_what_cannot_be_served_is_told(run, factory):
     status, _, err = run("serve", factory, target=False)
     assert status == 2
     assert "no_such_module" in err or "expected MODULE:CLASS" in err
-
-
-# The prompt.
-
-
-@pytest.fixture
-def prompt(laser):
-    def connect(target):
-        return Client("127.0.0.1", laser, target, 30)
-
-    prompt = Prompt(connect, connect("main"), lambda value: "" if value is None else repr(value))
-    yield prompt
-    prompt.client.close_rpc()
-
-
-def test_lines_at_the_prompt(prompt):
-    assert prompt.text == "main> "
-    assert prompt.run("") == ""
-    assert prompt.run("set_power 0.5 ramp=true") == "0.5"
-    assert prompt.run("nothing") == ""
-    assert prompt.run(":targets") == "main"
-    assert "get_power() -> float" in prompt.run(":methods")
-    assert prompt.run(":help set_power").endswith("-> float\nSet the power, in watts.")
-    assert ":use" in prompt.run(":help")
-    assert prompt.run(":use main") == ""
-    assert prompt.run("get_power") == "0.5"
-    assert prompt.run("targets") == "main"  # what is no method may lack its colon
-    assert prompt.run("help get_power") == prompt.run(":help get_power")
-    assert prompt.run(":quit") is None
-    assert prompt.run("quit") is None
-    with pytest.raises(AttributeError, match="did you mean 'get_power'"):
-        prompt.run("get_powr")
-
-
-@pytest.mark.parametrize(
-    ("before", "completions"),
-    [("set", ["set_power"]), (":u", [":use"]), (":use ", ["main"]), (":use m", ["main"]),
-     (":help get", ["get_power"]), ("set_power ", ["power=", "ramp="]),
-     ("set_power 1 r", ["ramp="]), ("set_power ramp=true ", ["power="]), ("zzz ", [])],
-)  # fmt: skip
-def test_completion_of_targets_methods_and_arguments(prompt, before, completions):
-    assert list(prompt.completions(before)) == completions
-
-
-class Helpful:
-    """A driver with a method of that name."""
-
-    def help(self):
-        return "of the driver"
-
-
-def test_a_method_that_is_called_like_a_command_is_the_method(serve):
-    port = serve({"main": Helpful()}).port
-    with Client("127.0.0.1", port) as client:
-        prompt = Prompt(lambda target: client, client, str)
-        assert prompt.run("help") == "of the driver"
-        assert ":use" in prompt.run(":help")
-
-
-def test_a_script_through_a_pipe_ends_at_its_first_error(laser, tmp_path):
-    def run(script):
-        return subprocess.run(
-            [sys.executable, "-m", "pc_rpc", "interactive", "127.0.0.1", str(laser)],
-            input=script, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-
-    done = run("set_power 0.25\nget_power\n")
-    assert (done.returncode, done.stdout) == (0, "0.25\n0.25\n")
-    failed = run("fail\nget_power\n")
-    assert (failed.returncode, failed.stdout) == (1, "")
-    assert "ValueError: unlocked" in failed.stderr
-
-
-def test_the_history_is_kept_where_the_system_wants_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    assert history_file() == tmp_path / "state" / "pc-rpc" / "history"
-    assert history_file().parent.is_dir()
-
-
-def test_where_no_history_can_be_kept_the_prompt_works_without(prompt, tmp_path, monkeypatch):
-    (tmp_path / "a file").touch()
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a file"))
-    assert history_file() is None
-    (tmp_path / "pc-rpc" / "history").mkdir(parents=True)  # no file, whoever we are
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert history_file() is None
-    pipe_input = pytest.importorskip("prompt_toolkit.input").create_pipe_input
-    from prompt_toolkit.application import create_app_session
-    from prompt_toolkit.output import DummyOutput
-
-    with pipe_input() as keys, create_app_session(keys, DummyOutput()):
-        read = line_reader(prompt)
-        keys.send_text("get_power\r")
-        assert prompt.run(read()) == "0.1"
-
-
-PROMPT_AGAIN = r"\n(.*\n)*main> *\s*\Z"
-"""The prompt is there, and nothing behind it: what is typed earlier may be lost."""
-
-
-class Terminal:
-    """A real terminal, in tmux."""
-
-    def __init__(self, folder: Path) -> None:
-        self._tmux = ["tmux", "-L", f"pc-rpc-test-{os.getpid()}", "-f", os.devnull]
-        self._run("new-session", "-d", "-x", "100", "-y", "50", "-c", str(folder), "sh")
-
-    def _run(self, *arguments: str) -> str:
-        return subprocess.run(
-            [*self._tmux, *arguments], capture_output=True, text=True, timeout=30, check=True
-        ).stdout
-
-    def type(self, *keys: str) -> None:
-        self._run("send-keys", *keys)
-
-    def wait_for(self, pattern: str) -> str:
-        deadline = time.monotonic() + 30
-        while not re.search(pattern, screen := self._run("capture-pane", "-p"), re.MULTILINE):
-            assert time.monotonic() < deadline, f"no {pattern!r} in:\n{screen}"
-        return screen
-
-    def close(self) -> None:
-        self._run("kill-server")
-
-
-@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
-def test_a_tour_in_a_real_terminal(laser, tmp_path):
-    pytest.importorskip("prompt_toolkit")
-    terminal = Terminal(tmp_path)
-    try:
-        environment = f"XDG_STATE_HOME={tmp_path} PROMPT_TOOLKIT_NO_CPR=1 PS1='shell$ '"
-        terminal.type(f"export {environment}", "Enter")
-        command = f"{sys.executable} -m pc_rpc interactive 127.0.0.1 {laser}"
-        terminal.type(f"clear; {command}", "Enter")
-        terminal.wait_for(r"^main> *$")
-        terminal.type("set_p", "Tab")
-        terminal.wait_for(r"^main> set_power")
-        terminal.type("0.5 ra", "Tab")  # the space is there
-        terminal.wait_for(r"^main> set_power 0\.5 ramp=")
-        terminal.type("true", "Enter")
-        terminal.wait_for(r"^0\.5$" + PROMPT_AGAIN)
-        terminal.type("trace 101", "Enter")
-        terminal.wait_for(r"^array\(\[ *0\..*\.\.\..*" + PROMPT_AGAIN)
-        terminal.type("fail", "Enter")
-        terminal.wait_for(r"^ValueError: unlocked$" + PROMPT_AGAIN)
-        terminal.type("Up", "Up", "Up", "Enter")  # the first line again
-        terminal.wait_for(r"^0\.5$\n(.*\n)+0\.5$" + PROMPT_AGAIN)
-        terminal.type(":he", "Tab")
-        terminal.wait_for(r"^main> :help")
-        terminal.type("get_p", "Tab")
-        terminal.wait_for(r"^main> :help +get_power")
-        terminal.type("Enter")
-        terminal.wait_for(r"^get_power\(\) -> float$" + PROMPT_AGAIN)
-        terminal.type("C-d")
-        terminal.wait_for(r"^shell\$ *$")
-    finally:
-        terminal.close()
-    assert "set_power 0.5 ramp=true" in (tmp_path / "pc-rpc" / "history").read_text()
 
 
 # Stubs.

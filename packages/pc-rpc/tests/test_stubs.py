@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from typing import Any
 
 import numpy
 import pytest
@@ -93,8 +94,55 @@ class Numbers:
         return []
 
 
+class Hostile:
+    """Has methods that are called like what annotations use."""
+
+    def numpy(self, like: numpy.ndarray) -> numpy.ndarray:
+        return like
+
+    def ndarray(self) -> numpy.ndarray:
+        return numpy.zeros(3)
+
+    def Any(self, thing, /) -> Any:
+        return thing
+
+    def Optional(self, value=None):
+        return value or 0
+
+    Optional.__annotations__ = {"value": "Optional[int]", "return": "Union[int, str]"}
+
+    def Union(self, values: list[int]) -> list[int]:
+        return values
+
+    def builtins(self, values: list[int]) -> dict[str, int]:
+        return {}
+
+    def list(self) -> list[int]:
+        return []
+
+    def Protocol(self) -> None:
+        pass
+
+
+def test_no_method_hides_what_the_annotations_of_the_others_mean():
+    text, _ = stub_of(shutter=Shutter(), hostile=Hostile())
+    assert "def numpy(self, like: _numpy.ndarray[_Any, _Any]) -> _numpy.ndarray[_Any, _Any]" in text
+    assert "def builtins(self, values: _builtins.list[int]) -> dict[str, int]:" in text
+    assert "def Optional(self, value: _Optional[int] = ...) -> _Union[int, str]:" in text
+    assert "def trace(self, like: numpy.ndarray[Any, Any])" in text  # of the other class
+    alone, _ = stub_of(hostile=Hostile())
+    assert "import builtins as _builtins\n" in alone
+    assert "import builtins\n" not in alone
+    assert "import numpy\n" not in alone
+
+
 PROGRAM = """
-from stub import Shutter
+import numpy
+from stub import AsyncioHostile, Hostile, Shutter
+def unhidden(hostile: Hostile) -> int:
+    hostile.numpy(hostile.ndarray()).sum()
+    hostile.Any(5).whatever()
+    return hostile.builtins(hostile.list())["a"] + hostile.Union([1])[0]
 def right(shutter: Shutter) -> str:
     shutter.set(0.5, {1, 2}, ["fast"])
     shutter.nothing(Ellipsis_count=5)
@@ -111,7 +159,7 @@ def wrong(shutter: Shutter) -> int:
 def test_a_checker_understands_them(tmp_path, checker):
     pytest.importorskip(checker)
     names = ["none", "protocol", "shutter_1", "shutter1", "asyncio_shutter"]
-    text, _ = stub_of(shutter=Shutter(), **dict.fromkeys(names, Shutter()))
+    text, _ = stub_of(shutter=Shutter(), hostile=Hostile(), **dict.fromkeys(names, Shutter()))
     (tmp_path / "stub.py").write_text(text)
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}')
@@ -122,7 +170,7 @@ def test_a_checker_understands_them(tmp_path, checker):
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     errors = re.findall(r"(\w+)\.py:(\d+).* error: ", done.stdout.replace(" - error", " error"))
-    assert errors == [("program", "10"), ("program", "11")], done.stdout + done.stderr
+    assert errors == [("program", "15"), ("program", "16")], done.stdout + done.stderr
 
 
 def test_targets_whose_names_make_the_same_class_name_have_classes_of_their_own():

@@ -18,8 +18,16 @@ from pyon import terminal
 from pyon.tcp import format_address
 
 from pc_rpc import _cli_options
-from pc_rpc._cli_arguments import parse_arguments
-from pc_rpc._cli_errors import INTERRUPTED, OK, Exit, UsageError, explained, files_of
+from pc_rpc._cli_arguments import parse_arguments, split_call
+from pc_rpc._cli_errors import (
+    INTERRUPTED,
+    OK,
+    Exit,
+    UsageError,
+    complain,
+    explained,
+    files_of,
+)
 from pc_rpc._cli_output import say, shown
 from pc_rpc._client import Client
 from pc_rpc._protocol import AutoTarget
@@ -85,10 +93,10 @@ def _client(options: argparse.Namespace, target: Any) -> Iterator[Client[Any]]:
 
 
 def _connect(options: argparse.Namespace, target: Any) -> Client[Any]:
+    """Connect, within --timeout or the default one, which pings and lists of methods have, too."""
     timeout = DEFAULT_TIMEOUT if options.timeout is None else options.timeout
     client: Client[Any]
     client = Client(options.host, options.port, None, timeout, ssl=_tls(options))
-    client._timeout = options.timeout
     if target is not None:
         try:
             client.select_rpc_target(target)
@@ -124,12 +132,13 @@ def _list_methods(options: argparse.Namespace) -> None:
 
 
 def _call(options: argparse.Namespace) -> None:
-    args, kwargs = parse_arguments(options.arguments)
+    name, *words = split_call(options.method) if "(" in options.method else [options.method]
+    args, kwargs = parse_arguments([*words, *options.arguments])
     with _client(options, options.target or AutoTarget) as client:
         try:
-            method = getattr(client.__rpc__, options.method)
+            method = getattr(client.with_rpc_timeout(options.timeout), name)
         except AttributeError as error:
-            raise ValueError(str(error)) from error
+            raise UsageError(str(error)) from error
         _write(method(*args, **kwargs), options)
 
 
@@ -166,7 +175,8 @@ def _stubs(options: argparse.Namespace) -> None:
 
 
 def _interactive(options: argparse.Namespace) -> None:
-    from pc_rpc._cli_prompt import Prompt, line_reader
+    from pc_rpc._cli_lines import missing_toolkit, pipe_reader, terminal_reader
+    from pc_rpc._cli_prompt import Prompt
 
     def connect(target: str | None) -> Client[Any]:
         return _connect(options, target)
@@ -175,17 +185,23 @@ def _interactive(options: argparse.Namespace) -> None:
     targets, description = client.get_rpc_id()
     if options.target is None and len(targets) == 1:
         client.select_rpc_target(targets[0])
-    prompt = Prompt(connect, client, shown)
-    terminal = sys.stdin.isatty()
-    if terminal:
-        say(f"{description or format_address((options.host, options.port))} (:help helps)")
-    read = line_reader(prompt) if terminal else input
+    prompt = Prompt(connect, client, shown, complain, options.timeout)
+    read: Callable[[], str] = pipe_reader
     try:
+        if _is_for_people():
+            say(f"{description or format_address((options.host, options.port))} (:help helps)")
+            if (hint := missing_toolkit()) is not None:
+                say(hint)
+            read = terminal_reader(prompt)
         while (text := _answer(prompt, read)) is not None:
             if text:
                 say(text)
     finally:
         prompt.client.close_rpc()
+
+
+def _is_for_people() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _answer(prompt: Prompt, read: Callable[[], str]) -> str | None:
@@ -195,14 +211,20 @@ def _answer(prompt: Prompt, read: Callable[[], str]) -> str | None:
     except EOFError:
         return None
     except KeyboardInterrupt:  # as at any prompt: this line only
-        return ""
+        if _is_for_people():
+            return ""
+        raise
     try:
         with explained():
             return prompt.run(line)
-    except (Exit, KeyboardInterrupt):
-        if not sys.stdin.isatty():
+    except Exit:
+        if not _is_for_people():
             raise
-        return ""
+    except KeyboardInterrupt:
+        if not _is_for_people():
+            raise
+        complain("\ngiven up; the server may still be executing the call")
+    return ""
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ The one idea to keep in mind: nothing typed is ever evaluated. A word is a PYON 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyon
@@ -23,17 +23,60 @@ def split_words(line: str) -> list[str]:
     >>> split_words('move [1, 2] "two words" name={"a": (1, 2)}')
     ['move', '[1, 2]', '"two words"', 'name={"a": (1, 2)}']
     """
-    words, word, quote, depth = [], "", "", 0
-    characters = iter(line)
+    return [word for word in _cut(line, str.isspace)[0] if word]
+
+
+def split_call(line: str) -> list[str]:
+    """Return the words of a line, which may be written as Python writes a call.
+
+    Raises
+    ------
+    ValueError
+        It begins like a call in Python, and is none.
+
+    Examples
+    --------
+    >>> split_call("set_power 0.5 ramp=true") == split_call("set_power(0.5, ramp=true)")
+    True
+    >>> split_call("idn()"), split_call("idn")
+    (['idn'], ['idn'])
+    """
+    words = split_words(line)
+    name, bracket, rest = (words or [""])[0].partition("(")
+    if not (bracket and name.isidentifier()):
+        return words
+    if len(words) > 1 or not rest.endswith(")"):
+        raise ValueError(f"expected METHOD(ARGUMENT, NAME=ARGUMENT), got {line.strip()!r}")
+    arguments = [word.strip() for word in _cut(rest[:-1], ",".__eq__)[0]]
+    if not arguments[-1]:  # none at all, or behind the last comma
+        arguments.pop()
+    return [name, *arguments]
+
+
+def is_open(text: str) -> bool:
+    """Say whether a string or a bracket has not ended where the text ends.
+
+    Examples
+    --------
+    >>> is_open("move [1,"), is_open('say "two'), is_open("move [1, 2]")
+    (True, True, False)
+    """
+    return _cut(text, str.isspace)[1]
+
+
+def _cut(text: str, separates: Callable[[str], bool]) -> tuple[list[str], bool]:
+    """Cut a text at separators outside of strings and brackets; say whether one is open."""
+    pieces, piece, quote, depth = [], "", "", 0
+    characters = iter(text)
     for character in characters:
-        if not quote and not depth and character.isspace():
-            words.append(word)
-            word = ""
+        if not quote and not depth and separates(character):
+            pieces.append(piece)
+            piece = ""
             continue
-        word += character
+        piece += character
         if quote:
             if character == "\\":
-                word += next(characters, "")
+                piece += next(characters, "")
             elif character == quote:
                 quote = ""
         elif character in "\"'":
@@ -42,7 +85,7 @@ def split_words(line: str) -> list[str]:
             depth += 1
         elif character in _CLOSING:
             depth = max(0, depth - 1)
-    return [word for word in [*words, word] if word]
+    return [*pieces, piece], bool(quote or depth)
 
 
 def parse_arguments(words: Iterable[str]) -> tuple[list[Any], dict[str, Any]]:
@@ -62,6 +105,7 @@ def parse_arguments(words: Iterable[str]) -> tuple[list[Any], dict[str, Any]]:
     kwargs: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
+        name = name.rstrip()
         if equals and name.isidentifier():
             kwargs[unicodedata.normalize("NFKC", name)] = _value(value)  # as Python reads names
         elif kwargs:
@@ -75,5 +119,17 @@ def _value(text: str) -> Any:
     try:
         return pyon.decode(text)
     except pyon.DecodeError as error:
-        hint = f"; a string needs quotes: '\"{text}\"'" if text.isidentifier() else ""
-        raise ValueError(f"expected a PYON value, got {text!r}: {error}{hint}") from error
+        raise ValueError(f"expected a PYON value, got {text!r}: {error}{_hint(text)}") from error
+
+
+def _hint(text: str) -> str:
+    r"""Return how to write a text that is no value, if it looks like one without its quotes.
+
+    Examples
+    --------
+    >>> _hint("2024-05-01T12:00"), _hint("[1, 2")
+    ('; a string needs quotes: \'"2024-05-01T12:00"\'', '')
+    """
+    if not text or set(text) & set("\"'()[]{}=,\\") or not text.isprintable():
+        return ""
+    return f"; a string needs quotes: '\"{text}\"'"

@@ -1,18 +1,18 @@
-"""The interactive prompt of the ``pc-rpc`` command: completion, history, and what a line means.
+"""The interactive prompt of the ``pc-rpc`` command: what a line means, and what may stand in it.
 
-The one idea to keep in mind: `Prompt` takes lines and returns texts; the terminal, with or without
-prompt_toolkit, is only where lines come from.
+The one idea to keep in mind: `Prompt` takes lines and returns texts; where lines come from is the
+business of `_cli_lines`. A connection that was lost is made again as soon as it is needed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-import os
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pc_rpc._cli_arguments import parse_arguments, split_words
+from pc_rpc._cli_arguments import parse_arguments, split_call, split_words
+from pc_rpc._errors import ConnectionLost, RpcError
 
 if TYPE_CHECKING:
     from pc_rpc._client import Client
@@ -21,9 +21,17 @@ COMMANDS = {
     ":targets": "list the targets of the server",
     ":use": "go to another target: :use NAME",
     ":methods": "list the methods of the target",
-    ":help": "show a method, or this: :help METHOD",
+    ":help": "show a method, or this: :help METHOD, METHOD?",
     ":quit": "leave (as Ctrl-D does)",
 }
+SYNONYMS = {":exit": ":quit", ":?": ":help"}
+
+USAGE = """\
+METHOD ARGUMENT... NAME=ARGUMENT...       call a method
+METHOD(ARGUMENT, ..., NAME=ARGUMENT)      the same, as Python writes it
+Arguments are PYON values: 0.5, true, "text", [1, 2]. An open bracket or string goes on in the next
+line. Ctrl-C gives up a call.
+"""
 
 
 class Prompt:
@@ -37,6 +45,10 @@ class Prompt:
         The first client, for whatever target.
     show : callable
         Makes a text of what a method returned, an empty one if there is nothing to show.
+    notify : callable, optional
+        Told what happened besides, in a line.
+    timeout : float, optional
+        Seconds that a call may take. None: as long as it takes.
     """
 
     def __init__(
@@ -44,10 +56,14 @@ class Prompt:
         connect: Callable[[str | None], Client[Any]],
         client: Client[Any],
         show: Callable[[Any], str],
+        notify: Callable[[str], object] = bool,
+        timeout: float | None = None,
     ) -> None:
         self._connect = connect
         self.client = client
         self._show = show
+        self._notify = notify
+        self._timeout = timeout
 
     @property
     def text(self) -> str:
@@ -57,50 +73,102 @@ class Prompt:
     def run(self, line: str) -> str | None:
         """Do what a line says; return what is to be shown, None to end.
 
-        Whatever the call raises is raised.
+        What the call raises is raised.
         """
-        words = split_words(line)
+        words = split_call(line)
         if not words:
             return ""
         command = ":" + words[0].removeprefix(":")
-        if words[0] == command or (
-            command in COMMANDS and words[0] not in dir(self.client.__rpc__)  # `help`, for one
-        ):
+        command = SYNONYMS.get(command, command)
+        if words[0].startswith(":") or (command in COMMANDS and words[0] not in self._methods()):
             return self._command(command, words[1:])
-        method = getattr(self.client.__rpc__, words[0])
+        if words[0].endswith("?"):
+            return self._command(":help", [words[0][:-1]])
         args, kwargs = parse_arguments(words[1:])
-        return self._show(method(*args, **kwargs))
+        return self._show(self._call(words[0], args, kwargs))
+
+    # Methods, on a connection that may have to be made again.
+
+    def _methods(self) -> list[str]:
+        return dir(self.client.__rpc__)
+
+    def _method(self, name: str) -> Any:
+        """Return a method; a controller that was restarted may have others than before."""
+        if self.client.get_selected_target() is None:
+            names = ", ".join(sorted(self.client.get_rpc_id()[0]))
+            raise ValueError(f"no target is selected: `:use NAME` selects one of {names}")
+        if name not in self._methods():
+            self.refresh()
+        return getattr(self.client.with_rpc_timeout(self._timeout), name)
+
+    def _call(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        method = self._method(name)
+        try:
+            return method(*args, **kwargs)
+        except ConnectionLost as lost:
+            self._connect_again(str(lost))
+            if lost.sent:
+                raise ConnectionLost(
+                    f"{lost}; connected again; the call is not repeated, it may have been executed",
+                    sent=True,
+                ) from lost
+        return self._method(name)(*args, **kwargs)
+
+    def refresh(self) -> None:
+        """Make sure that there is a connection, and that its methods are those of today."""
+        try:
+            if self.client.get_selected_target() is not None:
+                self.client.ping_rpc()
+        except ConnectionLost as lost:
+            self._connect_again(str(lost))
+
+    def _connect_again(self, why: str) -> None:
+        client = self._connect(self.client.get_selected_target())
+        self.client.close_rpc()
+        self.client = client
+        self._notify(f"{why}; connected again")
+
+    # Commands.
 
     def _command(self, command: str, words: list[str]) -> str | None:
         if command == ":quit":
             return None
         if command == ":targets":
+            self.refresh()
             return "\n".join(self.client.get_rpc_id()[0])
         if command == ":methods":
-            return "\n".join(self._method_line(name) for name in dir(self.client.__rpc__))
+            self.refresh()
+            return "\n".join(self._method_line(name) for name in self._methods())
         if command == ":help" and words:
-            method = getattr(self.client.__rpc__, words[0])
+            method = self._method(words[0])
             return f"{self._method_line(words[0])}\n{inspect.getdoc(method) or ''}".rstrip()
         if command == ":use" and words:
             client = self._connect(words[0])
             self.client.close_rpc()
             self.client = client
             return ""
-        lines = [f"{name:10} {what}" for name, what in COMMANDS.items()]
-        return "\n".join(["METHOD ARGUMENT... NAME=ARGUMENT...   call a method", *lines])
+        if command == ":use":
+            raise ValueError("expected :use NAME; `:targets` lists the names")
+        if command not in COMMANDS:
+            raise ValueError(f"no command {command!r}; `:help` lists them")
+        return USAGE + "\n".join(f"{name:10} {what}" for name, what in COMMANDS.items())
 
     def _method_line(self, name: str) -> str:
         method = getattr(self.client.__rpc__, name)
         return f"{name}{method.__signature__ or '(...)'}"
 
+    # Completion.
+
     def completions(self, before: str) -> Iterator[str]:
         """Return the words that may stand where the line ends."""
         words = split_words(before)
         begun = "" if not words or before[-1:].isspace() else words.pop()
+        with contextlib.suppress(OSError, RpcError):  # no server now: as it was
+            self.refresh()
         yield from (word for word in self._candidates(words) if word.startswith(begun))
 
     def _candidates(self, words: list[str]) -> Iterable[str]:
-        methods = dir(self.client.__rpc__)
+        methods = self._methods()
         if not words:
             return [*methods, *COMMANDS]
         if words[0] == ":use":
@@ -113,45 +181,3 @@ class Prompt:
             names = [] if signature is None else list(signature.parameters)
             return [f"{name}=" for name in names if name not in given]
         return []
-
-
-def line_reader(prompt: Prompt) -> Callable[[], str]:
-    """Return a function that reads a line from the terminal; it raises EOFError at the end.
-
-    With prompt_toolkit: history and completion. Without it: plain input. Where the history cannot
-    be kept, it lasts as long as the session.
-    """
-    try:
-        from prompt_toolkit import PromptSession
-        from prompt_toolkit.completion import Completer, Completion
-        from prompt_toolkit.history import FileHistory
-    except ImportError:
-        return lambda: input(prompt.text)
-
-    class WordCompleter(Completer):
-        def get_completions(self, document: Any, complete_event: Any) -> Iterator[Completion]:
-            before = document.text_before_cursor
-            begun = "" if before[-1:].isspace() else (split_words(before) or [""])[-1]
-            for word in prompt.completions(before):
-                text = word if word.endswith("=") else f"{word} "  # ready for the next one
-                yield Completion(text, -len(begun), display=word)
-
-    file = history_file()
-    session: PromptSession[str] = PromptSession(
-        history=None if file is None else FileHistory(str(file)),
-        completer=WordCompleter(),
-        complete_while_typing=False,  # what is typed fast, or pasted, is taken as it is
-    )
-    return lambda: session.prompt(prompt.text)
-
-
-def history_file() -> Path | None:
-    """Return the file of what was typed before, None if there can be none."""
-    try:
-        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        file = Path(base) / "pc-rpc" / "history"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("a+b").close()  # it can be read and written
-    except (OSError, RuntimeError):  # the latter if there is no home
-        return None
-    return file

@@ -35,6 +35,10 @@ _ALIASES = {
 
 _IMPORTED = frozenset({"Any", "Optional", "Protocol", "Union"})
 
+_LOOKED_UP = _IMPORTED | {"builtins", "numpy"}
+"""Names that annotations use besides the built-in types. Where a method of the class has one of
+them, the annotation uses it with an underscore in front, which no method of a stub begins with."""
+
 LONGEST_ANNOTATION = 800
 """Characters. Python reads no more than 200 brackets within each other, and the shortest type with
 brackets, "set[...]", has five characters; the types of real methods are far shorter."""
@@ -51,11 +55,6 @@ Written by ``pc-rpc stubs``. Not needed when the program runs: import it for typ
 """
 
 from __future__ import annotations
-
-import builtins
-from typing import Any, Optional, Protocol, Union
-
-import numpy
 '''
 
 
@@ -71,16 +70,33 @@ def stub_module(server: str, arguments: str, targets: Mapping[str, Mapping[str, 
     """
     names = _class_names(targets)
     example = next(iter(names.values()), "Target")
-    text = HEADER.format(
+    header = HEADER.format(
         server=server, arguments=arguments, example=example, variable=example.lower()
     )
-    for target, described in targets.items():
-        for prefix, define in (("", "def"), ("Asyncio", "async def")):
-            text += "\n\n" + _stub_class(prefix + names[target], define, target, described)
-    for module, line in (("builtins", "import builtins\n"), ("numpy", "\nimport numpy\n")):
-        if f"{module}." not in text:
-            text = text.replace(line, "")
-    return text
+    classes = [
+        _stub_class(prefix + names[target], define, target, described)
+        for target, described in targets.items()
+        for prefix, define in (("", "def"), ("Asyncio", "async def"))
+    ]
+    return "\n\n".join([header + _imports("".join(classes)), *classes])
+
+
+def _imports(classes: str) -> str:
+    """Return the lines that import what annotations use."""
+
+    def used(module: str, name: str) -> list[str]:
+        found = re.search(rf"\b{name}\.", classes)
+        return [f"import {module}" + (f" as {name}" if name != module else "")] if found else []
+
+    hidden = sorted(name for name in _IMPORTED if re.search(rf"\b_{name}\b", classes))
+    standard = [
+        *used("builtins", "builtins"),
+        *used("builtins", "_builtins"),
+        "from typing import Any, Optional, Protocol, Union",
+        *(f"from typing import {name} as _{name}" for name in hidden),
+    ]
+    blocks = [standard, [*used("numpy", "numpy"), *used("numpy", "_numpy")]]
+    return "".join("\n" + "\n".join(lines) + "\n" for lines in blocks if lines)
 
 
 def _class_names(targets: Iterable[str]) -> dict[str, str]:
@@ -148,7 +164,7 @@ def _parameters(spec: Mapping[str, Any], methods: Collection[str]) -> str:
     """Return the parameters and the result of a method, as they stand behind its name."""
     found = signature(spec)
     if found is None or not all(map(_is_name, found.parameters)):
-        return "(self, *args: Any, **kwargs: Any) -> Any"
+        return _unshadowed("(self, *args: Any, **kwargs: Any) -> Any", methods)
 
     def typed(annotation: Any) -> Annotation:
         return Annotation(_unshadowed(annotation_text(annotation), methods))
@@ -168,19 +184,26 @@ def _parameters(spec: Mapping[str, Any], methods: Collection[str]) -> str:
 
 
 def _unshadowed(annotation: str, methods: Collection[str]) -> str:
-    """Have an annotation mean the built-in types, where methods of the class are called like them.
+    """Have an annotation mean what it says, where methods of the class have such names, too.
 
     Examples
     --------
     >>> _unshadowed("dict[str, set[int]]", {"set", "get"})
     'dict[str, builtins.set[int]]'
+    >>> _unshadowed("numpy.ndarray[Any, Any]", {"numpy"})
+    '_numpy.ndarray[Any, Any]'
     """
 
     def qualified(match: re.Match[str]) -> str:
         name = match[0]
-        return f"builtins.{name}" if name in BUILTIN_TYPES and name in methods else name
+        if name not in methods:
+            return name
+        if name in BUILTIN_TYPES:
+            return f"{qualified_builtins}.{name}"
+        return f"_{name}" if name in _LOOKED_UP else name
 
-    return re.sub(r"\w+", qualified, annotation)
+    qualified_builtins = "_builtins" if "builtins" in methods else "builtins"
+    return re.sub(r"(?<!\.)\b[^\W\d]\w*", qualified, annotation)
 
 
 def annotation_text(annotation: Any) -> str:
