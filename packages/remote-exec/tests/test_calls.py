@@ -1,5 +1,9 @@
 """Code and calls, over real sockets."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from pc_rpc import GenericRemoteException
@@ -276,6 +280,86 @@ def test_whatever_code_raises_the_connection_lives(controller, error):
     with pytest.raises(Exception):  # noqa: B017  # which one is the business of pc_rpc
         client.call("f")
     assert client.call("g") == 1
+
+
+@pytest.mark.parametrize("error", ["SystemExit('no beam')", "asyncio.CancelledError('no beam')"])
+@pytest.mark.parametrize("define", ["def", "async def"])
+def test_code_that_exits_or_cancels_ends_itself_and_not_the_controller(controller, define, error):
+    client = controller.connect()
+    client.add_code(f"import asyncio\n{define} f():\n    raise {error}\n")
+    name = error.partition("(")[0].rpartition(".")[2]
+    with pytest.raises(RuntimeError, match=f"the code raised {name}: no beam"):
+        client.call("f")
+    assert controller.connect("main").identify() == "driver of the test"
+
+
+def test_frames_of_ours_are_not_in_the_traceback_nor_in_those_it_leads_to(controller):
+    client = controller.connect()
+    client.add_code(
+        "def inner():\n"
+        "    raise KeyError('first')\n"
+        "def f():\n"
+        "    try:\n"
+        "        inner()\n"
+        "    except KeyError as error:\n"
+        "        raise ExceptionGroup('group', [error, ValueError('second')])\n"
+        "async def g():\n"
+        "    f()\n"
+    )
+    for name in ("f", "g"):
+        with pytest.raises(ExceptionGroup) as caught:
+            client.call(name)
+        there = "".join(caught.value.parent_traceback)
+        assert f"in {name}\n" in there
+        assert "remote_exec" not in there.replace("remote_code", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
+def test_a_process_that_code_forks_ends_with_the_code_and_the_controller_goes_on():
+    # In a process of its own: a fork of the tests' process would have pytest twice.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["in the child", "status 0", "still there"]
+
+
+FORKING = """
+import threading
+from concurrent.futures import Future
+from pc_rpc import Client
+from remote_exec import RemoteExec, simple_rexec_server_loop
+
+CODE = '''
+import os
+def fork():
+    child = os.fork()
+    if child == 0:
+        print("in the child")
+        return 0
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+def answer():
+    return "still there"
+'''
+ready = Future()
+loop = threading.Thread(
+    target=simple_rexec_server_loop, args=("main", object(), "127.0.0.1", 0),
+    kwargs={"ready_cb": ready.set_result})
+loop.start()
+client = Client("127.0.0.1", ready.result(60).port, "main_rexec")
+rexec = RemoteExec(client)
+rexec.add_code(CODE)
+print("status", rexec.call("fork"), flush=True)
+print(rexec.call("answer"), flush=True)
+client.terminate()
+client.close_rpc()
+loop.join(60)
+"""
 
 
 def test_a_warning_points_at_the_line_of_the_code(controller, recwarn):

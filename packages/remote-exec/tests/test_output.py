@@ -1,13 +1,17 @@
 """What sent code prints and logs comes back to its caller, over real sockets."""
 
+import asyncio
 import io
 import logging
+import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from remote_exec import RemoteExec
+from remote_exec._following import Follower
+from remote_exec._output import OUTPUT_LIMIT, Output
 
 TALKATIVE = """
 import logging, sys
@@ -240,3 +244,173 @@ def test_a_connection_that_is_lost_is_what_the_caller_hears_of(controller):
     rexec.client.close_rpc()
     with pytest.raises(ConnectionError):
         rexec.add_code("x = 1")
+
+
+# What there is much of, and what is no ordinary text
+
+
+@pytest.fixture
+def output():
+    """An `Output` without a connection; nobody fetches what it keeps."""
+    loop = asyncio.new_event_loop()
+
+    async def make():
+        return Output()
+
+    yield loop.run_until_complete(make())
+    loop.close()
+
+
+def size_of(output):
+    """Return about how many bytes an output keeps."""
+    return sum(
+        sys.getsizeof(record) + sum(map(sys.getsizeof, record)) for record in output._records
+    )
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        [("stdout", "")],
+        [("stdout", "\n")],
+        [("stdout", ""), ("stderr", "")],
+        [("stdout", "x"), ("stderr", "y")],
+        [("stdout", "x" * 5000)],
+        [("stdout", "x" * 2**22)],
+    ],
+    ids=["empty", "newlines", "empty ones in turn", "in turn", "lines", "too long"],
+)
+def test_what_nobody_fetches_takes_bounded_memory_however_it_is_written(output, writes):
+    written = 0
+    for _ in range(100_000 if len(writes[0][1]) < 9 else 1000):
+        for kind, text in writes:
+            output.write(kind, text)
+            written += len(text)
+    assert size_of(output) <= 2 * OUTPUT_LIMIT
+    kept = "".join(text for _, text in output.take())
+    lost = 0
+    if kept.startswith("["):
+        notice, _, kept = kept.partition("\n")
+        lost = int(notice[1:].split()[0])
+    assert len(kept) + lost == written
+
+
+def test_log_records_without_text_take_bounded_memory(output):
+    for _ in range(100_000):
+        output.log(logging.makeLogRecord({"name": "x", "msg": "", "levelno": 20}))
+    assert size_of(output) <= 2 * OUTPUT_LIMIT
+
+
+def test_a_finaliser_that_prints_while_a_record_is_kept_is_no_deadlock(output):
+    with output._lock:  # what a finaliser interrupts, on the same thread
+        output.write("stdout", "from a finaliser")
+    assert output.take() == [["stdout", "from a finaliser"]]
+
+
+def test_a_million_writes_of_nothing_come_to_nothing(controller):
+    client = controller.connect()
+    seen = client.keep_output()
+    client.add_code("import sys\nfor _ in range(1_000_000): sys.stdout.write('')\n")
+    assert client.read_output(seen) == ([], seen + 1)
+
+
+def test_many_newlines_are_as_many_characters(controller):
+    client = controller.connect()
+    seen = client.keep_output()
+    client.add_code("for _ in range(300_000): print()\n")
+    records, _ = client.read_output(seen)
+    assert "".join(text for _, text in records) == "\n" * 300_000
+
+
+def test_lines_and_texts_of_subclasses_come_as_they_are(controller, capsys):
+    controller.rexec().add_code(
+        "import sys\n"
+        "class Text(str):\n"
+        "    def __str__(self): return 'no'\n"
+        "sys.stdout.writelines(['a\\n', Text('b\\n')])\n"
+        "sys.stdout.flush()\n"
+        "print(Text('c'), file=sys.stderr)\n"
+    )
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("a\nb\n", "no\n")
+
+
+def test_what_our_terminal_cannot_show_is_spelled(controller, monkeypatch):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii", newline="\n")
+    monkeypatch.setattr(sys, "stdout", stream)
+    rexec = controller.rexec()
+    rexec.add_code("print('5 \xb5m \\ud800')")
+    rexec.add_code("print('next')")
+    assert raw.getvalue() == b"5 \\xb5m \\ud800\nnext\n"
+
+
+def test_a_log_call_with_arguments_that_do_not_fit_breaks_nothing(controller, caplog):
+    rexec = controller.rexec()
+    rexec.add_code(
+        "import enum, logging\n"
+        "class Level(enum.IntEnum):\n"
+        "    LOUD = 45\n"
+        "logging.getLogger('x').warning('%d frames', 'many')\n"
+        "logging.getLogger('x').log(Level.LOUD, 'loud')\n"
+    )
+    assert any("'%d frames' cannot be formatted: TypeError" in text for text in caplog.messages)
+    assert ("x", 45, "loud") in caplog.record_tuples
+
+
+class Failing(io.StringIO):
+    def write(self, text):
+        raise RuntimeError("no paper")
+
+
+def test_a_stream_of_ours_that_fails_costs_neither_the_result_nor_the_rest(
+    controller, monkeypatch, caplog
+):
+    monkeypatch.setattr(sys, "stdout", Failing())
+    rexec = controller.rexec()
+    rexec.add_code("import logging\nprint('lost')\nlogging.getLogger('x').warning('kept')\n")
+    assert "kept" in caplog.messages
+    assert "output of sent code could not be written here" in caplog.messages
+    assert "no paper" in caplog.text
+
+
+def test_a_stream_of_ours_may_call_the_controller(controller, monkeypatch):
+    """It is written to in the middle of the call whose output it is given; log handlers, too."""
+    rexec = controller.rexec()
+    rexec.add_code("def answer():\n    return 42\n")
+    answers = []
+
+    class Calling(io.StringIO):
+        def write(self, text):
+            answers.append(rexec.call("answer"))
+            return len(text)
+
+    monkeypatch.setattr(sys, "stdout", Calling())
+    rexec.add_code("print('x', end='')")
+    assert answers == [42]
+
+
+def test_a_call_in_the_middle_of_a_call_by_the_same_thread_is_no_deadlock(controller):
+    """As a signal handler or a finaliser makes it."""
+    rexec = controller.rexec()
+    rexec.add_code("def answer():\n    return 42\n")
+    follower = rexec._output
+    assert follower.follow(lambda: rexec.call("answer")) == 42
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_in_the_child_of_a_fork_nothing_waits_for_threads_of_the_parent():
+    class NoClient:
+        def keep_output(self):
+            return 0
+
+        def read_output(self, finished):
+            return [], 0
+
+    follower = Follower(NoClient())
+    with follower._lock:  # another thread is in the middle of a call
+        child = os.fork()
+        if child == 0:
+            os._exit(follower.follow(lambda: 42))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42

@@ -163,11 +163,22 @@ def test_endless_code_with_a_deadline(process):
     assert "Traceback" not in err
 
 
+RESISTING = [
+    "while True: pass",
+    "threading.Event().wait()",
+    "while True:\n  try:\n   while True: pass\n  except BaseException: continue",
+    "while True:\n  try: threading.Event().wait()\n  except BaseException: pass",
+    "try: threading.Event().wait()\n finally:\n  try: threading.Event().wait()\n  finally:\n"
+    "   while True: pass",
+    "while True:\n  with contextlib.suppress(BaseException):\n   while True: pass",
+]
+
+
 @posix
-@pytest.mark.parametrize("statement", ["pass", "threading.Event().wait()"])
-def test_code_that_is_running_does_not_keep_the_controller_from_stopping(process, statement):
+@pytest.mark.parametrize("body", RESISTING)
+def test_code_that_is_running_does_not_keep_the_controller_from_stopping(process, body):
     with process.connect() as client:
-        client.add_code(f"import threading\ndef spin():\n    while True:\n        {statement}\n")
+        client.add_code(f"import contextlib, threading\ndef spin():\n {body}\n")
         lost = []
 
         def call():

@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from functools import partial
+from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 import pyon
@@ -266,12 +267,33 @@ def _read(exc: BaseException, name: str, cls: type = BaseException) -> Any:
 
 
 def without_own_frames(exc: BaseException) -> BaseException:
-    """Take off the traceback the frames of this package that it begins with."""
-    whole = frames = _read(exc, "__traceback__")
-    while frames is not None and frames.tb_frame.f_globals.get("__package__") == __package__:
+    """Take off tracebacks the frames that they begin with and that are no business of a caller.
+
+    These are the frames of this package, and of modules that set ``__tracebackhide__``: what runs
+    methods for somebody else. Causes, contexts and members of groups are treated alike.
+    """
+    seen: set[int] = set()
+    links: list[BaseException | None] = [exc]
+    while links:
+        link = links.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        # Not by assignment: a class may have forbidden that (a frozen dataclass, for one).
+        BaseException.with_traceback(link, _visible(_read(link, "__traceback__")))
+        links += [_read(link, "__cause__"), _read(link, "__context__"), *_members(link)]
+    return exc
+
+
+def _visible(trace: TracebackType | None) -> TracebackType | None:
+    frames = trace
+    while frames is not None and _is_hidden(frames.tb_frame.f_globals):
         frames = frames.tb_next
-    # Not by assignment: a class may have forbidden that (a frozen dataclass, for one).
-    return BaseException.with_traceback(exc, frames or whole)
+    return frames or trace
+
+
+def _is_hidden(module: dict[str, Any]) -> bool:
+    return module.get("__package__") == __package__ or module.get("__tracebackhide__") is True
 
 
 def pack_exception(exc: BaseException, *, details: bool = False) -> dict[str, Any]:

@@ -5,18 +5,14 @@ Everything here is built on the methods of `RemoteExecServer` as any RPC client 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import keyword
-import logging
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
-from pc_rpc import Client
-
+from remote_exec._following import Follower
 from remote_exec._sending import DEFINE, Sent, Source, source_of
 
 # Executed as it is, for whatever arguments: the values are passed to the function as values.
@@ -117,7 +113,7 @@ class RemoteExec:
         if self._established and deadline is not None:
             raise TypeError("this controller is of the established stack: it knows no deadlines")
         self._sent = Sent()
-        self._output = _Output(client) if output and not self._established else None
+        self._output = Follower(client) if output and not self._established else None
 
     def add_code(self, code: str, *, origin: str | None = None, first_line: int = 1) -> None:
         """Execute code in the namespace of the connection.
@@ -192,80 +188,3 @@ class RemoteExec:
     def _do(self, request: Callable[[], Any]) -> Any:
         """Make a request, and bring its output here."""
         return request() if self._output is None else self._output.follow(request)
-
-
-class _Output:
-    """Brings here what the code of one connection writes, while requests are being served.
-
-    With clients that may be used from several threads at once, ours, it comes live; with others as
-    soon as the request is done.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._live = isinstance(client, Client)
-        self._lock = threading.Lock()
-        self._finished: int | None = None  # not known: to be asked
-
-    def follow(self, request: Callable[[], Any]) -> Any:
-        """Make a request; return when it and its output are here."""
-        with self._lock:
-            if self._finished is None:
-                self._finished = self._client.keep_output()
-            reader = _Reader(self._client, self._finished)
-            self._finished = None
-            if self._live:
-                reader.start()
-            try:
-                result = request()
-            except BaseException as error:
-                reader.given_up = True
-                if hasattr(error, "parent_traceback"):  # it came from the other end
-                    self._finished = self._client.keep_output()  # wakes the reader
-                    reader.read_rest()
-                raise
-            self._finished = reader.read_rest()
-            return result
-
-
-class _Reader(threading.Thread):
-    """Reads what the code of one request writes, until one more call has finished."""
-
-    def __init__(self, client: Any, finished: int) -> None:
-        super().__init__(name="remote-exec output", daemon=True)
-        # Without a time-out: a reply that comes too late would take its output along.
-        self._client = client.with_rpc_timeout(None) if isinstance(client, Client) else client
-        self._known = finished
-        self.given_up = False
-
-    def run(self) -> None:
-        with contextlib.suppress(ConnectionError):  # of which the request tells
-            while not self.given_up and self._read(self._known) == self._known:
-                pass
-
-    def read_rest(self) -> int:
-        """Read what is left when the request is over; return the number of finished calls."""
-        if self.ident is not None:
-            self.join()
-        with contextlib.suppress(ConnectionError):  # the result is here, which counts more
-            return self._read(-1)  # which is never the number, so that this does not wait
-        return self._known
-
-    def _read(self, known: int) -> int:
-        records, finished = self._client.read_output(known)
-        for kind, *details in records:
-            _deliver(kind, details)
-        return int(finished)
-
-
-def _deliver(kind: str, details: list[Any]) -> None:
-    """Write or log here what was written or logged there."""
-    if kind == "log":
-        level, name, text = details
-        logger = logging.getLogger(name)
-        if logger.isEnabledFor(level):
-            logger.log(level, "%s", text)
-    else:
-        stream = getattr(sys, kind)
-        stream.write(details[0])
-        stream.flush()

@@ -17,6 +17,8 @@ from typing import Any
 
 _numbers = itertools.count(1)
 
+__tracebackhide__ = True  # as in _server
+
 
 class Namespace:
     """The namespace of one connection.

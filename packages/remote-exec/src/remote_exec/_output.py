@@ -18,9 +18,18 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+import pyon.forks
+
 # Characters kept for a caller that does not fetch them. A program that prints a megabyte is not
 # read by a person; one that does so for days must not fill the controller's memory.
 OUTPUT_LIMIT = 2**20
+
+# What a record counts for besides its text: about the memory that its list and texts take.
+RECORD_SIZE = 200
+
+# Characters up to which a piece of text is joined to the one before it. `print` writes twice for
+# each line, and a program may write character by character; copying so little costs nothing.
+PIECE_SIZE = 2**12
 
 _output: contextvars.ContextVar[Output | None] = contextvars.ContextVar("output", default=None)
 
@@ -42,12 +51,14 @@ class Output:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
+        # Reentrant: a finaliser or a signal handler may print in the middle of keeping a record.
+        self._lock = threading.RLock()
         self._records: deque[Record] = deque()
         self._size = 0
         self._lost = 0
         self._changed = asyncio.Event()
         self.closed = False
+        pyon.forks.register(self)
 
     def context(self) -> contextvars.Context:
         """Return a context for code whose output is to be kept here."""
@@ -56,18 +67,41 @@ class Output:
         context.run(_output.set, self)
         return context
 
-    def add(self, record: Record) -> None:
+    def write(self, kind: str, text: str) -> None:
+        """Keep what is written to "stdout" or "stderr"; nothing is no news."""
+        if text:
+            self._add([kind, _plain(text)])
+
+    def log(self, record: logging.LogRecord) -> None:
+        """Keep a log record; called where it was made, for what it formats may be anything."""
+        self._add(["log", int(record.levelno), _plain(record.name), _plain(_formatted(record))])
+
+    def _add(self, record: Record) -> None:
         """Keep a record; forget the oldest ones if there are too many."""
+        cut = max(len(record[-1]) - OUTPUT_LIMIT, 0)
+        record[-1] = record[-1][cut:]
         with self._lock:
             news = not self._records
-            self._records.append(record)
-            self._size += len(record[-1])
+            self._lost += cut
+            if not self._join(record):
+                self._records.append(record)
+                self._size += _size(record)
             while self._size > OUTPUT_LIMIT and len(self._records) > 1:
-                oldest = len(self._records.popleft()[-1])
-                self._size -= oldest
-                self._lost += oldest
+                oldest = self._records.popleft()
+                self._size -= _size(oldest)
+                self._lost += len(oldest[-1])
         if news:
             self.wake()
+
+    def _join(self, record: Record) -> bool:
+        """Join a short text to the one before it, if that is of the same kind."""
+        last = self._records[-1] if self._records else ["nothing"]
+        kind, text = record[0], record[-1]
+        if kind == "log" or last[0] != kind or len(last[-1]) + len(text) > PIECE_SIZE:
+            return False
+        last[-1] += text
+        self._size += len(text)
+        return True
 
     def take(self) -> list[Record]:
         """Return what has not been fetched yet, oldest first; adjacent pieces of text joined."""
@@ -78,6 +112,12 @@ class Output:
         if lost:
             records.appendleft(["stderr", f"[{lost} characters of output lost before this]\n"])
         return _joined(records)
+
+    def forked(self) -> None:
+        """Leave what the child of a fork writes where it always went: nobody fetches it there."""
+        self._lock = threading.RLock()
+        self._records = deque()
+        self.closed = True
 
     def wake(self) -> None:
         """Have `wait` return."""
@@ -95,14 +135,32 @@ class Output:
             await asyncio.wait_for(self._changed.wait(), timeout)
 
 
+def _size(record: Record) -> int:
+    return RECORD_SIZE + sum(len(part) for part in record if isinstance(part, str))
+
+
+def _plain(text: str) -> str:
+    """Return a text of a subclass as a str, which every peer can read."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def _formatted(record: logging.LogRecord) -> str:
+    """Return the message and the traceback of a record, also if its arguments do not fit it."""
+    try:
+        return logging.Formatter("%(message)s").format(record)
+    except Exception as error:  # any of users' __str__, and what logging itself would report
+        return f"{record.msg!r:.1000} cannot be formatted: {error!r:.1000}"
+
+
 def _joined(records: deque[Record]) -> list[Record]:
-    joined: list[Record] = []
+    """Join neighbours: a list of pieces for each text, so that it takes linear time."""
+    texts: list[tuple[Record, list[str]]] = []
     for record in records:
-        if joined and record[0] != "log" and joined[-1][0] == record[0]:
-            joined[-1] = [record[0], joined[-1][1] + record[1]]
+        if texts and record[0] != "log" and texts[-1][0][0] == record[0]:
+            texts[-1][1].append(record[-1])
         else:
-            joined.append(record)
-    return joined
+            texts.append((record, [record[-1]]))
+    return [[*record[:-1], "".join(pieces)] for record, pieces in texts]
 
 
 class _Stream:
@@ -118,7 +176,7 @@ class _Stream:
             return self._original.write(text)
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        output.add([self._kind, text])
+        output.write(self._kind, text)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -141,8 +199,7 @@ class _LogFilter(logging.Filter):
             return True
         if "sent_to_caller" not in record.__dict__:
             record.__dict__["sent_to_caller"] = True
-            text = logging.Formatter("%(message)s").format(record)  # the traceback included
-            output.add(["log", record.levelno, record.name, text])
+            output.log(record)
         return False
 
 

@@ -14,12 +14,18 @@ import contextvars
 import ctypes
 import inspect
 import logging
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+
+from pyon.asyncio_tasks import settle
 
 logger = logging.getLogger("remote_exec")
+
+__tracebackhide__ = True  # as in _server
 
 # How long interrupted code may take to clean up before it counts as abandoned. Within the second
 # that servers give their methods when they stop.
@@ -83,19 +89,25 @@ class CodeThread(threading.Thread):
             pass  # it came too late for the code that it was meant for
 
     def _run_job(self, function: Callable[[], Any], ended: asyncio.Future[Outcome]) -> None:
+        process = os.getpid()
         outcome = Outcome(error=Interrupted())  # should that come between two lines of this method
         try:
             outcome = Outcome(function())
         except BaseException as error:  # whatever it is, its caller is told
             outcome = Outcome(error=error)
         finally:
+            if os.getpid() != process:  # forked by the code: nobody waits for an outcome here
+                _end_process(outcome.error)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-                self._loop.call_soon_threadsafe(_settle, ended, outcome)
+                self._loop.call_soon_threadsafe(settle, ended, outcome)
 
 
-def _settle(ended: asyncio.Future[Outcome], outcome: Outcome) -> None:
-    if not ended.done():
-        ended.set_result(outcome)
+def _end_process(error: BaseException | None) -> NoReturn:
+    """End a process that sent code forked, where its code ends: the rest is the parent's."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # None, gone or closed
+            stream.flush()
+    os._exit(error is not None)
 
 
 class Runner:

@@ -6,6 +6,7 @@ makes it (`_access`), and each connection and each piece of code leaves a line i
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from remote_exec._output import Output, Record
 from remote_exec._running import Outcome, Runner
 
 logger = logging.getLogger("remote_exec")
+
+__tracebackhide__ = True  # its frames are no business of callers: see pc_rpc
 
 # How long `read_output` waits when there is nothing to report. Short enough for the time-outs that
 # clients set for themselves, long enough to cost nothing.
@@ -208,20 +211,10 @@ def _checked(deadline: float | None) -> float | None:
 
 
 def _value(outcome: Outcome) -> Any:
-    if outcome.error is None:
+    error = outcome.error
+    if error is None:
         return outcome.value
-    raise _from_sent_code(outcome.error)
-
-
-def _from_sent_code(error: BaseException) -> BaseException:
-    """Take the frames of this package, which are no business of the caller, off a traceback."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:  # `raise error from error` makes a circle
-        seen.add(id(link))
-        trace = link.__traceback__
-        while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
-            trace = trace.tb_next
-        BaseException.with_traceback(link, trace)
-        link = link.__cause__
-    return error
+    if isinstance(error, SystemExit | asyncio.CancelledError):
+        # They would end the controller, or look as if it were being stopped: not the code's to do.
+        raise RuntimeError(f"the code raised {type(error).__name__}: {error}") from error
+    raise error
