@@ -253,3 +253,12 @@ async def test_stream_that_makes_no_sense_is_logged_once_with_its_peer(pair, cap
     (record,) = caplog.records
     assert ours.sockname in record.getMessage()
     assert record.exc_info is None
+
+
+async def test_a_connection_that_is_closed_before_it_is_open_is_never_opened(server):
+    ours = Recorder()
+    ours.close()
+    loop = asyncio.get_running_loop()
+    await loop.create_connection(lambda: ours, "127.0.0.1", server.port)
+    await ours.wait_closed()
+    assert (ours.opened.is_set(), ours.ends) == (False, [])

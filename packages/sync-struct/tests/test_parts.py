@@ -222,7 +222,7 @@ def test_a_structure_outlives_the_loop_of_a_publisher(follow):
     async def publish():
         publisher = Publisher({"n": n})
         await publisher.start("127.0.0.1", 0)
-        publisher._listener.close()  # of the network only; the publisher itself is not stopped
+        await publisher._acceptor.close()  # the publisher itself is not stopped
         return publisher
 
     loop = asyncio.new_event_loop()

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
 from typing import cast
 
+from pyon import forks
 from pyon.asyncio_tasks import settle
 from pyon.framing import DEFAULT_LIMIT, FramingError, Message, Receiver, frame
-from pyon.tcp import format_address, set_keepalive
+from pyon.tcp import format_address, set_keepalive, shutdown
 
 __all__ = ["HIGH_WATER", "Connection"]
 
@@ -26,13 +29,38 @@ PIECE_SIZE = 256 * 2**10
 again and again: one write of 8 MiB is four times slower than pieces of this size."""
 
 HIGH_WATER = 2**20
-"""Bytes of backlog beyond which `Connection.drained` waits: a few pieces keep the socket busy."""
+"""Bytes of backlog beyond which `Connection.drained` waits, and a server reads nothing more from
+that client: a few pieces keep the socket busy."""
+
+
+class _State(IntEnum):
+    """What a connection has come to; what is beyond OPEN takes nothing more to be sent."""
+
+    NEW = 0
+    OPEN = 1
+    CLOSING = 2
+    CANCELLED = 3
+    """Closed by its owner before it was open."""
+    CLOSED = 4
+
+
+_NEW, _OPEN, _CLOSING, _CANCELLED, _CLOSED = _State
+
+_BY_OWNER, _BY_BACKLOG = 1, 2
+"""Reasons not to read, as bits: one is not undone with the other. (`enum.Flag` is slow.)"""
 
 
 class Connection(asyncio.BufferedProtocol):
     """A protocol object that receives and sends messages. Derive from it.
 
     All methods are to be called on the event loop's thread, and are called there.
+
+    A connection that a server has accepted (it has a `group`) reads nothing more while its backlog
+    is beyond `HIGH_WATER`: a client that does not read what it asked for is not heard any further.
+    Clients read always, or both ends could wait for each other.
+
+    In the child of a fork a connection counts as closed, and nothing that is done with it there
+    reaches the peer.
 
     Parameters
     ----------
@@ -48,8 +76,8 @@ class Connection(asyncio.BufferedProtocol):
         while a message is being handled, and count from the next one on.
     peername, sockname : str
         The two addresses, as people write them. Known once the connection is open.
-    closed : bool
-        True from the moment that `connection_closed` has been called.
+    group : set of Connection or None
+        The connections of the server that has accepted this one; None at a client.
     """
 
     transport: asyncio.Transport
@@ -57,17 +85,16 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, *, limit: int = DEFAULT_LIMIT, scratch: bytearray | None = None) -> None:
         self.receiver = Receiver(limit=limit, scratch=scratch)
         self.peername = self.sockname = "not connected"
-        self.closed = False
         self.group: set[Connection] | None = None
         self._loop = asyncio.get_running_loop()
+        self._state = _NEW
+        self._pauses = 0  # reasons not to read: none
         self._queue: deque[bytes | memoryview] = deque()
         self._queued = 0  # bytes in the queue
         self._flush_due = False  # somebody is going to call _flush in this turn of the loop
         self._writable = True
-        self._reading = True
-        self._opened = False
         self._eof = False
-        self._closing = False
+        self._owner = os.getpid()
         self._waiters: list[asyncio.Future[None]] = []
 
     # What to override.
@@ -102,11 +129,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def send_chunks(self, chunks: Iterable[bytes | memoryview]) -> None:
         """Send what `framing.frame` returned; one encoding may so serve many connections."""
-        if self._closing:
+        if self._state > _OPEN:
             return
         for chunk in chunks:
             self._queue.append(chunk)
             self._queued += len(chunk)
+        if self._queued > HIGH_WATER and self.group is not None:
+            self._pauses |= _BY_BACKLOG
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
@@ -114,13 +143,23 @@ class Connection(asyncio.BufferedProtocol):
     def send_now(self, data: bytes | memoryview) -> None:
         """Send bytes as `framing.frame` returned them, in this turn of the loop.
 
-        For who gathers by himself what one turn makes: each call is a write of its own. What is
-        queued goes first, and what the socket does not take waits, as ever.
+        For callers that batch their own messages: every call writes at once. Queued messages go
+        first; what the socket does not accept is queued.
         """
-        if self._queue or self._closing or not self._writable:
-            self.send_chunks((data,))
-        else:
+        if self.writable:
             self.transport.write(data)
+        else:
+            self.send_chunks((data,))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone; `connection_closed` has been called then."""
+        return self._state is _CLOSED
+
+    @property
+    def writable(self) -> bool:
+        """Whether the operating system has taken all that was sent, so that more can be written."""
+        return self._writable and not self._queue and self._state is _OPEN
 
     @property
     def backlog(self) -> int:
@@ -137,51 +176,82 @@ class Connection(asyncio.BufferedProtocol):
         """
         while not self.closed and self.backlog > HIGH_WATER:
             await self._next_change()
+        if self._owner != os.getpid():
+            raise ConnectionResetError(
+                f"the connection to {self.peername} was made in another process, {self._owner}; "
+                "make a new one here"
+            )
         if self.closed:
             raise ConnectionResetError(f"the connection to {self.peername} is closed")
 
     def pause_reading(self) -> None:
         """Have no more messages delivered, from now on; they stay in the receiver or the socket."""
-        self._reading = False
+        self._pauses |= _BY_OWNER
 
     def resume_reading(self) -> None:
-        """Have messages delivered again, beginning in the next turn of the loop."""
-        if not self._reading:
-            self._reading = True
+        """Have messages delivered again, beginning in the next turn of the loop.
+
+        Nothing is delivered yet while a client does not read what is sent to it.
+        """
+        if self._pauses & _BY_OWNER:
+            self._resume(_BY_OWNER)
+
+    def _resume(self, reason: int) -> None:
+        self._pauses &= ~reason
+        if not self._pauses:
             self._loop.call_soon(self._read_on)
 
     def close(self) -> None:
         """Send what is queued, then close. Nothing more is delivered or taken to be sent."""
-        if not self._closing:
-            self._closing = True
-            if self._opened and not self._queue:
+        if self._state is _OPEN:
+            self._state = _CLOSING
+            if not self._queue:
                 self.transport.close()
+        elif self._state is _NEW:
+            self._state = _CANCELLED
 
     def abort(self) -> None:
         """Close at once; what is queued is lost."""
-        self._closing = True
         self._forget_queue()
-        if self._opened:
+        if self._state in (_OPEN, _CLOSING):
+            self._state = _CLOSING
+            shutdown(self._socket)
             self.transport.abort()
+        elif self._state is _NEW:
+            self._state = _CANCELLED
+
+    def cancel(self) -> None:
+        """Give the connection up if it was never opened: what its TLS handshake was for is gone."""
+        if self._state in (_NEW, _CANCELLED):
+            self._end()
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone."""
         while not self.closed:
             await self._next_change()
 
+    def forked(self) -> None:
+        """See `forks.ForkAware`: in the child the connection is closed, and nobody is told."""
+        if self._state in (_OPEN, _CLOSING):
+            forks.drop_descriptor(self._socket.fileno())
+        self._state = _CLOSED
+        self._forget_queue()
+
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
         self.transport = cast("asyncio.Transport", transport)
-        if self._closing:  # while it was coming in
+        self._socket = transport.get_extra_info("socket")  # with TLS it has none at the end
+        if self._state is not _NEW:
             self.transport.abort()
             return
-        self._opened = True
+        self._state = _OPEN
+        forks.register(self)
         # We hear of every write that was not taken whole, and keep the rest ourselves. Not zero:
         # TLS transports take an empty buffer for a full one then.
         self.transport.set_write_buffer_limits(high=1)
-        set_keepalive(transport.get_extra_info("socket"))
+        set_keepalive(self._socket)
         self.peername = format_address(transport.get_extra_info("peername"))
         self.sockname = format_address(transport.get_extra_info("sockname"))
         self.connection_opened()
@@ -193,7 +263,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
         self.receiver.buffer_updated(nbytes)
-        if not self._reading:
+        if self._pauses:
             # Only now, not in pause_reading: most pauses end before anything more comes in.
             self.transport.pause_reading()
         self._deliver()
@@ -204,7 +274,7 @@ class Connection(asyncio.BufferedProtocol):
         flush_here = not self._flush_due
         self._flush_due = True
         try:
-            while self._reading and not self._closing:
+            while not self._pauses and self._state is _OPEN:
                 message = self.receiver.next_message()
                 if message is None:
                     break
@@ -219,11 +289,11 @@ class Connection(asyncio.BufferedProtocol):
                 self._flush_due = False
 
     def _read_on(self) -> None:
-        if not self._reading or self._closing:
+        if self._pauses or self._state is not _OPEN:
             return
         self._deliver()
         self.receiver.detach()
-        if self._reading and not self._closing:
+        if not self._pauses and self._state is _OPEN:
             if self._eof:
                 self.close()
             else:
@@ -236,14 +306,16 @@ class Connection(asyncio.BufferedProtocol):
         sent, then the connection is closed. (TLS knows no such half-closed connections.)
         """
         self._eof = True
-        if self._reading:
+        if not self._pauses:
             self.close()
-        half_open = bool(self._queue) or not self._reading
+        half_open = bool(self._queue or self._pauses)
         return half_open and self.transport.get_extra_info("sslcontext") is None
 
     def pause_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
         self._writable = False
+        if self.group is not None and self.backlog > HIGH_WATER:
+            self._pauses |= _BY_BACKLOG
 
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -252,12 +324,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
-        self.closed = self._closing = True
+        if self._state is _CLOSED:
+            return
+        shutdown(self._socket)
+        opened = self._state is not _CANCELLED
+        self._end()
+        if opened:
+            self.connection_closed(exc)
+        self._wake_waiters()
+
+    def _end(self) -> None:
+        self._state = _CLOSED
         self._forget_queue()
         if self.group is not None:
             self.group.discard(self)
-        if self._opened:
-            self.connection_closed(exc)
         self._wake_waiters()
 
     # The queue of what is to be sent.
@@ -269,8 +349,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._forget_queue()
                 break
             self.transport.write(self._next_piece())
-        if self._closing and not self._queue and not self.closed:
+        if self._state is _CLOSING and not self._queue:
             self.transport.close()
+        if self._pauses & _BY_BACKLOG and self.backlog <= HIGH_WATER:
+            self._resume(_BY_BACKLOG)
         if self._waiters:
             self._wake_waiters()
 

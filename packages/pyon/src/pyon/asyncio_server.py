@@ -8,17 +8,19 @@ its own account of them and waits itself, no longer than `STOP_GRACE`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
+import functools
 import logging
+import socket
 from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
+from pyon import forks
+from pyon._accepting import Acceptor, addresses_of, bind
 from pyon.asyncio_connection import Connection
-from pyon.asyncio_tasks import keep, settle
+from pyon.asyncio_tasks import end, keep, settle
 from pyon.framing import SCRATCH_SIZE
-from pyon.tcp import format_address, set_keepalive
+from pyon.tcp import format_address, set_keepalive, shutdown
 
 if TYPE_CHECKING:
     import ssl
@@ -31,12 +33,6 @@ _logger = logging.getLogger(__name__)
 STOP_GRACE = 1.0
 """Seconds that `AsyncioServer.stop` gives connections to send what is queued, and handlers to clean
 up, before it cuts them off."""
-
-TLS_HANDSHAKE_TIMEOUT = 10.0
-"""Seconds for a TLS handshake: slow links need two; a port scanner holds a socket no longer."""
-
-PORT_ATTEMPTS = 10
-"""Tries to find one port that is free on every address, when the port is left to the system."""
 
 
 class AsyncioServer:
@@ -66,7 +62,7 @@ class AsyncioServer:
     """
 
     def __init__(self) -> None:
-        self._listener: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._handlers: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
         self._streams: set[_Stream] = set()
@@ -97,39 +93,22 @@ class AsyncioServer:
         RuntimeError
             The server has been started already.
         """
-        if self._listener is not None:
-            raise RuntimeError(f"the server has been started already, on {self.addresses}")
-        for attempt in range(1, PORT_ATTEMPTS + 1):
-            listener = await self._bind(host, port, ssl)
-            ports = {address[1] for address in _addresses(listener)}
-            if len(ports) == 1:
-                break
-            # The system chose a port for each address: take the first one's for all of them.
-            listener.close()
-            try:
-                listener = await self._bind(host, min(ports), ssl)
-                break
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or attempt == PORT_ATTEMPTS:
-                    raise
+        self._check_not_started()
+        sockets = await bind(host, port)
         try:
-            self._bound(_addresses(listener))
-            await listener.start_serving()
+            self._check_not_started()
+            self._bound(addresses_of(sockets))
+            acceptor = Acceptor(sockets, functools.partial(self._serve, ssl))
+            acceptor.start()
         except BaseException:
-            listener.close()
+            for sock in sockets:
+                sock.close()
             raise
-        self._listener = listener
+        self._acceptor = acceptor
 
-    async def _bind(
-        self, host: str | Sequence[str] | None, port: int, ssl: ssl.SSLContext | None
-    ) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        return await loop.create_server(
-            self._open_connection if ssl is None else lambda: _TlsGate(self, ssl),
-            host,
-            port,
-            start_serving=False,
-        )
+    def _check_not_started(self) -> None:
+        if self._acceptor is not None:
+            raise RuntimeError(f"the server has been started already, on {self.addresses}")
 
     def _bound(self, addresses: list[tuple[str, int]]) -> None:
         """Look at the addresses that the server is bound to: for derived classes to override.
@@ -146,8 +125,11 @@ class AsyncioServer:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Where the server listens, as pairs of host and port; empty unless it is running."""
-        return [] if self._listener is None else _addresses(self._listener)
+        """Where the server listens, as pairs of host and port; empty unless it is running.
+
+        In the child of a fork it is not running: the server is the parent's.
+        """
+        return [] if self._acceptor is None else self._acceptor.addresses
 
     @property
     def port(self) -> int:
@@ -158,37 +140,39 @@ class AsyncioServer:
         RuntimeError
             The server is not running.
         """
-        if self._listener is None:
+        addresses = self.addresses
+        if not addresses:
             raise RuntimeError("the server is not running, so it has no port")
-        return self.addresses[0][1]
+        return addresses[0][1]
 
     async def stop(self) -> None:
         """Stop the server: close its port, its connections, and cancel what handles them.
 
         Returns within a few seconds whatever the peers do. May be called again, and before `start`.
+        A handler that calls this is not cancelled.
         """
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            await _stop_accepting(listener)
-        for handler in self._handlers:
-            handler.cancel()
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            await acceptor.close()
         for connection in self._connections.copy():
             connection.close()
-        waiting = [
-            *self._handlers,
-            *(asyncio.ensure_future(c.wait_closed()) for c in self._connections),
-            *(stream.lost for stream in self._streams),
-        ]
-        if waiting:
-            _, late = await asyncio.wait(waiting, timeout=STOP_GRACE)
-            for connection in self._connections.copy():
-                connection.abort()
-            for stream in self._streams.copy():
-                stream.abort()
-            if late:
-                await asyncio.wait(late, timeout=STOP_GRACE)
-        if listener is not None:
-            await listener.wait_closed()
+        ends: set[asyncio.Task[Any]] = set()
+        for connection in self._connections:
+            keep(ends, connection.wait_closed())
+        handlers = self._handlers - {cast("asyncio.Task[None]", asyncio.current_task())}
+        for handler in handlers:
+            handler.cancel()
+        waiting = [*handlers, *ends, *(stream.lost for stream in self._streams)]
+        if not waiting:
+            return
+        _, late = await asyncio.wait(waiting, timeout=STOP_GRACE)
+        for connection in self._connections.copy():
+            connection.abort()
+        for stream in self._streams.copy():
+            stream.abort()
+        if late:
+            await asyncio.wait(late, timeout=STOP_GRACE)
+        await end(ends, STOP_GRACE)
 
     async def __aenter__(self) -> Self:
         """Return the server; the end of the block stops it."""
@@ -216,15 +200,28 @@ class AsyncioServer:
         """
         return _Stream(self._start_handler, self._streams)
 
-    def _open_connection(self) -> asyncio.BaseProtocol:
-        connection = self._make_connection()
+    async def _serve(self, context: ssl.SSLContext | None, sock: socket.socket) -> None:
+        """Hand a socket that was accepted to a new connection."""
+        try:
+            connection = self._make_connection()
+        except Exception:
+            _logger.exception("a connection could not be made")
+            sock.close()
+            return
         if isinstance(connection, Connection):
             connection.group = self._connections
             self._connections.add(connection)
-        return connection
+        try:
+            if context is None:
+                await _connect(connection, sock)
+            else:
+                await _connect_tls(connection, sock, context)
+        finally:
+            if isinstance(connection, Connection):
+                connection.cancel()
 
     def _start_handler(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._listener is None:  # stopped, while this connection was coming in
+        if self._acceptor is None:  # stopped, while this connection was coming in
             writer.transport.abort()
             return
         set_keepalive(writer.get_extra_info("socket"))
@@ -259,89 +256,61 @@ class _Stream(asyncio.StreamReaderProtocol):
         self._group = group
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.abort = cast("asyncio.Transport", transport).abort
+        self._transport_of_ours = cast("asyncio.Transport", transport)
+        self._socket = transport.get_extra_info("socket")
         self._group.add(self)
+        forks.register(self)
         super().connection_made(transport)
 
+    def abort(self) -> None:
+        shutdown(self._socket)
+        self._transport_of_ours.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        shutdown(self._socket)
         super().connection_lost(exc)
         self._group.discard(self)
         settle(self.lost, None)
 
-
-class _TlsGate(asyncio.Protocol):
-    """Stands before a connection until its TLS handshake is done.
-
-    asyncio's own way of serving TLS is silent about handshakes that fail, which is when somebody
-    looks for a reason: a certificate has expired, or a client does not speak TLS at all.
-    """
-
-    def __init__(self, server: AsyncioServer, context: ssl.SSLContext) -> None:
-        self._server = server
-        self._context = context
-        self._early: list[bytes] = []
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        plain = cast("asyncio.Transport", transport)
-        if self._server._listener is None:  # stopped, while this connection was coming in
-            plain.abort()
-            return
-        plain.pause_reading()
-        self._server._keep(self._shake_hands(plain))
-
-    def data_received(self, data: bytes) -> None:
-        self._early.append(data)  # came in one piece with the end of the handshake
-
-    async def _shake_hands(self, plain: asyncio.Transport) -> None:
-        peer = format_address(plain.get_extra_info("peername"))
-        try:
-            tls = await asyncio.get_running_loop().start_tls(
-                plain,
-                self,
-                self._context,
-                server_side=True,
-                ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT,
-            )
-        except OSError as error:
-            _logger.warning("%s: TLS handshake failed: %s; connection closed", peer, error)
-            return
-        if tls is not None and not tls.is_closing():
-            self._hand_over(tls)
-
-    def _hand_over(self, tls: asyncio.Transport) -> None:
-        connection = self._server._open_connection()
-        tls.set_protocol(connection)
-        connection.connection_made(tls)
-        for data in self._early:
-            _deliver(connection, memoryview(data))
+    def forked(self) -> None:
+        """See `forks.ForkAware`."""
+        forks.drop_descriptor(self._socket.fileno())
 
 
-def _deliver(connection: asyncio.BaseProtocol, data: memoryview) -> None:
-    """Hand bytes to a protocol object of either kind."""
-    if not isinstance(connection, asyncio.BufferedProtocol):
-        cast("asyncio.Protocol", connection).data_received(bytes(data))
-        return
-    while data:
-        target = cast("memoryview", connection.get_buffer(len(data)))
-        size = min(len(target), len(data))
-        target[:size] = data[:size]
-        connection.buffer_updated(size)
-        data = data[size:]
-
-
-async def _stop_accepting(listener: asyncio.Server) -> None:
-    """Close a listener without losing sight of a connection that is just coming in.
-
-    asyncio takes a connection in two steps, and drops its socket on the floor if the listener is
-    closed between them. So: no new first steps, the second steps that are due, and then the end.
-    """
+async def _connect(connection: asyncio.BaseProtocol, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError):  # Windows takes connections in another way
-        for sock in listener.sockets:
-            loop.remove_reader(sock)
-        await asyncio.sleep(0)
-    listener.close()
+    try:
+        await loop.connect_accepted_socket(lambda: connection, sock)
+    except OSError as error:
+        _logger.debug("a connection was lost as it came in: %s", error)
+        sock.close()
 
 
-def _addresses(listener: asyncio.Server) -> list[tuple[str, int]]:
-    return [sock.getsockname()[:2] for sock in listener.sockets]
+async def _connect_tls(
+    connection: asyncio.BaseProtocol, sock: socket.socket, context: ssl.SSLContext
+) -> None:
+    """Shake hands, then open the connection; log why if that fails."""
+    from pyon._handshake import TIMEOUT, Handshake
+
+    peer = _peername(sock)
+    handshake = Handshake(context, sock)
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: connection,
+            sock,
+            ssl=cast("ssl.SSLContext", handshake),
+            ssl_handshake_timeout=TIMEOUT,
+        )
+    except OSError as error:
+        reason = handshake.failure(error)
+        if reason is None:
+            _logger.debug("%s: left before the TLS handshake", peer)
+        else:
+            _logger.warning("%s: TLS handshake failed: %s; connection closed", peer, reason)
+
+
+def _peername(sock: socket.socket) -> str:
+    try:
+        return format_address(sock.getpeername())
+    except OSError:
+        return format_address(None)

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
         """A socket, or what asyncio hands out in place of one."""
 
         def setsockopt(self, level: int, optname: int, value: int, /) -> None: ...
+        def shutdown(self, how: int, /) -> None: ...
 
 
-__all__ = ["client_context", "format_address", "server_context", "set_keepalive"]
+__all__ = ["client_context", "format_address", "server_context", "set_keepalive", "shutdown"]
 
 KEEPALIVE_IDLE = 10
 """Seconds of silence before the first probe: routers forget a silent connection within minutes."""
@@ -46,6 +47,15 @@ def set_keepalive(sock: _Socket) -> None:
         for name, value in timing.items():
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def shutdown(sock: _Socket) -> None:
+    """End a connection or a listening socket for every process that holds it.
+
+    To close a socket is not enough: while the child of a fork has it still, the peer hears nothing.
+    """
+    with contextlib.suppress(OSError):  # it is closed already, or the peer was faster
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def format_address(address: Any) -> str:

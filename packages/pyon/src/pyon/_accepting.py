@@ -1,0 +1,209 @@
+"""The listening sockets of a server: bound before anybody can connect, closed in every child.
+
+The one idea to keep in mind: a socket always has one owner that a fork can reach. Listening sockets
+and those that were accepted are the `Acceptor`'s, until a transport of asyncio has taken them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from pyon import forks, tcp
+from pyon.asyncio_tasks import end, keep
+
+__all__ = ["Acceptor", "bind"]
+
+_logger = logging.getLogger(__name__)
+
+PORT_ATTEMPTS = 10
+"""Tries to find one port that is free on every address, when the port is left to the system."""
+
+BACKLOG = 100
+"""Connections that the system holds until they are accepted, and that are accepted in one turn of
+the loop: asyncio's own figure."""
+
+RETRY_INTERVAL = 1.0
+"""Seconds without a new attempt after accepting has failed, because descriptors are used up, for
+example: the pending connection stays readable, so the loop would spin."""
+
+REMINDER_INTERVAL = 60
+"""Failed attempts from one line of the log to the next: a night without descriptors fills no
+disk."""
+
+STOP_GRACE = 1.0
+"""Seconds that connections which are just coming in have to end."""
+
+
+def addresses_of(sockets: Sequence[socket.socket]) -> list[tuple[str, int]]:
+    """Return host and port of each socket."""
+    return [sock.getsockname()[:2] for sock in sockets]
+
+
+async def bind(host: str | Sequence[str] | None, port: int) -> list[socket.socket]:
+    """Return sockets that are bound, but do not listen yet; see `AsyncioServer.start`."""
+    attempt = 1
+    while True:
+        sockets = await _bind_once(host, port)
+        ports = {address[1] for address in addresses_of(sockets)}
+        if len(ports) == 1:
+            return sockets
+        # The system chose a port for each address: take the lowest one for all of them.
+        _close(sockets)
+        try:
+            return await _bind_once(host, min(ports))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or attempt == PORT_ATTEMPTS:
+                raise
+        attempt += 1
+
+
+async def _bind_once(host: str | Sequence[str] | None, port: int) -> list[socket.socket]:
+    """Have asyncio resolve names and set what its servers set, and take the sockets over."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+    try:
+        sockets = [sock.dup() for sock in server.sockets]
+    finally:
+        server.close()
+    for sock in sockets:
+        sock.setblocking(False)
+    return sockets
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        tcp.shutdown(sock)
+        sock.close()
+
+
+class Acceptor:
+    """Accepts connections on sockets, and owns these until `close`.
+
+    Parameters
+    ----------
+    sockets : sequence of socket
+        As `bind` returned them.
+    serve : callable
+        Given each accepted socket; a coroutine function that hands it to a transport. It handles
+        its own errors.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        serve: Callable[[socket.socket], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._sockets = list(sockets)
+        self._serve = serve
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[asyncio.Task[None]] = set()  # for connections, one for each socket
+        self._opening: set[asyncio.Task[None]] = set()
+        self._accepted: set[socket.socket] = set()  # those that no transport has taken yet
+        self._failures = 0  # attempts since the last connection
+        self._retry: asyncio.TimerHandle | None = None
+        forks.register(self)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each listening socket."""
+        return addresses_of(self._sockets)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        for sock in self._sockets:
+            sock.listen(BACKLOG)
+        self._watch()
+
+    async def close(self) -> None:
+        """Close the listening sockets, and end connections that are just coming in."""
+        if self._retry is not None:
+            self._retry.cancel()
+        self._unwatch()
+        sockets, self._sockets = self._sockets, []
+        _close(sockets)
+        await end(self._waiting | self._opening, STOP_GRACE)
+        for sock in self._accepted:  # cancelled before it was handed over
+            sock.close()
+        self._accepted.clear()
+
+    def forked(self) -> None:
+        """See `forks.ForkAware`."""
+        for sock in (*self._sockets, *self._accepted):
+            forks.drop_descriptor(sock.fileno())
+        self._sockets = []
+
+    def _watch(self) -> None:
+        self._retry = None
+        for sock in self._sockets:
+            try:
+                self._loop.add_reader(sock.fileno(), self._accept, sock)
+            except NotImplementedError:  # Windows waits for a connection, not for readiness
+                keep(self._waiting, self._wait_and_accept(sock))
+
+    def _unwatch(self) -> None:
+        for task in self._waiting:
+            task.cancel()
+        for sock in self._sockets:
+            try:
+                self._loop.remove_reader(sock.fileno())
+            except NotImplementedError:
+                return
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(BACKLOG):
+            try:
+                sock, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._take(sock)
+
+    async def _wait_and_accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                sock, _ = await self._loop.sock_accept(listening)
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                self._pause(error)
+                return
+            self._take(sock)
+
+    def _take(self, sock: socket.socket) -> None:
+        if self._failures:
+            self._failures = 0
+            _logger.warning("%s: connections are accepted again", self._where())
+        sock.setblocking(False)
+        self._accepted.add(sock)
+        keep(self._opening, self._open(sock))
+
+    async def _open(self, sock: socket.socket) -> None:
+        try:
+            await self._serve(sock)
+        finally:
+            self._accepted.discard(sock)
+
+    def _pause(self, error: OSError) -> None:
+        """Accept nothing for a while: no descriptor or no memory is left."""
+        if not self._sockets or self._retry is not None:  # closed, or in the child of a fork
+            return
+        self._unwatch()
+        self._retry = self._loop.call_later(RETRY_INTERVAL, self._watch)
+        if self._failures % REMINDER_INTERVAL == 0:
+            _logger.warning(
+                "%s: no connection can be accepted: %s; trying again every %g s",
+                self._where(),
+                error.strerror or error,
+                RETRY_INTERVAL,
+            )
+        self._failures += 1
+
+    def _where(self) -> str:
+        return ", ".join(map(tcp.format_address, self.addresses))
