@@ -5,7 +5,7 @@ from pyon.framing import Receiver
 from sync_struct import Notifier, Publisher, UnknownNotifier
 from sync_struct._change import MAX_LEVELS
 from sync_struct._log import Cursor, Encoding, Log
-from sync_struct._protocol import Replica
+from sync_struct._replica import Replica
 from sync_struct._selection import EVERYTHING, Wish
 
 OLD = Encoding(2, numbered=False)

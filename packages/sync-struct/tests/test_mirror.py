@@ -2,13 +2,28 @@
 
 import asyncio
 import contextlib
+import copy
+import gc
+import json
+import os
+import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyon
 import pytest
-from sync_struct import Notifier, Publisher, SubscriptionLost, UnknownNotifier, mirror
-from sync_struct._link import Link
+from sync_struct import (
+    ModsLost,
+    Notifier,
+    Publisher,
+    SubscriptionLost,
+    UnknownNotifier,
+    mirror,
+    publish,
+)
+from sync_struct._subscriber_connection import SubscriberConnection
 
 
 @contextlib.contextmanager
@@ -106,18 +121,25 @@ def test_a_callback_may_close_the_mirror(caplog):
 
 def test_a_sign_of_life_is_no_update(monkeypatch):
     n = Notifier({"x": 1})
-    with publisher(d=n) as (port, _), mirror("127.0.0.1", port, "d") as view:
-        pongs = []
-        receive = Link.message_received
-        monkeypatch.setattr(
-            Link, "message_received", lambda link, m: (receive(link, m), pongs.append(m.line))
-        )
-        updates = view._subscriber.updates
-        view._loop.call_soon_threadsafe(view._subscriber._link.send, '{"action":"ping"}')
-        with view.lock:
-            while not pongs:
-                view.lock.wait(0.01)
-            assert view._subscriber.updates == updates
+    pong = threading.Event()
+    receive = SubscriberConnection.message_received
+
+    def see(connection, message):
+        receive(connection, message)
+        if b"pong" in message.line:
+            pong.set()
+
+    monkeypatch.setattr(SubscriberConnection, "message_received", see)
+    with (
+        publisher(d=n) as (port, _),
+        mirror("127.0.0.1", port, "d", heartbeat=0.01) as view,
+        ThreadPoolExecutor() as pool,
+    ):
+        waiting = pool.submit(view.wait)
+        assert pong.wait(30)
+        assert not waiting.done()
+        n["x"] = 2
+        waiting.result(30)
 
 
 def test_a_part_of_it():
@@ -143,3 +165,384 @@ def test_it_outlives_the_publisher():
         with view.lock:
             view.lock.wait_for(lambda: view.state == "stale", 10)
         assert view["x"] == 1
+
+
+# What it reads like.
+
+
+@pytest.fixture
+def seen():
+    """Yield a notifier and a mirror of it."""
+    n = Notifier({"x": 1, "l": [1, [2]], "t": ([1], 2), "s": {1, 2}, "a": np.arange(3.0), "d": {}})
+    with publisher(d=n) as (port, _), mirror("127.0.0.1", port, "d") as view:
+        yield n, view
+
+
+def test_a_mirror_reads_like_the_dict_that_it_mirrors(seen):
+    _, view = seen
+    assert dict(view)["l"] == [1, [2]]
+    assert view.get("x") == 1
+    assert view.get("y") is None
+    assert view.get("y", 5) == 5
+    assert list(view.keys()) == ["x", "l", "t", "s", "a", "d"]
+    assert dict(view.items())["t"] == ([1], 2)
+    assert next(iter(view.values())) == 1
+    assert list(reversed(view)) == ["d", "a", "s", "t", "l", "x"]
+    assert isinstance(view["l"], list)
+    assert view["l"][1][0] == 2
+    assert view["l"] == [1, [2]]
+    assert view["d"] == {}
+    assert view["s"] == {1, 2}
+    assert view["a"].tolist() == [0, 1, 2]
+    assert repr(view["l"]) == "[1, [2]]"
+    assert "'x': 1" in repr(view)
+    assert len(view) == 6
+    assert view
+    with pytest.raises(KeyError):
+        view["nope"]
+
+
+def test_a_mirror_equals_what_it_mirrors():
+    n = Notifier({"x": [1, {"y": 2}]})
+    with publisher(d=n, l=Notifier([1, [2], 3])) as (port, _):
+        with mirror("127.0.0.1", port, "d") as view:
+            assert view == {"x": [1, {"y": 2}]}
+            assert view != {"x": []}
+            assert view == {"x": [1, {"y": 2}]}
+            assert json.loads(json.dumps(view["x"])) == [1, {"y": 2}]
+        with mirror("127.0.0.1", port, "l") as view:
+            assert view == [1, [2], 3]
+            assert list(view) == [1, [2], 3]
+            assert view[-1] == 3
+            assert view[1:] == [[2], 3]
+            assert view.index(3) == 2
+            assert view.count(1) == 1
+            assert [2] in view
+            assert np.array(mirror_list := view[:1]).tolist() == [1]
+            assert mirror_list == [1]
+
+
+CHANGES = {
+    "item": lambda v: v.__setitem__("x", 5),
+    "deletion": lambda v: v.__delitem__("x"),
+    "update": lambda v: v.update(x=5),
+    "pop": lambda v: v.pop("x"),
+    "nested append": lambda v: v["l"].append(1),
+    "nested item": lambda v: v["l"].__setitem__(0, 1),
+    "deeper": lambda v: v["l"][1].append(1),
+    "sort": lambda v: v["l"].sort(),
+    "within a tuple": lambda v: v["t"][0].append(5),
+    "set": lambda v: v["s"].add(5),
+    "nested update": lambda v: v["d"].update(a=1),
+    "nested default": lambda v: v["d"].setdefault("a", 1),
+    "by get": lambda v: v.get("l").clear(),
+    "by values": lambda v: list(v.values())[1].append(5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_mirror_says_that_it_is_read_only(seen, change):
+    n, view = seen
+    before = repr(view.read)
+    with pytest.raises(TypeError, match="read-only"):
+        change(view)
+    assert repr(view.read) == before == repr(n.copy())
+
+
+def test_an_array_of_a_mirror_is_read_only(seen):
+    _, view = seen
+    with pytest.raises(ValueError, match="read-only"):
+        view["a"][0] = 5
+    with pytest.raises(AttributeError):
+        view.temperature = 5
+
+
+def test_a_copy_is_the_readers_own(seen):
+    _, view = seen
+    for mine in (view.read, view.copy(), copy.deepcopy(view), pickle.loads(pickle.dumps(view))):
+        mine["l"][1].append(9)
+        mine["t"][0].append(9)
+        mine["s"].add(9)
+        mine["a"][0] = 9
+        assert type(mine["l"]) is list
+    for mine in (copy.copy(view["l"]), view["l"].copy(), copy.deepcopy(view["l"])):
+        mine[1].append(9)
+        assert type(mine) is list
+    assert view["l"] == [1, [2]]
+    assert view["t"] == ([1], 2)
+    assert view["s"] == {1, 2}
+    assert view["a"][0] == 0
+
+
+def test_what_has_been_read_stays_as_it_is(seen):
+    n, view = seen
+    before = view["l"]
+    n["l"][1].append(3)
+    view.wait(lambda d: d["l"] == [1, [2, 3]], timeout=30)
+    assert before == [1, [2]]
+    assert view["l"] == [1, [2, 3]]
+    n["l"] = 5
+    view.wait(lambda d: d["l"] == 5, timeout=30)
+    assert view["l"] == 5
+    del n["l"]
+    view.wait(lambda d: "l" not in d, timeout=30)
+    assert "l" not in view
+
+
+# To wait.
+
+
+def test_what_is_not_there_yet_is_waited_for(seen):
+    n, view = seen
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(view.wait, lambda d: len(d["scan"]) >= 2 and max(d["scan"]) > 1, 30)
+        for change in (
+            lambda: n.__setitem__("scan", None),
+            lambda: n.__setitem__("scan", []),
+            lambda: n["scan"].append(1),
+            lambda: n["scan"].append(2),
+        ):
+            assert not waiting.done()
+            change()
+        waiting.result(30)
+
+
+def test_what_was_true_for_one_step_only_is_not_missed(seen):
+    n, view = seen
+    entered = threading.Event()
+
+    def condition(d):
+        entered.set()
+        return d["x"] == 500
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(view.wait, condition, 30)
+        assert entered.wait(30)
+        for i in range(1000):
+            n["x"] = i
+            seen_by_publisher = n["x"]
+            view.wait(lambda d, i=i: d["x"] == i, timeout=30)
+        waiting.result(30)
+    assert seen_by_publisher == 999
+
+
+def test_a_condition_that_never_became_true_says_why(seen):
+    _, view = seen
+    with pytest.raises(TimeoutError, match="KeyError: 'scan'"):
+        view.wait(lambda d: d["scan"], timeout=0.01)
+    with pytest.raises(NameError):
+        view.wait(lambda d: nowhere)  # noqa: F821
+    with pytest.raises(TypeError, match="argument"):
+        view.wait(lambda: True)
+
+
+def test_updates_sees_each_step_once(seen):
+    n, view = seen
+    updates = view.updates(timeout=30)
+    with n.batch():
+        n["x"] = 10
+        n["l"].append(3)
+    first = next(updates)
+    assert (first["x"], first["l"]) == (10, [1, [2], 3])
+    n["l"][1].append(4)
+    n["t"] = (1, [2])
+    n["a"][1] = 5
+    seen_ = []
+    for structure in updates:
+        seen_.append(structure)
+        if structure["a"][1] == 5:
+            break
+    assert first["l"] == [1, [2], 3]
+    assert seen_[-1]["l"] == [1, [2, 4], 3]
+    assert seen_[-1]["t"] == (1, [2])
+    with pytest.raises(TypeError, match="read-only"):
+        seen_[-1]["l"].append(1)
+    with pytest.raises(TimeoutError):
+        next(view.updates(timeout=0.01))
+    view.close()
+    assert list(updates) == []
+
+
+def test_a_reader_that_is_too_slow_is_told_so(seen, monkeypatch):
+    monkeypatch.setattr("sync_struct._updates.STEPS_LIMIT", 5000)
+    n, view = seen
+    updates = view.updates(timeout=30)
+    for i in range(100):
+        n["x"] = i
+        view.wait(lambda d, i=i: d["x"] == i, timeout=30)
+    with pytest.raises(ModsLost):
+        next(updates)
+    n["x"] = 1000
+    view.wait(lambda d: d["x"] == 1000, timeout=30)
+    while next(updates)["x"] != 1000:
+        pass
+
+
+# Whom nobody waits for.
+
+
+def test_a_lock_of_the_user_is_no_deadlock():
+    n = Notifier({"a": 0})
+    mine = threading.Lock()
+    inside = threading.Event()
+
+    def callback(mod):
+        inside.set()
+        with mine:
+            pass
+
+    with publisher(d=n) as (port, _), mirror("127.0.0.1", port, "d", callback) as view:
+        with mine:
+            inside.clear()
+            n["a"] = 1
+            assert inside.wait(30)  # the callback waits for us
+            assert view["a"] == 1  # and we do not wait for it
+            assert view.read == {"a": 1}
+            view.wait(lambda d: d["a"] == 1, timeout=30)
+            n["a"] = 2
+        view.wait(lambda d: d["a"] == 2, timeout=30)
+
+
+def test_a_condition_holds_up_nobody(seen):
+    n, view = seen
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(d):
+        entered.set()
+        return leave.wait(30)
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(view.wait, slow)
+        assert entered.wait(30)
+        n["x"] = 7
+        view.wait(lambda d: d["x"] == 7, timeout=30)
+        assert view["x"] == 7
+        leave.set()
+        waiting.result(30)
+
+
+class Stubborn:
+    """A registered type whose copying waits for somebody else."""
+
+    lock = threading.RLock()
+
+    def __deepcopy__(self, memo):
+        with self.lock:
+            return Stubborn()
+
+
+def test_copying_a_users_value_holds_up_nobody(seen):
+    pyon.register(Stubborn, name="Stubborn", encode=lambda _: (), decode=Stubborn)
+    n, view = seen
+    try:
+        n["v"] = Stubborn()
+        view.wait(lambda d: "v" in d, timeout=30)
+        with ThreadPoolExecutor() as pool:
+            with Stubborn.lock:
+                reading = [pool.submit(lambda: view["v"]), pool.submit(lambda: view.read)]
+                n["x"] = 2
+                with view.lock:
+                    assert view.lock.wait_for(lambda: view.raw_view["x"] == 2, 30)
+                assert view["x"] == 2
+            assert all(
+                isinstance(r.result(30)["v"] if i else r.result(30), Stubborn)
+                for i, r in enumerate(reading)
+            )
+            assert view["v"] is not view.raw_view["v"]
+            assert view["v"] is not view["v"]
+    finally:
+        pyon.deregister(Stubborn, "Stubborn")
+
+
+def test_a_callback_that_would_wait_for_itself_is_told_so():
+    n = Notifier({"x": 1})
+    errors = []
+    asked = threading.Event()
+
+    def callback(mod):
+        if mod["action"] != "init":
+            asked.set()
+            view.wait()
+
+    with (
+        publisher(d=n) as (port, _),
+        mirror("127.0.0.1", port, "d", callback, on_error=errors.append) as view,
+    ):
+        n["x"] = 2
+        assert asked.wait(30)
+        n["x"] = 3
+        view.wait(lambda d: d["x"] == 3, timeout=30)
+    assert all("wait for its own mirror" in str(error) for error in errors)
+    assert errors
+
+
+def test_states_and_errors_are_told(seen):
+    states, errors = [], []
+    n = Notifier({"x": 1})
+    with (
+        publisher(d=n) as (port, stop),
+        mirror("127.0.0.1", port, "d", state_cb=states.append, on_error=errors.append) as view,
+    ):
+        assert states == ["connecting", "live"]
+        stop()
+        with view.lock:
+            assert view.lock.wait_for(lambda: errors, 30)
+        assert states[:3] == ["connecting", "live", "stale"]
+    assert states[-1] == "closed"
+
+
+async def test_a_mirror_on_the_publishers_own_loop_is_refused_at_once():
+    async with Publisher({"d": Notifier({"x": 1})}) as server:
+        await server.start("127.0.0.1", 0)
+        for host in ("127.0.0.1", "localhost"):
+            with pytest.raises(RuntimeError, match=r"sync_struct\.publish"):
+                mirror(host, server.port, "d")
+        view = await asyncio.to_thread(mirror, "127.0.0.1", server.port, "d")
+        assert view["x"] == 1
+        await asyncio.to_thread(view.close)
+
+
+async def test_a_mirror_works_while_a_loop_runs_as_in_a_notebook():
+    with (
+        publish("127.0.0.1", 0, {"d": Notifier({"x": 1})}) as served,
+        mirror("127.0.0.1", served.port, "d") as view,
+    ):
+        assert view["x"] == 1
+
+
+def test_a_mirror_that_nobody_holds_is_closed():
+    n = Notifier({"x": 1})
+    with publish("127.0.0.1", 0, {"d": n}) as served:
+
+        def look():
+            assert mirror("127.0.0.1", served.port, "d")["x"] == 1
+            gc.collect()
+
+        with pytest.warns(ResourceWarning, match=f"mirror of d at 127.0.0.1 port {served.port}"):
+            look()
+        deadline = time.monotonic() + 30
+        while served.counters["d"].subscribers:
+            assert time.monotonic() < deadline
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="asks for a system that forks")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_in_a_forked_child_a_mirror_and_a_publisher_are_lost_and_the_parents_live_on():
+    n = Notifier({"x": 1})
+    with publish("127.0.0.1", 0, {"d": n}) as served, mirror("127.0.0.1", served.port, "d") as view:
+        child = os.fork()
+        if not child:
+            said = []
+            for use in (lambda: view["x"], view.wait, lambda: view.read, lambda: served.counters):
+                try:
+                    use()
+                except SubscriptionLost as error:
+                    said.append("another process" in str(error))
+            repr(view)
+            view.close()
+            served.close()
+            os._exit(0 if said == [True] * 4 and view.state == "closed" else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        n["x"] = 2
+        view.wait(lambda d: d["x"] == 2, timeout=30)
+        assert view.state == "live"

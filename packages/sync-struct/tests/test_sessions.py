@@ -13,7 +13,7 @@ import pyon
 import pytest
 from pyon.framing import Receiver
 from sync_struct import Notifier, Publisher, Subscriber, SubscriptionLost
-from sync_struct._protocol import Replica
+from sync_struct._replica import Replica
 
 DATA = Path(__file__).parent / "data"
 FRAGMENTS = [1, 2, 3, 7, 4096]

@@ -14,8 +14,10 @@ from sync_struct._errors import (
 from sync_struct._mirror import Mirror, mirror
 from sync_struct._mods import ModAction, process_mod
 from sync_struct._notifier import Notifier
+from sync_struct._publish import PublisherThread, publish
 from sync_struct._publisher import Publisher
 from sync_struct._publisher_connection import Counters
+from sync_struct._steps import Step
 from sync_struct._subscriber import Subscriber
 from sync_struct._update import update_from_dict
 
@@ -30,13 +32,16 @@ __all__ = [
     "Notifier",
     "ProtocolError",
     "Publisher",
+    "PublisherThread",
     "StaleView",
+    "Step",
     "Subscriber",
     "SubscriptionLost",
     "SyncStructError",
     "UnknownNotifier",
     "mirror",
     "process_mod",
+    "publish",
     "update_from_dict",
 ]
 

@@ -6,6 +6,7 @@ It knows the notifiers by name; everything about one of them and its subscribers
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +20,10 @@ from sync_struct._publisher_connection import Channel, Counters, Subscription
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "serving"]
+
+serving: weakref.WeakSet[Publisher] = weakref.WeakSet()
+"""Publishers of this process that have been started; see `_own_loop`."""
 
 
 class Publisher(AsyncioServer):
@@ -113,6 +117,10 @@ class Publisher(AsyncioServer):
         """Figures about each notifier, by name."""
         return {name: channel.counters() for name, channel in self._channels.items()}
 
+    def serves(self, loop: asyncio.AbstractEventLoop, port: int) -> bool:
+        """Tell whether it serves a port on an event loop. May be called by any thread."""
+        return self._loop is loop and any(bound == port for _, bound in self.addresses)
+
     async def start(
         self,
         host: str | Sequence[str] | None,
@@ -123,6 +131,7 @@ class Publisher(AsyncioServer):
         """Start serving: see `pyon.asyncio_server.AsyncioServer.start`."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+            serving.add(self)
             for channel in self._channels.values():
                 channel.open(self._loop)
         try:

@@ -1,7 +1,8 @@
 """Subscriber: a replica of a publisher's structure, kept up to date on an event loop.
 
-What a message means is decided by `_protocol.Replica`, and what a connection is by `_link.Link`.
-Here are the order in which things are told, and what happens when the connection is lost.
+What a message means is decided by `_replica.Replica`, and what a connection is by
+`_subscriber_connection`. Here are the order in which things are told, which protocol is spoken, and
+what happens when the connection is lost.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -18,24 +20,21 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+from pyon.asyncio_tasks import settle
+from pyon.backoff import Backoff
 from pyon.framing import DEFAULT_LIMIT, Message
 
 from sync_struct._callbacks import Callbacks, is_awaitable
+from sync_struct._copies import copy_mod
 from sync_struct._errors import ModError, ModsLost, SubscriptionLost
-from sync_struct._link import LONGEST_WAIT, Backoff, Link, settle
 from sync_struct._mods import Mod
-from sync_struct._protocol import (
-    LEGACY_BANNER,
-    RAW_BUFFERS,
-    Replica,
-    Request,
-    control,
-    write_banner,
-)
+from sync_struct._protocol import LEGACY_BANNER, RAW_BUFFERS, Request, control, write_banner
+from sync_struct._replica import Replica
 from sync_struct._selection import Wish
-from sync_struct._values import own
+from sync_struct._steps import Step, StepReader
+from sync_struct._subscriber_connection import Refused, SubscriberConnection
 
 if TYPE_CHECKING:
     import ssl
@@ -52,8 +51,19 @@ HEARTBEAT = 10.0
 """Seconds of silence after which we ask for a sign of life. A dashboard says so within 20 s when
 the cable is out or the publisher hangs; idle subscriptions cost a packet per 10 s."""
 
+FIRST_WAIT = 0.1
+"""Seconds before the first attempt to connect again: a publisher that restarts needs about that."""
+
+LONGEST_WAIT = 10.0
+"""Seconds between attempts in the long run: nobody waits longer in front of a dashboard."""
+
+BANNER_ATTEMPTS = 2
+"""Connections that have to end without a word at our banner before the established one is tried.
+Tunnels whose target is just starting do that once; a publisher of the established protocol always.
+"""
+
 State = Literal["connecting", "live", "stale", "closed"]
-Callback = Callable[[Mod], Any]
+Callback = Callable[[Any], Any]
 
 
 class Subscriber:
@@ -100,6 +110,10 @@ class Subscriber:
         Seconds of silence after which the publisher is asked for a sign of life; after twice that
         the connection counts as lost. None: never. Publishers of the established protocol are not
         asked.
+    decode : bool, optional
+        Whether to make values of what comes. If not, there is no target (`target_builder` may be
+        None), and `notify_cb` is called with each `Step`, as text: for recorders and gateways,
+        which need not know all types.
 
     Attributes
     ----------
@@ -117,7 +131,7 @@ class Subscriber:
     def __init__(
         self,
         notifier_name: str,
-        target_builder: Callable[[Any], Any],
+        target_builder: Callable[[Any], Any] | None,
         notify_cb: Callback | Iterable[Callback] | None = None,
         disconnect_cb: Callable[[], Any] | None = None,
         *,
@@ -130,26 +144,33 @@ class Subscriber:
         limit: int = DEFAULT_LIMIT,
         timeout: float | None = FIRST_MESSAGE_TIMEOUT,
         heartbeat: float | None = HEARTBEAT,
+        decode: bool = True,
     ) -> None:
         self.state: State = "closed"
         if notify_cb is None:
             callbacks: Iterable[Callback] = ()
         else:
             callbacks = [notify_cb] if callable(notify_cb) else notify_cb
-        self.notify_cbs = list(callbacks)
-        self.receive_task: asyncio.Task[None] | None = None
+        self.notify_cbs: list[Callback] = list(callbacks)
+        self.receive_task: asyncio.Future[Any] | None = None
         self._disconnect_cb = disconnect_cb
         self._state_cb = state_cb
-        self._hands = Callbacks(notifier_name, on_error)
+        self._callbacks = Callbacks(notifier_name, on_error)
         self._build = target_builder
         self._heartbeat = heartbeat
         self._limit = limit
         self._timeout = timeout
         wish = Wish(tuple(path), mods_only, newest=max_rate is not None)
-        features = frozenset({RAW_BUFFERS} if raw_buffers else ())
+        features = frozenset({RAW_BUFFERS} if raw_buffers and decode else ())
         self._request = Request(notifier_name, wish, features, max_rate)
-        self._replica = Replica(target_builder, wish)
-        self._link: Link | None = None
+        self._guard: contextlib.AbstractContextManager[Any] | None = None
+        self._on_step: Callable[[Sequence[Mod]], None] | None = None
+        self._replica: Replica | StepReader
+        self._decode = decode
+        self._replica = self._make_replica()
+        self._connection: SubscriberConnection | None = None
+        self._ours: set[_Place] = set()  # where our own protocol has been spoken
+        self._established: set[_Place] = set()  # where it is not known
         self._activity: asyncio.Future[Any] | None = None  # what close() has to end
         self._reconnects = False
         self._before_receive_cb: Callable[[], Any] | None = None
@@ -159,6 +180,36 @@ class Subscriber:
     def target(self) -> Any:
         """What `target_builder` made of the structure, with all mods since."""
         return self._replica.target
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the publisher knows the established protocol only: see PROTOCOL.md."""
+        return self._replica.legacy
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest message came that callbacks are at work on or do not know of.
+
+        0.0: they have been told of everything that came. Only coroutine callbacks can lag.
+        """
+        return 0.0 if self._connection is None else self._connection.lag
+
+    def _observe(
+        self,
+        guard: contextlib.AbstractContextManager[Any],
+        on_step: Callable[[Sequence[Mod]], None],
+    ) -> None:
+        """Have other threads look on: the one hook of `Mirror`, set before the first connection.
+
+        Parameters
+        ----------
+        guard : context manager
+            Entered while the target changes: a lock. No callback and no builder is called in it.
+        on_step : callable
+            Called with the mods that have been applied, before `guard` is left again. The mods are
+            for whoever wants them, and to be read only.
+        """
+        self._guard, self._on_step = guard, on_step
 
     # To begin and to end.
 
@@ -191,9 +242,9 @@ class Subscriber:
             The subscriber is connected already.
         """
         self._before_receive_cb = before_receive_cb
-        with self._active(self._establish(host, port, ssl)) as activity:
-            link = await activity
-            self.receive_task = asyncio.ensure_future(_end_of(link))
+        with self._active(self._establish(_Place(host, port, ssl))) as activity:
+            connection = await activity
+        self.receive_task = asyncio.ensure_future(_end_of(connection))
 
     async def run(
         self,
@@ -216,11 +267,12 @@ class Subscriber:
             Seconds between attempts to connect, at most.
         """
         self._before_receive_cb = None
-        following = self._follow(host, port, ssl, Backoff(longest=longest_wait))
+        following = self._follow(host, port, ssl, Backoff(FIRST_WAIT, longest_wait))
         with (
             contextlib.suppress(SubscriptionLost),  # by close(): the only way that it ends
             self._active(following, reconnects=True) as activity,
         ):
+            self.receive_task = activity
             await activity
 
     @contextlib.asynccontextmanager
@@ -247,6 +299,19 @@ class Subscriber:
                 await self.close()
             await running
 
+    def resync(self) -> None:
+        """Ask the publisher to send the structure anew; callbacks are told of it as of any other.
+
+        What comes before it counts all the same. A publisher of the established protocol cannot be
+        asked: the connection to it is ended, so that `run` makes another one.
+        """
+        if self._connection is None:
+            return
+        if self._replica.legacy:
+            self._connection.fail(SubscriptionLost("left, to be sent the structure anew"))
+        else:
+            self._connection.send(control("resync"))
+
     async def close(self) -> None:
         """Disconnect, whatever is going on; the subscriber can be used again afterwards.
 
@@ -256,10 +321,17 @@ class Subscriber:
         activity, self._activity = self._activity, None
         if activity is not None:
             activity.cancel()
-        link, self._link = self._link, None
-        if link is not None:
-            await link.end()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.end()
         self._set_state("closed")
+
+    def _make_replica(self) -> Replica | StepReader:
+        if not self._decode:
+            return StepReader(self._request.wish)
+        if self._build is None:
+            raise TypeError("expected a target_builder, got None: only decode=False has no target")
+        return Replica(self._build, self._request.wish, guard=self._guard, on_step=self._on_step)
 
     @contextlib.contextmanager
     def _active(
@@ -270,16 +342,16 @@ class Subscriber:
             coroutine.close()
             raise RuntimeError("the subscriber is connected already, or about to be: close it")
         self._reconnects = reconnects
-        self._replica = Replica(self._build, self._request.wish)
+        self._replica = self._make_replica()
         self._set_state("connecting")
         self._activity = activity = asyncio.ensure_future(coroutine)
         try:
             yield activity
         except BaseException as error:
             if self._activity is activity:
-                link, self._link = self._link, None
-                if link is not None:
-                    link.drop()
+                connection, self._connection = self._connection, None
+                if connection is not None:
+                    connection.drop()
                 self._set_state("closed")
             elif isinstance(error, asyncio.CancelledError):  # close() did it
                 raise SubscriptionLost("the subscriber was closed") from None
@@ -295,154 +367,229 @@ class Subscriber:
         while True:
             began = loop.time()
             try:
-                link = await self._establish(host, port, ssl)
+                connection = await self._establish(_Place(host, port, ssl))
             except Exception as error:
                 level = logging.DEBUG if failed else logging.WARNING
                 _logger.log(level, "%s port %s: %r; trying again", host, port, error)
                 failed = True
-                self._hands.report(error)
+                self._callbacks.report(error)
             else:
                 failed = False
-                await link.over
+                await connection.over
                 if loop.time() - began > LONGEST_WAIT:
                     backoff.reset()
-            await asyncio.sleep(backoff.wait())
+            await asyncio.sleep(backoff.next())
 
-    async def _establish(
-        self,
-        host: str,
-        port: int,
-        ssl: ssl.SSLContext | None,
-    ) -> Link:
-        """Connect in our protocol, or else in the established one, and wait for the structure."""
-        loop = asyncio.get_running_loop()
-        for legacy in (False, True):
-            opening = [LEGACY_BANNER, self._request.name.encode()]
-            if not legacy:
-                request = self._request._replace(position=self._replica.position)
-                opening = [write_banner(request)]
-            self._link = link = Link(self._receive, self._lose, opening, limit=self._limit)
-            self._replica.connected(legacy)
+    async def _establish(self, place: _Place) -> SubscriberConnection:
+        """Connect, in our protocol or else in the established one, and wait for the structure."""
+        connection = await self._speak_ours(place)
+        if connection is None:
+            connection = await self._speak_established(place)
+        await connection.ready
+        return connection
+
+    async def _speak_ours(self, place: _Place) -> SubscriberConnection | None:
+        """Connect in our protocol; return None if the publisher does not know it."""
+        for attempt in range(BANNER_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(FIRST_WAIT)
             try:
-                async with asyncio.timeout(self._timeout):
-                    await loop.create_connection(lambda link=link: link, host, port, ssl=ssl)
-                    heard = await link.heard
-            except TimeoutError:
-                link.drop()
-                raise TimeoutError(f"{host} port {port}: no answer in {self._timeout} s") from None
-            except BaseException:
-                link.drop()
-                raise
-            if heard:
-                error = await link.live
-                if error is None:
-                    return link
-                raise error
-        raise SubscriptionLost(
-            f"{host} port {port} closed the connection without a word: publishers of the "
-            f"established protocol do so if they have no notifier {self._request.name!r}"
-        )
+                connection = await self._open(place)
+            except Refused as refused:
+                if not refused.cleanly or place in self._ours:
+                    raise
+            else:
+                self._ours.add(place)
+                return connection
+        return None
 
-    def _receive(self, link: Link, message: Message) -> None:
-        """Handle a message of the publisher."""
-        replica = self._replica
-        replica.tells = bool(self.notify_cbs) or self._state_cb is not None
-        if not link.heard.done():
-            self._greet(link)
-        number = replica.number
+    async def _speak_established(self, place: _Place) -> SubscriberConnection:
+        """Connect in the established protocol, and make sure that it is meant.
+
+        The established banner is answered, so the publisher is there: if our banner is refused once
+        more now, the publisher does not know it.
+        """
+        established = await self._open(place, legacy=True)
         try:
-            mods = replica.receive(message)
+            ours = await self._open(place)
+        except Refused as refused:
+            if not refused.cleanly:
+                established.drop()
+                raise
+        except BaseException:
+            established.drop()
+            raise
+        else:
+            established.drop()
+            self._ours.add(place)
+            return ours
+        self._adopt(established, place)
+        return established
+
+    def _adopt(self, established: SubscriberConnection, place: _Place) -> None:
+        """Go on with a connection in the established protocol."""
+        level = logging.INFO if place in self._established else logging.WARNING
+        self._established.add(place)
+        _logger.log(
+            level,
+            "%s: %s knows the established protocol only: every mod comes, and after a lost "
+            "connection the whole structure",
+            self._request.name,
+            place,
+        )
+        self._connection = established
+        self._replica.connected(legacy=True)
+        established.release()
+
+    async def _open(self, place: _Place, *, legacy: bool = False) -> SubscriberConnection:
+        """Connect and say the banner; return when the publisher has said something.
+
+        In the established protocol, what it said is held.
+        """
+        if legacy:
+            opening = [LEGACY_BANNER, self._request.name.encode()]
+        else:
+            position = self._replica.position
+            opening = [write_banner(self._request._replace(position=position))]
+        connection = SubscriberConnection(
+            self._receive,
+            self._lose,
+            self._request.name,
+            str(place),
+            opening,
+            limit=self._limit,
+        )
+        if legacy:
+            connection.hold()
+        else:
+            self._connection = connection
+            self._replica.connected(legacy=False)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await place.connect(connection)
+                await connection.heard
+        except TimeoutError:
+            connection.drop()
+            raise TimeoutError(f"{place}: no answer in {self._timeout} s") from None
+        except BaseException:
+            connection.drop()
+            raise
+        return connection
+
+    def _receive(self, connection: SubscriberConnection, message: Message) -> None:
+        """Handle a message of the publisher."""
+        if connection is not self._connection:
+            return
+        if not connection.greeted:
+            self._greet(connection)
+        number = self._replica.number
+        share = self._on_step is None and not self.notify_cbs
+        try:
+            mods: Sequence[Any] = self._replica.receive(message, share=share)
         except ModsLost as error:
             self._report(error)
             mods = []
         except ModError as error:
-            self._start_anew(link, error)
+            self._start_anew(connection, error)
             return
-        except Exception as error:  # of the target builder, if it is none of ours
-            link.fail(error)
+        except BaseException as error:  # of the target builder, if it is none of ours
+            connection.fail(_as_exception(error))
             return
+        self._take(connection, [] if share else mods, number)
+
+    def _take(
+        self, connection: SubscriberConnection, mods: Sequence[Any], number: int | None
+    ) -> None:
+        """Tell of what has been applied; the last mod before it had this number."""
+        replica = self._replica
         if not mods:  # it may have been the hello
-            link.receiver.raw_buffers = RAW_BUFFERS in replica.features
+            connection.receiver.raw_buffers = RAW_BUFFERS in replica.features
         if replica.live:
             if self.state != "live":
                 self._set_state("live")
-            self._tell(link, mods, replica.number != number)
+            self._tell(connection, mods, replica.number != number)
 
-    def _greet(self, link: Link) -> None:
+    def _greet(self, connection: SubscriberConnection) -> None:
         """Take note that the publisher answers."""
-        settle(link.heard, True)
+        connection.greeted = True
         if self._before_receive_cb is not None:
-            self._hands.fire(self._before_receive_cb)
+            self._callbacks.fire(self._before_receive_cb)
         if self._heartbeat is not None and not self._replica.legacy:
-            link.watch(self._heartbeat)
+            connection.watch(self._heartbeat)
 
-    def _start_anew(self, link: Link, error: ModError) -> None:
+    def _start_anew(self, connection: SubscriberConnection, error: ModError) -> None:
         if self._replica.give_up():
             self._report(error)
             self._set_state("stale")
-            link.send(control("resync"))
+            connection.send(control("resync"))
         else:
-            link.fail(error)
+            connection.fail(error)
 
-    def _lose(self, link: Link) -> None:
+    def _lose(self, connection: SubscriberConnection) -> None:
         """Take note that a connection that was live is gone."""
-        if link is self._link:
-            self._link = None
-            if link.error is not None:
-                self._report(link.error)
+        if connection is self._connection:
+            self._connection = None
+            if connection.error is not None:
+                self._report(connection.error)
             self._set_state("stale" if self._reconnects else "closed")
             if self._disconnect_cb is not None:
-                self._hands.fire(self._disconnect_cb)
-        settle(link.over, None)
+                self._callbacks.fire(self._disconnect_cb)
+        settle(connection.over, None)
 
     # The callbacks.
 
-    def _tell(self, link: Link, mods: list[Mod], ends: bool) -> None:
-        """Call the callbacks; from the first coroutine on, in a task while no more mods come."""
+    def _tell(self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool) -> None:
+        """Call the callbacks; from the first coroutine on, in a task while messages wait."""
         calls = self._calls(mods)
-        for mod, callback in calls:
-            result = self._hands.call(callback, mod)
+        for callback, mod in calls:
+            result = self._callbacks.call(callback, mod)
             if result is not None and is_awaitable(result):
-                link.pause_reading()
-                link.teller = self._hands.spawn(self._tell_slowly(link, result, calls, ends))
+                connection.hold()
+                self._callbacks.spawn(self._tell_slowly(connection, result, calls, ends))
                 return
-            if link is not self._link:
+            if connection is not self._connection:
                 return
-        self._told(link, ends)
+        self._told(connection, ends)
 
-    def _calls(self, mods: list[Mod]) -> Iterator[tuple[Mod, Callback]]:
-        """Return what is to be called with what: each callback gets a mod of its own."""
+    def _calls(self, mods: Sequence[Any]) -> Iterator[tuple[Callback, Any]]:
+        """Return which callback is to be called with what: a mod of its own, or a step."""
         for mod in mods:
             callbacks = self.notify_cbs.copy()
-            for callback in callbacks:
-                yield (mod if callback is callbacks[-1] else own(mod)), callback
+            if isinstance(mod, Step):
+                yield from ((callback, mod) for callback in callbacks)
+            elif self._on_step is None and len(callbacks) == 1:
+                yield callbacks[0], mod
+            else:  # copied before the first of them has it
+                copies = [copy_mod(mod) for _ in callbacks]
+                yield from zip(callbacks, copies, strict=True)
 
     async def _tell_slowly(
         self,
-        link: Link,
+        connection: SubscriberConnection,
         result: Awaitable[Any],
-        calls: Iterator[tuple[Mod, Callback]],
+        calls: Iterator[tuple[Callback, Any]],
         ends: bool,
     ) -> None:
-        await self._hands.finish(result)
-        for mod, callback in calls:
-            if link is not self._link:
-                return
-            result = self._hands.call(callback, mod)
-            if is_awaitable(result):
-                await self._hands.finish(result)
-        self._told(link, ends)
-        link.resume_reading()
+        try:
+            await self._callbacks.finish(result)
+            for callback, mod in calls:
+                if connection is not self._connection:
+                    return
+                result = self._callbacks.call(callback, mod)
+                if is_awaitable(result):
+                    await self._callbacks.finish(result)
+            self._told(connection, ends)
+        finally:
+            connection.release()
 
-    def _told(self, link: Link, ends: bool) -> None:
-        if not link.live.done():
-            link.live.set_result(None)
+    def _told(self, connection: SubscriberConnection, ends: bool) -> None:
+        settle(connection.ready, None)
         if ends and self._request.max_rate is not None and not self._replica.legacy:
-            link.send(control("ack"))
+            connection.send(control("ack"))
 
     def _report(self, error: Exception) -> None:
         _logger.warning("%s: %s", self._request.name, error)
-        self._hands.report(error)
+        self._callbacks.report(error)
 
     def _set_state(self, state: State) -> None:
         if state == self.state:
@@ -451,8 +598,52 @@ class Subscriber:
         if state == "live":
             self._went_live.set()
         if self._state_cb is not None:
-            self._hands.fire(self._state_cb, state)
+            self._callbacks.fire(self._state_cb, state)
 
 
-async def _end_of(link: Link) -> None:
-    await asyncio.wait([link.over])  # not the future itself: programs may cancel the task
+async def _end_of(connection: SubscriberConnection) -> None:
+    await asyncio.wait({connection.over})
+
+
+class _Place(NamedTuple):
+    """Where a publisher is."""
+
+    host: str
+    port: int
+    ssl: ssl.SSLContext | None
+
+    def __str__(self) -> str:
+        return f"{self.host} port {self.port}"
+
+    async def connect(self, connection: SubscriberConnection) -> None:
+        """Open a connection, or raise an `OSError` of the same class that names this place."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: connection, self.host, self.port, ssl=self.ssl)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise _named(error, self) from error
+
+
+def _named(error: OSError, place: _Place) -> OSError:
+    """Return an error of the same class that says where it was, and if TLS may be the reason."""
+    hint = ""
+    if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":
+        hint = " (it does not speak TLS)"
+    reason = error.strerror or str(error)
+    if "Connect call failed" in reason and error.errno:  # asyncio's words, with the address again
+        reason = os.strerror(error.errno)
+    text = f"{place}: {reason}{hint}"
+    return type(error)(text) if error.errno is None else type(error)(error.errno, text)
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """Return an error that can be reported; what is to end the program is let through."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        raise error
+    if isinstance(error, Exception):
+        return error
+    wrapped = SubscriptionLost(f"the target could not be built: {error!r}")
+    wrapped.__cause__ = error
+    return wrapped

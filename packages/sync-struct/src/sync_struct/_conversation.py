@@ -1,0 +1,141 @@
+"""What a subscriber knows of its publisher, apart from the values: numbers, features, groups.
+
+The one idea to keep in mind: a step is complete with the number at its end. What comes before the
+number is kept here, bounded, and neither applied nor told of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NoReturn, TypeVar
+
+from sync_struct._errors import ModError, ModsLost, ProtocolError, SubscriptionLost, UnknownNotifier
+from sync_struct._mods import Mod
+from sync_struct._protocol import Position
+from sync_struct._selection import EVERYTHING, Wish
+
+__all__ = ["CONTROLS", "MOST_PENDING", "Conversation"]
+
+_Part = TypeVar("_Part")
+
+MOST_PENDING = 2**18
+"""Mods of one step that is not yet complete. A publisher with the usual backlog (32 MiB) sends the
+structure instead, from some 60,000 mods on; with these, a step without an end takes 150 MB."""
+
+
+class Conversation(Generic[_Part]):
+    """The state of a conversation with a publisher.
+
+    Parameters
+    ----------
+    wish : Wish
+        What was asked for.
+
+    Attributes
+    ----------
+    number : int or None
+        Number of the last mod taken. None while the next structure is awaited (mods are then
+        ignored), and with publishers that do not number mods.
+    legacy : bool
+        Whether the publisher knows the established protocol only.
+    live : bool
+        Whether what came is as good as the connection: false until the structure has come.
+    features : list of str
+        What the publisher is going to make use of.
+    """
+
+    def __init__(self, wish: Wish = EVERYTHING) -> None:
+        self.number: int | None = None
+        self.legacy = False
+        self.live = False
+        self.features: list[str] = []
+        self._wish = wish
+        self._stream = ""
+        self._pending: list[_Part] = []  # of a step that is not yet complete
+        self._followed = False  # whether there has been a connection before this one
+
+    @property
+    def position(self) -> Position | None:
+        """Where to go on, after the connection is lost."""
+        return None if self.number is None else Position(self._stream, self.number)
+
+    def connected(self, legacy: bool) -> None:
+        """Begin a new connection; what was half received on the last one is void."""
+        self.legacy = legacy
+        self._followed = self._followed or self.live
+        self.live = False
+        self.features = []
+        self._pending.clear()
+
+    def _take_hello(self, hello: Mod) -> None:
+        try:
+            position = Position(hello["stream"], hello["number"])
+            resumed, self.features = hello["resumed"], hello["features"]
+        except LookupError as error:
+            raise ProtocolError(f"expected a hello with {error}, got {hello!r}") from None
+        self._stream = position.stream
+        if self._wish.mods_only:
+            lost = self.number is not None and not resumed
+            self.number, self.live = self.number if resumed else position.number, True
+            if lost:
+                raise ModsLost("the mods made while there was no connection are lost")
+        elif resumed:
+            self.live = True
+        else:
+            self.number = None
+
+    def _take_gap(self, gap: Mod) -> None:
+        self._pending.clear()
+        self.number = gap.get("number", 0)
+        raise ModsLost("this subscriber was too slow: mods are lost")
+
+    def _take_pong(self, pong: Mod) -> None:
+        """Nothing to do: that something came is what counts."""
+
+    def _take_error(self, message: Mod) -> None:
+        _raise_refusal(message)
+
+    def _begin(self, number: int | None) -> bool:
+        """Take note that the structure has come; tell whether it is wanted."""
+        self._pending.clear()
+        lost = self.legacy and self._wish.mods_only and (self.live or self._followed)
+        self.number = None if self.legacy else number
+        self.live = True
+        if lost:
+            raise ModsLost("mods are lost: a publisher of the established protocol began anew")
+        return not self._wish.mods_only
+
+    def _complete(self, parts: list[_Part], number: int | None) -> list[_Part]:
+        """Return the parts of a complete step, or nothing while its number is awaited."""
+        if not self.live:
+            return []  # meant for a structure that was given up
+        if number is None and not self.legacy:
+            if len(self._pending) + len(parts) > MOST_PENDING:
+                self._pending.clear()
+                raise ModError(f"expected the end of a step within {MOST_PENDING} mods")
+            self._pending += parts
+            return []
+        if self._pending:
+            parts = [*self._pending, *parts]
+            self._pending.clear()
+        if number is not None:
+            self.number = number
+        return parts
+
+
+CONTROLS: Mapping[str, Callable[[Conversation[Any], Mod], None]] = {
+    "hello": Conversation._take_hello,
+    "gap": Conversation._take_gap,
+    "pong": Conversation._take_pong,
+    "error": Conversation._take_error,
+}
+"""The messages that carry no values, and what each does."""
+
+
+def _raise_refusal(message: Mapping[str, Any]) -> NoReturn:
+    text = str(message.get("message", "the publisher refused without a reason"))
+    if message.get("error") == "UnknownNotifier":
+        raise UnknownNotifier(text, [str(name) for name in message.get("names", ())])
+    if message.get("error") == "SubscriptionLost":
+        raise SubscriptionLost(text)
+    raise ProtocolError(text)

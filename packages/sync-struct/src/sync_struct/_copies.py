@@ -1,0 +1,82 @@
+"""Copies of values: what is handed out belongs to the receiver, whatever anybody does with it.
+
+The one idea to keep in mind: a replica changes in place. So what callbacks, readers and queues get
+is copied at the moment at which it is right, and a value that cannot change is never copied.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sync_struct._mods import Mod
+from sync_struct._values import ATOMS, is_array
+
+__all__ = ["copy_mod", "copy_of", "has_foreign", "same_leaf"]
+
+_VALUES = ("value", "x", "struct")
+"""The fields of mods that can be large, or be changed by later mods."""
+
+
+def copy_of(value: Any, leaf: Callable[[Any], Any] = copy.deepcopy) -> Any:
+    """Return an equal value that shares nothing mutable with this one.
+
+    Parameters
+    ----------
+    leaf : callable, optional
+        Copies what is neither list, dict, tuple nor array.
+    """
+    kind = type(value)
+    if kind in ATOMS:
+        return value
+    if kind is list:
+        return value.copy() if _all_atoms(value) else [copy_of(item, leaf) for item in value]
+    if kind is dict:
+        if _all_atoms(value.values()):
+            return value.copy()
+        return {key: copy_of(item, leaf) for key, item in value.items()}
+    if kind is tuple:
+        return value if _all_atoms(value) else tuple([copy_of(item, leaf) for item in value])
+    if kind is set or is_array(value):
+        return value.copy()
+    return leaf(value)
+
+
+def same_leaf(leaf: Any) -> Any:
+    """Leave a leaf as it is: for copies that are made under a lock, where no user code may run.
+
+    Mods never reach into a leaf, so a reader can copy it afterwards, if `has_foreign` says so.
+    """
+    return leaf
+
+
+def copy_mod(mod: Mapping[str, Any]) -> Mod:
+    """Return a mod that shares nothing mutable with this one."""
+    mine = dict(mod)
+    if "path" in mine:
+        mine["path"] = list(mine["path"])
+    for field in _VALUES:
+        if field in mine and type(mine[field]) not in ATOMS:
+            mine[field] = copy_of(mine[field])
+    return mine
+
+
+def has_foreign(value: Any) -> bool:
+    """Tell whether a value holds leaves that may change, or whose copying runs code of the user."""
+    kind = type(value)
+    if kind in ATOMS or is_array(value):
+        return False
+    if isinstance(value, dict):
+        return any(map(has_foreign, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(has_foreign, value))
+    return kind.__module__ not in _HARMLESS
+
+
+_HARMLESS = frozenset({"builtins", "datetime", "fractions", "numpy", "sync_struct._read_only"})
+"""Modules whose values, as leaves of a structure, never change: sets are copied with the rest."""
+
+
+def _all_atoms(values: Any) -> bool:
+    return set(map(type, values)) <= ATOMS

@@ -1,0 +1,133 @@
+"""A thread with an event loop, for programs that have none of their own.
+
+The one idea to keep in mind: the thread refers to the coroutine that it runs, which must not refer
+to the object that users hold. So one that nobody holds any more is collected, and ends its thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from pyon import forks
+
+from sync_struct._errors import SubscriptionLost
+
+__all__ = ["LoopThread"]
+
+_T = TypeVar("_T")
+
+EXIT_GRACE = 5.0
+"""Seconds that the interpreter's exit waits for a thread that somebody forgot to end."""
+
+
+class LoopThread:
+    """One daemon thread that runs one coroutine; see `start`.
+
+    Parameters
+    ----------
+    name : str
+        Of the thread, for debuggers and error messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._thread: threading.Thread | None = None
+        self.stopping = False
+        forks.register(self)
+        _running.add(self)
+
+    @property
+    def here(self) -> bool:
+        """Whether it was made in this process."""
+        return self._pid == os.getpid()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is called in the thread."""
+        return self._thread is threading.current_thread()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs, in this process."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine in the thread, until it ends or `stop` cancels it."""
+        begun: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(main, begun), name=self.name, daemon=True
+        )
+        self._thread.start()
+        begun.result()
+
+    def _run(
+        self,
+        main: Callable[[], Coroutine[Any, Any, None]],
+        begun: concurrent.futures.Future[None],
+    ) -> None:
+        async def run() -> None:
+            self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+            begun.set_result(None)
+            if not self.stopping:
+                await main()
+
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(run())
+
+    def call(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine on the loop and return its result; for other threads."""
+        assert self._loop is not None
+        self.check()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def check(self) -> None:
+        """Raise `SubscriptionLost` in another process than the one that made this."""
+        if not self.here:
+            raise SubscriptionLost(
+                f"{self.name} was made in another process, {self._pid}; make a new one here"
+            )
+
+    def stop(self, *, wait: float | None = None) -> None:
+        """End the coroutine and the thread. From the thread itself: soon.
+
+        Parameters
+        ----------
+        wait : float, optional
+            Seconds to wait for the end. None: for ever; 0: not at all.
+        """
+        self.stopping = True
+        thread, loop, main = self._thread, self._loop, self._main
+        if thread is None or loop is None or main is None or not self.here:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has been closed already
+            loop.call_soon_threadsafe(main.cancel)
+        if thread is not threading.current_thread() and wait != 0:
+            thread.join(wait)
+
+    def forked(self) -> None:
+        """See `pyon.forks`: the thread is the parent's, and so is the loop, which stays open."""
+        _abandoned.append(self._loop)
+        self._thread = None
+
+
+_running: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+_abandoned: list[asyncio.AbstractEventLoop | None] = []
+"""Loops of the parent process: closing one here would take its descriptors out of the parent's
+selector, which both processes share."""
+
+
+@atexit.register
+def _stop_all() -> None:
+    for thread in list(_running):
+        thread.stop(wait=EXIT_GRACE)

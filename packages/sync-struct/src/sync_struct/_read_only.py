@@ -1,0 +1,155 @@
+"""Read-only values: what a `Mirror` hands out reads like the list, dict, set or array that it is.
+
+The one idea to keep in mind: such a value never changes, so any number of readers can share it. A
+new one is made from the one before by copying the containers on the way to the change only.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from sync_struct._copies import copy_of
+from sync_struct._mods import ACTIONS, Mod
+from sync_struct._values import ATOMS, is_array
+
+__all__ = ["ReadOnlyDict", "ReadOnlyList", "ReadOnlySet", "after", "read_only", "thawed"]
+
+
+def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+    raise TypeError(
+        f"a {type(self).__bases__[0].__name__} of a mirror is read-only: `read` and `copy()` give "
+        "a copy of your own; the structure itself is changed by its publisher"
+    )
+
+
+def _without(*names: str) -> Callable[[type], type]:
+    """Return a decorator that has methods refuse."""
+
+    def refuse_all(kind: type) -> type:
+        for name in names:
+            setattr(kind, name, _refuse)
+        return kind
+
+    return refuse_all
+
+
+class _Copyable:
+    """What all of them have in common: a copy is an ordinary value, and the receiver's own."""
+
+    def copy(self) -> Any:
+        """Return an ordinary, independent copy that may be changed."""
+        return thawed(self)
+
+    def __copy__(self) -> Any:
+        return thawed(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return thawed(self)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return copy_of, (thawed(self),)
+
+
+@_without("__setitem__", "__delitem__", "__iadd__", "__imul__", "append", "clear", "extend")
+@_without("insert", "pop", "remove", "reverse", "sort")
+class ReadOnlyList(_Copyable, list[Any]):
+    """A list of a mirror."""
+
+
+@_without("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault")
+@_without("update")
+class ReadOnlyDict(_Copyable, dict[Any, Any]):
+    """A dict of a mirror."""
+
+
+@_without("__iand__", "__ior__", "__isub__", "__ixor__", "add", "clear", "difference_update")
+@_without("discard", "intersection_update", "pop", "remove", "symmetric_difference_update")
+@_without("update")
+class ReadOnlySet(_Copyable, set[Any]):
+    """A set of a mirror."""
+
+
+def read_only(value: Any, leaf: Callable[[Any], Any] = copy.deepcopy) -> Any:
+    """Return an equal value that cannot be changed, and shares nothing that can.
+
+    Parameters
+    ----------
+    leaf : callable, optional
+        Copies what is neither list, dict, tuple, set nor array.
+    """
+    kind = type(value)
+    if kind in ATOMS or kind is ReadOnlySet:
+        return value
+    if kind is tuple:
+        return tuple([read_only(item, leaf) for item in value])
+    if isinstance(value, list):
+        return ReadOnlyList([read_only(item, leaf) for item in value])
+    if isinstance(value, dict):
+        return ReadOnlyDict({key: read_only(item, leaf) for key, item in value.items()})
+    if kind is set:
+        return ReadOnlySet(value)
+    if is_array(value):
+        array = value.copy()
+        array.flags.writeable = False
+        return array
+    return leaf(value)
+
+
+def thawed(value: Any) -> Any:
+    """Return an ordinary copy of a read-only value."""
+    if isinstance(value, ReadOnlyList):
+        return [thawed(item) for item in value]
+    if isinstance(value, ReadOnlyDict):
+        return {key: thawed(item) for key, item in value.items()}
+    if isinstance(value, ReadOnlySet):
+        return set(value)
+    if type(value) is tuple:
+        return tuple([thawed(item) for item in value])
+    return copy_of(value)
+
+
+def after(value: Any, mod: Mod) -> Any:
+    """Return what a mod makes of a read-only value, which itself stays as it is."""
+    if mod["action"] == "init":
+        return read_only(mod["struct"])
+    return _after(value, mod["path"], mod)
+
+
+def _after(value: Any, path: Sequence[Any], mod: Mapping[str, Any]) -> Any:
+    if is_array(value) and path:  # parts of an array share its memory
+        changed = value.copy()
+        part = changed
+        for key in path:
+            part = part[key]
+        ACTIONS[mod["action"]].apply(part, mod)
+        changed.flags.writeable = False
+        return changed
+    container = _opened(value)
+    if path:
+        container[path[0]] = _after(container[path[0]], path[1:], mod)
+    else:
+        fields = {
+            key: read_only(item) if key in ("x", "value") and not is_array(value) else item
+            for key, item in mod.items()
+        }
+        ACTIONS[mod["action"]].apply(container, fields)
+    return _closed(container, value)
+
+
+def _opened(value: Any) -> Any:
+    """Return a container like this one that can be changed; what is in it is shared."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return dict(value) if isinstance(value, dict) else value.copy()
+
+
+def _closed(container: Any, before: Any) -> Any:
+    """Return a changed container in the form that it had before."""
+    if is_array(container):
+        container.flags.writeable = False
+        return container
+    if isinstance(before, tuple):
+        return tuple(container)
+    return ReadOnlyList(container) if isinstance(container, list) else ReadOnlyDict(container)

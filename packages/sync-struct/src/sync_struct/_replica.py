@@ -1,0 +1,177 @@
+"""Replica: what a subscriber has of a structure, and what each message makes of it. Pure code."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyon
+from pyon.framing import Message
+
+from sync_struct._conversation import CONTROLS, Conversation
+from sync_struct._copies import copy_mod, copy_of
+from sync_struct._errors import ModError, ProtocolError, UnknownNotifier
+from sync_struct._mods import Mod, process_mod, walk
+from sync_struct._protocol import shorten
+from sync_struct._selection import EVERYTHING, Touch, Wish, touch
+from sync_struct._values import is_array
+
+__all__ = ["Replica", "check_size"]
+
+
+class Replica(Conversation[Mod]):
+    """What a subscriber has of a structure.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the target of a received structure.
+    wish : Wish
+        What was asked for.
+    guard : context manager, optional
+        Entered while the target is changed or replaced, and for nothing else: neither while text
+        is decoded nor while `build` runs.
+    on_step : callable, optional
+        Called with the mods that have been applied, before `guard` is left.
+
+    Attributes
+    ----------
+    target : object
+        What `build` returned last, with all mods since applied to it. None in the beginning.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Any], Any],
+        wish: Wish = EVERYTHING,
+        *,
+        guard: contextlib.AbstractContextManager[Any] | None = None,
+        on_step: Callable[[Sequence[Mod]], None] | None = None,
+    ) -> None:
+        super().__init__(wish)
+        self.target: Any = None
+        self._build = build
+        self._guard = contextlib.nullcontext() if guard is None else guard
+        self._on_step = on_step
+        self._whole: Any = None  # of a publisher that knows no paths: what the part is cut from
+        self._fits = True  # whether a mod has been applied since the last structure
+
+    def receive(self, message: Message, *, share: bool = False) -> list[Mod]:
+        """Apply a message of the publisher and return the mods to be told of, in order.
+
+        Parameters
+        ----------
+        share : bool, optional
+            Let the mods share values with the target: for callers that do not hand them out.
+
+        Raises
+        ------
+        ModError
+            A mod does not fit the target: it has to be built anew (see `give_up`).
+        ModsLost
+            A subscriber without a target has missed mods; it goes on with the next ones.
+        UnknownNotifier, SubscriptionLost, ProtocolError
+            The conversation is over.
+        """
+        check_size(message)
+        line, buffers, _ = message
+        try:
+            mod = pyon.decode(line, buffers=buffers)
+            action = mod["action"]
+            control = CONTROLS.get(action)
+        except (pyon.DecodeError, TypeError, LookupError) as error:
+            raise ProtocolError(f"expected a mod, got {shorten(line)}") from error
+        if control is not None:
+            control(self, mod)
+            return []
+        number = mod.pop("number", None)
+        if action == "init":
+            return self._receive_init(mod, number, share)
+        mods = mod.get("mods") if action == "mods" else [mod]
+        if not isinstance(mods, list):
+            raise ProtocolError(f"expected a list of mods, got {shorten(line)}")
+        return self._receive_mods(self._complete(mods, number), share)
+
+    def _receive_init(self, mod: Mod, number: int | None, share: bool) -> list[Mod]:
+        if "struct" not in mod:
+            raise ProtocolError("expected a structure, got an init without one")
+        self._fits = False
+        if not self._begin(number):
+            return []
+        if self.legacy and self._wish.path:
+            self._whole = mod["struct"]
+            mod = self._cut_structure()
+        return self._start(mod, share)
+
+    def _start(self, init: Mod, share: bool) -> list[Mod]:
+        structure = init["struct"]
+        target = self._build(structure if share else copy_of(structure))
+        with self._guard:
+            self.target = target
+            if self._on_step is not None:
+                self._on_step([init])
+        return [init]
+
+    def _receive_mods(self, mods: list[Mod], share: bool) -> list[Mod]:
+        if self._wish.mods_only:
+            return mods if not (self.legacy and self._wish.path) else self._cut(mods, share)
+        if self.legacy and self._wish.path:
+            return self._cut(mods, share)
+        if mods:
+            self._apply(mods, share)
+        return mods
+
+    def _apply(self, mods: list[Mod], share: bool) -> None:
+        mine = mods if share else [copy_mod(mod) for mod in mods]
+        with self._guard:
+            for mod in mine:
+                try:
+                    process_mod(self.target, mod)
+                except ModError:
+                    raise
+                except Exception as error:  # a target of the user's own making can raise anything
+                    raise ModError(f"the target failed on {mod['action']}: {error!r}") from error
+                self._fits = True
+            if self._on_step is not None:
+                self._on_step(mods)
+
+    def _cut(self, mods: list[Mod], share: bool) -> list[Mod]:
+        """Do what our publishers do for a subscriber that wants only a part."""
+        part, told = self._wish.path, []
+        for mod in mods:
+            in_array = False
+            if not self._wish.mods_only:
+                process_mod(self._whole, copy_mod(mod))
+                in_array = is_array(walk(self._whole, mod["path"]))
+            how = touch(mod["action"], mod["path"], mod.get("key", mod.get("i")), part, in_array)
+            if how is Touch.REPLACED:
+                told += [] if self._wish.mods_only else self._start(self._cut_structure(), share)
+            elif how is Touch.INSIDE:
+                mod["path"] = mod["path"][len(part) :]
+                if not self._wish.mods_only:
+                    self._apply([mod], share)
+                told.append(mod)
+        return told
+
+    def _cut_structure(self) -> Mod:
+        part = self._wish.path
+        try:
+            return {"action": "init", "struct": copy_of(walk(self._whole, part))}
+        except (LookupError, TypeError):
+            raise UnknownNotifier(f"the structure has no part {list(part)!r}") from None
+
+    def give_up(self) -> bool:
+        """Disregard mods until the structure comes; tell whether it makes sense to ask for it.
+
+        It does not if not one mod has fit since it came last: the next one would not fit either.
+        """
+        self.live = False
+        self.number = None
+        return self._fits and not self.legacy
+
+
+def check_size(message: Message) -> None:
+    """Raise `ProtocolError` if a message was beyond the limit."""
+    if message.oversize:
+        raise ProtocolError(f"a message of {message.oversize} bytes is beyond the limit")

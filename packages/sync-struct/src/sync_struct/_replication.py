@@ -1,0 +1,169 @@
+"""Replication: what the thread of a mirror keeps, and its readers look at.
+
+The one idea to keep in mind: the replica changes only while the lock is held, and no code of the
+user's runs under it, neither in the thread nor in readers. Readers copy what mods can change under
+the lock, and the rest behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sync_struct._copies import copy_of, has_foreign, same_leaf
+from sync_struct._errors import SubscriptionLost
+from sync_struct._mods import Mod
+from sync_struct._read_only import ReadOnlyDict, read_only
+from sync_struct._subscriber import Subscriber
+from sync_struct._updates import Steps
+from sync_struct._values import ATOMS
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["First", "Replication"]
+
+_MISSING: Any = object()
+
+
+class Replication:
+    """The replica of a mirror.
+
+    Attributes
+    ----------
+    changed : threading.Condition
+        Notified of every step, and of the end.
+    target : object
+        The replica. Changes, or is replaced, only while `changed` is held.
+    steps : int
+        How many there have been.
+    ended : Exception or None
+        Why there will be no more.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self.steps = 0
+        self.ended: Exception | None = None
+        self.subscriber: Subscriber
+        self._readers: weakref.WeakSet[Steps] = weakref.WeakSet()
+        self._parts: dict[Any, Any] = {}  # read-only copies of items, until these change
+
+    @property
+    def target(self) -> Any:
+        return self.subscriber.target
+
+    def take_step(self, mods: Sequence[Mod]) -> None:
+        """Take note of a step; called by the thread, with the lock held."""
+        self.steps += 1
+        for mod in mods:
+            self._forget(mod)
+        for reader in self._readers:
+            reader.put(mods)
+        self.changed.notify_all()
+
+    def _forget(self, mod: Mod) -> None:
+        """Forget the copies that a mod makes out of date."""
+        path = mod.get("path")
+        if path and isinstance(self.target, dict):
+            self._parts.pop(path[0], None)
+        elif not path and mod["action"] == "setitem" and isinstance(self.target, dict):
+            self._parts.pop(mod["key"], None)
+        else:
+            self._parts.clear()
+
+    def end(self, error: Exception) -> None:
+        """Wake everybody: there will be no more steps."""
+        with self.changed:
+            self.ended = self.ended or error
+            for reader in self._readers:
+                reader.ended = self.ended
+            self.changed.notify_all()
+
+    async def follow(self, host: str, port: int, ssl: ssl.SSLContext | None) -> None:
+        """Keep the replica up to date, until this is cancelled."""
+        running = asyncio.ensure_future(self.subscriber.run(host, port, ssl=ssl))
+        try:
+            await asyncio.wait({running})
+        finally:
+            await self.subscriber.close()
+            await asyncio.wait({running})
+            self.end(SubscriptionLost("the mirror has been closed"))
+
+    def part(self, key: Any) -> Any:
+        """Return an item, read-only."""
+        if type(key) not in _PLAIN_KEYS:  # looking it up runs code of the user's
+            return self.snapshot()[key]
+        with self.changed:
+            if type(key) is slice or not isinstance(self.target, dict):
+                part = read_only(self.target[key], same_leaf)
+            else:
+                part = self._kept(key)
+        return _finished(part)
+
+    def _kept(self, key: Any) -> Any:
+        part = self._parts.get(key, _MISSING)
+        if part is _MISSING:
+            part = self._parts[key] = read_only(self.target[key], same_leaf)
+        return part
+
+    def snapshot(self) -> Any:
+        """Return the whole structure, read-only."""
+        with self.changed:
+            if isinstance(self.target, dict):
+                whole: Any = ReadOnlyDict({key: self._kept(key) for key in self.target})
+            else:
+                whole = read_only(self.target, same_leaf)
+        return _finished(whole)
+
+    def copy(self) -> Any:
+        """Return the whole structure as ordinary values, the caller's own."""
+        with self.changed:
+            whole = copy_of(self.target, same_leaf)
+        return copy_of(whole) if has_foreign(whole) else whole
+
+    def join(self) -> tuple[Steps, Any]:
+        """Return the steps from now on, and the structure before them, the caller's own."""
+        with self.changed:
+            steps = Steps(self.changed)
+            steps.ended = self.ended
+            self._readers.add(steps)
+            whole = copy_of(self.target, same_leaf)
+        return steps, copy_of(whole) if has_foreign(whole) else whole
+
+
+_PLAIN_KEYS = ATOMS | {tuple, slice}
+
+
+def _finished(part: Any) -> Any:
+    """Return what was copied under the lock in a form that shares no leaf with anybody."""
+    return read_only(part) if has_foreign(part) else part
+
+
+class First:
+    """Waits for the first structure, or for the reason why there is none."""
+
+    def __init__(
+        self, replication: Replication, on_error: Callable[[Exception], Any] | None
+    ) -> None:
+        self._replication = replication
+        self._on_error = on_error
+        self._error: Exception | None = None
+
+    def take_error(self, error: Exception) -> None:
+        changed = self._replication.changed
+        with changed:
+            self._error = self._error or error
+            changed.notify_all()
+        if self._on_error is not None:
+            self._on_error(error)
+
+    def wait(self) -> None:
+        view = self._replication
+        with view.changed:
+            view.changed.wait_for(lambda: view.steps or self._error or view.ended)
+            if not view.steps:
+                raise self._error or view.ended or SubscriptionLost("the mirror has ended")

@@ -1,0 +1,115 @@
+"""Steps as text: what a publisher sent, with its numbers, but without the values made of it.
+
+For recorders, relays and gateways: they need not know the types that a structure holds. The one
+idea to keep in mind: every message of ours begins with its action and ends with its number, so both
+are read without reading what is in between.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import pyon
+from pyon.framing import Message
+
+from sync_struct._conversation import CONTROLS, Conversation
+from sync_struct._errors import ProtocolError
+from sync_struct._mods import Mod
+from sync_struct._protocol import shorten
+from sync_struct._replica import Replica, check_size
+from sync_struct._selection import EVERYTHING, Wish
+
+__all__ = ["Step", "StepReader"]
+
+_ACTION = re.compile(rb'\s*\{\s*"action"\s*:\s*"([a-z_]+)"')
+_NUMBER = re.compile(rb',"number":([0-9]{1,18})\}\s*\Z')
+
+
+class Step(NamedTuple):
+    """What happened to a structure at once, as a publisher sent it."""
+
+    action: str
+    """``"init"``: the structure came anew; ``"mods"``: it was changed."""
+
+    lines: tuple[bytes, ...]
+    """The messages, PYON without line ends; of ours, the last one carries the number."""
+
+    stream: str
+    """Tells the numbers of one publisher's structure from those of others. Empty: see `number`."""
+
+    number: int | None
+    """Of the last mod. None: the publisher knows the established protocol only."""
+
+    def mods(self) -> list[Mod]:
+        """Return the mods, decoded; the caller's own.
+
+        Raises
+        ------
+        pyon.DecodeError
+            A value is of a type that is not known here.
+        """
+        mods: list[Mod] = []
+        for line in self.lines:
+            mod = pyon.decode(line)
+            mod.pop("number", None)
+            mods += mod["mods"] if mod["action"] == "mods" else [mod]
+        return mods
+
+
+class StepReader(Conversation[bytes]):
+    """Takes the place of a `Replica` for a subscriber that does not decode."""
+
+    target: Any = None
+
+    def __init__(self, wish: Wish = EVERYTHING) -> None:
+        super().__init__(wish)
+        self._part: Replica | None = None  # cuts the part from all that an old publisher sends
+
+    def connected(self, legacy: bool) -> None:
+        """See `Conversation`."""
+        super().connected(legacy)
+        self._part = None
+        if legacy and self._wish.path:
+            self._part = Replica(lambda structure: structure, self._wish)
+            self._part.connected(legacy)
+
+    def receive(self, message: Message, *, share: bool = False) -> list[Step]:
+        """Return the step that a message of the publisher completes, as a list; see `Replica`."""
+        check_size(message)
+        if self._part is not None:
+            return self._cut(self._part, message)
+        line = bytes(message.line)
+        action, number = _head(line)
+        if action in CONTROLS:
+            CONTROLS[action](self, pyon.decode(line))
+            return []
+        if action == "init":
+            return [Step(action, (line,), self._stream, number)] if self._begin(number) else []
+        lines = self._complete([line], number)
+        stream = "" if self.legacy else self._stream
+        return [Step("mods", tuple(lines), stream, self.number)] if lines else []
+
+    def _cut(self, part: Replica, message: Message) -> list[Step]:
+        mods = part.receive(message)
+        self.live = part.live
+        lines = [(mod["action"], pyon.encode(mod, version=2).encode()) for mod in mods]
+        return [
+            Step("init" if action == "init" else "mods", (line,), "", None)
+            for action, line in lines
+        ]
+
+    def give_up(self) -> bool:
+        """Ask for the structure: a step that is too long to be kept came."""
+        self.live = False
+        self.number = None
+        return not self.legacy
+
+
+def _head(line: bytes) -> tuple[str, int | None]:
+    """Return the action of a message, and its number if it has one."""
+    found = _ACTION.match(line)
+    if found is None:
+        raise ProtocolError(f"expected a mod, got {shorten(line)}")
+    number = _NUMBER.search(line[-40:])
+    return found[1].decode(), None if number is None else int(number[1])

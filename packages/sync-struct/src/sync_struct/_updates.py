@@ -1,0 +1,192 @@
+"""Updates: the steps of a mirror, for threads that must not miss one.
+
+The one idea to keep in mind: who waits gets every step through a queue of his own and makes of it
+what he needs in his own thread, so that the mirror's thread never waits for anybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from sync_struct._copies import copy_mod
+from sync_struct._errors import ModsLost
+from sync_struct._mods import Mod, process_mod
+from sync_struct._read_only import after
+from sync_struct._values import ATOMS, is_array
+
+__all__ = ["Condition", "Steps", "Updates", "follow"]
+
+STEPS_LIMIT = 64 * 2**20
+"""Bytes, roughly, of steps that wait for one reader: ten images of 1024 x 1024 doubles, or 100,000
+small steps. A reader that lags by more has lost track, and is told so."""
+
+STEP_OVERHEAD = 500
+"""Bytes of memory of a mod besides its value."""
+
+
+class Steps:
+    """The queue of one reader.
+
+    Parameters
+    ----------
+    changed : threading.Condition
+        The mirror's. Everything here but `next` is called with it held.
+    """
+
+    def __init__(self, changed: threading.Condition) -> None:
+        self._changed = changed
+        self._steps: deque[Sequence[Mod]] = deque()
+        self._size = 0
+        self._lost = False
+        self.ended: Exception | None = None
+
+    def put(self, mods: Sequence[Mod]) -> None:
+        """Add a step; called by the mirror's thread."""
+        self._steps.append(mods)
+        self._size += sum(map(_weigh, mods))
+        if self._size > STEPS_LIMIT and len(self._steps) > 1:
+            self._steps.clear()
+            self._size = 0
+            self._lost = True
+
+    def next(self, deadline: float | None) -> Sequence[Mod] | None:
+        """Wait for the next step; return None if there will be none.
+
+        Parameters
+        ----------
+        deadline : float or None
+            By `time.monotonic`.
+
+        Raises
+        ------
+        TimeoutError
+            None came before the deadline.
+        ModsLost
+            Steps were dropped, since too many were waiting.
+        """
+        with self._changed:
+            while not (self._steps or self._lost or self.ended):
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError
+                self._changed.wait(left)
+            if self._lost:
+                self._lost = False
+                raise ModsLost("this reader is too slow: updates are lost")
+            if not self._steps:
+                return None
+            mods = self._steps.popleft()
+            self._size -= sum(map(_weigh, mods))
+            return mods
+
+
+class Updates:
+    """An iterator over what a mirror becomes: see `Mirror.updates`.
+
+    It begins with the next step, and ends when the mirror is closed.
+
+    Parameters
+    ----------
+    steps : Steps
+        What comes.
+    structure : object
+        The read-only structure before that.
+    timeout : float or None
+        Seconds that each item may take.
+    """
+
+    def __init__(self, steps: Steps, structure: Any, timeout: float | None) -> None:
+        self._steps = steps
+        self._structure = structure
+        self._timeout = timeout
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        """Return the structure as it is after the next step, read-only.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing has changed within the time-out. The iterator can be used again.
+        ModsLost
+            This reader was too slow. It goes on when the structure comes anew.
+        """
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        try:
+            mods = self._steps.next(deadline)
+        except TimeoutError:
+            raise TimeoutError(f"no update within {self._timeout} s") from None
+        if mods is None:
+            raise StopIteration
+        for mod in mods:
+            self._structure = after(self._structure, mod)
+        return self._structure
+
+
+NOT_YET = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError)
+"""What a condition raises about a structure that has not got so far: a key that is not there yet, a
+None that is compared with a number, the largest or the mean of no elements."""
+
+
+class Condition:
+    """What `Mirror.wait` waits for, and why it is not true yet."""
+
+    def __init__(self, condition: Callable[[Any], Any] | None) -> None:
+        self.reason = ""
+        self._condition = condition
+        self._first = True
+        if condition is not None:
+            with contextlib.suppress(ValueError):  # functions in C may have no signature
+                inspect.signature(condition).bind(None)
+
+    def holds(self, structure: Any) -> bool:
+        """Tell whether it is true of a structure; without a condition: if it is not the first."""
+        if self._condition is None:
+            first, self._first = self._first, False
+            return not first
+        try:
+            true = bool(self._condition(structure))
+        except NOT_YET as error:
+            self.reason = f"; the condition raised {type(error).__name__}: {error}"
+            return False
+        self.reason = ""
+        return true
+
+
+def follow(structure: Any, mods: Sequence[Mod]) -> Any:
+    """Apply the mods of a step to a structure of a reader's own, or begin with another one."""
+    for mod in mods:
+        mine = copy_mod(mod)
+        if mod["action"] == "init":
+            structure = mine["struct"]
+        else:
+            process_mod(structure, mine)
+    return structure
+
+
+def _weigh(mod: Mod) -> int:
+    return STEP_OVERHEAD + sum(map(_weigh_value, mod.values()))
+
+
+def _weigh_value(value: Any) -> int:
+    kind = type(value)
+    if kind in (str, bytes):
+        return len(value)
+    if kind in ATOMS:
+        return 8
+    if is_array(value):
+        size: int = value.nbytes
+        return size
+    if isinstance(value, dict):
+        return 100 + sum(map(_weigh_value, value.values()))
+    if isinstance(value, (list, tuple, set)):
+        return 50 + 8 * len(value) + sum(map(_weigh_value, value))
+    return 50

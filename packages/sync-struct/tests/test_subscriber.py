@@ -1,0 +1,278 @@
+"""What a subscriber makes of publishers of every kind, and of callbacks of every kind."""
+
+import asyncio
+import contextlib
+import json
+
+import numpy as np
+import pytest
+from pyon.asyncio_server import AsyncioServer
+from sync_struct import (
+    ModError,
+    ModsLost,
+    Notifier,
+    Publisher,
+    Subscriber,
+    SubscriptionLost,
+    process_mod,
+)
+
+
+def identity(x):
+    return x
+
+
+@contextlib.asynccontextmanager
+async def published(structure):
+    notifier = Notifier(structure)
+    async with Publisher({"d": notifier}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        yield notifier, publisher.port
+
+
+class Peer(AsyncioServer):
+    """A publisher that says what it is told to; `heard` has the first line of each connection."""
+
+    def __init__(self, serve):
+        super().__init__()
+        self.serve = serve
+        self.heard = []
+
+    async def _handle_connection_cr(self, reader, writer):
+        self.heard.append(await reader.readline())
+        await self.serve(self, reader, writer)
+
+
+@contextlib.asynccontextmanager
+async def peer(serve):
+    async with Peer(serve) as server:
+        await server.start("127.0.0.1", 0)
+        yield server
+
+
+def line(message):
+    return json.dumps(message).encode() + b"\n"
+
+
+HELLO = line({"action": "hello", "stream": "s", "number": 0, "resumed": False, "features": []})
+OURS = b'{"sync_struct":1'
+
+
+async def established(server, reader, writer):
+    """Be a publisher of the established stack."""
+    if server.heard[-1] == b"ARTIQ sync_struct\n":
+        await reader.readline()
+        writer.write(line({"action": "init", "struct": {"x": 1}}))
+        await reader.read()
+
+
+# Which protocol is spoken.
+
+
+async def test_an_established_publisher_is_found_out_and_said(caplog, until):
+    async with peer(established) as server:
+        subscriber = Subscriber("d", identity)
+        await subscriber.connect("127.0.0.1", server.port)
+        assert subscriber.target == {"x": 1}
+        assert subscriber.legacy
+        assert "established protocol only" in caplog.text
+        assert [heard.startswith(OURS) for heard in server.heard] == [True, True, False, True]
+        await subscriber.close()
+
+
+@pytest.mark.parametrize("closed", [1, 2, 3])
+async def test_a_tunnel_whose_target_is_just_starting_does_not_cost_the_protocol(closed, until):
+    async with published({"x": 1}) as (n, port):
+
+        async def serve(server, reader, writer):
+            if len(server.heard) > closed:
+                far_reader, far = await asyncio.open_connection("127.0.0.1", port)
+                far.write(server.heard[-1])
+                up = asyncio.ensure_future(pipe(reader, far))
+                await pipe(far_reader, writer)
+                await up
+
+        async def pipe(reader, writer):
+            while data := await reader.read(65536):
+                writer.write(data)
+            writer.close()
+
+        async with peer(serve) as tunnel:
+            subscriber = Subscriber("d", identity)
+            async with subscriber.following("127.0.0.1", tunnel.port, longest_wait=0.01):
+                assert subscriber.target == {"x": 1}
+                assert not subscriber.legacy
+                n["x"] = 2
+                await until(lambda: subscriber.target == {"x": 2})
+
+
+async def test_a_publisher_that_has_spoken_our_protocol_is_never_spoken_to_in_another(until):
+    async def serve(server, reader, writer):
+        if len(server.heard) == 1:
+            writer.write(HELLO + line({"action": "init", "struct": {}, "number": 0}))
+
+    async with peer(serve) as server:
+        subscriber = Subscriber("d", identity)
+        async with subscriber.following("127.0.0.1", server.port, longest_wait=0.01):
+            await until(lambda: len(server.heard) > 8)
+        assert all(heard.startswith(OURS) for heard in server.heard)
+
+
+async def test_a_reset_is_no_refusal(until):
+    async def serve(server, reader, writer):
+        writer.transport.get_extra_info("socket").setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")
+        writer.transport.abort()  # without lingering: a reset
+
+    async with peer(serve) as server:
+        subscriber = Subscriber("d", identity)
+        with pytest.raises(SubscriptionLost, match=str(server.port)):
+            await subscriber.connect("127.0.0.1", server.port)
+        assert all(heard.startswith(OURS) for heard in server.heard)
+
+
+async def test_who_closes_without_a_word_is_named_with_all_that_it_may_be():
+    async def serve(server, reader, writer):
+        pass
+
+    async with peer(serve) as server:
+        with pytest.raises(SubscriptionLost, match=r"closed .* no notifier 'd'.*TLS"):
+            await Subscriber("d", identity).connect("127.0.0.1", server.port)
+
+
+async def test_an_error_of_the_connection_says_where_it_was():
+    with pytest.raises(ConnectionRefusedError, match=r"127.0.0.1 port 1\b.*refused"):
+        await Subscriber("d", identity).connect("127.0.0.1", 1)
+    with pytest.raises(OSError, match=r"nowhere\.invalid port 1\b"):
+        await Subscriber("d", identity).connect("nowhere.invalid", 1)
+
+
+# What is told.
+
+
+async def test_mods_that_an_established_publisher_made_meanwhile_are_lost_and_it_is_said(until):
+    cut = asyncio.Event()
+
+    async def serve(server, reader, writer):
+        if server.heard[-1] == b"ARTIQ sync_struct\n":
+            writer.write(line({"action": "init", "struct": []}))
+            writer.write(line({"action": "append", "path": [], "x": len(server.heard)}))
+            await cut.wait()
+            cut.clear()
+
+    told, errors, states = [], [], []
+    async with peer(serve) as server:
+        subscriber = Subscriber(
+            "d",
+            identity,
+            told.append,
+            mods_only=True,
+            on_error=errors.append,
+            state_cb=states.append,
+        )
+        async with subscriber.following("127.0.0.1", server.port, longest_wait=0.01):
+            await until(lambda: len(told) == 1)
+            assert errors == []
+            cut.set()
+            await until(lambda: len(told) == 2)
+            assert [type(error) for error in errors] == [ModsLost]
+            assert states == ["connecting", "live", "stale", "live"]
+
+
+async def test_mods_without_an_end_are_bounded_and_an_error(monkeypatch, until):
+    monkeypatch.setattr("sync_struct._conversation.MOST_PENDING", 100)
+    mod = line({"action": "setitem", "path": [], "key": "x", "value": 1})
+
+    async def serve(server, reader, writer):
+        writer.write(HELLO + line({"action": "init", "struct": {}, "number": 0}))
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(mod * 50)
+                await writer.drain()
+
+    errors, lost = [], []
+    async with peer(serve) as server:
+        subscriber = Subscriber("d", identity, None, lambda: lost.append(1), on_error=errors.append)
+        await subscriber.connect("127.0.0.1", server.port)
+        await until(lambda: lost)
+        assert [type(error) for error in errors] == [ModError]
+        assert "100 mods" in str(errors[0])
+
+
+async def test_what_callbacks_are_told_belongs_to_them(until):
+    async with published({}) as (n, port):
+        kept, sorted_ = [], []
+
+        def spoil(mod):
+            sorted_.append(mod)
+            if isinstance(mod.get("value"), list):
+                mod["value"].clear()
+                mod["path"].append("no")
+
+        subscriber = Subscriber("d", identity, [spoil, kept.append])
+        await subscriber.connect("127.0.0.1", port)
+        with n.batch():
+            n["s"] = []
+            n["s"].append([1])
+            n["s"][0].append(2)
+            n["a"] = np.zeros(3)
+            n["a"][0] = 7
+        n["s"].append(3)
+        await until(lambda: subscriber.target.get("s") == [[1, 2], 3])
+        await subscriber.close()
+    model = None
+    for mod in kept:
+        if mod["action"] == "init":
+            model = mod["struct"]
+        else:
+            process_mod(model, mod)
+    assert model["s"] == subscriber.target["s"] == [[1, 2], 3]
+    assert model["a"].tolist() == subscriber.target["a"].tolist() == [7, 0, 0]
+
+
+async def test_callbacks_can_be_added_and_removed_while_subscribed(until):
+    async with published({"x": 0}) as (n, port):
+        first, second = [], []
+        subscriber = Subscriber("d", identity, first.append)
+        await subscriber.connect("127.0.0.1", port)
+        subscriber.notify_cbs.append(second.append)
+        n["x"] = 1
+        await until(lambda: len(second) == 1)
+        subscriber.notify_cbs.clear()
+        n["x"] = 2
+        await until(lambda: subscriber.target == {"x": 2})
+        assert (len(first), len(second)) == (2, 1)
+        await subscriber.close()
+
+
+async def test_the_receive_task_is_done_when_the_subscription_has_ended():
+    async with published({"x": 0}) as (_, port):
+        subscriber = Subscriber("d", identity)
+        await subscriber.connect("127.0.0.1", port)
+        task = subscriber.receive_task
+        assert not task.done()
+    await asyncio.wait([task], timeout=30)
+    assert task.done()
+    assert subscriber.state == "closed"
+
+
+async def test_how_far_slow_callbacks_are_behind_can_be_asked_for(until):
+    gate = asyncio.Event()
+
+    async def slow(mod):
+        if mod["action"] != "init":
+            await gate.wait()
+
+    async with published({"x": 0}) as (n, port):
+        subscriber = Subscriber("d", identity, slow, heartbeat=0.05)
+        await subscriber.connect("127.0.0.1", port)
+        assert subscriber.lag == 0.0
+        for i in range(100):
+            n["x"] = i
+            await asyncio.sleep(0)
+        await until(lambda: subscriber.lag > 0.2)  # longer than the heartbeat waits
+        assert subscriber.target["x"] < 99
+        assert subscriber.state == "live"
+        gate.set()
+        await until(lambda: subscriber.target == {"x": 99})
+        await until(lambda: subscriber.lag == 0.0)
+        await subscriber.close()
