@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -342,11 +343,14 @@ PROMPT_AGAIN = r"\n(.*\n)*main> *\s*\Z"
 """The prompt is there, and nothing behind it: what is typed earlier may be lost."""
 
 
+_numbers = itertools.count()  # a server of tmux that ends may not take the name of the next one
+
+
 class Terminal:
     """A real terminal, in tmux."""
 
     def __init__(self, folder):
-        self._tmux = ["tmux", "-L", f"pc-rpc-test-{os.getpid()}", "-f", os.devnull]
+        self._tmux = ["tmux", "-L", f"pc-rpc-test-{os.getpid()}-{next(_numbers)}", "-f", os.devnull]
         self._run("new-session", "-d", "-x", "100", "-y", "50", "-c", str(folder), "sh")
         self.type(
             f"export XDG_STATE_HOME={folder} PROMPT_TOOLKIT_NO_CPR=1 PS1='shell$ '; clear", "Enter"

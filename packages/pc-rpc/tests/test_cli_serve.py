@@ -84,6 +84,15 @@ def nothing():
 async def coroutine():
     pass
 
+class Closable(Bare):
+    rate = property(lambda self: boom(ValueError("touched")))
+    def close(self):
+        pass
+
+class ClosableAndCallable(Closable):
+    def __call__(self):
+        pass
+
 class BadClose(Bare):
     def close(self):
         {}["shutter"]
@@ -182,6 +191,8 @@ def test_a_driver_that_finds_no_server_itself_is_not_mistaken_for_a_client_of_th
      (["drivers:Laser", "1", "sped=2"], "unexpected keyword argument 'sped': Laser("),
      (["drivers:Laser", "abc"], "a string needs quotes"),
      (["drivers:Bare", "--hide", "open"], "Bare has no method 'open'"),
+     (["drivers:Closable", "--expose", "rate"], "cannot expose 'rate'"),
+     (["drivers:ClosableAndCallable", "--expose", "idm"], "has no method 'idm'"),
      (["drivers:Bare", "--cert", "x", "--key", "y", "--peer-cert", "z"], "'x'"),
      (["drivers:Bare", "--bind", "no.such.host.invalid"], "cannot listen on no.such.host.inv")],
 )  # fmt: skip
@@ -244,6 +255,19 @@ def test_both_loopbacks_are_served_on_one_port_unless_told_otherwise(start):
 
 def test_an_address_that_this_computer_lacks_is_not_served():
     assert available(["127.0.0.1", "192.0.2.1", "2001:db8::1"]) == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("factory", ["drivers:Closable", "drivers:ClosableAndCallable"])
+@pytest.mark.parametrize(
+    ("options", "methods"),
+    [([], ["idn", "terminate"]), (["--hide", "close"], ["idn", "terminate"]),
+     (["--expose", "idn", "--expose", "close"], ["close", "idn", "terminate"]),
+     (["--expose", "close"], ["close", "terminate"]), (["--hide", "idn"], ["terminate"])],
+)  # fmt: skip
+def test_clients_can_call_what_is_exposed_and_not_hidden(start, factory, options, methods):
+    _, line = start(factory, "--bind", "127.0.0.1", *options)
+    with Client("127.0.0.1", int(line.split()[-1]), timeout=30) as client:
+        assert dir(client.__rpc__) == methods
 
 
 @pytest.mark.parametrize("factory", ["drivers:BadClose", "drivers:BadAsyncClose"])

@@ -96,6 +96,12 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--allow-parallel", action="store_true", help="see pc_rpc.Server")
     command.add_argument("--worker-threads", action="store_true", help="see pc_rpc.Server")
     command.add_argument(
+        "--expose",
+        action="append",
+        metavar="METHOD",
+        help="the only methods that clients can call; default: all but close",
+    )
+    command.add_argument(
         "--hide", action="append", default=[], metavar="METHOD", help="clients cannot call it"
     )
     _add_tls(command, "clients'")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pc_rpc._cli_arguments import parse_arguments
 from pc_rpc._cli_errors import UsageError, explained, files_of, user_code, user_frames
-from pc_rpc._exposure import attributes, public_methods
+from pc_rpc._exposure import attributes, find_methods
 from pc_rpc._server import Server
 from pc_rpc._server_loop import log_end, serve_until
 from pc_rpc._signals import TerminationSignals
@@ -163,22 +163,27 @@ async def _serve_driver(
 
 
 def _server(driver: Any, target: str, options: argparse.Namespace) -> Server:
-    for method in options.hide:
-        if method not in attributes(driver):
-            raise UsageError(f"--hide: {type(driver).__name__} has no method {method!r}")
+    expose, hide = options.expose, options.hide
+    for option, names in (("--expose", expose), ("--hide", hide)):
+        for name in names or ():
+            if not _has(driver, name):
+                raise UsageError(f"{option}: {type(driver).__name__} has no method {name!r}")
+    if callable(driver):  # a server does not take it for an object, but for what makes one
+        names = find_methods(driver, expose=expose, hide=hide).names
+        methods = {name: getattr(driver, name) for name in names}
+        driver = SimpleNamespace(**methods, __doc__=inspect.getdoc(driver))
+        expose, hide = names, []
     return Server(
-        {target: _served(driver)},
+        {target: driver},
         options.description,
         builtin_terminate=True,
         allow_parallel=options.allow_parallel,
         worker_threads=options.worker_threads,
-        hide={target: options.hide},
+        expose=None if expose is None else {target: expose},
+        hide={target: hide},
     )
 
 
-def _served(driver: Any) -> Any:
-    """Return what the server takes for an object: what can be called would make its targets."""
-    if not callable(driver):
-        return driver
-    methods = {name: getattr(driver, name) for name in public_methods(driver)}
-    return SimpleNamespace(**methods, __doc__=inspect.getdoc(driver))
+def _has(driver: Any, name: str) -> bool:
+    """Say whether a driver may have an attribute, without reading it."""
+    return name in attributes(driver) or hasattr(type(driver), "__getattr__")
