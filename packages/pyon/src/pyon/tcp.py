@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,9 +33,26 @@ KEEPALIVE_INTERVAL = 10
 KEEPALIVE_PROBES = 3
 """Probes without an answer until the peer counts as gone: 40 s in all."""
 
+RETRANSMISSION_INTERVAL = 2.25
+"""Longest time between retransmissions, in seconds. Linux gives up after 15 of them, so that a peer
+that does not acknowledge what was sent counts as gone after some 35 s."""
+
+UNACKNOWLEDGED_TIME = {"linux": 120, "darwin": 40, "win32": 40}
+"""Seconds that data may go unacknowledged, where the interval of retransmissions cannot be set. On
+Linux before 6.15 the same limit ends connections to peers that are alive but do not read, such as a
+server in the middle of a long call: it leaves them time."""
+
+_TCP_RTO_MAX_MS = 44  # Linux 6.15; the socket module has no names for these
+_TCP_RXT_CONNDROPTIME = 0x80  # macOS
+_TCP_MAXRT = 5  # Windows
+
 
 def set_keepalive(sock: _Socket) -> None:
-    """Have the operating system notice a peer that is gone without a goodbye, within 40 s."""
+    """Have the operating system notice a peer that is gone without a goodbye, within 40 s.
+
+    It is noticed whether the connection is silent or data is in flight. On Linux before 6.15 it
+    takes 120 s if data is in flight. A peer that is alive but does not read is not affected.
+    """
     idle = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # macOS
     timing = {
         idle: KEEPALIVE_IDLE,
@@ -47,6 +65,23 @@ def set_keepalive(sock: _Socket) -> None:
         for name, value in timing.items():
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        _limit_retransmissions(sock)
+
+
+def _limit_retransmissions(sock: _Socket) -> None:
+    """Bound the time that data may go unacknowledged: keep-alive rests while some is in flight."""
+    if sys.platform == "linux":
+        try:
+            interval = int(1000 * RETRANSMISSION_INTERVAL)
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, interval)
+        except OSError:
+            limit = 1000 * UNACKNOWLEDGED_TIME["linux"]
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+    elif sys.platform == "darwin":
+        limit = UNACKNOWLEDGED_TIME["darwin"]
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_RXT_CONNDROPTIME, limit)
+    elif sys.platform == "win32":
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_MAXRT, UNACKNOWLEDGED_TIME["win32"])
 
 
 def shutdown(sock: _Socket) -> None:
