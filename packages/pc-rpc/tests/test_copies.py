@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from pc_rpc import immediate
 from pyon import framing
 
 GREETING = b'{"targets":["main"],"description":null,"features":["pyon_v2","raw_buffers"]}\n'
@@ -42,12 +45,21 @@ def test_a_driver_may_write_into_the_array_that_it_returned(serve, connect):
 
 
 class Detector(Camera):
+    """Returns arrays in every way in which a call can run, and notes what it returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.notes = []
+
     def fresh(self):
         return np.ones(SIZE)
 
     async def fresh_later(self):
         await asyncio.sleep(0)
         return np.ones(SIZE)
+
+    def fresh_task(self):
+        return asyncio.ensure_future(self.fresh_later())
 
     def echo(self, x):
         return x
@@ -56,31 +68,129 @@ class Detector(Camera):
         await asyncio.sleep(0)
         return x
 
+    async def echo_named(self, *, x):
+        return x
+
+    @immediate
+    def fresh_immediate(self):
+        return np.ones(SIZE)
+
+    @immediate
+    async def echo_immediate(self, x):
+        return x
+
     def keep(self, x):
         self.frame = x
         return x
 
+    def note(self, array):
+        self.notes.append(weakref.ref(array))
+        return array
 
-@pytest.mark.parametrize("worker_threads", [False, True], ids=["loop", "worker"])
-def test_an_array_that_the_driver_lets_go_of_is_sent_as_it_is(
-    serve, connect, monkeypatch, worker_threads
+    def noted(self):
+        return self.note(np.ones(SIZE))
+
+    async def noted_later(self):
+        return self.noted()
+
+    @immediate
+    def noted_immediate(self):
+        return self.noted()
+
+    def refused(self, x):
+        self.note(x)
+        raise ValueError(x, "with the argument in its frames")
+
+    async def refused_later(self, x):
+        self.refused(x)
+
+
+WAYS = {
+    "loop": {},
+    "worker": {"worker_threads": True},
+    "parallel": {"allow_parallel": True},
+    "parallel worker": {"allow_parallel": True, "worker_threads": True},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_array_that_the_driver_does_not_keep_is_sent_without_a_copy(
+    serve, connect, monkeypatch, way
 ):
     copied = []
     monkeypatch.setattr(framing, "_copy", lambda buffer: copied.append(buffer) or buffer)
-    client = connect(serve({"main": Detector()}, worker_threads=worker_threads).port)
+    client = connect(serve({"main": Detector()}, **WAYS[way]).port)
     wave = np.ones(SIZE)
-    for name, args in [
-        ("fresh", []),
-        ("fresh_later", []),
-        ("echo", [wave]),
-        ("echo_later", [wave]),
+    for name, args, kwargs in [
+        ("fresh", [], {}),
+        ("fresh_later", [], {}),
+        ("fresh_immediate", [], {}),
+        ("echo", [wave], {}),
+        ("echo_later", [wave], {}),
+        ("echo_named", [], {"x": wave}),
+        ("echo_immediate", [wave], {}),
     ]:
-        assert np.array_equal(getattr(client, name)(*args), wave)
+        assert np.array_equal(getattr(client, name)(*args, **kwargs), wave)
         assert not copied, name
     for name, args in [("get_frame", []), ("keep", [wave])]:
         getattr(client, name)(*args)
         assert len(copied) == 1, name
         copied.clear()
+
+
+def test_what_a_task_of_the_driver_returns_is_sent_without_a_copy(serve, connect, monkeypatch):
+    copied = []
+    monkeypatch.setattr(framing, "_copy", lambda buffer: copied.append(buffer) or buffer)
+    client = connect(serve({"main": Detector()}).port)
+    assert np.array_equal(client.fresh_task(), np.ones(SIZE))
+    assert not copied
+
+
+@pytest.fixture
+def speak():
+    """Make calls of a server with given features, line by line."""
+    with contextlib.ExitStack() as stack:
+
+        def start(port, words):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), 30))
+            lines = stack.enter_context(sock.makefile("rb"))
+            sock.sendall(b"ARTIQ pc_rpc\nmain" + words + b"\n")
+            assert [lines.readline(), lines.readline()]
+            return lambda request: (sock.sendall(request), _read_reply(lines))[1]
+
+        yield start
+
+
+def _read_reply(lines):
+    reply = lines.readline()
+    if reply.startswith(b'{"buffers":['):
+        assert lines.read(int(reply[12 : reply.index(b"]")]))
+    return reply
+
+
+NO_ARGUMENTS = b'{"id":%d,"action":"call","name":"%b","args":[],"kwargs":{}}\n'
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("words", [b"", b" pyon_v2", b" pyon_v2 raw_buffers request_ids"])
+def test_once_a_reply_is_sent_nothing_keeps_what_the_method_returned(serve, speak, way, words):
+    driver = Detector()
+    ask = speak(serve({"main": driver}, **WAYS[way]).port, words)
+    for name in (b"noted", b"noted_later", b"noted_immediate"):
+        assert b"ok" in ask(NO_ARGUMENTS % (1, name))
+        assert ask(b'{"id":2,"action":"ping"}\n')
+        assert driver.notes.pop()() is None, name
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["refused", "refused_later", "note"])
+def test_once_a_reply_is_sent_nothing_keeps_the_arguments(serve, connect, way, name):
+    driver = Detector()
+    client = connect(serve({"main": driver}, **WAYS[way]).port)
+    with contextlib.suppress(ValueError):
+        getattr(client, name)(np.ones(SIZE))
+    client.ping_rpc()
+    assert driver.notes.pop()() is None
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import builtins
 import contextlib
 import traceback
 from collections.abc import Mapping
-from concurrent.futures import CancelledError
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -180,7 +179,7 @@ class Failure(NamedTuple):
     exits : bool
         It is a `SystemExit`: the server is to end.
     cancelled : bool
-        It is a `CancelledError`, of whatever origin.
+        The call was cancelled, by whatever.
     """
 
     pack: dict[str, Any]
@@ -217,8 +216,7 @@ def _generic(message: str) -> dict[str, Any]:
 
 
 def _failure(exc: BaseException, pack: dict[str, Any]) -> Failure:
-    kind = type(exc)
-    return Failure(pack, issubclass(kind, SystemExit), issubclass(kind, CancelledError))
+    return Failure(pack, issubclass(type(exc), SystemExit))
 
 
 def is_quiet(exc: BaseException, *, details: bool) -> bool:

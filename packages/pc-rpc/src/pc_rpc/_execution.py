@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pc_rpc._aside import Aside
     from pc_rpc._targets import Instance
 
-NOT_BEGUN = describe(asyncio.CancelledError())
+NOT_BEGUN = describe(asyncio.CancelledError())._replace(cancelled=True)
 """What a call comes to that was cancelled before its method was called."""
 
 NO_TEXT = "<its text took too long to make>"
@@ -269,7 +269,8 @@ class Runner:
         return explain(call, self._describe, self._place, self._done, details=self._details)
 
     def _describe(self, error: BaseException) -> Failure:
-        return describe(error, details=self._details)
+        cancelled = issubclass(type(error), asyncio.CancelledError)
+        return describe(error, details=self._details)._replace(cancelled=cancelled)
 
     def _done(self, call: Call) -> None:
         """End a call that was not done at once."""

@@ -67,7 +67,7 @@ def _remote_entries(target: RemoteMethods, methods: Methods) -> tuple[dict[str, 
 def _entry(method: Any, doc: str | None, version: int) -> Entry:
     try:
         return _spec(method, version), doc
-    except Exception:  # no signature, one that cannot be read, or one that is a user's own code
+    except BaseException:  # no signature, or one that is code of the user's: SystemExit, too
         return _spec(_unknown, version), doc
 
 
@@ -107,7 +107,7 @@ def _doc(name: str, member: Any, target: object) -> str | None:
     """Return the documentation of a method, or of the one that it overrides."""
     candidates = [member, *(base.__dict__.get(name) for base in type(target).__mro__)]
     for candidate in candidates:
-        with contextlib.suppress(Exception):  # of a callable object: anything may be computed
+        with contextlib.suppress(BaseException):  # of a callable object: it may be computed
             doc = _text(getattr(candidate, "__doc__", None)) if candidate is not None else None
             if doc is not None:
                 return doc
@@ -125,7 +125,7 @@ def _annotation(annotation: Any) -> str:
         if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
             return exact_text(annotation.__name__)
         return exact_text(inspect.formatannotation(annotation))
-    except Exception:
+    except BaseException:
         return _nameless(annotation)
 
 
@@ -138,8 +138,8 @@ def _default(value: Any, version: int) -> Any:
     """Return the default itself, or its text if it cannot be encoded."""
     try:
         pyon.encode(value, version=version)
-    except Exception:  # registered forms may raise anything, and so may repr
-        with contextlib.suppress(Exception):
+    except BaseException:  # registered forms may raise anything, and so may repr
+        with contextlib.suppress(BaseException):
             return exact_text(repr(value))
         return _nameless(value)
     return value
