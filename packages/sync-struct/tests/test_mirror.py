@@ -378,6 +378,23 @@ def test_a_reader_that_is_too_slow_is_told_so(seen, monkeypatch):
         pass
 
 
+def test_a_mirror_can_wait_for_a_part():
+    n = Notifier({})
+    with publish("127.0.0.1", 0, {"d": n}) as served:
+        with pytest.raises(UnknownNotifier, match="no part"):
+            mirror("127.0.0.1", served.port, "d", path=["scan"])
+        with mirror("127.0.0.1", served.port, "d", path=["scan"], may_be_absent=True) as view:
+            assert view.state == "absent"
+            assert view.read is None
+            updates = view.updates(timeout=30)
+            n["scan"] = [1]
+            view.wait(lambda d: d == [1], timeout=30)
+            assert (view.state, view[0]) == ("live", 1)
+            del n["scan"]
+            view.wait(lambda d: d is None, timeout=30)
+            assert [next(updates), next(updates)] == [[1], None]
+
+
 # Whom nobody waits for.
 
 

@@ -488,20 +488,53 @@ async def test_following_leaves_a_subscriber_that_is_connected_alone(until):
         assert (entered, s.state) == (False, "live")
 
 
-async def test_a_part_that_has_vanished_is_not_live_again_until_it_is_back(until):
-    states, errors = [], []
-    s = Subscriber("d", identity, path=["a"], state_cb=states.append, on_error=errors.append)
+async def test_a_part_that_has_vanished_is_told_as_absent_until_it_is_back(until):
+    states, errors, told = [], [], []
+    s = Subscriber(
+        "d", identity, told.append, path=["a"], state_cb=states.append, on_error=errors.append
+    )
     async with (
         published({"a": [1]}) as (n, p),
         s.following("127.0.0.1", p.port, longest_wait=0.01),
     ):
         del n["a"]
-        await until(lambda: len(errors) >= 4)
-        assert all(isinstance(error, UnknownNotifier) for error in errors)
-        assert states == ["connecting", "live", "stale"]
+        await until(lambda: s.state == "absent")
+        assert s.target is None
         n["a"] = [2]
         await until(lambda: s.target == [2])
         assert s.state == "live"
+        n["a"].append(3)
+        await until(lambda: s.target == [2, 3])
+    assert errors == []
+    assert states == ["connecting", "live", "absent", "live", "closed"]
+    assert [mod["action"] for mod in told] == ["init", "absent", "init", "append"]
+
+
+@pytest.mark.parametrize("max_rate", [None, math.inf])
+async def test_a_part_arrives_whenever_it_is_made(until, max_rate):
+    """Six times in six turns, though nobody could have connected again meanwhile."""
+    told = []
+    s = Subscriber("d", identity, told.append, path=["data", "plot"], max_rate=max_rate)
+    async with published({}) as (n, p), s.following("127.0.0.1", p.port):
+        assert (s.state, s.target) == ("absent", None)
+        for i in range(6):
+            n["data"] = {"plot": [i]}
+            await until(lambda i=i: s.target == [i])
+            n["data"]["plot"].append(i)
+            await until(lambda i=i: s.target == [i, i])
+            del n["data"]
+            await until(lambda: s.state == "absent")
+    assert [mod["action"] for mod in told] == ["absent", *["init", "append", "absent"] * 6]
+
+
+async def test_connect_can_wait_for_a_part(until):
+    async with published({}) as (n, p):
+        s = Subscriber("d", identity, path=["a"], may_be_absent=True)
+        await s.connect("127.0.0.1", p.port)
+        assert s.state == "absent"
+        n["a"] = 1
+        await until(lambda: s.target == 1)
+        await s.close()
 
 
 async def test_close_while_it_connects():

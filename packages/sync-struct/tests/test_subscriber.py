@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from pyon.asyncio_server import AsyncioServer
 from sync_struct import (
     ModError,
     ModsLost,
@@ -30,24 +29,27 @@ async def published(structure):
         yield notifier, publisher.port
 
 
-class Peer(AsyncioServer):
+class Peer:
     """A publisher that says what it is told to; `heard` has the first line of each connection."""
 
     def __init__(self, serve):
-        super().__init__()
         self.serve = serve
         self.heard = []
 
-    async def _handle_connection_cr(self, reader, writer):
-        self.heard.append(await reader.readline())
-        await self.serve(self, reader, writer)
+    async def __call__(self, reader, writer):
+        with contextlib.suppress(OSError):
+            self.heard.append(await reader.readline())
+            await self.serve(self, reader, writer)
+        writer.close()
 
 
 @contextlib.asynccontextmanager
 async def peer(serve):
-    async with Peer(serve) as server:
-        await server.start("127.0.0.1", 0)
-        yield server
+    peer = Peer(serve)
+    server = await asyncio.start_server(peer, "127.0.0.1", 0)
+    peer.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield peer
 
 
 def line(message):
@@ -144,6 +146,34 @@ async def test_an_error_of_the_connection_says_where_it_was():
         await Subscriber("d", identity).connect("127.0.0.1", 1)
     with pytest.raises(OSError, match=r"nowhere\.invalid port 1\b"):
         await Subscriber("d", identity).connect("nowhere.invalid", 1)
+
+
+async def test_a_part_of_an_established_publisher_comes_and_goes(until):
+    go_on = asyncio.Event()
+    mods = [
+        {"action": "setitem", "path": [], "key": "y", "value": 1},
+        {"action": "setitem", "path": [], "key": "a", "value": {"b": [1]}},
+        {"action": "append", "path": ["a", "b"], "x": 2},
+        {"action": "delitem", "path": [], "key": "a"},
+        {"action": "setitem", "path": [], "key": "a", "value": {"b": [3]}},
+    ]
+
+    async def serve(server, reader, writer):
+        if server.heard[-1] == b"ARTIQ sync_struct\n":
+            writer.write(line({"action": "init", "struct": {"x": 1}}))
+            await go_on.wait()
+            writer.writelines(map(line, mods))
+            await reader.read()
+
+    told = []
+    async with peer(serve) as server:
+        s = Subscriber("d", identity, told.append, path=["a", "b"], may_be_absent=True)
+        await s.connect("127.0.0.1", server.port)
+        assert (s.state, s.target) == ("absent", None)
+        go_on.set()
+        await until(lambda: s.target == [3])
+        assert [mod["action"] for mod in told] == ["absent", "init", "append", "absent", "init"]
+        await s.close()
 
 
 # What is told.

@@ -40,6 +40,8 @@ class Conversation(Generic[_Part]):
         Whether the publisher knows the established protocol only.
     live : bool
         Whether what came is as good as the connection: false until the structure has come.
+    absent : bool
+        Whether the structure has no such part as was asked for, at present.
     features : list of str
         What the publisher is going to make use of.
     """
@@ -48,6 +50,7 @@ class Conversation(Generic[_Part]):
         self.number: int | None = None
         self.legacy = False
         self.live = False
+        self.absent = False
         self.features: list[str] = []
         self._wish = wish
         self._stream = ""
@@ -98,6 +101,7 @@ class Conversation(Generic[_Part]):
     def _begin(self, number: int | None) -> bool:
         """Take note that the structure has come; tell whether it is wanted."""
         self._pending.clear()
+        self.absent = False
         lost = self.legacy and self._wish.mods_only and (self.live or self._followed)
         self.number = None if self.legacy else number
         self.live = True
@@ -105,9 +109,15 @@ class Conversation(Generic[_Part]):
             raise ModsLost("mods are lost: a publisher of the established protocol began anew")
         return not self._wish.mods_only
 
+    def _vanish(self) -> None:
+        """Take note that the part is absent: there is nothing to go on from, nor to apply to."""
+        self._pending.clear()
+        self.number = None
+        self.live = self.absent = True
+
     def _complete(self, parts: list[_Part], number: int | None) -> list[_Part]:
         """Return the parts of a complete step, or nothing while its number is awaited."""
-        if not self.live:
+        if not self.live or (self.absent and not self.legacy):
             return []  # meant for a structure that was given up
         if number is None and not self.legacy:
             if len(self._pending) + len(parts) > MOST_PENDING:

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import itertools
 import os
 import threading
 import weakref
@@ -39,6 +40,7 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.number = next(_numbers)
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
@@ -122,6 +124,7 @@ class LoopThread:
 
 
 _running: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+_numbers = itertools.count()
 _abandoned: list[asyncio.AbstractEventLoop | None] = []
 """Loops of the parent process: closing one here would take its descriptors out of the parent's
 selector, which both processes share."""
@@ -129,5 +132,5 @@ selector, which both processes share."""
 
 @atexit.register
 def _stop_all() -> None:
-    for thread in list(_running):
-        thread.stop(wait=EXIT_GRACE)
+    for thread in sorted(_running, key=lambda thread: thread.number, reverse=True):
+        thread.stop(wait=EXIT_GRACE)  # mirrors, made later, before what they may follow

@@ -37,7 +37,7 @@ class Mirror:
 
     Attributes
     ----------
-    state : {"connecting", "live", "stale", "closed"}
+    state : {"connecting", "live", "absent", "stale", "closed"}
         Whether the replica is up to date: see `Subscriber`.
     """
 
@@ -276,6 +276,7 @@ def mirror(
     ssl: ssl.SSLContext | None = None,
     timeout: float | None = FIRST_MESSAGE_TIMEOUT,
     heartbeat: float | None = HEARTBEAT,
+    may_be_absent: bool = False,
 ) -> Mirror:
     """Mirror a published structure in a background thread, until the mirror is closed.
 
@@ -289,6 +290,9 @@ def mirror(
         As for `Subscriber`.
     ssl : ssl.SSLContext, optional
         Speak TLS with this context.
+    may_be_absent : bool, optional
+        Whether to return a mirror if there is no such part yet, instead of raising. It reads as
+        None until the part is made: see `Mirror.wait`.
 
     Returns
     -------
@@ -305,14 +309,14 @@ def mirror(
     """
     refuse_own_loop(host, port)
     replication = Replication()
-    first = First(replication, on_error)
+    first = First(replication, state_cb, on_error)
     replication.subscriber = subscriber = Subscriber(
         notifier_name,
         _as_it_is,
         notify_cb,
         path=path,
         max_rate=max_rate,
-        state_cb=state_cb,
+        state_cb=first.take_state,
         on_error=first.take_error,
         timeout=timeout,
         heartbeat=heartbeat,
@@ -321,7 +325,7 @@ def mirror(
     thread = LoopThread(f"mirror of {notifier_name} at {host} port {port}")
     thread.start(lambda: replication.follow(host, port, ssl))
     try:
-        first.wait()
+        first.wait(may_be_absent=may_be_absent)
     except BaseException:
         thread.stop()
         raise

@@ -114,6 +114,8 @@ def after(value: Any, mod: Mod) -> Any:
     """Return what a mod makes of a read-only value, which itself stays as it is."""
     if mod["action"] == "init":
         return read_only(mod["struct"])
+    if mod["action"] == "absent":
+        return None
     return _after(value, mod["path"], mod)
 
 

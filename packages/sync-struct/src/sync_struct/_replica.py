@@ -11,7 +11,7 @@ from pyon.framing import Message
 
 from sync_struct._conversation import CONTROLS, Conversation
 from sync_struct._copies import copy_mod, copy_of
-from sync_struct._errors import ModError, ProtocolError, UnknownNotifier
+from sync_struct._errors import ModError, ProtocolError
 from sync_struct._mods import Mod, process_mod, walk
 from sync_struct._protocol import shorten
 from sync_struct._selection import EVERYTHING, Touch, Wish, touch
@@ -38,7 +38,8 @@ class Replica(Conversation[Mod]):
     Attributes
     ----------
     target : object
-        What `build` returned last, with all mods since applied to it. None in the beginning.
+        What `build` returned last, with all mods since applied to it. None in the beginning, and
+        while the part is absent.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class Replica(Conversation[Mod]):
         number = mod.pop("number", None)
         if action == "init":
             return self._receive_init(mod, number, share)
+        if action == "absent":
+            return self._take_absence()
         mods = mod.get("mods") if action == "mods" else [mod]
         if not isinstance(mods, list):
             raise ProtocolError(f"expected a list of mods, got {shorten(line)}")
@@ -101,8 +104,17 @@ class Replica(Conversation[Mod]):
             return []
         if self.legacy and self._wish.path:
             self._whole = mod["struct"]
-            mod = self._cut_structure()
+            return self._start_part(share)
         return self._start(mod, share)
+
+    def _take_absence(self) -> list[Mod]:
+        self._vanish()
+        absence = {"action": "absent"}
+        with self._guard:
+            self.target = None
+            if self._on_step is not None:
+                self._on_step([absence])
+        return [absence]
 
     def _start(self, init: Mod, share: bool) -> list[Mod]:
         structure = init["struct"]
@@ -146,20 +158,22 @@ class Replica(Conversation[Mod]):
                 in_array = is_array(walk(self._whole, mod["path"]))
             how = touch(mod["action"], mod["path"], mod.get("key", mod.get("i")), part, in_array)
             if how is Touch.REPLACED:
-                told += [] if self._wish.mods_only else self._start(self._cut_structure(), share)
-            elif how is Touch.INSIDE:
+                told += [] if self._wish.mods_only else self._start_part(share)
+            elif how is Touch.INSIDE and not self.absent:
                 mod["path"] = mod["path"][len(part) :]
                 if not self._wish.mods_only:
                     self._apply([mod], share)
                 told.append(mod)
         return told
 
-    def _cut_structure(self) -> Mod:
-        part = self._wish.path
+    def _start_part(self, share: bool) -> list[Mod]:
+        """Begin with the part as it is in the whole structure, or with its absence."""
         try:
-            return {"action": "init", "struct": copy_of(walk(self._whole, part))}
-        except (LookupError, TypeError):
-            raise UnknownNotifier(f"the structure has no part {list(part)!r}") from None
+            part = copy_of(walk(self._whole, self._wish.path))
+        except (LookupError, TypeError, ValueError, OverflowError):  # the latter two: of arrays
+            return self._take_absence()
+        self.absent = False
+        return self._start({"action": "init", "struct": part}, share)
 
     def give_up(self) -> bool:
         """Disregard mods until the structure comes; tell whether it makes sense to ask for it.

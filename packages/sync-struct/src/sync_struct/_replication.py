@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sync_struct._copies import copy_of, has_foreign, same_leaf
-from sync_struct._errors import SubscriptionLost
+from sync_struct._errors import SubscriptionLost, UnknownNotifier
 from sync_struct._mods import Mod
 from sync_struct._read_only import ReadOnlyDict, read_only
-from sync_struct._subscriber import Subscriber
+from sync_struct._subscriber import State, Subscriber
 from sync_struct._updates import Steps
 from sync_struct._values import ATOMS
 
@@ -144,14 +144,34 @@ def _finished(part: Any) -> Any:
 
 
 class First:
-    """Waits for the first structure, or for the reason why there is none."""
+    """Waits for the first structure, or for the reason why there is none.
+
+    Parameters
+    ----------
+    replication : Replication
+        What the structure comes to.
+    state_cb, on_error : callable or None
+        The user's; called behind what is noted here.
+    """
 
     def __init__(
-        self, replication: Replication, on_error: Callable[[Exception], Any] | None
+        self,
+        replication: Replication,
+        state_cb: Callable[[State], Any] | None,
+        on_error: Callable[[Exception], Any] | None,
     ) -> None:
         self._replication = replication
+        self._state_cb = state_cb
         self._on_error = on_error
+        self._state: State = "closed"
         self._error: Exception | None = None
+
+    def take_state(self, state: State) -> Any:
+        changed = self._replication.changed
+        with changed:
+            self._state = state
+            changed.notify_all()
+        return None if self._state_cb is None else self._state_cb(state)
 
     def take_error(self, error: Exception) -> None:
         changed = self._replication.changed
@@ -161,9 +181,12 @@ class First:
         if self._on_error is not None:
             self._on_error(error)
 
-    def wait(self) -> None:
+    def wait(self, *, may_be_absent: bool) -> None:
         view = self._replication
+        came = ("live", "absent")
         with view.changed:
-            view.changed.wait_for(lambda: view.steps or self._error or view.ended)
-            if not view.steps:
+            view.changed.wait_for(lambda: self._state in came or self._error or view.ended)
+            if self._state not in came:
                 raise self._error or view.ended or SubscriptionLost("the mirror has ended")
+            if self._state == "absent" and not may_be_absent:
+                raise UnknownNotifier("the structure has no part that this path leads to")

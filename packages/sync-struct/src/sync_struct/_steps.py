@@ -30,7 +30,8 @@ class Step(NamedTuple):
     """What happened to a structure at once, as a publisher sent it."""
 
     action: str
-    """``"init"``: the structure came anew; ``"mods"``: it was changed."""
+    """``"init"``: the structure came anew. ``"mods"``: it was changed. ``"absent"``: it has no such
+    part."""
 
     lines: tuple[bytes, ...]
     """The messages, PYON without line ends; of ours, the last one carries the number."""
@@ -86,17 +87,24 @@ class StepReader(Conversation[bytes]):
             return []
         if action == "init":
             return [Step(action, (line,), self._stream, number)] if self._begin(number) else []
+        if action == "absent":
+            self._vanish()
+            return [Step(action, (line,), self._stream, number)]
         lines = self._complete([line], number)
         stream = "" if self.legacy else self._stream
         return [Step("mods", tuple(lines), stream, self.number)] if lines else []
 
     def _cut(self, part: Replica, message: Message) -> list[Step]:
         mods = part.receive(message)
-        self.live = part.live
-        lines = [(mod["action"], pyon.encode(mod, version=2).encode()) for mod in mods]
+        self.live, self.absent = part.live, part.absent
         return [
-            Step("init" if action == "init" else "mods", (line,), "", None)
-            for action, line in lines
+            Step(
+                mod["action"] if mod["action"] in ("init", "absent") else "mods",
+                (pyon.encode(mod, version=2).encode(),),
+                "",
+                None,
+            )
+            for mod in mods
         ]
 
     def give_up(self) -> bool:

@@ -28,9 +28,16 @@ from pyon.framing import DEFAULT_LIMIT, Message
 
 from sync_struct._callbacks import Callbacks, is_awaitable
 from sync_struct._copies import copy_mod
-from sync_struct._errors import ModError, ModsLost, SubscriptionLost
+from sync_struct._errors import ModError, ModsLost, SubscriptionLost, UnknownNotifier
 from sync_struct._mods import Mod
-from sync_struct._protocol import LEGACY_BANNER, RAW_BUFFERS, Request, control, write_banner
+from sync_struct._protocol import (
+    ABSENT_PARTS,
+    LEGACY_BANNER,
+    RAW_BUFFERS,
+    Request,
+    control,
+    write_banner,
+)
 from sync_struct._replica import Replica
 from sync_struct._selection import Wish
 from sync_struct._steps import Step, StepReader
@@ -62,7 +69,7 @@ BANNER_ATTEMPTS = 2
 Tunnels whose target is just starting do that once; a publisher of the established protocol always.
 """
 
-State = Literal["connecting", "live", "stale", "closed"]
+State = Literal["connecting", "live", "absent", "stale", "closed"]
 Callback = Callable[[Any], Any]
 
 
@@ -88,8 +95,12 @@ class Subscriber:
         Called without arguments when the connection is lost for external causes.
     path : sequence, optional
         Subscribe only to the part of the structure that these keys and indices lead to. It is the
-        structure, then, and paths of mods begin there. A publisher of the established protocol
-        sends everything, and it is cut here.
+        structure, then, and paths of mods begin there. When the part vanishes, callbacks are told
+        ``{"action": "absent"}``, and when it is there again, an init. A publisher of the
+        established protocol sends everything, and it is cut here.
+    may_be_absent : bool, optional
+        Whether `connect` returns if there is no such part yet, instead of raising. `run` does not
+        ask: it waits for the part.
     mods_only : bool, optional
         Take no structure, and have no target: only mods, from now on.
     max_rate : float, optional
@@ -123,9 +134,10 @@ class Subscriber:
         The callbacks; may be changed at any time, which counts from the next mod on.
     receive_task : asyncio.Task or None
         After `connect`: done when the subscription has ended, for whatever reason.
-    state : {"connecting", "live", "stale", "closed"}
-        ``"live"``: the target is what the publisher has. ``"stale"``: it was, and the connection is
-        lost, or the structure is awaited anew.
+    state : {"connecting", "live", "absent", "stale", "closed"}
+        ``"live"``: the target is what the publisher has sent; see `lag`. ``"absent"``: the
+        connection stands, and the structure has no such part; the target is None.
+        ``"stale"``: the connection is lost, or the structure is awaited anew.
     """
 
     def __init__(
@@ -145,6 +157,7 @@ class Subscriber:
         timeout: float | None = FIRST_MESSAGE_TIMEOUT,
         heartbeat: float | None = HEARTBEAT,
         decode: bool = True,
+        may_be_absent: bool = False,
     ) -> None:
         self.state: State = "closed"
         if notify_cb is None:
@@ -161,7 +174,10 @@ class Subscriber:
         self._limit = limit
         self._timeout = timeout
         wish = Wish(tuple(path), mods_only, newest=max_rate is not None)
-        features = frozenset({RAW_BUFFERS} if raw_buffers and decode else ())
+        self._may_be_absent = may_be_absent
+        features = frozenset(
+            {ABSENT_PARTS, RAW_BUFFERS} if raw_buffers and decode else {ABSENT_PARTS}
+        )
         self._request = Request(notifier_name, wish, features, max_rate)
         self._guard: contextlib.AbstractContextManager[Any] | None = None
         self._on_step: Callable[[Sequence[Mod]], None] | None = None
@@ -284,7 +300,7 @@ class Subscriber:
         ssl: ssl.SSLContext | None = None,
         longest_wait: float = LONGEST_WAIT,
     ) -> AsyncIterator[Self]:
-        """Return a context in which `run` is at work; it begins as soon as the target is live."""
+        """Return a context in which `run` is at work, and the target live or absent at first."""
         running = asyncio.ensure_future(self.run(host, port, ssl=ssl, longest_wait=longest_wait))
         self._went_live = asyncio.Event()  # of this loop
         live = asyncio.ensure_future(self._went_live.wait())
@@ -495,19 +511,19 @@ class Subscriber:
         except BaseException as error:  # of the target builder, if it is none of ours
             connection.fail(_as_exception(error))
             return
-        self._take(connection, [] if share else mods, number)
-
-    def _take(
-        self, connection: SubscriberConnection, mods: Sequence[Any], number: int | None
-    ) -> None:
-        """Tell of what has been applied; the last mod before it had this number."""
-        replica = self._replica
         if not mods:  # it may have been the hello
-            connection.receiver.raw_buffers = RAW_BUFFERS in replica.features
-        if replica.live:
-            if self.state != "live":
-                self._set_state("live")
-            self._tell(connection, mods, replica.number != number)
+            connection.receiver.raw_buffers = RAW_BUFFERS in self._replica.features
+        if self._replica.absent and not self._may_wait(connection):
+            part = list(self._request.wish.path)
+            connection.fail(UnknownNotifier(f"the structure has no part {part!r}"))
+        elif self._replica.live:
+            ends = bool(mods) or self._replica.number != number
+            self._set_state("absent" if self._replica.absent else "live")
+            self._tell(connection, [] if share else mods, ends)
+
+    def _may_wait(self, connection: SubscriberConnection) -> bool:
+        """Tell whether a part that is absent is to be waited for; once it was there, it is."""
+        return self._reconnects or self._may_be_absent or connection.ready.done()
 
     def _greet(self, connection: SubscriberConnection) -> None:
         """Take note that the publisher answers."""
@@ -595,7 +611,7 @@ class Subscriber:
         if state == self.state:
             return
         self.state = state
-        if state == "live":
+        if state in ("live", "absent"):
             self._went_live.set()
         if self._state_cb is not None:
             self._callbacks.fire(self._state_cb, state)

@@ -167,6 +167,8 @@ def follow(structure: Any, mods: Sequence[Mod]) -> Any:
         mine = copy_mod(mod)
         if mod["action"] == "init":
             structure = mine["struct"]
+        elif mod["action"] == "absent":
+            structure = None
         else:
             process_mod(structure, mine)
     return structure
