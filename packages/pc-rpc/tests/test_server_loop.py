@@ -157,6 +157,21 @@ def test_a_signal_that_comes_before_the_server_has_started_ends_it(monkeypatch, 
     assert [r.getMessage() for r in caplog.records] == ["stopped serving main: SIGTERM"]
 
 
+class SimpleSSLConfig:
+    """Stands in for that of the established stack."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [([], {"ssl_config": SimpleSSLConfig()}), ([], {"ssl_config": None}),
+     ([], {"ssl": SimpleSSLConfig()}), ([None, SimpleSSLConfig()], {}), ([], {"ssl": True})],
+)  # fmt: skip
+def test_a_program_that_passes_ssl_config_is_told_what_to_write(arguments, options):
+    message = r"simple_server_loop\(\) takes .* write ssl=pyon\.tcp\.server_context\("
+    with pytest.raises(TypeError, match=message):
+        simple_server_loop({"main": object()}, "127.0.0.1", 0, *arguments, **options)
+
+
 def test_the_loop_leaves_signal_handlers_as_they_were():
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     seen = []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyon.framing import DEFAULT_LIMIT
 
+from pc_rpc._migration import takes_context
 from pc_rpc._server import Server
 from pc_rpc._signals import TerminationSignals
 
@@ -96,6 +97,7 @@ async def _start(
         raise
 
 
+@takes_context("server_context")
 def simple_server_loop(
     targets: Mapping[str, Any],
     host: str | Sequence[str] | None,
