@@ -3,7 +3,8 @@
 import logging
 
 import pytest
-from fire_and_forget._calls import Backlog, Call
+from fire_and_forget._backlog import Backlog
+from fire_and_forget._call import Call
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -25,6 +25,9 @@ def test_importing_the_package_loads_nothing_but_threading_and_logging():
     done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [
         "fire_and_forget",
-        "fire_and_forget._calls",
+        "fire_and_forget._backlog",
+        "fire_and_forget._call",
+        "fire_and_forget._forks",
+        "fire_and_forget._proxy",
         "fire_and_forget._threaded",
     ]

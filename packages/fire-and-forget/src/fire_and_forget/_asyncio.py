@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from typing import TYPE_CHECKING, Any
 
-from fire_and_forget._calls import Call, Proxy, logger
+from fire_and_forget._call import logger
+from fire_and_forget._forks import register, require_own_process
+from fire_and_forget._proxy import Proxy
 
 if TYPE_CHECKING:
-    from fire_and_forget._calls import OnError, WhenBusy
+    from fire_and_forget._backlog import Change, WhenBusy
+    from fire_and_forget._call import Call, OnError
 
 
 class AsyncioFFProxy(Proxy):
@@ -41,7 +45,7 @@ class AsyncioFFProxy(Proxy):
     await `ff_join` before if they matter.
     """
 
-    __slots__ = ("_task",)
+    __slots__ = ("_busy", "_lost_with", "_process", "_task")
 
     def __init__(
         self,
@@ -53,6 +57,10 @@ class AsyncioFFProxy(Proxy):
     ) -> None:
         super().__init__(target, when_busy, queue_size, on_error)
         self._task: asyncio.Task[None] | None = None
+        self._busy = False  # the task has calls to make
+        self._process = os.getpid()
+        self._lost_with: int | None = None  # the process that has the task
+        register(self)
 
     async def ff_join(self, timeout: float | None = None) -> None:
         """Wait until no call runs and none waits.
@@ -66,7 +74,11 @@ class AsyncioFFProxy(Proxy):
         ------
         TimeoutError
             A call was still running or waiting after `timeout`. It goes on.
+        RuntimeError
+            It would wait for itself, in a background call of this proxy; or calls of the proxy
+            were running in the process that this one was forked from.
         """
+        require_own_process(self._lost_with)
         if self._task is None or self._task.done():
             return
         if self._task is asyncio.current_task():
@@ -82,20 +94,34 @@ class AsyncioFFProxy(Proxy):
         """
         return self._backlog.counts()
 
+    def forked(self) -> None:
+        """See `register`: the task is on an event loop of the parent, and so are its calls."""
+        if self._busy:
+            self._lost_with = self._process
+        self._changes.forked()
+        self._process = os.getpid()
+
     def _submit(self, call: Call) -> None:
+        require_own_process(self._lost_with)
         loop = asyncio.get_running_loop()
-        idle = self._backlog.running is None
-        lost = self._backlog.offer(call)
-        if lost:
-            logger.log(*lost)
-        if idle:
+        self._change(lambda: self._backlog.offer(call))
+        if self._backlog.running is not None and not self._busy:
+            self._busy = True
             self._task = loop.create_task(self._make_calls(), name="fire-and-forget")
             self._task.add_done_callback(self._task_ended)
+
+    def _change(self, change: Change) -> None:
+        losses = self._changes.carry_out(change)
+        self._backlog.lost.clear()
+        for loss in losses:
+            logger.log(*loss)
 
     async def _make_calls(self) -> None:
         while (call := self._backlog.running) is not None:
             await self._make(call)
-            self._backlog.advance()
+            call.release()
+            self._change(self._backlog.advance)
+        self._busy = False
 
     async def _make(self, call: Call) -> None:
         try:
@@ -106,11 +132,21 @@ class AsyncioFFProxy(Proxy):
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
                 raise  # it is this task that was cancelled, not something that the target awaited
-            self._backlog.failed += 1
+            self._change(self._backlog.count_failure)
+            self._report(call, error)
+
+    def _report(self, call: Call, error: BaseException) -> None:
+        try:
             call.report_failure(error)
+        except Exception as failed:  # a log handler's: the proxy goes on
+            context = {"message": f"reporting a failure of {call.label}", "exception": failed}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         # A callback rather than a finally clause: a task may be cancelled before its first step.
-        if task is self._task:
-            for lost in self._backlog.give_up("the event loop was shut down"):
-                logger.log(*lost)
+        if task is self._task and self._busy:
+            losses = self._backlog.give_up("the event loop was shut down")
+            self._busy = False
+            self._backlog.lost.clear()
+            for loss in losses:
+                logger.log(*loss)

@@ -7,18 +7,22 @@ and takes its thread along once the calls that it accepted are made.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from time import monotonic
 from types import CoroutineType
 
-from fire_and_forget._calls import Backlog, Call, Proxy, logger
+from fire_and_forget._call import logger
+from fire_and_forget._forks import register, require_own_process
+from fire_and_forget._proxy import Proxy
 
 TYPE_CHECKING = False  # as typing has it, without importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-    from fire_and_forget._calls import OnError, WhenBusy
+    from fire_and_forget._backlog import Backlog, Change, Changes, Loss, WhenBusy
+    from fire_and_forget._call import Call, OnError
 
 # Long enough for a slow instrument to finish what it was told last, short enough that a dead one
 # does not make people reach for kill -9.
@@ -55,8 +59,8 @@ class FFProxy(Proxy):
 
     Notes
     -----
-    Any thread may use a proxy. Attributes that start with ``ff_`` belong to the proxy, those that
-    start with an underscore are not forwarded.
+    Any thread may use a proxy, and so may signal handlers and finalisers. Attributes that start
+    with ``ff_`` belong to the proxy, those that start with an underscore are not forwarded.
 
     Examples
     --------
@@ -80,7 +84,7 @@ class FFProxy(Proxy):
         exit_timeout: float | None = EXIT_TIMEOUT,
     ) -> None:
         super().__init__(target, when_busy, queue_size, on_error)
-        self._worker = _Worker(self._backlog, exit_timeout)
+        self._worker = _Worker(self._backlog, self._changes, exit_timeout)
         weakref.finalize(self, self._worker.close).atexit = False
 
     def ff_join(self, timeout: float | None = None) -> None:
@@ -95,6 +99,10 @@ class FFProxy(Proxy):
         ------
         TimeoutError
             A call was still running or waiting after `timeout`. It goes on.
+        RuntimeError
+            It would wait for itself: in a background call of this proxy, or in a signal handler
+            that has come in the middle of a call of it. Or the proxy was used in the process that
+            this one was forked from.
         """
         self._worker.wait_idle(timeout)
 
@@ -103,8 +111,7 @@ class FFProxy(Proxy):
 
         A call that runs counts as made, one that failed counts as made and as failed.
         """
-        with self._worker.changed:
-            return self._backlog.counts()
+        return self._worker.counts()
 
     def _submit(self, call: Call) -> None:
         self._worker.submit(call)
@@ -113,32 +120,49 @@ class FFProxy(Proxy):
 class _Worker(threading.Thread):
     """The thread of one proxy. It starts with the first call and ends when closed and idle."""
 
-    def __init__(self, backlog: Backlog, exit_timeout: float | None) -> None:
-        super().__init__(name="fire-and-forget", daemon=True)
-        # Reentrant, as a Condition is by default: the garbage collector may call close() in a
-        # thread that is just holding it.
+    def __init__(self, backlog: Backlog, changes: Changes, exit_timeout: float | None) -> None:
+        self._make_thread()
+        # Reentrant, as a Condition is by default: a signal handler or a finaliser may use the proxy
+        # in a thread that is just holding it.
         self.changed = threading.Condition()
         self._backlog = backlog
+        self._changes = changes
         self._exit_timeout = exit_timeout
+        self._process = os.getpid()
+        self._lost_with: int | None = None  # the process that has the thread
+        register(self)
+
+    def forked(self) -> None:
+        """See `register`: the thread is in the parent, and so are its calls."""
+        self.changed = threading.Condition()
+        self._changes.forked()
+        if self.ident is not None:
+            self._lost_with = self._process
+        else:
+            self._make_thread()  # Python 3.13 takes every thread of the parent for ended here
+        self._process = os.getpid()
+
+    def _make_thread(self) -> None:
+        super().__init__(name="fire-and-forget", daemon=True)
 
     def submit(self, call: Call) -> None:
-        with self.changed:
-            if not self.is_alive() and not self._backlog.closed:
-                self.start()
-            lost = self._backlog.offer(call)
-            self.changed.notify_all()
-        if lost:  # logged without the lock: a log handler may be waiting for it
-            logger.log(*lost)
+        require_own_process(self._lost_with)
+        self._change(lambda: self._offer(call))
 
     def close(self) -> None:
         """Accept no more calls; the thread ends after those that it has."""
+        self._change(self._backlog.close)
+
+    def counts(self) -> dict[str, int]:
         with self.changed:
-            self._backlog.closed = True
-            self.changed.notify_all()
+            return self._backlog.counts()
 
     def wait_idle(self, timeout: float | None) -> None:
+        require_own_process(self._lost_with)
         if threading.current_thread() is self:
             raise RuntimeError("ff_join in a background call would wait for itself")
+        if self._changes.interrupted:  # by a signal handler or a finaliser
+            raise RuntimeError("ff_join in the middle of a call of the proxy would wait for itself")
         with self.changed:
             if self.changed.wait_for(lambda: self._backlog.running is None, timeout):
                 return
@@ -160,6 +184,28 @@ class _Worker(threading.Thread):
         while self._make_next():
             pass
 
+    def _change(self, change: Change) -> None:
+        """Change the backlog; log and free what was lost, without the lock.
+
+        Log handlers, and finalisers of arguments, are users' code: they may wait for the lock.
+        """
+        with self.changed:
+            try:
+                losses = self._changes.carry_out(change)
+            finally:
+                self.changed.notify_all()
+        self._backlog.lost.clear()
+        for loss in losses:
+            logger.log(*loss)
+
+    def _offer(self, call: Call) -> Loss | None:
+        if self.ident is None and not self._backlog.closed:
+            try:
+                self.start()
+            except RuntimeError as error:  # too many threads, or the interpreter is ending
+                return self._backlog.lose(call, str(error))
+        return self._backlog.offer(call)
+
     def _make_next(self) -> bool:
         # In a method of its own, so that an idle worker holds no call, no argument and no target.
         with self.changed:
@@ -168,16 +214,22 @@ class _Worker(threading.Thread):
         if call is None:
             return False
         try:
+            self._make(call)
+        finally:
+            call.release()  # before anybody is told that it has ended
+            self._change(self._backlog.advance)
+        return True
+
+    def _make(self, call: Call) -> None:
+        try:
             _refuse_coroutine(call())
         except BaseException as error:  # sys.exit() in a driver is not meant for this thread
-            with self.changed:
-                self._backlog.failed += 1
-            call.report_failure(error)
-        finally:
-            with self.changed:
-                self._backlog.advance()
-                self.changed.notify_all()
-        return True
+            self._change(self._backlog.count_failure)
+            try:
+                call.report_failure(error)
+            except BaseException as failed:  # a log handler's: the proxy goes on
+                details = (type(failed), failed, failed.__traceback__, self)
+                threading.excepthook(threading.ExceptHookArgs(details))
 
 
 def _refuse_coroutine(result: object) -> None:
