@@ -97,6 +97,11 @@ class Change:
             self.buffers = buffers
             self.size += sum(map(len, buffers))
 
+    @property
+    def grows(self) -> bool:
+        """Whether rows are appended to an array."""
+        return self.in_array and self.action == "append"
+
     def below(self, depth: int) -> bytes:
         """Return `line` for those who know a part only: without the first keys of the path."""
         if not depth:

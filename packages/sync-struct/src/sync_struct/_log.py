@@ -52,6 +52,9 @@ class Encoding(NamedTuple):
     raw: bool = False
     """Whether large arrays travel outside the text."""
 
+    grows: bool = False
+    """Whether rows can be appended to arrays; else arrays that have grown are sent whole."""
+
 
 class _Entry:
     """A mod in the log, and what it has been brought into for those who cannot take it as it is."""
@@ -269,19 +272,22 @@ class Log:
             chunks += frame(_line(run, end))
         return _joined(chunks)
 
-    def span(self, number: int, encoding: Encoding) -> tuple[int, Chunks]:
+    def span(self, number: int, encoding: Encoding) -> tuple[int, Chunks | None]:
         """Return the mods after mod `number`, or the first of many, and the last one's number.
 
-        The log has to hold them: see `holds`.
+        The log has to hold them: see `holds`. None: the structure is needed; see `snapshot`.
         All subscribers that are at the same place share the result.
         """
         key = encoding, number
         span = self._spans.get(key)
         if span is None:
-            span = self._spans[key] = self._make_span(number, encoding)
+            last, chunks = self._make_span(number, encoding)
+            if chunks is None:
+                return number, None
+            span = self._spans[key] = last, chunks
         return span
 
-    def _make_span(self, number: int, encoding: Encoding) -> tuple[int, Chunks]:
+    def _make_span(self, number: int, encoding: Encoding) -> tuple[int, Chunks | None]:
         entries, size = [], 0
         for i in range(number - self.oldest, len(self._log)):
             entries.append(self._log[i])
@@ -290,8 +296,54 @@ class Log:
                 break
         if not entries:
             return number, []
+        if not encoding.grows and any(entry.change.grows for entry in entries):
+            return self._make_whole_arrays(number, encoding)
         last = entries[-1].change
         return last.number, self.write(entries, encoding, ends=last.ends)
+
+    def _make_whole_arrays(self, number: int, encoding: Encoding) -> tuple[int, Chunks | None]:
+        """Return all mods after mod `number` for those who cannot append to arrays."""
+        if not self.structure.try_to_hold(self.notify):
+            return number, None
+        try:
+            with self.structure.step():
+                self.collect()
+                lines = None
+                if self.holds(number) and not encoding.numbered:
+                    lines = self._whole_arrays(self.entries(number), encoding)
+        finally:
+            self.structure.lock.release()
+            self.structure.settle()
+        if lines is not None:
+            return self.number, [b"\n".join([*lines, b""])]
+        snapshot = self.snapshot(encoding, at_least=self.number)
+        return (number, None) if snapshot is None else (snapshot.number, snapshot.chunks(encoding))
+
+    def _whole_arrays(self, entries: Sequence[_Entry], encoding: Encoding) -> list[bytes] | None:
+        """Return mods in which arrays that have grown are assigned as they are now.
+
+        None: not possible, since something took the place of one of them, or it is the root.
+        """
+        places: list[Sequence[Any]] = []
+        for entry in entries:
+            if entry.change.grows:
+                place = _assignable(self.notifier.read, entry.change.path)
+                if place is None:
+                    return None
+                if place not in places:
+                    places.append(place)
+        lines = []
+        for entry in entries:
+            touched = [entry.touch(place) for place in places]
+            if Touch.REPLACED in touched:
+                return None
+            if Touch.INSIDE not in touched:
+                lines.append(self._text(entry, encoding, 0)[0])
+        for place in places:
+            value = walk(self.notifier.read, place)
+            mod = {"action": "setitem", "path": place[:-1], "key": place[-1], "value": value}
+            lines.append(pyon.encode(mod, version=encoding.version).encode())
+        return lines
 
     # The structure.
 
@@ -473,6 +525,8 @@ class Cursor:
             if any(how is Touch.REPLACED for _, how in touched):
                 return self._take_snapshot(self.log.number)
             entries = [entry for entry, how in touched if how is Touch.INSIDE]
+        if not self.encoding.grows and any(entry.change.grows for entry in entries):
+            return self._take_snapshot(self.number)
         if self.wish.newest:
             kept = {change.number for change in newest([entry.change for entry in entries])}
             entries = [entry for entry in entries if entry.change.number in kept]
@@ -484,6 +538,16 @@ def _line(mods: list[bytes], end: bytes) -> bytes:
     if len(mods) == 1:
         return b"%b%b}" % (mods[0][:-1], end)
     return b'{"action":"mods","mods":[%b]%b}' % (b",".join(mods), end)
+
+
+def _assignable(structure: Any, path: Sequence[Any]) -> Sequence[Any] | None:
+    """Return the path of what has to be assigned to replace what is at `path`; None: the root."""
+    try:
+        while path and isinstance(walk(structure, path[:-1]), tuple):
+            path = path[:-1]
+    except (LookupError, TypeError):
+        return None
+    return path or None
 
 
 def _joined(chunks: Chunks) -> Chunks:

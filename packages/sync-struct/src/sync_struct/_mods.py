@@ -13,8 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sync_struct._errors import ModError
+from sync_struct._values import is_array
 
-__all__ = ["ACTIONS", "Mod", "ModAction", "place", "process_mod", "walk"]
+__all__ = [
+    "ACTIONS",
+    "Mod",
+    "ModAction",
+    "applied",
+    "grow",
+    "place",
+    "process_mod",
+    "put",
+    "walk",
+]
 
 Mod = dict[str, Any]
 """A modification, in the established form: see PROTOCOL.md."""
@@ -82,6 +93,55 @@ def place(path: Sequence[Any]) -> str:
     return "".join(["root", *(f"[{key!r}]" for key in path)])
 
 
+def put(target: Any, path: Sequence[Any], value: Any) -> Any:
+    """Put a value in the place that `path` leads to, and return the target.
+
+    Tuples on the way are replaced by others. So the target returned is another one if there are
+    only tuples on the way, or none: then it is `value`.
+    """
+    if not path:
+        return value
+    parent = walk(target, path[:-1])
+    if not isinstance(parent, tuple):
+        parent[path[-1]] = value
+        return target
+    items = list(parent)
+    items[path[-1]] = value
+    make = getattr(type(parent), "_make", tuple)  # of a namedtuple
+    return put(target, path[:-1], make(items))
+
+
+def grow(target: Any, mod: Mapping[str, Any], array: Any) -> Any:
+    """Apply the append to an array that a mod is; return the target (see `put`) and the array."""
+    from sync_struct import _growth  # loads numpy
+
+    path = mod["path"]
+    if path and is_array(walk(target, path[:-1])):
+        raise TypeError("a row or slice of an array cannot grow: only the whole of it")
+    array = _growth.grown(array, _growth.as_row(array, mod["x"]))
+    return put(target, path, array), array
+
+
+def applied(target: Any, mod: Mapping[str, Any]) -> Any:
+    """Apply a mod as `process_mod` does, and return the target.
+
+    It is another object than before where the target itself is an array and has grown.
+    """
+    try:
+        action = ACTIONS.get(mod["action"])
+        if action is None:
+            raise ModError(f"expected one of {', '.join(ACTIONS)}, got {mod['action']!r}")
+        container = walk(target, mod["path"])
+        if mod["action"] == "append" and is_array(container):
+            return grow(target, mod, container)[0]
+        action.apply(container, mod)
+    except ModError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ModError(f"{_describe(mod)} does not fit: {type(error).__name__}: {error}") from error
+    return target
+
+
 def process_mod(target: Any, mod: Mapping[str, Any]) -> None:
     """Apply a mod to the target, mutating it.
 
@@ -89,7 +149,8 @@ def process_mod(target: Any, mod: Mapping[str, Any]) -> None:
     ----------
     target : list or dict, or what behaves like one
         The whole structure. Containers on the way are indexed; the last one has its item set or
-        deleted, or its method ``append``, ``insert`` or ``pop`` called.
+        deleted, or its method ``append``, ``insert`` or ``pop`` called. An array that grows is
+        replaced by a longer one, and so are tuples that it is in.
     mod : dict
         As a `Subscriber` passes it to its callbacks. The values in it become part of the target.
 
@@ -106,15 +167,9 @@ def process_mod(target: Any, mod: Mapping[str, Any]) -> None:
     >>> target
     {'scan': [1, 2, 3]}
     """
-    try:
-        action = ACTIONS.get(mod["action"])
-        if action is None:
-            raise ModError(f"expected one of {', '.join(ACTIONS)}, got {mod['action']!r}")
-        action.apply(walk(target, mod["path"]), mod)
-    except ModError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ModError(f"{_describe(mod)} does not fit: {type(error).__name__}: {error}") from error
+    if is_array(target) and isinstance(mod, Mapping) and mod.get("action") == "append":
+        raise ModError("an array cannot grow in place: keep it in a list or dict")
+    applied(target, mod)
 
 
 def _describe(mod: Any) -> str:

@@ -20,13 +20,14 @@ import pyon
 
 from sync_struct._change import Change, Restart, check_structure
 from sync_struct._errors import ChangeInProgress, StaleView
-from sync_struct._mods import ACTIONS, Mod, place, walk
+from sync_struct._mods import ACTIONS, Mod, grow, place, walk
 from sync_struct._structure import Structure, Witness, replica_of
 from sync_struct._values import (
     ATOMS,
     hand_out,
     is_array,
     is_container,
+    is_grown,
     is_record,
     occurs_twice,
     own,
@@ -136,14 +137,20 @@ class Notifier:
     @property
     def read(self) -> Any:
         """The structure itself, no copy: to be read only, and while nobody changes it."""
+        if self._path and (isinstance(self._backing, tuple) or is_array(self._backing)):
+            with contextlib.suppress(LookupError, TypeError):  # the array may have grown
+                here = walk(self._root._backing, self._path)
+                if self._is_still(here):
+                    self._backing = here
         return self._backing
 
     def _is_still(self, here: Any) -> bool:
         """Tell whether this, a value now at the path, is what this notifier stands for."""
         if here is self._backing:
             return True
-        # What numpy gives for a row, slice or record is new each time.
-        return self._in_array and (is_array(here) or is_record(here))
+        if self._in_array:  # what numpy gives for a row, slice or record is new each time
+            return is_array(here) or is_record(here)
+        return is_grown(here, self._backing)
 
     raw_view = read
 
@@ -246,7 +253,13 @@ class Notifier:
     # To change: each of these is one mod, or a batch of them.
 
     def append(self, x: Any) -> None:
-        """Append to a list."""
+        """Append an element to a list, or a row to an array.
+
+        An array that has grown is another one, with room for more. (An array of as many dimensions
+        is appended as several rows.)
+        """
+        if is_array(self._backing):
+            x = _growth().as_row(self.read, _plain(x))
         self._record("append", x)
 
     def insert(self, i: int, x: Any) -> None:
@@ -287,8 +300,14 @@ class Notifier:
         self._record("delitem", key)
 
     def extend(self, values: Iterable[Any]) -> None:
-        """As on a list."""
-        self._extend(list(_plain(values)))
+        """As on a list; or append several rows to an array, by one mod."""
+        values = _plain(values)
+        if not is_array(values):
+            values = list(values)
+        if not is_array(self._backing):
+            self._extend(list(values))
+        elif len(rows := _growth().as_rows(self.read, values)):
+            self._record("append", rows)
 
     @_as_one
     def _extend(self, values: list[Any]) -> None:
@@ -493,11 +512,23 @@ class Notifier:
             change.in_array = True
             if change.action == "setitem":
                 _check_elements(container, change.key, mod["value"])
-        result = ACTIONS[change.action].apply(container, mod)
+        if change.in_array and change.action != "setitem":
+            result = None
+            self._grow(container, mod)
+        else:
+            result = ACTIONS[change.action].apply(container, mod)
         if witness is not None:
             witness.apply(change)
         structure.add(change)
         return result
+
+    def _grow(self, array: Any, mod: Mod) -> None:
+        if mod["action"] != "append":
+            raise TypeError(
+                f"{mod['action']} at {place(self._path)}: an array grows at its end only, by "
+                "append and extend; assign another one"
+            )
+        self._root._backing, self._backing = grow(self._root._backing, mod, array)
 
     def _refuse_when_busy(self, action: str) -> None:
         if self._structure.busy:
@@ -545,6 +576,13 @@ class Notifier:
 
 def _plain(value: Any) -> Any:
     return value.read if isinstance(value, Notifier) else value
+
+
+def _growth() -> Any:
+    """Return the module that makes arrays grow: it loads numpy, so only where there is one."""
+    from sync_struct import _growth as module
+
+    return module
 
 
 def _everything(backing: Any) -> Any:

@@ -20,6 +20,7 @@ from sync_struct._selection import EVERYTHING, Wish
 __all__ = [
     "ABSENT_PARTS",
     "BANNER_LIMIT",
+    "GROWING_ARRAYS",
     "LEGACY_BANNER",
     "RAW_BUFFERS",
     "Position",
@@ -40,6 +41,9 @@ PROTOCOL_VERSION = 1
 
 RAW_BUFFERS = "raw_buffers"
 """Large arrays travel as they are, outside the text."""
+
+GROWING_ARRAYS = "growing_arrays"
+"""An append to an array brings new rows."""
 
 ABSENT_PARTS = "absent_parts"
 """That a part is not there is a state of the subscription, and no error."""

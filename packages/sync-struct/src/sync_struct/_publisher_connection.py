@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import threading
@@ -25,6 +26,7 @@ from sync_struct._log import Chunks, Cursor, Encoding, Log
 from sync_struct._protocol import (
     ABSENT_PARTS,
     BANNER_LIMIT,
+    GROWING_ARRAYS,
     LEGACY_BANNER,
     RAW_BUFFERS,
     Request,
@@ -50,7 +52,7 @@ SNAPSHOT_LIFETIME = 2.0
 when a publisher restarts, and then nobody for a day."""
 
 
-RAW, TEXT = Encoding(raw=True), Encoding()
+FEATURES = (RAW_BUFFERS, GROWING_ARRAYS, ABSENT_PARTS)
 
 PIECE_SIZE = 256 * 2**10
 """Bytes that are handed to the socket at once; more is for the queue, which cuts it into pieces."""
@@ -151,7 +153,7 @@ class Channel:
         """
         if number is not None and number >= self.log.oldest:
             last, chunks = self.log.span(number, encoding)
-            size = frame_size(chunks)
+            size = 0 if chunks is None else frame_size(chunks)
             if last == self.log.number and size <= PIECE_SIZE:
                 return last, chunks, size
         return 0, None, 0
@@ -262,11 +264,9 @@ class Subscription(Connection):
             and log.holds(request.position.number)
         )
         number = request.position.number if resumed and request.position else None
-        raw = RAW_BUFFERS in request.features
-        cursor = Cursor(
-            log, RAW if raw else TEXT, request.wish, number, tells_absence=tells_absence
-        )
-        features = [word for word in (RAW_BUFFERS, ABSENT_PARTS) if word in request.features]
+        features = [word for word in FEATURES if word in request.features]
+        encoding = _encoding_of(RAW_BUFFERS in features, GROWING_ARRAYS in features)
+        cursor = Cursor(log, encoding, request.wish, number, tells_absence=tells_absence)
         self.send(
             control(
                 "hello",
@@ -363,6 +363,12 @@ class Subscription(Connection):
             self._pace.stop()
         if self._channel is not None:
             self._channel.subscriptions.discard(self)
+
+
+@functools.cache
+def _encoding_of(raw: bool, grows: bool) -> Encoding:
+    """Return the encoding of our own protocol with these features: one object for all who ask."""
+    return Encoding(raw=raw, grows=grows)
 
 
 class _Pace:

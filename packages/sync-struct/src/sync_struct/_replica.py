@@ -12,7 +12,7 @@ from pyon.framing import Message
 from sync_struct._conversation import CONTROLS, Conversation
 from sync_struct._copies import copy_mod, copy_of
 from sync_struct._errors import ModError, ProtocolError
-from sync_struct._mods import Mod, process_mod, walk
+from sync_struct._mods import Mod, applied, walk
 from sync_struct._protocol import shorten
 from sync_struct._selection import EVERYTHING, Touch, Wish, touch
 from sync_struct._values import is_array
@@ -139,7 +139,7 @@ class Replica(Conversation[Mod]):
         with self._guard:
             for mod in mine:
                 try:
-                    process_mod(self.target, mod)
+                    self.target = applied(self.target, mod)
                 except ModError:
                     raise
                 except Exception as error:  # a target of the user's own making can raise anything
@@ -154,7 +154,7 @@ class Replica(Conversation[Mod]):
         for mod in mods:
             in_array = False
             if not self._wish.mods_only:
-                process_mod(self._whole, copy_mod(mod))
+                self._whole = applied(self._whole, copy_mod(mod))
                 in_array = is_array(walk(self._whole, mod["path"]))
             how = touch(mod["action"], mod["path"], mod.get("key", mod.get("i")), part, in_array)
             if how is Touch.REPLACED:

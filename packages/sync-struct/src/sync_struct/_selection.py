@@ -65,7 +65,7 @@ def touch(
         return Touch.INSIDE
     ours = part[len(path)]
     if action == "append":
-        concerned = _is_index(ours) and ours < 0
+        concerned = not _is_from_start(ours) if in_array else _is_index(ours) and ours < 0
     elif _is_index(ours) and action != "setitem":
         concerned = not isinstance(key, str)  # what follows in a list moves
     elif in_array:
@@ -99,6 +99,13 @@ def _may_overlap(a: Any, b: Any) -> bool:
     if _is_index(a) and _is_index(b):
         return bool(a == b or a < 0 or b < 0)
     return True
+
+
+def _is_from_start(key: Any) -> bool:
+    """Tell whether a key means the same elements of an array when the array has more rows."""
+    if isinstance(key, tuple) and key:
+        key = key[0]
+    return _is_index(key) and key >= 0
 
 
 def _is_index(key: Any) -> bool:

@@ -23,7 +23,7 @@ from pyon import forks
 
 from sync_struct._change import Change
 from sync_struct._errors import ChangedBehindBack
-from sync_struct._mods import Mod, place, process_mod
+from sync_struct._mods import Mod, applied, place
 from sync_struct._values import find_difference
 
 __all__ = ["Structure", "Witness", "replica_of"]
@@ -270,7 +270,7 @@ class Witness:
 
     def apply(self, change: Change) -> None:
         """Follow a mod."""
-        process_mod(self._replica, change.mod())
+        self._replica = applied(self._replica, change.mod())
 
     def compare(self, structure: Any) -> None:
         """Raise `ChangedBehindBack` (once for each such change) if the structure is another."""

@@ -32,6 +32,7 @@ from sync_struct._errors import ModError, ModsLost, SubscriptionLost, UnknownNot
 from sync_struct._mods import Mod
 from sync_struct._protocol import (
     ABSENT_PARTS,
+    GROWING_ARRAYS,
     LEGACY_BANNER,
     RAW_BUFFERS,
     Request,
@@ -175,9 +176,9 @@ class Subscriber:
         self._timeout = timeout
         wish = Wish(tuple(path), mods_only, newest=max_rate is not None)
         self._may_be_absent = may_be_absent
-        features = frozenset(
-            {ABSENT_PARTS, RAW_BUFFERS} if raw_buffers and decode else {ABSENT_PARTS}
-        )
+        features = frozenset({ABSENT_PARTS, GROWING_ARRAYS})
+        if raw_buffers and decode:
+            features |= {RAW_BUFFERS}
         self._request = Request(notifier_name, wish, features, max_rate)
         self._guard: contextlib.AbstractContextManager[Any] | None = None
         self._on_step: Callable[[Sequence[Mod]], None] | None = None

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from sync_struct._copies import copy_mod
 from sync_struct._errors import ModsLost
-from sync_struct._mods import Mod, process_mod
+from sync_struct._mods import Mod, applied
 from sync_struct._read_only import after
 from sync_struct._values import ATOMS, is_array
 
@@ -170,7 +170,7 @@ def follow(structure: Any, mods: Sequence[Mod]) -> Any:
         elif mod["action"] == "absent":
             structure = None
         else:
-            process_mod(structure, mine)
+            structure = applied(structure, mine)
     return structure
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "hand_out",
     "is_array",
     "is_container",
+    "is_grown",
     "is_record",
     "occurs_twice",
     "own",
@@ -40,6 +41,19 @@ def is_record(value: Any) -> bool:
     """Tell whether `value` is a record: a window on one element of an array that has fields."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.void) and value.dtype.names is not None
+
+
+def is_grown(value: Any, older: Any) -> bool:
+    """Tell whether `value` is what `older` has become by the growth of arrays in it."""
+    if value is older:
+        return True
+    if isinstance(value, tuple) and isinstance(older, tuple):
+        return len(value) == len(older) and all(map(is_grown, value, older))
+    if not (is_array(value) and is_array(older)):
+        return False
+    from sync_struct import _growth  # loads numpy
+
+    return _growth.is_successor(value, older)
 
 
 def is_container(value: Any) -> bool:
