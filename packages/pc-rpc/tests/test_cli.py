@@ -185,6 +185,22 @@ def test_options_that_are_none_are_refused(capsys, words):
     assert re.search("unrecognized arguments: |are required: ", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [("ping ::1 99999", "expected a TCP port, 0 to 65535, got '99999'"),
+     ("ping ::1 http", "expected a TCP port, 0 to 65535, got 'http'"),
+     ("ping ::1 -1", "port"), ("serve drivers:Bare --port 65536", "expected a TCP port"),
+     ("ping ::1 1 --timeout nan", "expected a number of seconds, got 'nan'"),
+     ("ping ::1 1 --timeout -1", "expected"),
+     ("ping ::1 1 --timeout 5s", "expected a number of seconds, got '5s'")],
+)  # fmt: skip
+def test_a_number_that_cannot_be_is_refused(capsys, words, message):
+    with pytest.raises(SystemExit) as caught:
+        main(words.split())
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_usage_names_the_arguments(capsys):
     for command, usage in (
         ("call", "usage: pc-rpc call [option ...] host port method [argument ...]\n"),

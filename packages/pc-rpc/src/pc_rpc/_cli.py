@@ -165,7 +165,7 @@ def _stubs(options: argparse.Namespace) -> None:
     for target in targets:
         with _client(options, target) as client:
             described[target] = client.get_rpc_method_list()
-    where = f"{options.host}:{options.port}"
+    where = format_address((options.host, options.port))
     text = stub_module(where, f'"{options.host}", {options.port}', described)
     if options.output is None:
         terminal.emit(text)

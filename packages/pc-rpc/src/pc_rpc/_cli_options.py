@@ -8,6 +8,7 @@ what it leaves over.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 
 from pc_rpc import __version__
@@ -16,6 +17,9 @@ from pc_rpc._cli_errors import STATUSES
 ARGUMENTS = "PYON values; keyword arguments as name=value; strings in quotes: '\"text\"'"
 
 TAKE_ARGUMENTS = {"call", "serve"}
+
+LAST_PORT = 2**16 - 1
+"""What a TCP header has room for: a larger number would be cut silently."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -50,8 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     def add_client(name: str, text: str) -> argparse.ArgumentParser:
         command = add(name, text)
         command.add_argument("host", help="name or address of the server")
-        command.add_argument("port", type=int, help="TCP port of the server")
-        command.add_argument("--timeout", type=float, metavar="S", help="give up after S seconds")
+        command.add_argument("port", type=_port, help="TCP port of the server")
+        command.add_argument(
+            "--timeout", type=_seconds, metavar="S", help="give up after S seconds"
+        )
         _add_tls(command, "server's")
         return command
 
@@ -73,6 +79,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= LAST_PORT):
+        raise argparse.ArgumentTypeError(f"expected a TCP port, 0 to {LAST_PORT}, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, got {text!r}")
+    return seconds
+
+
 def _add_tls(command: argparse.ArgumentParser, whose: str) -> None:
     group = command.add_argument_group("TLS (all three, PEM files)")
     group.add_argument("--cert", metavar="FILE", help="own certificate")
@@ -90,7 +112,7 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="may be given several times; default: this computer only (::1 and 127.0.0.1)",
     )
-    command.add_argument("--port", type=int, default=0, help="default: any that is free")
+    command.add_argument("--port", type=_port, default=0, help="default: any that is free")
     command.add_argument("--target", help="name of the target; default: that of the class")
     command.add_argument("--description", help="what the server tells about itself")
     command.add_argument("--allow-parallel", action="store_true", help="see pc_rpc.Server")

@@ -27,10 +27,12 @@ COMMANDS = {
 SYNONYMS = {":exit": ":quit", ":?": ":help"}
 
 USAGE = """\
-METHOD ARGUMENT... NAME=ARGUMENT...       call a method
-METHOD(ARGUMENT, ..., NAME=ARGUMENT)      the same, as Python writes it
-Arguments are PYON values: 0.5, true, "text", [1, 2]. An open bracket or string goes on in the next
-line. Ctrl-C gives up a call.
+METHOD ARGUMENT... NAME=ARGUMENT...     call a method
+METHOD(ARGUMENT, ..., NAME=ARGUMENT)    the same, as Python writes it
+
+Arguments are PYON values: 0.5, true, "text", [1, 2]. While a bracket or a string
+is open, the next line belongs to it. Ctrl-C gives up a call.
+
 """
 
 
