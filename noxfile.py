@@ -7,6 +7,7 @@ into .nox/, never into the system. Facts about the packages are read from their 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,9 @@ PYTHONS = nox.project.python_versions(METADATA["pyon"])
 RUFF = "ruff==0.17.6"
 MYPY = "mypy==2.4.1"
 
+# What a file of tests mentions if it connects, starts or waits for something.
+OUTSIDE = re.compile(r"\b(asyncio|connect|controller|mirror|serve|socket|subprocess|threading)\b")
+
 WHEELS = ROOT / ".nox" / "wheels"
 
 by_package = nox.parametrize("package", PACKAGES, ids=PACKAGES)
@@ -103,6 +107,18 @@ def types(session: nox.Session) -> None:
     """Check the types of all packages, strictly."""
     session.install(*_editable(*PACKAGES), MYPY)
     session.run("mypy", *(f"packages/{package}/src" for package in PACKAGES))
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """Check style, types, and run the tests that neither connect nor wait: for every save."""
+    session.install(RUFF, MYPY, *_editable(*PACKAGES), *_test_requirements(*PACKAGES))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy", *(f"packages/{package}/src" for package in PACKAGES))
+    tests = sorted(ROOT.glob("packages/*/tests/test_*.py"))
+    pure = [str(path) for path in tests if not OUTSIDE.search(path.read_text(encoding="utf-8"))]
+    session.run("pytest", "--quiet", *pure, *session.posargs)
 
 
 @nox.session
@@ -154,8 +170,8 @@ def dist(session: nox.Session, package: str) -> None:
 
 @nox.session(requires=["build"])
 def repository(session: nox.Session) -> None:
-    """Test what holds the packages together: metadata, and the install commands of the READMEs."""
-    session.install("pytest>=8.2", "pytest-timeout>=2.3", "pytest-asyncio>=1.2", "packaging")
+    """Test what holds the packages together: metadata, pages, the READMEs' install commands."""
+    session.install(*_editable(*PACKAGES), *_test_requirements("fire-and-forget"), "packaging")
     session.run("pytest", ".ci/tests", *session.posargs)
 
 

@@ -209,6 +209,13 @@ def test_tls_that_demands_certificates_is_served_everywhere():
     assert would_serve("0.0.0.0", ssl=certified)
 
 
+def test_what_the_established_stack_takes_is_refused_with_what_to_write():
+    with pytest.raises(TypeError, match=r"ssl=pyon\.tcp\.server_context\("):
+        would_serve("0.0.0.0", ssl_config=object())
+    with pytest.raises(TypeError, match=r"SSLContext"):
+        would_serve("0.0.0.0", ssl=object())
+
+
 def write_pair(folder, name):
     """Write a certificate and its key, and return their paths."""
     certificate = trustme.CA().issue_cert(name)

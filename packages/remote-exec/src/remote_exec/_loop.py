@@ -40,6 +40,7 @@ def simple_rexec_server_loop(
     allow_parallel: bool = False,
     worker_threads: bool = False,
     ready_cb: Callable[[Server], object] | None = None,
+    ssl_config: None = None,
 ) -> None:
     """Run a server with remote execution support, until a client or a signal ends it.
 
@@ -65,6 +66,8 @@ def simple_rexec_server_loop(
         who reaches the port then runs code with the rights of this process**.
     ssl, allow_parallel, worker_threads, ready_cb
         As for `pc_rpc.simple_server_loop`.
+    ssl_config : None
+        For programs that pass what the established stack takes: the error says what to write.
 
     Raises
     ------
@@ -74,6 +77,11 @@ def simple_rexec_server_loop(
     OSError
         An address cannot be bound.
     """
+    if ssl_config is not None:
+        raise TypeError(
+            "simple_rexec_server_loop() takes an ssl.SSLContext: write"
+            " ssl=pyon.tcp.server_context(certificate, key, peer_certificate)"
+        )
     initial_namespace = {"controller_driver": target}
     targets = {
         target_name: target,

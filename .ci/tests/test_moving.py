@@ -1,0 +1,49 @@
+"""The tables for moving a program: what they say is there, and the example shows it."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MOVING = README.partition("## Moving a program here")[2].partition("\n## ")[0]
+ROWS = [tuple(row.split(" | ")) for row in re.findall(r"^\| (.*`.*) \|$", MOVING, re.MULTILINE)]
+EXAMPLE = (ROOT / "packages/pc-rpc/examples/ported/controller.py").read_text(encoding="utf-8")
+
+
+def statements():
+    for _, here in ROWS:
+        yield from re.findall(r"`((?:from|import) [^`]*)`", here)
+
+
+@pytest.mark.parametrize("statement", list(statements()))
+def test_what_is_imported_instead_is_there(statement):
+    exec(statement, {})
+
+
+@pytest.mark.parametrize(
+    "call", sorted(set(re.findall(r"`[^`]*?((?:pyon|pc_rpc)\.[\w.]+)\(", MOVING)))
+)
+def test_what_is_called_instead_is_there(call):
+    module, _, name = call.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["simple_network_args", "verbosity_args", "init_logger_from_args", "bind_address_from_args"],
+)
+def test_the_example_shows_what_replaces_each_helper(name):
+    assert name in MOVING
+    assert f"common_args.{name}" in EXAMPLE
+
+
+def test_the_lines_of_the_table_are_lines_of_the_example():
+    (line,) = re.findall(r"`(logging\.basicConfig.*?)` \|", MOVING)
+    assert line in EXAMPLE
+    assert (
+        EXAMPLE.count("    network.add_argument") + EXAMPLE.count("    verbosity.add_argument") == 5
+    )
+    assert "five `parser.add_argument` lines" in MOVING
