@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from ssl import SSLContext
+from typing import Any
 
 from pc_rpc import Client, Server, serve
 
 from remote_exec._access import require_guard
 from remote_exec._server import RemoteExecServer
-
-if TYPE_CHECKING:
-    import ssl as ssl_module
 
 
 class _GuardedServer(Server):
@@ -36,7 +34,7 @@ def simple_rexec_server_loop(
     *,
     deadline: float | None = None,
     allow_remote: bool = False,
-    ssl: ssl_module.SSLContext | None = None,
+    ssl: SSLContext | None = None,
     allow_parallel: bool = False,
     worker_threads: bool = False,
     ready_cb: Callable[[Server], object] | None = None,
@@ -77,7 +75,7 @@ def simple_rexec_server_loop(
     OSError
         An address cannot be bound.
     """
-    if ssl_config is not None:
+    if ssl_config is not None or not isinstance(ssl, SSLContext | None):
         raise TypeError(
             "simple_rexec_server_loop() takes an ssl.SSLContext: write"
             " ssl=pyon.tcp.server_context(certificate, key, peer_certificate)"
