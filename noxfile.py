@@ -171,13 +171,15 @@ def dist(session: nox.Session, package: str) -> None:
 @nox.session(requires=["build"])
 def repository(session: nox.Session) -> None:
     """Test what holds the packages together: metadata, pages, the READMEs' install commands."""
-    session.install(*_editable(*PACKAGES), *_test_requirements("fire-and-forget"), "packaging")
+    session.install(
+        *_editable(*PACKAGES), *_test_requirements("fire-and-forget"), "packaging", "psutil"
+    )
     session.run("pytest", ".ci/tests", *session.posargs)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Run the main job: an experiment and the controller of this machine, all five packages."""
+    """Run the main job, all five packages; with ``-- --stay`` the controller goes on."""
     session.install(*_editable(*PACKAGES), "psutil", "rich")
     session.run("python", "packages/remote-exec/examples/machine/experiment.py", *session.posargs)
 

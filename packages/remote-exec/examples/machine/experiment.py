@@ -1,6 +1,7 @@
 """An experiment on this computer: calls, code next to the driver, live readings, a data file.
 
     python experiment.py                           starts the controller, and has it end at the end
+    python experiment.py --stay                    leaves it running, for you to try more
     python experiment.py HOST PORT READINGS_PORT   uses the controller that runs there
 
 Each step says which package it shows. Needs all five packages, psutil and rich.
@@ -23,22 +24,25 @@ from pc_rpc import Client
 from remote_exec import RemoteExec
 from rich.console import Console
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from sync_struct import mirror
 
 SAMPLES = 1_000_000
+LINES = 6  # of the file, that are shown
 console = Console(highlight=False)
 
 
-def main(host, port, readings_port):
-    """Run the experiment against a controller."""
+def main(host, port, readings_port, stay=False):
+    """Run the experiment against a controller; in the end have it end, or stay."""
     step("pc-rpc", "who is there, and what can it do?")
     with Client(host, port, target_name=None) as server:
         targets, description = server.get_rpc_id()
         say(f"{description!r} serves {', '.join(targets)}")
     with Client(host, port, "machine") as machine, Client(host, port, "machine_rexec") as rexec:
         for name, (spec, doc) in sorted(machine.get_rpc_method_list()["methods"].items()):
-            say(f"  {name}({', '.join(spec['args'][1:])})  {(doc or '').splitlines()[0]}")
+            call = f"{name}({', '.join(spec['args'][1:])})"
+            say_shortly(f"  {call:<24}{(doc or '').splitlines()[0]}")
 
         step("pc-rpc", "the driver's methods, as if the driver were here")
         say(f"cores: {machine.cores()}, load: {machine.load()}")
@@ -49,7 +53,7 @@ def main(host, port, readings_port):
         step("pc-rpc", f"{SAMPLES:,} samples of timing jitter, measured on the spot and fetched")
         samples, fetched = fetch_samples(machine)
 
-        step("remote-exec", "the same data, reduced next to the driver by code that is sent there")
+        step("remote-exec", "the same data, reduced next to the driver by code sent there")
         reduced = reduce_remotely(rexec, samples, fetched)
 
         step("fire-and-forget", "a slow call in the background")
@@ -64,10 +68,30 @@ def main(host, port, readings_port):
         say(f"the slow call has ended: {background.ff_counts()}")
 
         step("pyon", "what was found, in a file that people can read")
-        store_and_check({"jitter": reduced, "readings": last, "first": samples[:10]})
+        jitter = {"first": samples[:8].tolist(), **reduced}
+        spectrum = jitter.pop("histogram")
+        store_and_check({"jitter": jitter, "load": last["load"], "spectrum": spectrum})
 
-        step("pc-rpc", "the controller ends when it is told to")
-        machine.terminate()
+        if not stay:
+            step("pc-rpc", "the controller ends when it is told to")
+            machine.terminate()
+    if stay:
+        step("your turn", "the controller goes on; in another terminal try")
+        show_commands(host, port, readings_port)
+
+
+def show_commands(host, port, readings_port):
+    """Print what can be tried with a controller that goes on, as it can be copied."""
+    programs = Path(sys.executable).parent
+    for command in (
+        f"pc-rpc list-targets {host} {port}",
+        f"pc-rpc call -t machine {host} {port} load",
+        f"pc-rpc interactive -t machine {host} {port}",
+        f"sync-struct watch {host} {readings_port} readings",
+        f"pc-rpc call -t machine {host} {port} terminate",
+    ):
+        console.print(f"    {programs / command}", markup=False, soft_wrap=True)
+    say("The last one ends it; Ctrl-C here does, too.")
 
 
 def fetch_samples(machine):
@@ -127,9 +151,10 @@ def follow_readings(host, port, seconds):
 
 def table(readings):
     """Return the readings as a table."""
-    rows = Table("core", "busy", title=f"update {readings['updates']}, load {readings['load']:.2f}")
+    rows = Table("core", "busy", "", title=f"update {readings['updates']}", min_width=40)
+    rows.caption = f"load {readings['load']:.2f}"
     for core, busy in enumerate(readings["busy"]):
-        rows.add_row(str(core), "#" * round(20 * busy))
+        rows.add_row(str(core), ProgressBar(1.0, float(busy), width=30), f"{busy:4.0%}")
     return rows
 
 
@@ -143,7 +168,8 @@ def store_and_check(results):
             raise RuntimeError("what was read back is not what was stored")
         text = file.read_text(encoding="utf-8")
     say(f"{len(text)} characters, read back equal, types and all; the beginning:")
-    say("\n".join(text.splitlines()[:3])[:240])
+    for line in text.splitlines()[:LINES]:
+        say_shortly(line)
 
 
 def size_on_the_wire(value):
@@ -158,20 +184,26 @@ def step(package, what):
     console.print(f"\n[bold]{package}[/bold]: {what}", soft_wrap=True)
 
 
+def say_shortly(what):
+    """Print a result of a step, shortened to what fits into a line."""
+    width = console.width - 2
+    say(what if len(what) <= width else what[: width - 3] + "...")
+
+
 def say(what):
     """Print a result of a step."""
     console.print(f"  {what}", markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
-def controller():
+def controller(stay):
     """Start the controller in a process of its own; give its address."""
     program = Path(__file__).with_name("controller.py")
     with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True) as process:
         try:
             _, host, port, readings_port = process.stdout.readline().split()
             yield host, int(port), int(readings_port)
-            if process.wait(timeout=10) != 0:
+            if process.wait(timeout=None if stay else 60) != 0:
                 raise RuntimeError(f"the controller ended with status {process.returncode}")
         finally:
             process.kill()
@@ -180,10 +212,12 @@ def controller():
 if __name__ == "__main__":
     logging.basicConfig(format="  %(name)s: %(message)s")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stay", action="store_true", help="leave the controller running")
     parser.add_argument("address", nargs="*", metavar="HOST PORT READINGS_PORT")
-    address = parser.parse_args().address
-    if address:
-        main(address[0], int(address[1]), int(address[2]))
+    arguments = parser.parse_args()
+    if arguments.address:
+        host, port, readings_port = arguments.address
+        main(host, int(port), int(readings_port), arguments.stay)
     else:
-        with controller() as address:
-            main(*address)
+        with contextlib.suppress(KeyboardInterrupt), controller(arguments.stay) as address:
+            main(*address, arguments.stay)
