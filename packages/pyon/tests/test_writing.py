@@ -207,7 +207,7 @@ def test_plain_data_is_written_as_json_writes_it():
 
 def test_pretty_v1_breaks_dicts_into_lines():
     x = {"b": {"y": 1, "x": [1, {"q": (1,)}]}, "a": {3, 1, 2}}
-    assert pyon.encode(x, pretty=True) == (
+    assert pyon.encode(x, pretty=True, sort_keys=True) == (
         '{\n    "a": {1, 2, 3},\n    "b": {\n'
         '        "x": [1, {"q": (1, )}],\n        "y": 1\n    }\n}'
     )
@@ -215,7 +215,7 @@ def test_pretty_v1_breaks_dicts_into_lines():
 
 def test_pretty_v2_is_indented_json():
     x = {"b": [1, {"c": None}], "a": (1, 2)}
-    text = pyon.encode(x, pretty=True, version=2)
+    text = pyon.encode(x, pretty=True, version=2, sort_keys=True)
     assert json.loads(text) == json.loads(pyon.encode(x, version=2))
     assert text.startswith(
         '{\n    "a": {"__jsonclass__": ["tuple", [[1, 2]]]},\n    "b": [\n        1,\n'
@@ -233,9 +233,95 @@ def test_pretty_is_the_same_for_equal_values(version):
         "s": {*words[::-1]},
     }
     assert x == y
-    assert pyon.encode(x, pretty=True, version=version) == pyon.encode(
-        y, pretty=True, version=version
-    )
+    for pretty in (False, True):
+        assert pyon.encode(x, pretty, version=version, sort_keys=True) == pyon.encode(
+            y, pretty, version=version, sort_keys=True
+        )
+        assert pyon.decode(pyon.encode(x, pretty, version=version, sort_keys=True)) == x
+
+
+ORDERS = [
+    {"z": 1, "a": 2},
+    {3: 1, 1: 2, 2: 0},
+    {"z": {"y": 1, "x": {"b": 0, "a": {}}}, "a": [{"d": 1, "c": 2}, ({"f": 1, "e": 2},)]},
+    {(2, 1): "x", None: "y", 1.5: "z", "a": 0, True: 1},
+    {str(-i): {str(-j): i for j in range(12)} for i in range(12)},
+    collections.OrderedDict([("z", {"y": 1, "x": 2}), ("a", 2)]),
+]
+
+
+@pytest.mark.parametrize("x", ORDERS, ids=range(len(ORDERS)))
+def test_dicts_keep_their_order_everywhere_unless_asked_otherwise(x, version, tmp_path):
+    def order(x):
+        if isinstance(x, dict):
+            return [(key, order(value)) for key, value in x.items()]
+        return [order(y) for y in x] if isinstance(x, list | tuple) else x
+
+    pyon.store_file(tmp_path / "f", x, version=version)
+    for back in (
+        pyon.decode(pyon.encode(x, version=version)),
+        pyon.decode(pyon.encode(x, pretty=True, version=version)),
+        pyon.load_file(tmp_path / "f"),
+    ):
+        assert order(back) == order(x)
+
+
+def test_sorted_keys_for_who_wants_stable_differences(version, tmp_path):
+    x = {"z": [{2: 0, 1: 0}], "a": {"c": 1, "b": 2}}
+    pyon.store_file(tmp_path / "f", x, version=version, sort_keys=True)
+    back = pyon.load_file(tmp_path / "f")
+    assert list(back) == ["a", "z"]
+    assert list(back["a"]) == ["b", "c"]
+    assert list(back["z"][0]) == [1, 2]
+    one_line = pyon.encode(x, version=version, sort_keys=True)
+    assert "\n" not in one_line
+    assert list(pyon.decode(one_line)) == ["a", "z"]
+
+
+# --- numbers of numpy in files that people read
+
+
+def test_a_number_of_numpy_is_told_behind_its_line(tmp_path, same):
+    x = {
+        "n": np.int64(7),
+        "pair": (np.float32(0.1), "x", np.bool_(True)),
+        "deep": {"date": np.datetime64("2026-01-31"), "one": {"c": np.complex128(1 - 2j)}},
+        "set": {np.int8(5), np.int8(-5), 3},
+        "text": np.str_("a"),
+        "last": np.float64("nan"),
+    }
+    pyon.store_file(tmp_path / "f", x)
+    text = (tmp_path / "f").read_text()
+    notes = [line.partition("  # ")[2] for line in text.splitlines()]
+    assert notes == ["", "7", "0.1, True", "", "2026-01-31", "(1-2j)", "", "-5, 5", "", "nan", ""]
+    assert '"n": npscalar("<i8", b"BwAAAAAAAAA="),  # 7\n' in text
+    assert same(pyon.load_file(tmp_path / "f"), x)
+
+
+def test_notes_are_comments_of_v1_in_pretty_texts_only():
+    for version, pretty in ((1, False), (2, False), (2, True)):
+        assert "#" not in pyon.encode([np.int64(7)], pretty, version=version)
+    assert pyon.encode(np.int64(7), pretty=True) == 'npscalar("<i8", b"BwAAAAAAAAA=")  # 7'
+
+
+# --- pieces
+
+
+def test_pieces_are_the_text_and_long_base64_is_never_part_of_another_one(version):
+    long = np.arange(10_000.0)
+    x = {"a": [1, (long, b"x" * 10_000), np.arange(3)], "b": {"c": long}}
+    for pretty in (False, True):
+        for sort_keys in (False, True):
+            options = {"version": version, "pretty": pretty, "sort_keys": sort_keys}
+            pieces = pyon.Codec().encode_pieces(x, **options)
+            joined = "".join(p if type(p) is str else p.decode() for p in pieces)
+            assert joined == pyon.encode(x, **options)
+            if not sort_keys:
+                assert sum(type(p) is bytes for p in pieces) == 2 + (version == 2)
+                assert max(len(p) for p in pieces if type(p) is str) < 35_000
+    assert pyon.Codec().encode_pieces([1]) == ["[1]"]
+    with pytest.raises(pyon.EncodeError):
+        pyon.Codec().encode_pieces(...)
 
 
 def test_versions_and_buffers_that_do_not_exist():

@@ -10,11 +10,11 @@ that nobody else is to see.
 
 # None of these loads `typing`, which takes a quarter of the time that all of pyon does: they set
 # TYPE_CHECKING, which type checkers take for true, themselves.
-from ._buffers import RAW_BUFFER_SIZE
 from ._codec import Codec, shared
 from ._errors import DecodeError, EncodeError, PyonError
 from ._integers import MAX_INT_DIGITS
 from ._types import MAX_DEPTH
+from ._writer import RAW_BUFFER_SIZE
 
 __version__ = "1.0.0"
 

@@ -92,6 +92,16 @@ def take_scalar_apart(x: np.generic) -> tuple[DtypeSpec, bytes]:
     return spec, x.tobytes()[: dtype.itemsize]
 
 
+def readable(x: np.generic) -> list[str]:
+    """Give a numpy scalar as people read it, in a list; an empty one if it is no number or date."""
+    if x.dtype.kind not in "biufcmM":
+        return []
+    try:
+        return [str(x)]
+    except (ValueError, OverflowError, SystemError):  # numpy has no words for it
+        return []
+
+
 class Layout:
     """Dtype and shape of an array, checked, so that only the data is missing."""
 

@@ -38,6 +38,14 @@ def to_base64(data: bytes | memoryview) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
+def to_base64_bytes(data: bytes | memoryview) -> bytes:
+    """Give the base64 of `data` as a wire or file takes it."""
+    if pybase64 is not None:
+        text: bytes = pybase64.b64encode(data)
+        return text
+    return binascii.b2a_base64(data, newline=False)
+
+
 def from_base64(text: str | bytes | memoryview) -> bytes:
     """Give the bytes that `text` stands for.
 

@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from ._base64 import Base64
 
 
-RAW_BUFFER_SIZE = 4096
-"""Bytes from which data is handed over as a buffer, if the caller can take buffers. To encode,
-frame, receive and decode an array costs as much either way at 2.4 kB, or with SIMD base64 at 9 kB
-(``benchmarks/raw_buffers.py``); in between, and so here, the two differ by some ten microseconds
-at most."""
-
 CUT_SIZE = 16_384
 """Characters of base64 from which cutting it out pays."""
 

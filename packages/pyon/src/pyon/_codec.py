@@ -11,8 +11,9 @@ from ._buffers import NO_BUFFERS, Buffers
 from ._errors import DecodeError
 from ._reading import Reader
 from ._types import Forms
-from ._v1 import V1Writer
-from ._v2 import V2Writer
+from ._v1_spelling import V1
+from ._v2_spelling import V2, V2_PRETTY
+from ._writer import Spelling, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Codec:
         pretty: bool = False,
         *,
         version: int = 1,
+        sort_keys: bool = False,
         buffer_callback: Callable[[memoryview], object] | None = None,
     ) -> str:
         """Give the text of a value.
@@ -65,10 +67,13 @@ class Codec:
         x
             The value, of types that have a PYON form; exactly these, not subclasses of them.
         pretty
-            Whether to break the text into indented lines and to sort what has no order of its own,
-            so that equal values give equal text. Otherwise it is a single line.
+            Whether to break the text into indented lines, with sets, which have no order, sorted.
+            Otherwise it is a single line.
         version : {1, 2}
             The generation of the format: 1 is Python syntax, 2 is JSON.
+        sort_keys : bool, optional
+            Whether to sort what is in dicts, for texts that are compared. By default dicts keep
+            their order. Sets are sorted, too; an OrderedDict never is.
         buffer_callback : callable, optional
             Takes the data of large arrays and bytes objects, each as a memoryview of C-contiguous
             bytes, instead of it being spelled in the text, which then refers to it by its number.
@@ -84,17 +89,43 @@ class Codec:
         EncodeError
             If a part of the value has no PYON form. The error says where it is.
         """
-        if version not in (1, 2):
-            raise ValueError(f"the versions of PYON are 1 and 2, not {version!r}")
-        if version == 1 and buffer_callback is not None:
-            raise ValueError("only version 2 of PYON can refer to buffers")
-        if not pretty:
-            text = (V1Writer if version == 1 else V2Writer).plain(x)
-            if text is not None:
-                return text
-        if version == 1:
-            return V1Writer(self._forms, pretty).text(x)
-        return V2Writer(self._forms, pretty, buffer_callback).text(x)
+        if version == 1 and buffer_callback is None:
+            return Writer(V1, self._forms, pretty, sort_keys).text(x)
+        spelling = _spelling(version, pretty, buffer_callback)
+        return Writer(spelling, self._forms, pretty, sort_keys, buffer_callback).text(x)
+
+    def encode_pieces(
+        self,
+        x: Any,
+        pretty: bool = False,
+        *,
+        version: int = 1,
+        sort_keys: bool = False,
+        buffer_callback: Callable[[memoryview], object] | None = None,
+    ) -> list[str | bytes]:
+        """Give the text of a value in pieces, for who writes it to a file or socket.
+
+        Long base64 is a piece of its own, which is never joined to the rest: a megabyte that is
+        copied costs more than it took to encode it.
+
+        Parameters
+        ----------
+        x, pretty, version, sort_keys, buffer_callback
+            As for `encode`, which gives the same text.
+
+        Returns
+        -------
+        list of str and bytes
+            ASCII text. Long base64 is bytes, the rest is strings.
+
+        Raises
+        ------
+        EncodeError
+            As `encode`.
+        """
+        spelling = _spelling(version, pretty, buffer_callback)
+        writer = Writer(spelling, self._forms, pretty, sort_keys, buffer_callback, as_bytes=True)
+        return writer.pieces(x)
 
     def decode(
         self,
@@ -149,7 +180,9 @@ class Codec:
             error.filename = str(filename)
             raise
 
-    def store_file(self, filename: str | PathLike[str], x: Any, *, version: int = 1) -> None:
+    def store_file(
+        self, filename: str | PathLike[str], x: Any, *, version: int = 1, sort_keys: bool = False
+    ) -> None:
         """Write a value to a file, pretty, so that the file is whole at every moment.
 
         Whatever happens, also to the machine, the file holds either all of its old content or all
@@ -165,6 +198,8 @@ class Codec:
             As for `encode`.
         version : {1, 2}
             The generation of the format.
+        sort_keys : bool, optional
+            As for `encode`: dicts keep their order by default.
 
         Raises
         ------
@@ -175,8 +210,10 @@ class Codec:
         """
         from . import _files
 
-        text = self.encode(x, pretty=True, version=version)
-        _files.replace(filename, [(text + "\n" if version == 1 else text).encode("ascii")])
+        pieces = self.encode_pieces(x, pretty=True, version=version, sort_keys=sort_keys)
+        if version == 1:
+            pieces.append("\n")
+        _files.replace(filename, [p.encode("ascii") if isinstance(p, str) else p for p in pieces])
 
     def register(
         self,
@@ -216,6 +253,16 @@ class Codec:
             If these types are not registered under this name.
         """
         self._forms.deregister(types, name)
+
+
+def _spelling(version: int, pretty: bool, buffer_callback: object) -> Spelling:
+    if version == 2:
+        return V2_PRETTY if pretty else V2
+    if version != 1:
+        raise ValueError(f"the versions of PYON are 1 and 2, not {version!r}")
+    if buffer_callback is not None:
+        raise ValueError("only version 2 of PYON can refer to buffers")
+    return V1
 
 
 @cache

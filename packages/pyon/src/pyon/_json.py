@@ -1,4 +1,4 @@
-"""The C code of the standard library's `json`, set up so that its limits are those of PYON."""
+"""What both generations have of JSON: the C code of `json`, with the limits of PYON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from json import encoder
 from json.encoder import encode_basestring_ascii
 
-from ._integers import digits_are_limited, parse_integer
+from ._errors import EncodeError
+from ._integers import SAFE_BOUND, digits_are_limited, integer_text, parse_integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 WHITESPACE = " \t\n\r\f"
 SPACE = re.compile(f"[{WHITESPACE}]*")
 """White space as it may stand around a JSON text, and between the tokens of v1."""
+
+SPLIT_PAIR = "[\ud800-\udbff][\udc00-\udfff]"
+"""The halves of a character beyond U+FFFF in a string: their escapes would be read as one."""
 
 Scan = Callable[[str, int], "tuple[Any, int]"]
 
@@ -63,3 +67,23 @@ def json_encoder(comma: str, colon: str) -> Callable[[Any], str]:
         return json.JSONEncoder(check_circular=False, separators=(comma, colon)).encode
     write = make(None, None, encode_basestring_ascii, None, colon, comma, False, False, True)
     return lambda x: "".join(write(x, 0))
+
+
+def write_str(x: str) -> str:
+    """Write a string as JSON does, in ASCII."""
+    text: str = encode_basestring_ascii(x)
+    if "\\ud" in text and re.search(SPLIT_PAIR, x):
+        raise EncodeError(
+            "a string that holds the two halves of a surrogate pair, which would be joined"
+        )
+    return text
+
+
+def write_int(x: int) -> str:
+    """Write an integer of any size in decimal."""
+    if -SAFE_BOUND < x < SAFE_BOUND:
+        return int.__repr__(x)
+    try:
+        return integer_text(x)
+    except ValueError as error:
+        raise EncodeError(str(error)) from None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ._plain import CLASS_KEY
 from ._strings import EscapeError, unescape_str
 from ._v1_grammar import NOT_JSON, TAG_FOLLOWS, TOKEN
-from ._writer import CLASS_KEY
 
 SNIFF_SIZE = 4096
 """Characters in which is looked for the version of a text that begins like either."""

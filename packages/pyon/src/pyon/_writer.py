@@ -1,22 +1,21 @@
 """The walk over a value, which both generations share; they differ in how they spell what it meets.
 
-Two ideas make it quick. A value that is plain JSON (exact types, string keys), or a large part that
-is, goes to the C encoder of `json` in one piece, and to find that out takes one sweep over its
-containers, not a look at every leaf. And long base64 is never part of the text while that is put
-together: a mark stands in for it until the end.
+A generation is a `Spelling`, a table of plain functions; the `Writer` alone recurs, indents, and
+knows the way to what cannot be written. Two ideas make it quick. A large part that is plain JSON
+(exact types, string keys) goes to a C encoder in one piece, and to find that out takes one sweep
+over its containers, not a look at every leaf. And long base64 is never part of a text: a mark
+stands in for it, and in the end the text comes out in pieces.
 """
 
 from __future__ import annotations
 
-import re
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
-from itertools import chain
-from json.encoder import encode_basestring_ascii
 
 from ._errors import EncodeError
-from ._integers import SAFE_BOUND, digits_are_limited, integer_text
-from ._on_demand import load_base64
-from ._types import MAX_DEPTH, Form, Forms
+from ._on_demand import load_arrays, load_base64
+from ._plain import CLASS_KEY, STR, plain_json, sweep_pays
+from ._types import MAX_DEPTH, SPELLED, Form, Forms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,59 +26,145 @@ SWEEP_FROM = 9
 more."""
 
 SPLICE_SIZE = 4096
-"""Characters of base64 from which it is set in at the end; below, copying it a few times costs
+"""Characters of base64 from which it is a piece of its own; below, copying it a few times costs
 less."""
 
 MARK = "\xff"
-"""Surrounds the number of a base64 text to be set in. PYON text is ASCII, so it cannot hold the
-mark."""
+"""Surrounds the number of a piece in a text. PYON text is ASCII, so it cannot hold the mark."""
 
-JSON_LEAVES: frozenset[type] = frozenset({type(None), bool, int, float, str})
+RAW_BUFFER_SIZE = 4096
+"""Bytes from which data is handed over as a buffer, if the caller can take buffers. To encode,
+frame, receive and decode an array costs as much either way at 2.4 kB, or with SIMD base64 at 9 kB
+(``benchmarks/raw_buffers.py``); in between, and so here, the two differ by some ten microseconds
+at most."""
+
 FLAT: frozenset[type] = frozenset({bytes, complex})
-JSON_TYPES = JSON_LEAVES | {list, dict}
-CLASS_KEY = "__jsonclass__"
-STR: frozenset[type] = frozenset({str})
-QUOTED_CLASS_KEY = f'"{CLASS_KEY}"'
-SPLIT_PAIR = "[\ud800-\udbff][\udc00-\udfff]"
+"""What is no level of nesting in either generation."""
+
+MOST_KEYS = 1000
+LONGEST_KEY = 40
+"""How many keys, and up to which length, are kept with their spelling: the fields of messages come
+again and again. At most some 100 kB."""
 
 Callback = Callable[[memoryview], object]
 
 
+class Spelling:
+    """How a generation spells things, for texts on one line or for pretty ones.
+
+    Parameters
+    ----------
+    leaves : dict
+        Functions that give the whole text of a value, by exact type.
+    comma, colon : str
+        What is between items, and behind a key.
+    sequence : callable
+        Gives the text of a tuple or set from its name, the text of its items, and their number.
+    form : callable
+        Gives the text of a form from its name and the texts of its arguments.
+    quotes : str
+        What is before and behind base64: two strings with a blank between them.
+    json : callable
+        Gives the text of plain JSON: see `plain_json`.
+    tagged : bool
+        Whether dicts with other keys than strings are forms with a list of pairs, and lists stand
+        in lines if pretty. If not, a dict of one item stays on its line.
+    """
+
+    def __init__(
+        self,
+        leaves: dict[type, Callable[[Any], str]],
+        comma: str,
+        colon: str,
+        sequence: Callable[[str, str, int], str],
+        form: Callable[[str, list[str]], str],
+        quotes: str,
+        json: Callable[[Any, int, list[Collection[Any]]], str],
+        tagged: bool,
+    ) -> None:
+        self.leaves = leaves
+        self.comma = comma
+        self.colon = colon
+        self.sequence = sequence
+        self.form = form
+        self.before, self.behind = quotes.split()
+        self.json = json
+        self.tagged = tagged
+        self.keys: dict[str, str] = {}
+
+
 class Writer:
-    """Writes one value. A generation supplies the spellings."""
+    """Writes one value.
 
-    comma = ", "
-    colon = ": "
-    leaves: ClassVar[dict[type, Callable[[Any], str]]]
-    containers: ClassVar[dict[type, Callable[[Any, Any, int], str]]]
+    Parameters
+    ----------
+    spelling : Spelling
+    forms : Forms
+    pretty : bool
+    sort_keys : bool
+    buffer_callback : callable, optional
+        Takes large data; its number stands in the text.
+    as_bytes : bool
+        Whether pieces of base64 are bytes, as a wire or file takes them.
+    """
 
-    def __init__(self, forms: Forms, pretty: bool) -> None:
+    def __init__(
+        self,
+        spelling: Spelling,
+        forms: Forms,
+        pretty: bool = False,
+        sort_keys: bool = False,
+        buffer_callback: Callback | None = None,
+        as_bytes: bool = False,
+    ) -> None:
+        self._spelling = spelling
+        self._leaves = spelling.leaves
+        self._comma = spelling.comma
         self._forms = forms
         self._pretty = pretty
+        self._sort_keys = sort_keys
+        self._one_by_one = pretty or sort_keys
+        self._may_splice = not sort_keys
+        self._buffer_callback = buffer_callback
+        self._buffers = 0
+        self._as_bytes = as_bytes
         self._level = 0
-        self._spliced: list[str] = []
+        self._pieces: list[Any] = []
+        self._notes: list[str] = []
 
     def text(self, x: Any) -> str:
-        """Give the whole text of `x`.
+        """Give the whole text of `x`; errors as `pieces`."""
+        text = self._whole(x)
+        return "".join(map(str, self._interleaved(text))) if self._pieces else text
+
+    def pieces(self, x: Any) -> list[str | bytes]:
+        """Give the text of `x` as pieces that nobody has joined.
 
         Raises
         ------
         EncodeError
             If a part of it has no PYON form.
         """
+        return self._interleaved(self._whole(x))
+
+    def _whole(self, x: Any) -> str:
         try:
-            text = self._write(x, 0)
+            if not self._one_by_one and sweep_pays(x, SWEEP_FROM):
+                text = plain_json(x, MAX_DEPTH, self._spelling.json)
+                if text is not None:
+                    return text
+            return self._write(x, 0) + self._note()
         except RecursionError:
             raise EncodeError("nested too deeply for what the caller left of the stack") from None
-        if not self._spliced:
-            return text
-        parts = text.split(MARK)
-        parts[1::2] = [self._spliced[int(number)] for number in parts[1::2]]
-        return "".join(parts)
+
+    def _interleaved(self, text: str) -> list[str | bytes]:
+        parts: list[Any] = text.split(MARK) if self._pieces else [text]
+        parts[1::2] = [self._pieces[int(number)] for number in parts[1::2]]
+        return parts
 
     def _write(self, x: Any, depth: int) -> str:
         kind = type(x)
-        leaf = self.leaves.get(kind)
+        leaf = self._leaves.get(kind)
         if leaf is not None:
             return leaf(x)
         if depth == MAX_DEPTH and kind not in FLAT:
@@ -95,66 +180,168 @@ class Writer:
     def _items(self, items: Iterable[Any], depth: int) -> list[str]:
         """Write each of `items`; an error gets to know in which of them it was."""
         texts: list[str] = []
-        leaves = self.leaves
+        leaves = self._leaves
         try:
             for x in items:
                 leaf = leaves.get(type(x))
                 texts.append(self._write(x, depth) if leaf is None else leaf(x))
         except EncodeError as error:
-            error.within(_step(items, len(texts)))
+            error.within("{...}" if isinstance(items, set) else f"[{len(texts)}]")
             raise
         return texts
-
-    @classmethod
-    def plain(cls, x: Any, room: int = MAX_DEPTH) -> str | None:
-        """Write what is plain JSON, at most `room` levels deep, on one line; None for all else."""
-        leaf = cls.leaves.get(type(x))
-        if leaf is not None:
-            return leaf(x)
-        found = _sweep(x, room)
-        if found is None or not digits_are_limited():
-            return None
-        items, floating = found
-        try:
-            text = cls._encode_json(x, items, floating)
-        except (ValueError, RecursionError):  # a long integer; little left of the stack
-            return None
-        if ("\\" in text and "\\ud" in text) or ("_" in text and QUOTED_CLASS_KEY in text):
-            return None  # to be looked at one by one: surrogates, and the key that has a meaning
-        return text
-
-    @classmethod
-    def _encode_json(cls, x: Any, items: int, floating: list[Collection[Any]]) -> str:
-        """Write plain JSON, of which the sweep told this; ValueError if not sure to be exact."""
-        raise NotImplementedError
 
     def _joined(self, items: Collection[Any], depth: int) -> str:
         """Write `items` with commas between them."""
         if len(items) >= SWEEP_FROM and self._may_be_plain(items, depth):
-            text = self.plain(list(items), MAX_DEPTH + 1 - depth)
+            text = plain_json(list(items), MAX_DEPTH + 1 - depth, self._spelling.json)
             if text is not None:
                 return text[1:-1]
-        return self.comma.join(self._items(items, depth))
+        return self._comma.join(self._items(items, depth))
 
-    def _plain_dict(self, x: dict[Any, Any], depth: int) -> str | None:
-        """Write a large dict that is plain JSON through and through; None if it is not."""
+    def _may_be_plain(self, items: Collection[Any], depth: int) -> bool:
+        """Say whether to try: not again what is all of the value, and pretty only what is flat."""
+        if self._one_by_one:
+            return type(items) is not dict and not any(
+                map(CONTAINERS.__contains__, map(type, items))
+            )
+        return depth > 1 or type(items) not in (list, dict)
+
+    def _list(self, x: list[Any], depth: int) -> str:
+        if not self._pretty or not self._spelling.tagged or not x:
+            return f"[{self._joined(x, depth)}]"
+        return self._in_lines(
+            "[]", list(enumerate(x)), lambda item: self._item(item[0], item[1], depth)
+        )
+
+    def _item(self, index: int, x: Any, depth: int) -> str:
+        try:
+            return self._write(x, depth)
+        except EncodeError as error:
+            error.within(f"[{index}]")
+            raise
+
+    def _tuple(self, x: tuple[Any, ...], depth: int) -> str:
+        return self._spelling.sequence("tuple", self._joined(x, depth), len(x))
+
+    def _set(self, x: set[Any], depth: int) -> str:
+        inside = self._sorted_items(x, depth) if self._one_by_one else self._joined(x, depth)
+        return self._spelling.sequence("set", inside, len(x))
+
+    def _sorted_items(self, x: set[Any], depth: int) -> str:
+        """Write the items in the order of their texts, so that equal sets have equal texts."""
+        may_splice, self._may_splice = self._may_splice, False
+        notes, self._notes = self._notes, []
+        written: list[tuple[str, str]] = []
+        for item in x:
+            text = self._items({item}, depth)[0]
+            written.append((text, ", ".join(self._notes)))
+            self._notes.clear()
+        written.sort()
+        self._may_splice = may_splice
+        self._notes = notes + [note for _, note in written if note]
+        return self._comma.join([text for text, _ in written])
+
+    def _dict(self, x: dict[Any, Any], depth: int) -> str:
         if len(x) >= SWEEP_FROM and self._may_be_plain(x, depth):
-            return self.plain(x, MAX_DEPTH + 1 - depth)
-        return None
+            text = plain_json(x, MAX_DEPTH + 1 - depth, self._spelling.json)
+            if text is not None:
+                return text
+        if self._spelling.tagged and (CLASS_KEY in x or not STR.issuperset(map(type, x))):
+            return self._spelling.form("dict", [self._pairs(x, depth)])
+        colon = self._spelling.colon
+        if self._one_by_one:
+            return self._entries("{}", x, lambda entry: self._pair(entry, depth, colon)[0])
+        return f"{{{self._comma.join(self._pair(x.items(), depth, colon))}}}"
 
-    def _may_be_plain(self, x: object, depth: int) -> bool:
-        """Say whether to try; at the first level, the codec has done so."""
-        return not self._pretty and (depth > 1 or type(x) not in JSON_TYPES)
+    def _ordered_dict(self, x: OrderedDict[Any, Any], depth: int) -> str:
+        if not self._spelling.tagged:
+            form = self._forms.of(OrderedDict)
+            assert form is not None
+            return self._form(form, x, depth)
+        return self._spelling.form("OrderedDict", [self._pairs(x, depth)])
+
+    def _pairs(self, x: dict[Any, Any], depth: int) -> str:
+        """Write a dict as a list of pairs."""
+        comma = self._comma
+        if self._one_by_one:
+            return self._entries("[]", x, lambda entry: f"[{self._pair(entry, depth, comma)[0]}]")
+        return f"[{comma.join([f'[{pair}]' for pair in self._pair(x.items(), depth, comma)])}]"
+
+    def _pair(self, entries: Iterable[tuple[Any, Any]], depth: int, between: str) -> list[str]:
+        """Write keys and values; an error gets to know in which of them it was."""
+        texts: list[str] = []
+        leaves = self._leaves
+        keys = self._spelling.keys if between is self._spelling.colon else {}
+        at_key = True
+        try:
+            for key, value in entries:
+                at_key = True
+                start = keys.get(key) if type(key) is str else None
+                if start is None:
+                    start = self._write(key, depth) + between
+                    if type(key) is str and len(key) <= LONGEST_KEY and len(keys) < MOST_KEYS:
+                        keys[key] = start
+                at_key = False
+                leaf = leaves.get(type(value))
+                texts.append(start + (self._write(value, depth) if leaf is None else leaf(value)))
+        except EncodeError as error:
+            error.within(f"<key {shorten(key)}>" if at_key else f"[{shorten(key)}]")
+            raise
+        return texts
+
+    def _entries(
+        self, brackets: str, x: dict[Any, Any], write: Callable[[list[tuple[Any, Any]]], str]
+    ) -> str:
+        """Write the entries of a dict one by one: in lines, or sorted, or both."""
+        entries = list(x.items())
+        if self._sort_keys and type(x) is dict:
+            if set(map(type, x)) in ({str}, {int}):
+                entries.sort(key=lambda entry: entry[0])
+            else:
+                entries.sort(key=lambda entry: write([entry]))
+                self._notes.clear()
+        if self._pretty and len(x) > (not self._spelling.tagged):
+            return self._in_lines(brackets, [[entry] for entry in entries], write)
+        inside = self._comma.join([write([entry]) for entry in entries])
+        return brackets[0] + inside + brackets[1]
+
+    def _in_lines(self, brackets: str, parts: list[Any], write: Callable[[Any], str]) -> str:
+        """Write each part on a line of its own, one level deeper than the brackets."""
+        indent = "\n" + "    " * self._level
+        self._level += 1
+        lines = [brackets[0]]
+        for number, part in enumerate(parts, 1):
+            text = write(part)
+            comma = "," if number < len(parts) else ""
+            lines.append(f"{indent}    {text}{comma}{self._note()}")
+        self._level -= 1
+        return "".join([*lines, indent, brackets[1]])
+
+    def _note(self) -> str:
+        """Give a comment with the numbers that stand on a line as base64."""
+        if not self._notes:
+            return ""
+        note = f"  # {', '.join(self._notes)}"
+        self._notes.clear()
+        return note
+
+    def _bytes(self, x: bytes, depth: int) -> str:
+        return self._spelling.form("bytes", [self._data(x)])
 
     def _form(self, form: Form, x: Any, depth: int) -> str:
-        raise NotImplementedError
-
-    def _arguments(self, form: Form, arguments: list[Any], depth: int) -> list[str]:
+        arguments = self._take_apart(form, x)
+        data = [self._data(arguments.pop())] if form.raw else []
+        shape = []
+        if form.raw and self._spelling.tagged and type(arguments[0]) is tuple:
+            shape.append(f"[{self._comma.join(map(str, arguments.pop(0)))}]")
         try:
-            return self._items(arguments, depth)
+            texts = self._items(arguments, depth)
         except EncodeError as error:
             error.within(f".{form.name}")
             raise
+        if self._pretty and form.name == "npscalar" and not self._spelling.tagged:
+            self._notes += load_arrays().readable(x)
+        return self._spelling.form(form.name, shape + texts + data)
 
     def _take_apart(self, form: Form, x: Any) -> list[Any]:
         if not form.raw:
@@ -164,147 +351,34 @@ class Writer:
         except ValueError as error:
             raise EncodeError(f"{_describe(x)}: {error}") from error
 
-    def _base64(self, data: bytes | memoryview) -> str:
-        """Give base64 of `data`, or a mark in its place."""
-        text: str = load_base64().to_base64(data)
-        if len(text) < SPLICE_SIZE or self._pretty:
-            return text
-        self._spliced.append(text)
-        return f"{MARK}{len(self._spliced) - 1}{MARK}"
+    def _data(self, data: bytes | memoryview) -> str:
+        """Spell data as base64, as the mark of a piece, or as the number of a buffer."""
+        if self._buffer_callback is not None and len(data) >= RAW_BUFFER_SIZE:
+            self._buffer_callback(memoryview(data))
+            self._buffers += 1
+            return str(self._buffers - 1)
+        spelled: Any
+        if len(data) * 4 // 3 < SPLICE_SIZE or not self._may_splice:
+            spelled = load_base64().to_base64(data)
+        else:
+            base64 = load_base64()
+            convert = base64.to_base64_bytes if self._as_bytes else base64.to_base64
+            self._pieces.append(convert(data))
+            spelled = f"{MARK}{len(self._pieces) - 1}{MARK}"
+        return f"{self._spelling.before}{spelled}{self._spelling.behind}"
 
-    def _entries(self, x: dict[Any, Any], depth: int, between: str) -> list[str]:
-        """Write keys and values of a dict; if pretty, then sorted, unless their order matters."""
-        sort = self._pretty and type(x) is dict
-        by_key = sort and set(map(type, x)) in ({str}, {int})
-        entries = sorted(x.items(), key=lambda item: item[0]) if by_key else x.items()
-        texts = self._pairs_of(entries, depth, between)
-        return sorted(texts) if sort and not by_key else texts
-
-    def _pairs_of(self, entries: Iterable[tuple[Any, Any]], depth: int, between: str) -> list[str]:
-        texts: list[str] = []
-        leaves = self.leaves
-        key_text = None
-        try:
-            for key, value in entries:
-                key_text = None
-                leaf = leaves.get(type(key))
-                key_text = self._write(key, depth) if leaf is None else leaf(key)
-                leaf = leaves.get(type(value))
-                value_text = self._write(value, depth) if leaf is None else leaf(value)
-                texts.append(key_text + between + value_text)
-        except EncodeError as error:
-            error.within(f"<key {shorten(key)}>" if key_text is None else f"[{shorten(key)}]")
-            raise
-        return texts
-
-    def _in_lines(self, brackets: str, texts: list[str]) -> str:
-        """Set each of `texts` on a line of its own, one level deeper than the brackets."""
-        indent = "\n" + "    " * self._level
-        return (
-            brackets[0] + ",".join(f"{indent}    {text}" for text in texts) + indent + brackets[1]
-        )
+    containers: ClassVar[dict[type, Callable[[Any, Any, int], str]]] = {
+        list: _list,
+        tuple: _tuple,
+        set: _set,
+        dict: _dict,
+        bytes: _bytes,
+        OrderedDict: _ordered_dict,
+    }
 
 
-def _sweep(x: Any, room: int) -> tuple[int, list[Collection[Any]]] | None:
-    """Say what is in `x` if it is plain JSON, at most `room` levels deep; or else None.
-
-    Goes level by level, and through a large container, or many of them, in C.
-
-    Returns
-    -------
-    int
-        How many items there are in its containers.
-    list of collections
-        Those in which there are floats.
-    """
-    items = 0
-    floating: list[Collection[Any]] = []
-    level = [x]
-    while level:
-        room -= 1
-        if room < 0:
-            return None
-        if len(level) >= SWEEP_FROM:
-            values = _merged(level)
-            if values is None:
-                return None
-            level = [values]
-        below: list[Any] = []
-        for container in level:
-            kind = type(container)
-            if kind is dict:
-                for key in container:
-                    if type(key) is not str:
-                        return None
-                values = container.values()
-            elif kind is list:
-                values = container
-            else:
-                return None
-            items += len(container)
-            if len(container) >= SWEEP_FROM:
-                if not _sort_out(values, below, floating):
-                    return None
-                continue
-            for value in values:
-                kind = type(value)
-                if kind is list or kind is dict:
-                    below.append(value)
-                elif kind not in JSON_LEAVES:
-                    return None
-                elif kind is float:
-                    floating.append((value,))
-        level = below
-    return items, floating
-
-
-def _merged(containers: list[Any]) -> list[Any] | None:
-    """Give what is in all of these dicts and lists together; None if a key is no string."""
-    # Repetitions are dropped: of containers that contain themselves there would be more and more.
-    containers = list(dict(zip(map(id, containers), containers, strict=True)).values())
-    dicts = [x for x in containers if type(x) is dict]
-    if not STR.issuperset(map(type, chain.from_iterable(dicts))):
-        return None
-    lists = [x for x in containers if type(x) is list] if len(dicts) < len(containers) else []
-    return [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
-
-
-def _sort_out(values: Collection[Any], below: list[Any], floating: list[Collection[Any]]) -> bool:
-    """Add what is in `values` to the lists, if they are plain JSON."""
-    types = set(map(type, values))
-    if not types <= JSON_TYPES:
-        return False
-    if float in types:
-        floating.append(values)
-    for kind in (dict, list):
-        if kind in types:
-            below += values if len(types) == 1 else [x for x in values if type(x) is kind]
-    return True
-
-
-def write_str(x: str) -> str:
-    """Write a string as JSON does, in ASCII."""
-    text: str = encode_basestring_ascii(x)
-    if "\\ud" in text and re.search(SPLIT_PAIR, x):
-        raise EncodeError(
-            "a string that holds the two halves of a surrogate pair, which would be joined"
-        )
-    return text
-
-
-def write_int(x: int) -> str:
-    """Write an integer of any size in decimal."""
-    if -SAFE_BOUND < x < SAFE_BOUND:
-        return int.__repr__(x)
-    try:
-        return integer_text(x)
-    except ValueError as error:
-        raise EncodeError(str(error)) from None
-
-
-def _step(items: Iterable[Any], index: int) -> str:
-    """Spell the way from a container to the item of this index."""
-    return "{...}" if isinstance(items, set) else f"[{index}]"
+CONTAINERS: frozenset[type] = frozenset({list, dict})
+"""What may stand in lines itself."""
 
 
 def _describe(x: object) -> str:
@@ -323,6 +397,6 @@ def shorten(x: object) -> str:
 
 def _no_form(x: object) -> str:
     for base in type(x).__mro__[1:]:
-        if base in JSON_TYPES | {tuple, set, bytes, complex}:
+        if base in SPELLED:
             return f"{_describe(x)} is no exact {base.__name__}: convert it, or register its type"
     return f"{_describe(x)} has no PYON form: convert it, or register its type"

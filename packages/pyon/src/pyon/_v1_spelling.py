@@ -1,0 +1,69 @@
+"""How v1 spells things: Python syntax that evaluating readers of the established stack take."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ._json import json_encoder, write_int, write_str
+from ._on_demand import load_fast
+from ._plain import QUOTED_KEY
+from ._v2_spelling import FAST_FROM_ITEMS, refuse_split_pairs
+from ._writer import Spelling
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_write_json = json_encoder(", ", ": ")
+
+
+def _str(x: str) -> str:
+    """Write a string; the key of tags so that it is no JSON and no dict is taken for a tag."""
+    text = write_str(x)
+    return text if text != QUOTED_KEY else f"'{QUOTED_KEY[1:-1]}'"
+
+
+def _json(x: Any, items: int, floating: list[Collection[Any]]) -> str:
+    if items >= FAST_FROM_ITEMS:
+        text: str | None = load_fast().encode(x, floating, spaced=True)
+        if text is not None:
+            return text
+    text = _write_json(x)
+    refuse_split_pairs(x, text)
+    if floating and ("NaN" in text or "Infinity" in text):
+        if '"' in text:
+            raise ValueError("NaN in a string cannot be told from a float")
+        return text.replace("NaN", "nan").replace("Infinity", "inf")
+    return text
+
+
+def _sequence(name: str, items: str, count: int) -> str:
+    if name == "tuple":
+        return f"({items}, )" if count == 1 else f"({items})"
+    return f"{{{items}}}" if count else "{*()}"  # evaluating readers know no name `set`
+
+
+def _form(name: str, arguments: list[str]) -> str:
+    if name == "slice":
+        arguments = ["None" if text == "null" else text for text in arguments]
+    return f"{name}({', '.join(arguments)})"
+
+
+V1 = Spelling(
+    leaves={
+        type(None): lambda _: "null",
+        bool: lambda x: "true" if x else "false",
+        int: write_int,
+        float: float.__repr__,
+        complex: complex.__repr__,
+        str: _str,
+        bytes: bytes.__repr__,
+    },
+    comma=", ",
+    colon=": ",
+    sequence=_sequence,
+    form=_form,
+    quotes='b" "',
+    json=_json,
+    tagged=False,
+)

@@ -1,0 +1,70 @@
+"""How v2 spells things: JSON, where what JSON does not have is an object with one key, the tag."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from ._json import SPLIT_PAIR, json_encoder, write_int, write_str
+from ._on_demand import load_fast
+from ._plain import CLASS_KEY, strings_in
+from ._writer import Spelling
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NON_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
+
+FAST_FROM_ITEMS = 32
+"""Items from which the preparations for msgspec pay."""
+
+_write_json = json_encoder(",", ":")
+
+
+def _float(x: float) -> str:
+    text = float.__repr__(x)
+    return NON_FINITE.get(text, text)
+
+
+def _json(x: Any, items: int, floating: list[Collection[Any]]) -> str:
+    if items >= FAST_FROM_ITEMS:
+        text: str | None = load_fast().encode(x, floating)
+        if text is not None:
+            return text
+    text = _write_json(x)
+    refuse_split_pairs(x, text)
+    return text
+
+
+def refuse_split_pairs(x: Any, text: str) -> None:
+    """Raise ValueError if a string in `x`, whose JSON is `text`, has the halves of a character."""
+    if "\\" in text and "\\ud" in text and any(map(re.compile(SPLIT_PAIR).search, strings_in(x))):
+        raise ValueError("the two halves of a surrogate pair")
+
+
+def _spelling(comma: str, colon: str) -> Spelling:
+    def form(name: str, arguments: list[str]) -> str:
+        return f'{{"{CLASS_KEY}"{colon}["{name}"{comma}[{comma.join(arguments)}]]}}'
+
+    return Spelling(
+        leaves={
+            type(None): lambda _: "null",
+            bool: lambda x: "true" if x else "false",
+            int: write_int,
+            float: _float,
+            complex: lambda x: form("complex", [_float(x.real), _float(x.imag)]),
+            str: write_str,
+        },
+        comma=comma,
+        colon=colon,
+        sequence=lambda name, items, _: form(name, [f"[{items}]"]),
+        form=form,
+        quotes='" "',
+        json=_json,
+        tagged=True,
+    )
+
+
+V2 = _spelling(",", ":")
+V2_PRETTY = _spelling(", ", ": ")
