@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -100,6 +101,10 @@ class BadClose(Bare):
 class BadAsyncClose(Bare):
     async def close(self):
         {}["shutter"]
+
+def gateway(port):
+    import pc_rpc
+    return pc_rpc.Client("127.0.0.1", port)
 
 laser = 5
 """
@@ -255,6 +260,53 @@ def test_both_loopbacks_are_served_on_one_port_unless_told_otherwise(start):
 
 def test_an_address_that_this_computer_lacks_is_not_served():
     assert available(["127.0.0.1", "192.0.2.1", "2001:db8::1"]) == ["127.0.0.1"]
+
+
+def can_have_a_network_of_its_own():
+    command = ["unshare", "--net", "sh", "-c", f"{WITHOUT_IPV6} true"]
+    return (
+        bool(shutil.which("unshare")) and subprocess.call(command, stderr=subprocess.DEVNULL) == 0
+    )
+
+
+WITHOUT_IPV6 = "ip link set lo up && sysctl -qw net.ipv6.conf.all.disable_ipv6=1 &&"
+
+
+def test_where_ipv6_is_switched_off_the_other_loopback_is_served(start, tmp_path):
+    if not can_have_a_network_of_its_own():
+        pytest.skip("needs the right to make a network namespace")
+    process = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c",
+         f"{WITHOUT_IPV6} exec {sys.executable} -m pc_rpc serve drivers:Bare --target laser"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        line = process.stderr.readline()
+        process.terminate()
+        process.stderr.read()
+    assert re.search(r"serving laser on 127\.0\.0\.1 port \d+$", line)
+    assert process.returncode == 0
+
+
+def test_a_gateway_closes_its_client_and_not_the_driver_behind(start, serve):
+    class Driver:
+        closed = 0
+
+        def idn(self):
+            return "behind"
+
+        def close(self):
+            self.closed += 1
+
+    driver = Driver()
+    behind = serve({"laser": driver}, expose={"laser": ["idn", "close"]})
+    process, line = start("drivers:gateway", str(behind.port), "--bind", "127.0.0.1")
+    with Client("127.0.0.1", int(line.split()[-1]), timeout=30) as client:
+        assert client.idn() == "behind"
+        client.terminate()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert driver.closed == 0
 
 
 @pytest.mark.parametrize("factory", ["drivers:Closable", "drivers:ClosableAndCallable"])

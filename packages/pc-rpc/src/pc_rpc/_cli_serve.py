@@ -157,9 +157,16 @@ async def _serve_driver(
                     log_end(server, signals)
         finally:
             with user_code("close() of the driver"):
-                closed: Any = driver.close() if hasattr(driver, "close") else None
+                closed: Any = _close(driver)
                 if hasattr(type(closed), "__await__"):
                     await closed
+
+
+def _close(driver: Any) -> Any:
+    """Close a driver; a client is closed itself, not the driver behind it."""
+    if "close_rpc" in attributes(driver):
+        return driver.close_rpc()
+    return driver.close() if hasattr(driver, "close") else None
 
 
 def _server(driver: Any, target: str, options: argparse.Namespace) -> Server:
