@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pyon
 import pytest
 import sync_struct
+import trustme
 
 COMMAND = [sys.executable, "-m", "sync_struct._cli"]
 
@@ -23,7 +25,7 @@ def run(*arguments):
 
 def publish_editable(file):
     return subprocess.Popen(
-        [*COMMAND, "publish", str(file), "--editable"],
+        [*COMMAND, "publish", str(file), "--editable", "--bind", "127.0.0.1"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -108,7 +110,7 @@ def test_watch_ends_when_its_reader_has_left(published):
     assert '"init"' in watching.stdout.readline()
     watching.stdout.close()
     edit(action="setitem", path=[], key="temperature", value=294.5)
-    assert watching.wait(30) == 1
+    assert watching.wait(30) == 0
     assert watching.stderr.read() == ""
     watching.stderr.close()
 
@@ -152,7 +154,7 @@ def test_log_says_once_why_nothing_comes(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         arguments = ["log", "127.0.0.1", str(server.getsockname()[1]), "lab", str(log)]
         logging = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
-        for _ in range(2 * 3 + 1):  # each attempt speaks both protocols
+        for _ in range(2 * 4 + 1):  # each attempt speaks both protocols, or ends at a reset
             server.accept()[0].close()
         logging.send_signal(signal.SIGINT)
         (line,) = logging.communicate(timeout=30)[1].splitlines()
@@ -192,3 +194,210 @@ def test_watch_in_a_terminal_shows_a_tree_that_lives(published, tmp_path):
         )
     finally:
         tmux("kill-server")
+
+
+def command(*arguments, **options):
+    return subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def end(process):
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    return output, errors
+
+
+ODD = {"123": "text", 123: "number", "a/b": 1, "-1": 2, "": 3, "=x": 4}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ('"123"', "text"),
+        ("123", "number"),
+        ('"a/b"', 1),
+        ("'a/b'", 1),
+        ('"-1"', 2),
+        ('""', 3),
+        ('"=x"', 4),
+        ('=(1, "x/y")', 5),
+        ("=None", 6),
+        ("=1.5", 7),
+        ("list/-1", "last"),
+        ("-1", 8),
+        ("/-1", 8),
+    ],
+)
+def test_every_key_can_be_said(tmp_path, path, value):
+    file = tmp_path / "odd.pyon"
+    pyon.store_file(file, {**ODD, (1, "x/y"): 5, None: 6, 1.5: 7, "list": [0, "last"], -1: 8})
+    process = publish_editable(file)
+    port = re.search(r"port (\d+)", process.stdout.readline())[1]
+    done = run("get", "127.0.0.1", port, "odd", path)
+    assert (done.stderr, pyon.decode(done.stdout)) == ("", value)
+    process.communicate()
+
+
+def test_a_path_that_cannot_be_understood_is_said():
+    done = run("get", "127.0.0.1", "1", "odd", '"a')
+    assert done.returncode == 2
+    assert "cannot be understood" in done.stderr
+
+
+def test_a_published_file_is_there_on_both_loopbacks(tmp_path):
+    file = tmp_path / "lab.pyon"
+    pyon.store_file(file, {"x": 1})
+    process = command("publish", str(file))
+    port = re.search(r"127\.0\.0\.1 port (\d+)", process.stdout.readline())[1]
+    hosts = ["127.0.0.1"]
+    if socket.has_ipv6:
+        hosts.append("::1")
+        assert process.stdout.readline() == f"lab at ::1 port {port}\n"
+    for host in hosts:
+        assert pyon.decode(run("get", host, port, "lab").stdout) == {"x": 1}
+    end(process)
+
+
+def test_arrays_are_summarised_in_a_pipe(tmp_path):
+    file = tmp_path / "lab.pyon"
+    pyon.store_file(file, {"image": np.zeros((300, 200)), "short": np.zeros(2)})
+    process = publish_editable(file)
+    port = re.search(r"port (\d+)", process.stdout.readline())[1]
+    watching = command("watch", "127.0.0.1", port, "lab")
+    line = watching.stdout.readline()
+    assert "<array, float64 300 x 200>" in line
+    assert len(line) < 300
+    end(watching)
+    process.communicate()
+
+
+def test_a_log_can_be_replayed_up_to_a_time(published, tmp_path):
+    port, edit = published
+    log = tmp_path / "lab.log"
+    logging = command("log", "127.0.0.1", port, "lab", str(log))
+    wait_for(lambda: log.exists() and log.read_text())
+    for value in (1.0, 2.0):
+        edit(action="setitem", path=[], key="temperature", value=value)
+        edit(action="append", path=["scan"], x=value)
+        wait_for(lambda value=value: f'"x":{value}' in log.read_text())
+    middle = next(line for line in log.read_text().splitlines() if '"x":1.0' in line).split("\t")[0]
+    end(logging)
+    structure = pyon.decode(run("replay", str(log)).stdout)
+    assert structure == {"temperature": 2.0, "scan": [1, 2, 1.0, 2.0], "image": {"size": (2, 2)}}
+    before = pyon.decode(run("replay", str(log), "--until", middle).stdout)
+    assert before["scan"] == [1, 2, 1.0]
+    assert run("replay", str(log), "--until", "2000-01-01").returncode == 1
+    with log.open("a") as file:
+        file.write('2026-01-01T00:00:00.000+00:00\t{"action":"app')  # killed here
+    assert pyon.decode(run("replay", str(log)).stdout) == structure
+    logging = command("log", "127.0.0.1", port, "lab", str(log))
+    wait_for(lambda: log.read_text().count('"init"') == 2)
+    _, errors = end(logging)
+    assert "torn" in errors
+    assert pyon.decode(run("replay", str(log)).stdout) == structure
+    replaying = command("replay", str(log), "--publish", "--speed", "inf", "--bind", "127.0.0.1")
+    port = re.fullmatch(r"lab at 127\.0\.0\.1 port (\d+)\n", replaying.stdout.readline())[1]
+    assert "has ended" in replaying.stderr.readline()
+    assert pyon.decode(run("get", "127.0.0.1", port, "lab").stdout) == structure
+    end(replaying)
+
+
+def test_a_log_of_a_part_at_a_rate_goes_on_in_other_files(published, tmp_path):
+    port, edit = published
+    log = tmp_path / "lab.log"
+    options = ["--rate", "1000", "--rotate-size", "400"]
+    logging = command("log", "127.0.0.1", port, "lab", str(log), "scan", *options)
+    for i in range(40):
+        edit(action="append", path=["scan"], x=i)
+        told = re.compile(rf'"x":{i}\b|,{i}\]')
+        wait_for(lambda t=told: any(t.search(f.read_text()) for f in tmp_path.glob("lab.log*")))
+    end(logging)
+    files = sorted(tmp_path.glob("lab.log.*"))
+    assert len(files) >= 2
+    for file in [*files, log]:
+        assert '"init"' in file.read_text().splitlines()[0]
+    assert pyon.decode(run("replay", str(log)).stdout) == [1, 2, *range(40)]
+
+
+def test_a_recording_needs_no_types(tmp_path):
+    """A type that only the publisher knows is written down as it came."""
+    script = (
+        "import pyon, sync_struct, sys\n"
+        "class Odd: pass\n"
+        "pyon.register(Odd, name='Odd', encode=lambda o: (5,), decode=lambda n: Odd())\n"
+        "lab = sync_struct.Notifier({'x': Odd()})\n"
+        "with sync_struct.publish('127.0.0.1', 0, {'lab': lab}) as p:\n"
+        "    print(p.port, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    port = process.stdout.readline().strip()
+    log = tmp_path / "lab.log"
+    logging = command("log", "127.0.0.1", port, "lab", str(log))
+    wait_for(lambda: log.exists() and "Odd" in log.read_text())
+    end(logging)
+    process.communicate()
+
+
+def test_a_relay_publishes_further(published):
+    port, edit = published
+    relaying = command("relay", "127.0.0.1", port, "lab", "--bind", "127.0.0.1")
+    there = re.fullmatch(r"lab at 127\.0\.0\.1 port (\d+)\n", relaying.stdout.readline())[1]
+
+    def get(*path):
+        return run("get", "127.0.0.1", there, "lab", *path)
+
+    wait_for(lambda: get().returncode == 0)
+    edit(action="setitem", path=[], key="temperature", value=1.5)
+    wait_for(lambda: get("temperature").stdout == "1.5\n")
+    assert pyon.decode(get().stdout)["image"] == {"size": (2, 2)}
+    end(relaying)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certificates")
+    files = {}
+    for name in ("publisher", "subscriber"):
+        leaf = trustme.CA().issue_cert(f"{name}.example")
+        files[name] = str(folder / f"{name}.pem"), str(folder / f"{name}.key")
+        leaf.cert_chain_pems[0].write_to_path(files[name][0])
+        leaf.private_key_pem.write_to_path(files[name][1])
+    return files
+
+
+def tls(files, mine, other):
+    return ["--cert", files[mine][0], "--key", files[mine][1], "--peer-cert", files[other][0]]
+
+
+def test_everything_goes_over_tls(certificates, tmp_path):
+    file = tmp_path / "lab.pyon"
+    pyon.store_file(file, {"x": 1})
+    server = tls(certificates, "publisher", "subscriber")
+    client = tls(certificates, "subscriber", "publisher")
+    process = command("publish", str(file), "--bind", "127.0.0.1", *server)
+    port = re.search(r"port (\d+)", process.stdout.readline())[1]
+    assert run("get", "127.0.0.1", port, "lab", "x", *client).stdout == "1\n"
+    plain = run("get", "127.0.0.1", port, "lab")
+    assert plain.returncode == 1
+    assert "TLS" in plain.stderr
+    assert f"127.0.0.1 port {port}" in plain.stderr
+    lacking = run("get", "127.0.0.1", port, "lab", *client[:2])
+    assert (lacking.returncode, "--peer-cert" in lacking.stderr) == (1, True)
+    nowhere = run("get", "127.0.0.1", port, "lab", *client[:4], "--peer-cert", "/no.pem")
+    assert (nowhere.returncode, "/no.pem" in nowhere.stderr) == (1, True)
+    end(process)
+
+
+def test_an_error_names_where_it_was():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    for subcommand in ("get", "watch"):
+        process = command(subcommand, "127.0.0.1", port, "lab")
+        assert f"127.0.0.1 port {port}: Connection refused" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)

@@ -214,15 +214,15 @@ class Subscriber:
     def _observe(
         self,
         guard: contextlib.AbstractContextManager[Any],
-        on_step: Callable[[Sequence[Mod]], None],
+        on_step: Callable[[Sequence[Mod]], None] | None = None,
     ) -> None:
-        """Have other threads look on: the one hook of `Mirror`, set before the first connection.
+        """Have others look on: the one hook of mirrors and relays, set before the first connection.
 
         Parameters
         ----------
         guard : context manager
             Entered while the target changes: a lock. No callback and no builder is called in it.
-        on_step : callable
+        on_step : callable, optional
             Called with the mods that have been applied, before `guard` is left again. The mods are
             for whoever wants them, and to be read only.
         """

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 from rich.tree import Tree
 
@@ -21,8 +21,9 @@ __all__ = ["View", "describe_array", "image", "sparkline"]
 HIGHLIGHT_TIME = 2.0
 """Seconds that a change stands out: long enough to look there."""
 
-MOST_ITEMS = 50
-"""Items of one container that are shown: what a tall window holds."""
+MOST_ITEMS = (50, 30, 20, 12, 8, 5, 3, 2)
+"""Items of one container that are shown: the first of these with which everything fits into the
+window. What is left out is said, and is the oldest of a list."""
 
 BARS = "▁▂▃▄▅▆▇█"
 SHADES = " ░▒▓█"
@@ -52,7 +53,8 @@ class View:
             self._changed[repr(mod["path"])] = time.monotonic()
             self._changed[repr([*mod["path"], key])] = time.monotonic()
 
-    def __rich__(self) -> Group:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as tall as the window is, at most."""
         now = time.monotonic()
         self._changed = {
             path: when for path, when in self._changed.items() if now - when < HIGHLIGHT_TIME
@@ -60,20 +62,50 @@ class View:
         color = {"live": "green", "stale": "red"}.get(self.state, "yellow")
         head = Text.assemble(self.title, "  ", (self.state, color), "  ", (self.trouble, "red"))
         head.rstrip()
-        if self.target is None:  # nothing has come yet
-            return Group(head)
-        tree = Tree(self._label("", self.target, []), guide_style="dim")
-        self._grow(tree, self.target, [])
-        return Group(head, tree)
+        yield head
+        if self.target is not None:  # else nothing has come yet
+            yield self._tree(console, options)
 
-    def _grow(self, tree: Tree, value: Any, path: list[Any]) -> None:
-        for number, (key, item) in enumerate(_items(value)):
-            if number == MOST_ITEMS:
-                tree.add(Text(f"... {len(value) - MOST_ITEMS} more", style="dim"))
-                return
+    def _tree(self, console: Console, options: ConsoleOptions) -> Tree:
+        height = options.height or console.size.height
+        for most in MOST_ITEMS:
+            tree = Tree(self._label("", self.target, []), guide_style="dim")
+            self._grow(tree, self.target, [], most)
+            if len(console.render_lines(tree, options.update(height=None))) < height - 1:
+                break
+        return tree
+
+    def _grow(self, tree: Tree, value: Any, path: list[Any], most: int) -> None:
+        items = list(_items(value))
+        shown, left_out = self._choose(items, value, path, most)
+        if left_out and isinstance(value, list):
+            tree.add(Text(f"... {left_out} earlier", style="dim"))
+        for key, item in shown:
             place = [*path, key]
             branch = tree.add(self._label(f"{key!r}: ", item, place))
-            self._grow(branch, item, place)
+            self._grow(branch, item, place, most)
+        if left_out and not isinstance(value, list):
+            tree.add(Text(f"... {left_out} more: name one as PATH to see it", style="dim"))
+
+    def _choose(
+        self, items: list[tuple[Any, Any]], value: Any, path: list[Any], most: int
+    ) -> tuple[list[tuple[Any, Any]], int]:
+        """Return the items to show, and how many are left out.
+
+        Of a list the last are shown, which are the newest; of a dict the first, and what has
+        changed just now.
+        """
+        left_out = len(items) - most
+        if left_out <= 0:
+            return items, 0
+        if isinstance(value, list):
+            return items[-most:], left_out
+        changed = [item for item in items if repr([*path, item[0]]) in self._changed][-most:]
+        keys = {repr(key) for key, _ in changed}
+        for key, _ in items:
+            if len(keys) < most:
+                keys.add(repr(key))
+        return [item for item in items if repr(item[0]) in keys], left_out
 
     def _label(self, name: str, value: Any, path: list[Any]) -> Text:
         style = "bold yellow" if path and repr(path) in self._changed else ""

@@ -1,14 +1,16 @@
+import re
+
 import numpy as np
 import pytest
 
 pytest.importorskip("rich")
 
 from rich.console import Console
-from sync_struct._view import View, describe_array, image, sparkline
+from sync_struct._cli_view import View, describe_array, image, sparkline
 
 
-def drawn(view):
-    console = Console(width=100, color_system=None)
+def drawn(view, height=100):
+    console = Console(width=100, height=height, color_system=None)
     with console.capture() as capture:
         console.print(view)
     return capture.get()
@@ -29,7 +31,28 @@ def test_a_structure_is_a_tree():
     assert "lab  live" in text
     assert "'a': list of 2" in text
     assert "..." in text
-    assert "10 more" in text
+    assert "10 earlier" in text
+
+
+def test_the_newest_of_a_long_list_is_seen_and_what_is_left_out_is_said():
+    view = View("lab")
+    view.target = {"temperature": 293.0, "scan": list(range(1000))}
+    text = drawn(view, height=24)
+    assert "999: 999" in text
+    assert re.search(r"\.\.\. 9\d\d earlier", text)
+    assert len(text.splitlines()) <= 24
+    assert "'temperature': 293.0" in text
+
+
+def test_everything_fits_into_the_window_and_what_changed_is_seen():
+    view = View("lab")
+    view.target = {f"key {i}": {"x": [i, i]} for i in range(100)}
+    view.note({"action": "setitem", "path": [], "key": "key 77", "value": {}})
+    text = drawn(view, height=24)
+    assert "'key 77'" in text
+    assert "'key 0'" in text
+    assert "more: name one as PATH" in text
+    assert len(text.splitlines()) <= 24
 
 
 def test_what_changed_stands_out():

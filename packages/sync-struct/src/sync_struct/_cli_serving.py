@@ -1,0 +1,118 @@
+"""What the `sync-struct` command publishes itself: publish, relay, replay."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+
+import pyon
+from pyon.terminal import complain, emit
+
+from sync_struct._cli_reading import say_once
+from sync_struct._cli_tls import client_tls, server_tls
+from sync_struct._mods import process_mod
+from sync_struct._notifier import Notifier
+from sync_struct._publisher import Publisher
+from sync_struct._recording import read_recording
+from sync_struct._relay import Reflection, relaying
+from sync_struct._replay import play, state_at
+
+__all__ = ["publish", "relay", "replay"]
+
+LOOPBACKS = ("127.0.0.1", "::1")
+"""Where a structure is served unless --bind says otherwise: for this computer only."""
+
+
+async def publish(options: argparse.Namespace) -> None:
+    """Serve the structure in a file."""
+    notifier = Notifier(pyon.load_file(options.file))
+    name = options.name or options.file.stem
+    async with _serving(options, [name], {name: notifier}, tls=True):
+        if options.editable:
+            ended = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            # A daemon: nothing can wake a thread that waits for stdin.
+            threading.Thread(target=_edit, args=(notifier, loop, ended), daemon=True).start()
+            await ended.wait()
+        else:
+            await loop_forever()
+
+
+async def relay(options: argparse.Namespace) -> None:
+    """Publish further what another publisher publishes."""
+    say = {name: say_once() for name in options.names}
+    async with (
+        _serving(options, options.names, {}, tls=options.serve_tls) as publisher,
+        relaying(
+            publisher,
+            options.host,
+            options.port,
+            options.names,
+            ssl=client_tls(options),
+            on_error=lambda name, error: say[name](error),
+        ),
+    ):
+        await loop_forever()
+
+
+async def replay(options: argparse.Namespace) -> None:
+    """Print the structure as it was, or publish it again as it became."""
+    records = read_recording(options.files)
+    if not options.publish:
+        emit(pyon.encode(state_at(records, options.until), pretty=True) + "\n")
+        return
+    name = options.name or options.files[0].name.partition(".")[0]
+    async with _serving(options, [name], {}, tls=True) as publisher:
+        wanted = (r for r in records if options.until is None or r.time <= options.until)
+        await play(wanted, Reflection(publisher, name), speed=options.speed)
+        complain("sync-struct", "the recording has ended; its last state stays until Ctrl-C")
+        await loop_forever()
+
+
+async def loop_forever() -> None:
+    """Wait until this is cancelled."""
+    await asyncio.get_running_loop().create_future()
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    options: argparse.Namespace, names: list[str], notifiers: dict[str, Notifier], *, tls: bool
+) -> AsyncIterator[Publisher]:
+    async with Publisher(notifiers) as publisher:
+        bind = [options.bind] if options.bind else _loopbacks()
+        context = server_tls(options) if tls else None
+        await publisher.start(bind, options.serve_port, ssl=context)
+        for host, port in sorted(publisher.addresses):
+            emit(f"{', '.join(names)} at {host} port {port}\n")
+        yield publisher
+
+
+def _loopbacks() -> list[str]:
+    """Return the loopback addresses that this computer has."""
+    return [host for host in LOOPBACKS if _can_bind(host)]
+
+
+def _can_bind(host: str) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+    except OSError:  # no IPv6 here
+        return False
+    return True
+
+
+def _edit(notifier: Notifier, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    """Apply mods from stdin, until it ends."""
+    for line in sys.stdin:
+        try:
+            process_mod(notifier, pyon.decode(line))
+        except (ValueError, TypeError, LookupError) as error:
+            complain("sync-struct", error)
+    with contextlib.suppress(RuntimeError):  # the loop was faster
+        loop.call_soon_threadsafe(ended.set)

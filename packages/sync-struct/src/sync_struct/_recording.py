@@ -1,0 +1,206 @@
+"""Recordings: what happened to a structure, in a file that people can read and programs replay.
+
+Each line has the time, a tab, and a message in PYON as the publisher sent it; see PROTOCOL.md. The
+one idea to keep in mind: every file begins with the whole structure, so each can be read alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import pyon
+
+from sync_struct._errors import SyncStructError
+from sync_struct._mods import Mod
+from sync_struct._steps import Step
+
+__all__ = ["Record", "Recorder", "RecordingError", "read_recording"]
+
+TAIL_SIZE = 64 * 2**10
+"""Bytes that are read at a time, to find the end of the last line that is whole."""
+
+
+class RecordingError(SyncStructError, ValueError):
+    """A file is no recording, or is damaged elsewhere than at its end."""
+
+
+class Record(NamedTuple):
+    """One step of a recording."""
+
+    time: datetime.datetime
+    """When it was received, with a time zone."""
+
+    mods: list[Mod]
+    """What happened at once. An init or absent is alone."""
+
+
+class Recorder:
+    """Writes steps to a file that it goes on with, and begins another one when it is time.
+
+    Parameters
+    ----------
+    path : Path
+        The file that is written. Full ones get the time of their first line added to the name.
+    size : int, optional
+        Bytes from which on another file is begun.
+    interval : float, optional
+        Seconds after which another file is begun.
+    now : callable, optional
+        Returns the time, with a time zone.
+
+    Attributes
+    ----------
+    dropped : int
+        Bytes of a torn last line, from a program that was killed, that were cut off.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: int | None = None,
+        interval: float | None = None,
+        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now().astimezone(),
+    ) -> None:
+        self._path = path
+        self._size = size
+        self._interval = interval
+        self._now = now
+        self.dropped = 0
+        self._file = self._open()
+        self._began = self._first_time() or now()
+
+    def _open(self) -> io.FileIO:
+        file = self._path.open("ab+", buffering=0)  # what cannot be written is not kept, either
+        self._is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        if self._is_regular:
+            self.dropped = _cut_torn_line(file)
+        return file
+
+    def _first_time(self) -> datetime.datetime | None:
+        """Return the time of the first line that is there already."""
+        if not self._is_regular:
+            return None
+        self._file.seek(0)
+        line = self._file.readline()
+        self._file.seek(0, os.SEEK_END)
+        return _time_of(line) if line else None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another file is to be begun: with the next structure, which has to be asked for.
+
+        False for what is no regular file.
+        """
+        if not self._is_regular:
+            return False
+        if self._size is not None and self._file.tell() >= self._size:
+            return True
+        age = (self._now() - self._began).total_seconds()
+        return self._interval is not None and age >= self._interval
+
+    def write(self, step: Step) -> None:
+        """Write a step, at once.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        now = self._now()
+        if step.action == "init" and self.is_full:
+            self._begin_another(now)
+        time = now.isoformat(timespec="microseconds").encode()
+        text = memoryview(b"".join(time + b"\t" + line + b"\n" for line in step.lines))
+        while text:  # a disk that is nearly full takes a part
+            text = text[self._file.write(text) :]
+
+    def _begin_another(self, now: datetime.datetime) -> None:
+        self._file.close()
+        _set_aside(self._path, self._began)
+        self._file = self._open()
+        self._began = now
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _set_aside(path: Path, began: datetime.datetime) -> Path:
+    """Rename a full file to a name that no other one has."""
+    stem = f"{path.name}.{began:%Y-%m-%dT%H-%M-%S}"
+    aside, count = path.with_name(stem), 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{stem}.{count}")
+    return path.rename(aside)
+
+
+def _cut_torn_line(file: io.FileIO) -> int:
+    """Cut a file behind its last line end; return how many bytes went."""
+    end = file.seek(0, os.SEEK_END)
+    keep = end
+    while keep:
+        start = max(0, keep - TAIL_SIZE)
+        file.seek(start)
+        newline = file.read(keep - start).rfind(b"\n")
+        if newline >= 0:
+            keep = start + newline + 1
+            break
+        keep = start
+    file.truncate(keep)
+    file.seek(0, os.SEEK_END)
+    return end - keep
+
+
+def read_recording(paths: Iterable[Path]) -> Iterator[Record]:
+    """Return the steps in some files, one after the other.
+
+    A torn last line is passed over: the program that wrote it was killed, or is writing.
+
+    Raises
+    ------
+    RecordingError
+        Something else is no record. The error names file and line.
+    OSError
+        A file cannot be read.
+    """
+    for path in paths:
+        with path.open("rb") as file:
+            yield from _read(path, file)
+
+
+def _read(path: Path, file: IO[bytes]) -> Iterator[Record]:
+    pending: list[Mod] = []  # of a step whose number comes later
+    numbered = False
+    for count, line in enumerate(file, 1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            time = _time_of(line)
+            message = pyon.decode(line.partition(b"\t")[2])
+            action = message["action"]
+        except (ValueError, TypeError, LookupError) as error:
+            raise RecordingError(f"{path}, line {count}: no record: {error}") from None
+        number = message.pop("number", None)
+        message.pop("stream", None)
+        if action in ("init", "absent"):
+            numbered = number is not None
+            pending.clear()
+            yield Record(time, [message])
+            continue
+        pending += message["mods"] if action == "mods" else [message]
+        if number is not None or not numbered:
+            yield Record(time, pending)
+            pending = []
+
+
+def _time_of(line: bytes) -> datetime.datetime:
+    time = datetime.datetime.fromisoformat(line.partition(b"\t")[0].decode())
+    return time if time.tzinfo is not None else time.astimezone()
