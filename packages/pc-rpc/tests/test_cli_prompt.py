@@ -303,6 +303,22 @@ def test_while_no_controller_is_there_every_line_tries_again(restart):
     assert list(prompt.completions("get_p")) == ["get_power"]
 
 
+def test_completion_does_not_wait_for_a_server_that_is_busy(serve):
+    driver = Laser()
+    port = serve({"main": driver}).port  # methods run on its event loop
+    client = Client("127.0.0.1", port, "main", 60)
+    prompt = Prompt(lambda target: client, client, repr)
+    with Client("127.0.0.1", port, "main", 60) as other:
+        caller = threading.Thread(target=other.wait)
+        caller.start()
+        assert driver.started.wait(30)
+        assert list(prompt.completions("get_p")) == ["get_power"]
+        assert not driver.released.is_set()
+        driver.released.set()
+        caller.join(30)
+    client.close_rpc()
+
+
 # Lines that go on.
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ COMMANDS = {
     ":quit": "leave (as Ctrl-D does)",
 }
 SYNONYMS = {":exit": ":quit", ":?": ":help"}
+
+GLANCE = 0.3
+"""Seconds that Tab waits for a server: a person expects words at once."""
 
 USAGE = """\
 METHOD ARGUMENT... NAME=ARGUMENT...     call a method
@@ -44,7 +48,7 @@ class Prompt:
     connect : callable
         Makes a client for a target's name (None: none yet).
     client : Client
-        The first client, for whatever target.
+        The first client; its target is the first one.
     show : callable
         Makes a text of what a method returned, an empty one if there is nothing to show.
     notify : callable, optional
@@ -165,9 +169,28 @@ class Prompt:
         """Return the words that may stand where the line ends."""
         words = split_words(before)
         begun = "" if not words or before[-1:].isspace() else words.pop()
-        with contextlib.suppress(OSError, RpcError):  # no server now: as it was
-            self.refresh()
+        self._glance()
         yield from (word for word in self._candidates(words) if word.startswith(begun))
+
+    def _glance(self) -> None:
+        """Connect again if the server is seen to have gone; a busy one is not waited for."""
+        lost: list[ConnectionLost] = []
+
+        def ping(client: Client[Any]) -> None:
+            try:
+                client.ping_rpc()
+            except ConnectionLost as error:
+                lost.append(error)
+            except (OSError, RpcError):
+                pass  # not known: as it was
+
+        if self.client.get_selected_target() is not None:
+            thread = threading.Thread(target=ping, args=(self.client,), daemon=True)
+            thread.start()
+            thread.join(GLANCE)
+        if lost:
+            with contextlib.suppress(OSError, RpcError):  # no server now: as it was
+                self._connect_again(str(lost[0]))
 
     def _candidates(self, words: list[str]) -> Iterable[str]:
         methods = self._methods()

@@ -2,7 +2,7 @@
 
 The one idea to keep in mind: what the server says is text from elsewhere. An annotation goes into
 the stub only if it is made of nothing but types that the stub itself knows; all else is ``Any``.
-Whatever the server says, the stub is valid Python.
+The stub is valid Python, also if the server is faulty or hostile.
 """
 
 from __future__ import annotations
