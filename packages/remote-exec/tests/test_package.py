@@ -8,6 +8,7 @@ import remote_exec
 
 def test_public_names_are_exactly_these():
     assert remote_exec.__all__ == [
+        "AsyncioRemoteExec",
         "Interrupted",
         "RemoteExec",
         "RemoteExecServer",

@@ -7,12 +7,14 @@ they are, and results travel.
 
 from __future__ import annotations
 
+from remote_exec._asyncio_client import AsyncioRemoteExec
 from remote_exec._client import RemoteExec, connect_global_rpc
 from remote_exec._loop import simple_rexec_server_loop
 from remote_exec._running import Interrupted
 from remote_exec._server import RemoteExecServer
 
 __all__ = [
+    "AsyncioRemoteExec",
     "Interrupted",
     "RemoteExec",
     "RemoteExecServer",

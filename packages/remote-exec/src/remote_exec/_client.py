@@ -1,36 +1,15 @@
-"""The experiment's side: sending code, calling it, seeing what it prints.
-
-Everything here is built on the methods of `RemoteExecServer` as any RPC client calls them.
-"""
+"""The experiment's side: sending code, calling it, seeing what it prints."""
 
 from __future__ import annotations
 
-import copy
 import functools
-import keyword
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from pc_rpc import AsyncioClient
+
 from remote_exec._following import Follower
-from remote_exec._sending import DEFINE, Sent, Source, source_of
-
-# Executed as it is, for whatever arguments: the values are passed to the function as values.
-_CONNECT = '''
-def _connect_global_rpc(name, host, port, target):
-    """Make an RPC client known to this connection and to later ones, unless that has been done."""
-    import importlib
-
-    if name not in controller_initial_namespace:
-        for package in ("pc_rpc", "sipyco.pc_rpc", "artiq.protocols.pc_rpc"):
-            try:
-                client_class = importlib.import_module(package).Client
-                break
-            except ImportError:
-                pass
-        controller_initial_namespace[name] = client_class(host, port, target)
-    globals().setdefault(name, controller_initial_namespace[name])
-'''
+from remote_exec._requests import Request, Requester, connecting, source_for_caller
 
 
 def connect_global_rpc(
@@ -65,19 +44,18 @@ def connect_global_rpc(
     ------
     ValueError
         `name` cannot be used as a name in code.
+    TypeError
+        The client is for asyncio: `AsyncioRemoteExec.connect_global_rpc` is for those.
     """
-    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("__"):
-        raise ValueError(f"expected an identifier as the name of the client, got {name!r}")
     client = (
         controller_rexec.client if isinstance(controller_rexec, RemoteExec) else controller_rexec
     )
-    if host is None:
-        host = client.get_local_host()
-    client.add_code(_CONNECT)
-    client.call("_connect_global_rpc", name, host, port, target)
+    _require_blocking(client)
+    for request in connecting(host, port, target, name, client.get_local_host):
+        request.make(client)
 
 
-class RemoteExec:
+class RemoteExec(Requester):
     """Executes code in a controller, by way of an RPC client of its remote execution interface.
 
     What the code prints and logs comes out here while it runs, as if it were executed here.
@@ -106,13 +84,8 @@ class RemoteExec:
     """
 
     def __init__(self, client: Any, *, output: bool = True, deadline: float | None = None) -> None:
-        self.client = client
-        self._deadline = deadline
-        # Established servers have add_code(code) and call(function, ...), no more.
-        self._established = not hasattr(client, "call_within")
-        if self._established and deadline is not None:
-            raise TypeError("this controller is of the established stack: it knows no deadlines")
-        self._sent = Sent()
+        _require_blocking(client)
+        super().__init__(client, deadline)
         self._output = Follower(client) if output and not self._established else None
 
     def add_code(self, code: str, *, origin: str | None = None, first_line: int = 1) -> None:
@@ -127,14 +100,7 @@ class RemoteExec:
         first_line : int, optional
             See `origin`.
         """
-        if self._established:
-            self.client.add_code(code)
-            return
-        self._do(
-            lambda: self.client.add_code(
-                code, deadline=self._deadline, origin=origin, first_line=first_line
-            )
-        )
+        self._make(self._adding(code, origin, first_line))
 
     def call(self, function: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function in the namespace of the connection and return its value.
@@ -144,9 +110,7 @@ class RemoteExec:
         TimeoutError
             It was still running after the deadline.
         """
-        if self._established:
-            return self.client.call(function, *args, **kwargs)
-        return self._do(lambda: self.client.call_within(self._deadline, function, *args, **kwargs))
+        return self._make(self._calling(function, args, kwargs))
 
     def send(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Send a function; return one that calls it there. Also a decorator: ``@rexec.send``.
@@ -163,28 +127,18 @@ class RemoteExec:
             variables of the function around it, or one that uses what cannot be sent or is not
             there. The message names all of it, and nothing was sent.
         """
-        caller = sys._getframe(1)
-        source = source_of(function, (caller.f_code.co_filename, caller.f_lineno))
-        self._execute(source)
+        source = source_for_caller(function)
+        for request in self._sending(source):
+            self._make(request)
         return functools.wraps(function)(functools.partial(self.call, source.name))
 
-    def _execute(self, source: Source) -> None:
-        news = self._sent.news(source)
-        if source.needs:
-            self.add_code(source.needs)
-        if source.constants:
-            self.add_code(DEFINE)
-            self.call("_remote_exec_define", source.constants)
-        for one in news:
-            self.add_code(one.code, origin=one.origin, first_line=one.first_line)
-        self._sent.add(source)
-
-    def with_deadline(self, deadline: float | None) -> RemoteExec:
-        """Return the same interface with another deadline, in seconds; None for no limit."""
-        other = copy.copy(self)
-        other._deadline = deadline
-        return other
-
-    def _do(self, request: Callable[[], Any]) -> Any:
+    def _make(self, request: Request) -> Any:
         """Make a request, and bring its output here."""
-        return request() if self._output is None else self._output.follow(request)
+        if self._output is None:
+            return request.make(self.client)
+        return self._output.follow(lambda: request.make(self.client))
+
+
+def _require_blocking(client: Any) -> None:
+    if isinstance(client, AsyncioClient):
+        raise TypeError("this client is for asyncio: use remote_exec.AsyncioRemoteExec with it")

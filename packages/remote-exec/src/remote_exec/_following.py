@@ -98,16 +98,20 @@ class _Reader(threading.Thread):
 
     def _read(self, known: int) -> int:
         records, finished = self._client.read_output(known)
-        for kind, *details in records:
-            try:
-                _deliver(kind, details)
-            except Exception:  # streams and handlers are the user's; the rest is still to come
-                logger.warning("output of sent code could not be written here", exc_info=True)
+        deliver(records)
         return int(finished)
 
 
+def deliver(records: list[Any]) -> None:
+    """Write and log here what was written and logged there."""
+    for kind, *details in records:
+        try:
+            _deliver(kind, details)
+        except Exception:  # streams and handlers are the user's; the rest is still to come
+            logger.warning("output of sent code could not be written here", exc_info=True)
+
+
 def _deliver(kind: str, details: list[Any]) -> None:
-    """Write or log here what was written or logged there."""
     if kind == "log":
         level, name, text = details
         target = logging.getLogger(name)
