@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from pc_rpc import immediate
-from pyon import framing
+from pyon import _ownership
 
 GREETING = b'{"targets":["main"],"description":null,"features":["pyon_v2","raw_buffers"]}\n'
 SIZE = 2**22
@@ -118,7 +118,7 @@ def test_an_array_that_the_driver_does_not_keep_is_sent_without_a_copy(
     serve, connect, monkeypatch, way
 ):
     copied = []
-    monkeypatch.setattr(framing, "_copy", lambda buffer: copied.append(buffer) or buffer)
+    monkeypatch.setattr(_ownership, "_copy", lambda buffer: copied.append(buffer) or buffer)
     client = connect(serve({"main": Detector()}, **WAYS[way]).port)
     wave = np.ones(SIZE)
     for name, args, kwargs in [
@@ -140,7 +140,7 @@ def test_an_array_that_the_driver_does_not_keep_is_sent_without_a_copy(
 
 def test_what_a_task_of_the_driver_returns_is_sent_without_a_copy(serve, connect, monkeypatch):
     copied = []
-    monkeypatch.setattr(framing, "_copy", lambda buffer: copied.append(buffer) or buffer)
+    monkeypatch.setattr(_ownership, "_copy", lambda buffer: copied.append(buffer) or buffer)
     client = connect(serve({"main": Detector()}).port)
     assert np.array_equal(client.fresh_task(), np.ones(SIZE))
     assert not copied

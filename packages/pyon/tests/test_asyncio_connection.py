@@ -240,7 +240,7 @@ async def test_message_beyond_the_limit_is_reported_and_the_connection_lives(pai
     theirs.receiver.limit = 10
     ours.send(b"x" * 11)
     ours.send(b"y" * 10)
-    assert await theirs.messages.get() == Message(b"x" * 11, (), 11)
+    assert await theirs.messages.get() == Message(b"x" * 11, (), 11, 10)
     assert (await theirs.messages.get()).line == b"y" * 10
 
 

@@ -15,9 +15,9 @@ from pyon.framing import (
     FramingError,
     Message,
     Receiver,
+    copy_if_shared,
     frame,
     frame_size,
-    owned,
 )
 
 
@@ -123,7 +123,7 @@ def test_line_at_the_limit_passes_and_one_byte_more_is_dropped_with_its_size(cut
     stream = b"a" * 2000 + b"\n" + b"b" * 2001 + b"\nnext\n"
     assert feed_in_pieces(receiver, stream, cut) == [
         Message(b"a" * 2000),
-        Message(b"b" * HEAD_SIZE, (), 2001),
+        Message(b"b" * HEAD_SIZE, (), 2001, 2000),
         Message(b"next"),
     ]
 
@@ -225,11 +225,11 @@ def test_frame_refuses_what_a_receiver_would_not_understand():
 def test_owned_has_copies_of_what_may_change():
     memory = bytearray(b"abc")
     chunks = frame('{"x":1}', [memoryview(memory), memoryview(b"for ever")])
-    kept = owned(chunks)
+    kept = copy_if_shared(chunks)
     memory[:] = b"xyz"
     assert [bytes(chunk) for chunk in kept[1:]] == [b"abc", b"for ever"]
     assert kept[2] is chunks[2]
-    assert owned(chunks[:1]) == chunks[:1]
+    assert copy_if_shared(chunks[:1]) == chunks[:1]
 
 
 def raw(make):
@@ -275,7 +275,7 @@ def received():
 def test_owned_does_not_copy_what_nobody_has_kept(make):
     chunks = raw(make)
     assert len(chunks) == 2
-    assert owned(chunks)[1] is chunks[1]
+    assert copy_if_shared(chunks)[1] is chunks[1]
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_owned_does_not_copy_what_nobody_has_kept(make):
 )
 def test_owned_copies_what_somebody_can_still_write_into(make):
     chunks = raw(make)
-    copies = owned(chunks)
+    copies = copy_if_shared(chunks)
     assert copies[1] == chunks[1]
     assert not np.shares_memory(np.asarray(copies[1]), np.asarray(chunks[1]))
     KEPT.clear()
@@ -372,7 +372,7 @@ STEPS = st.tuples(st.sampled_from(sorted(VIEWS)), st.sampled_from([None, *WAYS])
 @given(st.sampled_from(sorted(SOURCES)), st.lists(STEPS, min_size=1, max_size=5))
 def test_nothing_that_was_kept_of_an_array_changes_what_is_owned(source, steps):
     writers = []
-    chunks = owned(raw(lambda: keep_on_the_way(source, steps, writers)))
+    chunks = copy_if_shared(raw(lambda: keep_on_the_way(source, steps, writers)))
     before = bytes(chunks[1])
     for write in writers:
         write()

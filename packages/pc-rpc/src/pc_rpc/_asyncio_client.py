@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from pyon.asyncio_connection import HIGH_WATER, Connection
-from pyon.framing import DEFAULT_LIMIT, FramingError, Message, owned
+from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, FramingError, Message, copy_if_shared
 from pyon.tcp import format_address
 
 from pc_rpc._errors import GenericRemoteException, ProtocolError
@@ -106,7 +106,7 @@ class _Link(Connection):
         try:
             if message.oversize:
                 raise ProtocolError(f"{self.peer} sent a line of {message.oversize} bytes")
-            read(message.line)
+            read(bytes(message.line))
         except Exception as error:
             self.end(error)
             raise
@@ -192,6 +192,7 @@ class AsyncioClient(Generic[Driver]):
         timeout: float | None = None,
         ssl: ssl.SSLContext | None = None,
         limit: int = DEFAULT_LIMIT,
+        line_limit: int = REPLY_LINE_LIMIT,
     ) -> None:
         """Connect to the server. The parameters and errors are those of `Client`."""
         for other in (self._connecting, self._link):
@@ -199,7 +200,7 @@ class AsyncioClient(Generic[Driver]):
                 raise RuntimeError(f"the client is connected already, to {other.peer}")
         self._timeout = timeout
         peer = format_address((host, port))
-        link = self._connecting = _Link(peer, ClientSide(limit=limit))
+        link = self._connecting = _Link(peer, ClientSide(limit=limit, line_limit=line_limit))
         try:
             async with asyncio.timeout(timeout):
                 loop = asyncio.get_running_loop()
@@ -227,6 +228,7 @@ class AsyncioClient(Generic[Driver]):
         async with asyncio.timeout(self._timeout):
             await link.shake_hands(line, link.side.read_methods)
         link.receiver.limit = link.side.limit
+        link.receiver.line_limit = link.side.line_limit
         link.receiver.raw_buffers = link.side.features.raw_buffers
 
     def get_selected_target(self) -> str | None:
@@ -332,7 +334,7 @@ class AsyncioClient(Generic[Driver]):
     ) -> Any:
         link = self._connected()
         call, chunks = link.side.encode_call(name, args, kwargs)
-        return await link.complete(call, owned(chunks), timeout)
+        return await link.complete(call, copy_if_shared(chunks), timeout)
 
     def _described(self) -> Mapping[str, Any]:
         return self._description_cache

@@ -10,7 +10,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pyon.framing import DEFAULT_LIMIT
+from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 
 from pc_rpc._client import Client
 from pc_rpc._errors import ConnectionLost, RpcError
@@ -78,7 +78,7 @@ class BestEffortClient:
     state_cb : callable, optional
         Called with True when a connection was made and with False when it was lost, from whichever
         thread found out; it must not block.
-    ssl, limit
+    ssl, limit, line_limit
         As for `Client`.
     """
 
@@ -94,10 +94,15 @@ class BestEffortClient:
         state_cb: Callable[[bool], object] | None = None,
         ssl: ssl.SSLContext | None = None,
         limit: int = DEFAULT_LIMIT,
+        line_limit: int = REPLY_LINE_LIMIT,
     ) -> None:
         self._where = (host, port, target_name)
         self._first_timeout = firstcon_timeout
-        self._options: dict[str, Any] = {"ssl": ssl, "limit": limit}
+        self._options: dict[str, Any] = {
+            "ssl": ssl,
+            "limit": limit,
+            "line_limit": line_limit,
+        }
         self._timeout = timeout
         self._state_cb = state_cb
         self._backoff = Backoff(retry)

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from pyon.framing import DEFAULT_LIMIT, FramingError, Receiver
+from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, FramingError, Receiver
 from pyon.tcp import format_address
 
 from pc_rpc._errors import ConnectionLost, ProtocolError, RpcError
@@ -65,6 +65,8 @@ class BlockingConnection:
         Speak TLS.
     limit : int, optional
         Bytes of one message, in both directions.
+    line_limit : int, optional
+        Bytes of the line of a reply.
     """
 
     def __init__(
@@ -75,9 +77,10 @@ class BlockingConnection:
         deadline: float | None = None,
         ssl: ssl.SSLContext | None = None,
         limit: int = DEFAULT_LIMIT,
+        line_limit: int = REPLY_LINE_LIMIT,
     ) -> None:
         self.peer = format_address((host, port))
-        self.side = ClientSide(limit=limit)
+        self.side = ClientSide(limit=limit, line_limit=line_limit)
         self.side.peer = self.peer
         self._sending = threading.Lock()  # held while a message goes out
         self._mutex = threading.Lock()  # held, shortly, to change what follows and what is owed
@@ -101,6 +104,7 @@ class BlockingConnection:
         line = self.side.select(target_name)
         self._handshake(line, self.side.read_methods, deadline)
         self._receiver.limit = self.side.limit
+        self._receiver.line_limit = self.side.line_limit
         self._receiver.raw_buffers = self.side.features.raw_buffers
 
     def _handshake(self, line: bytes, read: Any, deadline: float | None) -> None:
@@ -114,7 +118,7 @@ class BlockingConnection:
                 message = self._receiver.next_message()
             if message.oversize:
                 raise ProtocolError(f"{self.peer} sent a line of {message.oversize} bytes")
-            read(message.line)
+            read(bytes(message.line))
         except BaseException as error:
             self._fail(error)
             self.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Generic, cast
 
-from pyon.framing import DEFAULT_LIMIT
+from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 
 from pc_rpc._blocking import BlockingConnection, deadline_of
 from pc_rpc._protocol import AutoTarget
@@ -52,6 +52,8 @@ class Client(Generic[Driver]):
         Speak TLS; `pyon.tcp.client_context` makes the usual context.
     limit : int, optional
         Bytes that one message may have, in both directions.
+    line_limit : int, optional
+        Bytes that the text of a reply may have. Arrays and bytes of our servers do not count.
 
     Raises
     ------
@@ -81,11 +83,14 @@ class Client(Generic[Driver]):
         *,
         ssl: ssl.SSLContext | None = None,
         limit: int = DEFAULT_LIMIT,
+        line_limit: int = REPLY_LINE_LIMIT,
     ) -> None:
         self._timeout = timeout
         self._description_cache: Mapping[str, Any] | None = None
         deadline = deadline_of(timeout)
-        self._connection = BlockingConnection(host, port, deadline=deadline, ssl=ssl, limit=limit)
+        self._connection = BlockingConnection(
+            host, port, deadline=deadline, ssl=ssl, limit=limit, line_limit=line_limit
+        )
         if target_name is not None:
             try:
                 self._connection.select(target_name, deadline)

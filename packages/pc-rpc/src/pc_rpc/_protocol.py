@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyon
-from pyon.framing import DEFAULT_LIMIT, Message, frame, frame_size, owned
+from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, Message, copy_if_shared, frame, frame_size
 
 from pc_rpc._errors import (
     ConnectionLost,
@@ -98,8 +98,8 @@ class Features:
 def _decode(message: Message) -> Any:
     """Return the value; the memory of the raw buffers is its arrays' alone from now on."""
     if not message.buffers:
-        return pyon.decode(message.line)
-    value = pyon.decode(message.line, buffers=message.buffers)
+        return pyon.decode(message.take_text())
+    value = pyon.decode(message.take_text(), buffers=message.buffers)
     with contextlib.suppress(BufferError):  # somebody looks at one: it will be copied, if need be
         for buffer in message.buffers:
             buffer.release()
@@ -111,7 +111,7 @@ def _size(chunks: Chunks) -> int:
     return frame_size(chunks) - 1
 
 
-def _number(head: bytes) -> int | None:
+def _number(head: bytes | bytearray) -> int | None:
     """Return the id that a line begins with."""
     match = _ID.match(head)
     return None if match is None else int(match[1])
@@ -168,8 +168,9 @@ class ClientSide:
         What messages to people call the server.
     """
 
-    def __init__(self, *, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, *, limit: int = DEFAULT_LIMIT, line_limit: int = REPLY_LINE_LIMIT) -> None:
         self.limit = limit
+        self.line_limit = line_limit
         self.peer = "the server"
         self.targets: list[str] = []
         self.description: str | None = None
@@ -340,7 +341,7 @@ class ClientSide:
         message, call.reply = call.reply, None
         assert message is not None
         if message.oversize:
-            raise _beyond(f"the reply to the {call.what}", message.oversize, self.limit)
+            raise _beyond(f"the reply to the {call.what}", message.oversize, message.limit)
         try:
             reply = _decode(message)
             status = reply["status"]
@@ -501,7 +502,7 @@ class ServerSide:
         number = _number(message.line) if self.features.request_ids else None
         if self.features.request_ids and number is None:
             raise ProtocolError(f"a message of {message.oversize} bytes without an id")
-        error = _beyond("the request", message.oversize, self.limit)
+        error = _beyond("the request", message.oversize, message.limit)
         return Request(number, "", {}, message.oversize, error)
 
     def confirm(self, number: int | None, text: str = "null") -> Chunks:
@@ -516,7 +517,7 @@ class ServerSide:
         """
         try:
             text, buffers = self.features.encode(outcome.take())
-            chunks = owned(frame(self._ok(number, text), buffers))
+            chunks = copy_if_shared(frame(self._ok(number, text), buffers))
         except BaseException as error:  # registered forms are not ours: they may raise anything
             kind = TypeError if issubclass(type(error), TypeError) else RuntimeError
             return self.refusal(number, kind(f"the result cannot be encoded: {text_of(error)}"))

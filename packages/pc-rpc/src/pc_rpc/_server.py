@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyon.asyncio_server import AsyncioServer
-from pyon.framing import DEFAULT_LIMIT
+from pyon.framing import DEFAULT_LIMIT, REQUEST_LINE_LIMIT
 
 from pc_rpc._session import Session
 from pc_rpc._shared import Shared
@@ -52,6 +52,10 @@ class Server(AsyncioServer):
         called, and ``close``. Names with a leading underscore never can be called.
     limit : int, optional
         Bytes that one message may have, in both directions.
+    line_limit : int, optional
+        Bytes that the text of a request may have. Everybody waits while it is read, so it is less:
+        large arrays and bytes of our clients do not count, clients of the established stack send
+        them as text.
 
     Raises
     ------
@@ -82,6 +86,7 @@ class Server(AsyncioServer):
         expose: Mapping[str, Collection[str]] | None = None,
         hide: Mapping[str, Collection[str]] | None = None,
         limit: int = DEFAULT_LIMIT,
+        line_limit: int = REQUEST_LINE_LIMIT,
     ) -> None:
         super().__init__()
         self._shared = Shared(
@@ -93,6 +98,7 @@ class Server(AsyncioServer):
             expose=expose or {},
             hide=hide or {},
             limit=limit,
+            line_limit=line_limit,
         )
 
     @property

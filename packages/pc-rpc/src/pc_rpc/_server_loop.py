@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from pyon.framing import DEFAULT_LIMIT
+from pyon.framing import DEFAULT_LIMIT, REQUEST_LINE_LIMIT
 
 from pc_rpc._migration import takes_context
 from pc_rpc._server import Server
@@ -109,6 +109,7 @@ def simple_server_loop(
     expose: Mapping[str, Collection[str]] | None = None,
     hide: Mapping[str, Collection[str]] | None = None,
     limit: int = DEFAULT_LIMIT,
+    line_limit: int = REQUEST_LINE_LIMIT,
     ssl: ssl.SSLContext | None = None,
     ready_cb: Callable[[Server], object] | None = None,
 ) -> None:
@@ -123,7 +124,8 @@ def simple_server_loop(
 
     Parameters
     ----------
-    targets, description, allow_parallel, worker_threads, expose, hide, limit
+    targets, description, allow_parallel, worker_threads, expose, hide, limit,
+    line_limit
         As for `Server`.
     host : str, sequence of str or None
         Bind address or addresses; None means all interfaces.
@@ -152,6 +154,7 @@ def simple_server_loop(
         expose=expose,
         hide=hide,
         limit=limit,
+        line_limit=line_limit,
     )
     asyncio.run(serve(server, host, port, ssl=ssl, ready_cb=ready_cb))
 

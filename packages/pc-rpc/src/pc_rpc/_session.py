@@ -105,7 +105,7 @@ class Session(Connection):
 
     def _read_selection(self, message: Message) -> None:
         try:
-            name = self._side.read_selection(message.line)
+            name = self._side.read_selection(bytes(message.line))
         except ProtocolError as error:
             self._refuse(error)
             return
@@ -135,6 +135,7 @@ class Session(Connection):
         )
         self._schedule = Schedule(ids=features.request_ids, parallel=self._shared.parallel)
         self.receiver.limit = self._shared.limit
+        self.receiver.line_limit = self._shared.line_limit
         self.receiver.raw_buffers = features.raw_buffers
         self._handle = self._read_request
         self.send(features.encode(instance.announced)[0])

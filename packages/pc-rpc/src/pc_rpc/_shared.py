@@ -29,7 +29,8 @@ class Shared:
 
     Parameters
     ----------
-    targets, description, builtin_terminate, parallel, worker_threads, expose, hide, limit
+    targets, description, builtin_terminate, parallel, worker_threads, expose, hide, limit,
+    line_limit
         As for `Server`.
     """
 
@@ -44,6 +45,7 @@ class Shared:
         expose: Mapping[str, Collection[str]],
         hide: Mapping[str, Collection[str]],
         limit: int,
+        line_limit: int,
     ) -> None:
         for option, what in ((expose, "expose"), (hide, "hide")):
             if not isinstance(option, Mapping):
@@ -67,6 +69,7 @@ class Shared:
         self.description = description
         self.builtin_terminate = builtin_terminate
         self.limit = limit
+        self.line_limit = line_limit
         self.parallel = parallel
         self.stopping = False
         self.terminated = asyncio.Event()

@@ -66,14 +66,16 @@ class Connection(asyncio.BufferedProtocol):
     ----------
     limit : int, optional
         Bytes that a message may have that comes in; a larger one is dropped and reported as such.
+    line_limit : int or None, optional
+        Bytes that its line may have. None: as many as the message.
     scratch : bytearray, optional
         Memory to receive into, shared by any number of connections of one event loop.
 
     Attributes
     ----------
     receiver : Receiver
-        Cuts what comes in into messages; `receiver.limit` and `receiver.raw_buffers` may be changed
-        while a message is being handled, and count from the next one on.
+        Cuts what comes in into messages; its attributes may be changed while a message is being
+        handled, and count from the next one on.
     peername, sockname : str
         The two addresses, as people write them. Known once the connection is open.
     group : set of Connection or None
@@ -82,8 +84,14 @@ class Connection(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, *, limit: int = DEFAULT_LIMIT, scratch: bytearray | None = None) -> None:
-        self.receiver = Receiver(limit=limit, scratch=scratch)
+    def __init__(
+        self,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        line_limit: int | None = None,
+        scratch: bytearray | None = None,
+    ) -> None:
+        self.receiver = Receiver(limit=limit, line_limit=line_limit, scratch=scratch)
         self.peername = self.sockname = "not connected"
         self.group: set[Connection] | None = None
         self._loop = asyncio.get_running_loop()

@@ -15,29 +15,40 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
-import weakref
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pyon import PyonError
+from pyon._buffer_reader import BufferReader
+from pyon._errors import PyonError
+from pyon._ownership import copy_if_shared
 
 __all__ = [
     "DEFAULT_LIMIT",
     "HEAD_SIZE",
     "MAX_BUFFERS",
+    "REPLY_LINE_LIMIT",
+    "REQUEST_LINE_LIMIT",
     "SCRATCH_SIZE",
     "FramingError",
     "Message",
     "Receiver",
+    "copy_if_shared",
     "frame",
     "frame_size",
-    "owned",
 ]
 
 DEFAULT_LIMIT = 2 * 2**30
-"""Bytes of one message, its raw buffers included. Arrays of 1 GiB pass, also as base64 text (4/3 of
-that); a peer cannot make us fill more memory than this."""
+"""Bytes of one message, its raw buffers included. Arrays of 1 GiB pass; a peer cannot make us fill
+more memory than this."""
+
+REQUEST_LINE_LIMIT = 32 * 2**20
+"""Bytes of a line that a server takes by default. Everybody waits while a line is decoded, and this
+much takes 0.1 s. What is larger is an array, and comes as a raw buffer from clients of ours; for an
+image of a client that writes arrays as text, it is room for 24 MB."""
+
+REPLY_LINE_LIMIT = 256 * 2**20
+"""Bytes of a line that a client or subscriber takes by default: it has asked for it. Arrays of
+150 MB pass as base64 (4/3 of that), which is how servers of the established stack send them."""
 
 SCRATCH_SIZE = 256 * 2**10
 """Bytes taken per read. A socket buffer rarely holds more; twice as much gains nothing."""
@@ -48,6 +59,13 @@ HEAD_SIZE = 1024
 MAX_BUFFERS = 2**16
 """Raw buffers of one message. Each costs an object, however short it is, so the count needs a
 bound of its own; a structure with more arrays than this is better sent as one array."""
+
+HANDED_OVER_SIZE = 2**20
+"""Bytes from which a line is handed over in the memory that it came into, not copied."""
+
+GROWTH_STEP = 4 * 2**20
+"""Bytes by which the memory of a long line grows at most: clearing them takes milliseconds, and
+no event loop is to wait longer for that."""
 
 _BUFFERS_KEY = b'{"buffers":['
 _BUFFERS = re.compile(rb'\{"buffers":\[((?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)\]')
@@ -64,19 +82,39 @@ class Message(NamedTuple):
 
     Attributes
     ----------
-    line : bytes
-        The line without its LF.
+    line : bytes or bytearray
+        The line without its LF. A long one is a bytearray that is the receiver's alone.
     buffers : sequence of memoryview
         The raw buffers behind the line, in order; writable, each with memory of its own.
     oversize : int
         Zero, or the size in bytes of a message beyond the limit. Its content was dropped as it came
         in: `buffers` is empty, and of a line that was itself too long, `line` has only the first
         `HEAD_SIZE` bytes. The stream goes on behind it.
+    limit : int
+        Zero, or the limit in bytes that the message is beyond.
     """
 
-    line: bytes
+    line: bytes | bytearray
     buffers: Sequence[memoryview] = ()
     oversize: int = 0
+    limit: int = 0
+
+    def take_text(self) -> str | bytes:
+        """Return the line for `pyon.decode`, and free the memory of a long one.
+
+        So a line costs no more than twice its length: the bytes and the text, then the text and its
+        value. To be called once: of a long line only the first `HEAD_SIZE` bytes are left.
+        """
+        line = self.line
+        if isinstance(line, bytes):
+            return line
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:  # the reader says where
+            return bytes(line)
+        with contextlib.suppress(BufferError):  # somebody looks at it
+            del line[HEAD_SIZE:]
+        return text
 
 
 class Receiver:
@@ -85,7 +123,9 @@ class Receiver:
     Parameters
     ----------
     limit : int, optional
-        Bytes that one message may have. May be changed between messages.
+        Bytes that one message may have, its raw buffers included. May be changed between messages.
+    line_limit : int or None, optional
+        Bytes that its line may have. None: as many as the message. May be changed as well.
     scratch : bytearray, optional
         Memory to receive into while no message is unfinished. Receivers that run in one thread may
         share it, if each calls `detach` before another one's `get_buffer`. By default each receiver
@@ -105,13 +145,15 @@ class Receiver:
     __slots__ = (
         "_data",
         "_end",
-        "_filling",
+        "_lent",
+        "_oversize",
+        "_reader",
         "_scanned",
         "_scratch",
-        "_skipping",
         "_start",
         "_view",
         "limit",
+        "line_limit",
         "raw_buffers",
     )
 
@@ -119,14 +161,17 @@ class Receiver:
         self,
         *,
         limit: int = DEFAULT_LIMIT,
+        line_limit: int | None = None,
         scratch: bytearray | None = None,
         raw_buffers: bool = False,
     ) -> None:
         self.limit = limit
+        self.line_limit = line_limit
         self.raw_buffers = raw_buffers
         self._scratch = bytearray(SCRATCH_SIZE) if scratch is None else scratch
-        self._filling: _Filling | None = None
-        self._skipping: _Skipping | None = None
+        self._lent = memoryview(b"")
+        self._oversize: _OversizeLine | None = None
+        self._reader: tuple[BufferReader, Message] | None = None  # and the message without buffers
         self._leave_own_memory()
 
     def _leave_own_memory(self) -> None:
@@ -135,14 +180,20 @@ class Receiver:
         self._view: memoryview | None = None
         self._start = self._end = self._scanned = 0
 
+    def _most(self) -> int:
+        """Return the limit of lines that applies."""
+        line_limit = self.line_limit
+        return self.limit if line_limit is None or line_limit > self.limit else line_limit
+
     @property
     def pending(self) -> int:
         """Bytes in hand of a message that is not complete. Nonzero at the end: it was cut."""
         unfinished = self._end - self._start
-        if self._filling is not None:
-            unfinished += self._filling.received
-        if self._skipping is not None:
-            unfinished += self._skipping.dropped
+        if self._reader is not None:
+            reader, message = self._reader
+            unfinished += len(message.line) + reader.received
+        if self._oversize is not None:
+            unfinished += self._oversize.size
         return unfinished
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:
@@ -156,31 +207,58 @@ class Receiver:
         sizehint : int, optional
             Ignored; here because `asyncio.BufferedProtocol` passes one.
         """
-        if self._filling is not None and self._start == self._end:
-            return self._filling.remaining()
         if self._start == self._end:
+            if self._reader is not None:
+                return self._reader[0].remaining()
             if self._data is not self._scratch:
                 self._leave_own_memory()
             self._start = self._end = self._scanned = 0
-        elif self._data is self._scratch or self._end == len(self._data):
+        elif self._data is self._scratch:
+            held = self._end - self._start
+            self._move_to_own_memory(max(2 * held, _FIRST_GROWTH))
+        elif self._end == len(self._data):
             self._grow()
         if self._view is None:
             self._view = memoryview(self._data)
-        return self._view[self._end :]
+        self._lent = self._view[self._end :]
+        return self._lent
 
-    def _grow(self) -> None:
-        """Move the unconsumed bytes to memory of our own, with as much room behind them."""
+    def _move_to_own_memory(self, size: int) -> None:
+        """Move the unconsumed bytes to `size` bytes that no other receiver uses."""
         held = self._end - self._start
-        data = bytearray(max(2 * held, _FIRST_GROWTH))
+        data = bytearray(size)
         data[:held] = memoryview(self._data)[self._start : self._end]
         self._data, self._view = data, None
         self._scanned -= self._start
         self._start, self._end = 0, held
 
+    def _grow(self) -> None:
+        """Make room behind the unconsumed bytes, in place.
+
+        The allocators of Linux and macOS move large memory by remapping its pages.
+        """
+        room = min(self._end, GROWTH_STEP)
+        try:
+            self._release_memory()
+            del self._data[: self._start]
+            self._data += bytes(room)
+        except BufferError:  # an event loop in C holds it still
+            self._move_to_own_memory(self._end - self._start + room)
+        else:
+            self._scanned -= self._start
+            self._start, self._end = 0, self._end - self._start
+
+    def _release_memory(self) -> None:
+        """Release what looks into our memory, so that its size can change."""
+        self._lent.release()
+        if self._view is not None:
+            self._view.release()
+            self._view = None
+
     def buffer_updated(self, nbytes: int) -> None:
         """Take note that `nbytes` bytes were written to what `get_buffer` returned last."""
-        if self._filling is not None and self._start == self._end:
-            self._filling.advance(nbytes)
+        if self._reader is not None and self._start == self._end:
+            self._reader[0].advance(nbytes)
         else:
             self._end += nbytes
 
@@ -193,11 +271,7 @@ class Receiver:
             if self._start == self._end:
                 self._leave_own_memory()
         elif self._start != self._end:
-            held = self._end - self._start
-            data = bytearray(memoryview(self._data)[self._start : self._end])
-            self._data, self._view = data, None
-            self._scanned -= self._start
-            self._start, self._end = 0, held
+            self._move_to_own_memory(self._end - self._start)
 
     def next_message(self) -> Message | None:
         """Return the next message, or None if more bytes are needed.
@@ -208,8 +282,8 @@ class Receiver:
             Raw buffers were announced in a form that cannot be understood.
         """
         while True:
-            if self._filling is not None:
-                return self._continue_filling()
+            if self._reader is not None:
+                return self._read_buffers()
             if self._start == self._end:
                 return None
             newline = self._data.find(b"\n", self._scanned, self._end)
@@ -217,42 +291,66 @@ class Receiver:
                 self._scanned = self._end
                 self._note_oversize_line()
                 return None
-            line = bytes(memoryview(self._data)[self._start : newline])
-            self._start = self._scanned = newline + 1
+            line = self._take_line(newline)
             size = len(line)
-            if self._skipping is not None:
-                skipped, self._skipping = self._skipping, None
-                skipped.drop(line)
-                line, size = bytes(skipped.head), skipped.dropped
-            kept = line if size <= self.limit else line[:HEAD_SIZE]
+            if self._oversize is not None:
+                (line, size), self._oversize = self._oversize.end(line), None
+            most = self._most()
             if not (self.raw_buffers and line.startswith(_BUFFERS_KEY)):
-                return Message(kept, (), size if size > self.limit else 0)
-            self._filling = _Filling(kept, size, _announced(line), self.limit)
+                return Message(line) if size <= most else Message(line[:HEAD_SIZE], (), size, most)
+            self._expect_buffers(line, size, most)
+
+    def _take_line(self, newline: int) -> bytes | bytearray:
+        """Consume a line and its LF; a long one is handed over in its memory."""
+        size = newline - self._start
+        if size >= HANDED_OVER_SIZE and self._data is not self._scratch and not self._start:
+            line = self._data
+            behind = bytearray(memoryview(line)[newline + 1 : self._end])
+            with contextlib.suppress(BufferError):  # as in _grow
+                self._release_memory()
+                del line[newline:]
+                self._leave_own_memory()
+                if behind:
+                    self._data, self._end = behind, len(behind)
+                return line
+        taken = bytes(memoryview(self._data)[self._start : newline])
+        self._start = self._scanned = newline + 1
+        return taken
+
+    def _expect_buffers(self, line: bytes | bytearray, size: int, most: int) -> None:
+        """Begin to receive the raw buffers that a line announces, or to drop them."""
+        sizes = _announced(line)
+        total = size + sum(sizes)
+        beyond = most if size > most else self.limit if total > self.limit else 0
+        message = Message(line)
+        if beyond:
+            message = Message(line if size <= most else line[:HEAD_SIZE], (), total, beyond)
+        self._reader = BufferReader(sizes, dropped=bool(beyond)), message
+
+    def _read_buffers(self) -> Message | None:
+        """Hand on what came in one read with the line; return the message if it is complete."""
+        assert self._reader is not None
+        reader, message = self._reader
+        while reader.missing and self._start != self._end:
+            target = reader.remaining()
+            size = min(len(target), self._end - self._start)
+            target[:size] = memoryview(self._data)[self._start : self._start + size]
+            reader.advance(size)
+            self._start += size
+        self._scanned = self._start
+        if reader.missing:
+            return None
+        self._reader = None
+        return message if message.oversize else message._replace(buffers=reader.buffers())
 
     def _note_oversize_line(self) -> None:
         """Drop what is in hand of a line that is beyond the limit already."""
-        held = self._end - self._start
-        if self._skipping is None:
-            if held <= self.limit:
+        if self._oversize is None:
+            if self._end - self._start <= self._most():
                 return
-            self._skipping = _Skipping()
-        self._skipping.drop(memoryview(self._data)[self._start : self._end])
+            self._oversize = _OversizeLine()
+        self._oversize.drop(memoryview(self._data)[self._start : self._end])
         self._start = self._end
-
-    def _continue_filling(self) -> Message | None:
-        filling = self._filling
-        assert filling is not None
-        while self._start != self._end and not filling.complete:
-            target = filling.remaining()
-            size = min(len(target), self._end - self._start)
-            target[:size] = memoryview(self._data)[self._start : self._start + size]
-            filling.advance(size)
-            self._start += size
-        self._scanned = self._start
-        if not filling.complete:
-            return None
-        self._filling = None
-        return filling.message()
 
     def feed(self, data: bytes) -> list[Message]:
         """Take in `data` and return the messages that it completes: for tests and small tools."""
@@ -269,109 +367,41 @@ class Receiver:
         return messages
 
 
-class _Skipping:
+class _OversizeLine:
     """A line beyond the limit that is being dropped until its LF."""
 
-    __slots__ = ("dropped", "head")
+    __slots__ = ("head", "size")
 
     def __init__(self) -> None:
-        self.head = bytearray()  # with all of what it says about raw buffers: they come behind it
-        self.dropped = 0
+        self.head = bytearray()  # with all that it says about raw buffers: they come behind it
+        self.size = 0
 
-    def drop(self, data: bytes | memoryview) -> None:
+    def drop(self, data: bytes | bytearray | memoryview) -> None:
         kept = 0
         for room in (HEAD_SIZE, _LONGEST_ANNOUNCEMENT):
             if len(self.head) < room and (room == HEAD_SIZE or self._announcing()):
                 more = data[kept : kept + room - len(self.head)]
                 self.head += more
                 kept += len(more)
-        self.dropped += len(data)
+        self.size += len(data)
+
+    def end(self, data: bytes | bytearray) -> tuple[bytes, int]:
+        """Take the last piece; return what was kept of the line, and its size."""
+        self.drop(data)
+        return bytes(self.head), self.size
 
     def _announcing(self) -> bool:
         return self.head.startswith(_BUFFERS_KEY) and b"]" not in self.head
 
 
-class _Filling:
-    """The raw buffers of one message while they come in (or are dropped, beyond the limit)."""
-
-    __slots__ = (
-        "_buffers",
-        "_drain",
-        "_lent",
-        "_line",
-        "_missing",
-        "_position",
-        "_size",
-        "_target",
-    )
-
-    def __init__(self, line: bytes, line_size: int, sizes: list[int], limit: int) -> None:
-        self._line = line
-        self._size = line_size + sum(sizes)
-        self._missing = sum(sizes)
-        self._drain = bytearray(SCRATCH_SIZE) if self._size > limit else None
-        self._buffers = [] if self._drain is not None else [_allocate(size) for size in sizes]
-        self._target = -1  # index of the buffer being filled; -1: none yet
-        self._position = 0
-        self._lent = memoryview(b"")
-        self._next_target()
-
-    def _next_target(self) -> None:
-        """Go to the next buffer that has room."""
-        self._position = 0
-        self._target += 1
-        while self._target < len(self._buffers) and not len(self._buffers[self._target]):
-            self._target += 1
-
-    @property
-    def complete(self) -> bool:
-        return not self._missing
-
-    @property
-    def received(self) -> int:
-        return self._size - self._missing
-
-    def remaining(self) -> memoryview:
-        if self._drain is not None:
-            self._lent = memoryview(self._drain)[: self._missing]
-        else:
-            self._lent = self._buffers[self._target][self._position :]
-        return self._lent
-
-    def advance(self, nbytes: int) -> None:
-        with contextlib.suppress(BufferError):  # an event loop may hold it still
-            self._lent.release()  # the memory is the message's alone: see `owned`
-        self._missing -= nbytes
-        if self._drain is None:
-            self._position += nbytes
-            if self._position == len(self._buffers[self._target]):
-                self._next_target()
-
-    def message(self) -> Message:
-        if self._drain is not None:
-            return Message(self._line, (), self._size)
-        return Message(self._line, self._buffers)
-
-
-def _announced(line: bytes) -> list[int]:
+def _announced(line: bytes | bytearray) -> list[int]:
     """Return the sizes of the raw buffers that a line announces, in bytes."""
     match = _BUFFERS.match(line)
     if match is None or match[1].count(b",") >= MAX_BUFFERS:
         raise FramingError(
-            f"expected the sizes of at most {MAX_BUFFERS} raw buffers, got {line[:60]!r}"
+            f"expected the sizes of at most {MAX_BUFFERS} raw buffers, got {bytes(line[:60])!r}"
         )
     return [int(size) for size in match[1].split(b",")]
-
-
-def _allocate(size: int) -> memoryview:
-    """Return `size` bytes of fresh memory.
-
-    `numpy.empty` maps large memory in huge pages and does not clear it: 64 MiB in 10 ms against
-    42 ms for a bytearray. What comes in raw is numpy data, so numpy is needed anyway.
-    """
-    import numpy as np
-
-    return np.empty(size, np.uint8).data
 
 
 def frame(line: str | bytes, buffers: Sequence[memoryview] = ()) -> list[bytes | memoryview]:
@@ -398,57 +428,6 @@ def frame(line: str | bytes, buffers: Sequence[memoryview] = ()) -> list[bytes |
         raise ValueError(f"raw buffers go with a JSON object, got {data[:40]!r}")
     sizes = b",".join(b"%d" % len(buffer) for buffer in buffers)
     return [b"%b%b],%b\n" % (_BUFFERS_KEY, sizes, data[1:]), *buffers]
-
-
-def owned(chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
-    """Return the result of `frame` with copies of the raw buffers, unless nobody can change them.
-
-    For who sends later what its owner may write into again: a driver that acquires goes on writing
-    into the array that it returned. An array that the driver has let go of is not copied: who calls
-    this must have let go of it, too.
-    """
-    if len(chunks) == 1:
-        return chunks
-    return [
-        chunk if isinstance(chunk, bytes) or _alone(chunk) else _copy(chunk) for chunk in chunks
-    ]
-
-
-def _alone(buffer: memoryview) -> bool:
-    """Say whether nobody can write into a buffer: it is bytes, or nothing else leads to its memory.
-
-    Whatever may write into the memory of an array holds a reference to that array or to one that it
-    is a view of, so all of these have one holder here. Memory of other kinds has other ways in.
-    """
-    if type(buffer.obj) is bytes:
-        return True
-    import numpy as np
-
-    holder: Any = buffer
-    name = "obj"
-    while _ONE_HOLDER and _references(holder, name) <= _ONE_HOLDER:
-        holder, name = getattr(holder, name), "base"
-        if type(holder) is not np.ndarray or weakref.getweakrefcount(holder):
-            return False
-        if holder.base is None:
-            return holder.flags.owndata
-    return False
-
-
-def _references(holder: object, name: str) -> int:
-    """Count the references to an attribute, one or two of our own included."""
-    attribute = getattr(holder, name)
-    return sys.getrefcount(attribute)
-
-
-# Counted by the same function as the others, for interpreters differ in how many are its own.
-_ONE_HOLDER = _references(memoryview(bytearray()), "obj") if hasattr(sys, "getrefcount") else 0
-
-
-def _copy(buffer: memoryview) -> memoryview:
-    copy = _allocate(len(buffer))
-    copy[:] = buffer
-    return copy
 
 
 def frame_size(chunks: Iterable[bytes | memoryview]) -> int:

@@ -232,14 +232,15 @@ class Subscription(Connection):
         try:
             if message.oversize:
                 raise ProtocolError(f"got a line of {message.oversize} bytes, from a subscriber")
+            line = bytes(message.line)
             if self._channel is not None:
-                self._hear(message.line)
+                self._hear(line)
             elif self._legacy:
-                self._serve_legacy(message.line)
-            elif message.line == LEGACY_BANNER:
+                self._serve_legacy(line)
+            elif line == LEGACY_BANNER:
                 self._legacy = True
             else:
-                self._serve(read_banner(message.line))
+                self._serve(read_banner(line))
         except (ProtocolError, UnknownNotifier, pyon.EncodeError) as error:
             _logger.warning("%s: %s; closed", self.peername, error)
             self.end(error)

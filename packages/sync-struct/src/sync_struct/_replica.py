@@ -76,13 +76,12 @@ class Replica(Conversation[Mod]):
             The conversation is over.
         """
         check_size(message)
-        line, buffers, _ = message
         try:
-            mod = pyon.decode(line, buffers=buffers)
+            mod = pyon.decode(message.take_text(), buffers=message.buffers)
             action = mod["action"]
             control = CONTROLS.get(action)
         except (pyon.DecodeError, TypeError, LookupError) as error:
-            raise ProtocolError(f"expected a mod, got {shorten(line)}") from error
+            raise ProtocolError(f"expected a mod, got {shorten(bytes(message.line))}") from error
         if control is not None:
             control(self, mod)
             return []
@@ -93,7 +92,7 @@ class Replica(Conversation[Mod]):
             return self._take_absence()
         mods = mod.get("mods") if action == "mods" else [mod]
         if not isinstance(mods, list):
-            raise ProtocolError(f"expected a list of mods, got {shorten(line)}")
+            raise ProtocolError(f"expected a list of mods, got {shorten(bytes(message.line))}")
         return self._receive_mods(self._complete(mods, number), share)
 
     def _receive_init(self, mod: Mod, number: int | None, share: bool) -> list[Mod]:
@@ -188,4 +187,6 @@ class Replica(Conversation[Mod]):
 def check_size(message: Message) -> None:
     """Raise `ProtocolError` if a message was beyond the limit."""
     if message.oversize:
-        raise ProtocolError(f"a message of {message.oversize} bytes is beyond the limit")
+        raise ProtocolError(
+            f"a message of {message.oversize} bytes is beyond the limit of {message.limit} bytes"
+        )

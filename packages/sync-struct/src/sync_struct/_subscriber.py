@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pyon.asyncio_tasks import settle
 from pyon.backoff import Backoff
-from pyon.framing import DEFAULT_LIMIT, Message
+from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, Message
 
 from sync_struct._callbacks import Callbacks, is_awaitable
 from sync_struct._copies import copy_mod
@@ -116,6 +116,8 @@ class Subscriber:
         Whether arrays may travel as they are instead of as text.
     limit : int, optional
         Bytes of the largest message to take.
+    line_limit : int, optional
+        Bytes of the text of the largest message. Arrays do not count, unless they travel as text.
     timeout : float or None, optional
         Seconds to wait for the connection, and for the publisher's first message. None: for ever.
     heartbeat : float or None, optional
@@ -155,6 +157,7 @@ class Subscriber:
         on_error: Callable[[Exception], Any] | None = None,
         raw_buffers: bool = True,
         limit: int = DEFAULT_LIMIT,
+        line_limit: int = REPLY_LINE_LIMIT,
         timeout: float | None = FIRST_MESSAGE_TIMEOUT,
         heartbeat: float | None = HEARTBEAT,
         decode: bool = True,
@@ -173,6 +176,7 @@ class Subscriber:
         self._build = target_builder
         self._heartbeat = heartbeat
         self._limit = limit
+        self._line_limit = line_limit
         self._timeout = timeout
         wish = Wish(tuple(path), mods_only, newest=max_rate is not None)
         self._may_be_absent = may_be_absent
@@ -475,6 +479,7 @@ class Subscriber:
             str(place),
             opening,
             limit=self._limit,
+            line_limit=self._line_limit,
         )
         if legacy:
             connection.hold()

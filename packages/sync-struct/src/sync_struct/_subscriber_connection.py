@@ -55,8 +55,8 @@ class SubscriberConnection(Connection):
         The notifier, and host and port: for error messages.
     opening : sequence of bytes
         The lines to begin with.
-    limit : int
-        Bytes of the largest message.
+    limit, line_limit : int
+        Bytes of the largest message, and of its line.
 
     Attributes
     ----------
@@ -81,8 +81,9 @@ class SubscriberConnection(Connection):
         opening: Sequence[bytes],
         *,
         limit: int,
+        line_limit: int,
     ) -> None:
-        super().__init__(limit=limit)
+        super().__init__(limit=limit, line_limit=line_limit)
         self.error: Exception | None = None
         self.greeted = False
         self.heard, self.ready, self.over = (self._loop.create_future() for _ in range(3))

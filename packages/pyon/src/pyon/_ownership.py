@@ -1,0 +1,66 @@
+"""Whether the memory of an array may be sent later without a copy.
+
+The one idea to keep in mind: whatever may write into the memory of an array holds a reference to
+that array, or to one that it is a view of. So nobody can, if all of these have a single holder.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["copy_if_shared"]
+
+
+def copy_if_shared(chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """Return the result of `framing.frame`, with copies of the raw buffers that may change.
+
+    Use this when the buffers are sent later: a driver may keep writing into an array that it
+    returned. Buffers that anything else still refers to are copied. The caller must hold no other
+    reference to them, or every buffer is copied.
+    """
+    if len(chunks) == 1:
+        return chunks
+    return [
+        chunk if isinstance(chunk, bytes) or _alone(chunk) else _copy(chunk) for chunk in chunks
+    ]
+
+
+def _alone(buffer: memoryview) -> bool:
+    """Say whether nobody can write into a buffer: it is bytes, or nothing else leads to its memory.
+
+    Memory of other kinds than that of arrays has other ways in.
+    """
+    if type(buffer.obj) is bytes:
+        return True
+    import numpy as np
+
+    holder: Any = buffer
+    name = "obj"
+    while _ONE_HOLDER and _references(holder, name) <= _ONE_HOLDER:
+        holder, name = getattr(holder, name), "base"
+        if type(holder) is not np.ndarray or weakref.getweakrefcount(holder):
+            return False
+        if holder.base is None:
+            return holder.flags.owndata
+    return False
+
+
+def _references(holder: object, name: str) -> int:
+    """Count the references to an attribute, one or two of our own included."""
+    attribute = getattr(holder, name)
+    return sys.getrefcount(attribute)
+
+
+# Counted by the same function as the others, for interpreters differ in how many are its own.
+_ONE_HOLDER = _references(memoryview(bytearray()), "obj") if hasattr(sys, "getrefcount") else 0
+
+
+def _copy(buffer: memoryview) -> memoryview:
+    import numpy as np
+
+    copy = np.empty(len(buffer), np.uint8).data
+    copy[:] = buffer
+    return copy
