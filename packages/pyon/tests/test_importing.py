@@ -20,6 +20,7 @@ HEAVY = (
     "pyon.forks",
     "pyon.framing",
     "pyon.tcp",
+    "pyon.tcp_options",
     "pyon.terminal",
 )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyon
 from pyon import terminal
 from pyon.tcp import format_address
+from pyon.tcp_options import tls_context
 
 from pc_rpc import _cli_options
 from pc_rpc._cli_arguments import parse_arguments, split_call
@@ -61,17 +62,8 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _tls(options: argparse.Namespace, *, server: bool = False) -> ssl.SSLContext | None:
-    files = (options.cert, options.key, options.peer_cert)
-    if files == (None, None, None):
-        return None
-    if None in files:
-        raise UsageError("TLS needs --cert, --key and --peer-cert")
-    import pyon.tcp
-
     with files_of("the files for TLS"):
-        for file in files:
-            open(file, "rb").close()  # its error names the file
-        return (pyon.tcp.server_context if server else pyon.tcp.client_context)(*files)
+        return tls_context(options, server=server)
 
 
 def _write(value: Any, options: argparse.Namespace) -> None:

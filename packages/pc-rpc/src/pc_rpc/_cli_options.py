@@ -11,6 +11,8 @@ import argparse
 import math
 from collections.abc import Sequence
 
+from pyon.tcp_options import add_tls_options
+
 from pc_rpc import __version__
 from pc_rpc._cli_errors import STATUSES
 
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--timeout", type=_seconds, metavar="S", help="give up after S seconds"
         )
-        _add_tls(command, "server's")
+        add_tls_options(command, "server's")
         return command
 
     listing = add_client("list-targets", "List the targets of a server.")
@@ -95,13 +97,6 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _add_tls(command: argparse.ArgumentParser, whose: str) -> None:
-    group = command.add_argument_group("TLS (all three, PEM files)")
-    group.add_argument("--cert", metavar="FILE", help="own certificate")
-    group.add_argument("--key", metavar="FILE", help="own private key")
-    group.add_argument("--peer-cert", metavar="FILE", help=f"the {whose} certificate")
-
-
 def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("factory", metavar="MODULE:CLASS", help="what makes the driver")
     command.usage = "%(prog)s [option ...] MODULE:CLASS [argument ...]"
@@ -126,4 +121,4 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--hide", action="append", default=[], metavar="METHOD", help="clients cannot call it"
     )
-    _add_tls(command, "clients'")
+    add_tls_options(command, "clients'")

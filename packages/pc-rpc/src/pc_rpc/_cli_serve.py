@@ -13,11 +13,11 @@ import importlib
 import inspect
 import logging
 import os
-import socket
 import sys
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+from pyon.tcp_options import loopback_addresses
 
 from pc_rpc._cli_arguments import parse_arguments
 from pc_rpc._cli_errors import UsageError, explained, files_of, user_code, user_frames
@@ -28,10 +28,6 @@ from pc_rpc._signals import TerminationSignals
 
 if TYPE_CHECKING:
     import ssl
-
-
-LOOPBACKS = ("127.0.0.1", "::1")
-"""Where a driver is served unless --bind says otherwise: for this computer only."""
 
 
 def run(options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
@@ -127,21 +123,6 @@ def _signature(factory: Any) -> inspect.Signature | None:
 # Serving it.
 
 
-def available(addresses: Sequence[str]) -> list[str]:
-    """Return those of this computer's addresses that exist: a system may lack IPv6, or IPv4."""
-    return [address for address in addresses if _exists(address)]
-
-
-def _exists(address: str) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind((address, 0))
-    except OSError:
-        return False
-    return True
-
-
 async def _serve_driver(
     driver: Any, target: str, options: argparse.Namespace, context: ssl.SSLContext | None
 ) -> None:
@@ -150,7 +131,7 @@ async def _serve_driver(
         try:
             with explained():
                 server = _server(driver, target, options)
-                bind = options.bind or available(LOOPBACKS)
+                bind = options.bind or loopback_addresses()
                 with files_of("serve"):
                     await serve_until(signals, server, bind, options.port, ssl=context)
                 if signals.received is not None:  # a client's terminate is nothing to report

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from pyon import terminal
+from pyon.tcp_options import add_tls_options
 
 from sync_struct import __version__
 from sync_struct._cli_paths import PATH_HELP, parse_path
 from sync_struct._cli_reading import get, log, watch
 from sync_struct._cli_serving import publish, relay, replay
-from sync_struct._cli_tls import add_tls
 
 __all__ = ["main"]
 
@@ -94,7 +94,7 @@ def _add_source(command: argparse.ArgumentParser, *, with_file: bool = False) ->
     if with_file:
         command.add_argument("file", type=Path)
     command.add_argument("path", nargs="?", default=[], type=_path, help=PATH_HELP)
-    add_tls(command, "publisher's")
+    add_tls_options(command, "publisher's")
 
 
 def _add_serving(add: _Add) -> None:
@@ -131,7 +131,7 @@ def _add_door(command: argparse.ArgumentParser, *, named: bool = True) -> None:
     command.add_argument(
         "--port", dest="serve_port", type=int, default=0, help="to listen on (default: any free)"
     )
-    add_tls(command, "subscribers'" if named else "other end's")
+    add_tls_options(command, "subscribers'" if named else "other end's")
 
 
 # Arguments.

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pyon
+from pyon.tcp_options import tls_context
 from pyon.terminal import OutputError, complain, emit, legible
 
 from sync_struct._cli_paths import format_path
-from sync_struct._cli_tls import client_tls
 from sync_struct._mods import Mod
 from sync_struct._recording import Recorder
 from sync_struct._steps import Step
@@ -36,7 +36,7 @@ SHORT_ARRAY = 10
 async def get(options: argparse.Namespace) -> None:
     """Print a structure once."""
     subscriber = Subscriber(options.name, _as_it_is, path=options.path)
-    await subscriber.connect(options.host, options.port, ssl=client_tls(options))
+    await subscriber.connect(options.host, options.port, ssl=tls_context(options))
     emit(pyon.encode(subscriber.target, pretty=True) + "\n")
     await subscriber.close()
 
@@ -82,7 +82,7 @@ async def _watch_tree(options: argparse.Namespace, make: type[View]) -> None:
         on_error=take_error,
     )
     _leave_log_to_us()
-    tls = client_tls(options)
+    tls = tls_context(options)
     # The loop draws, so that nothing changes while it does.
     with Live(view, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
         running = asyncio.ensure_future(subscriber.run(options.host, options.port, ssl=tls))
@@ -109,7 +109,7 @@ async def _watch_lines(options: argparse.Namespace) -> None:
 
     subscriber = Subscriber(options.name, _as_it_is, write, path=options.path, on_error=say_once())
     _leave_log_to_us()
-    await subscriber.run(options.host, options.port, ssl=client_tls(options))
+    await subscriber.run(options.host, options.port, ssl=tls_context(options))
     if failures:
         raise failures[0]
 
@@ -157,7 +157,7 @@ async def log(options: argparse.Namespace) -> None:
     )
     _leave_log_to_us()
     try:
-        await subscriber.run(options.host, options.port, ssl=client_tls(options))
+        await subscriber.run(options.host, options.port, ssl=tls_context(options))
     finally:
         recorder.close()
     if failures:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import socket
 import sys
 import threading
 from collections.abc import AsyncIterator
 
 import pyon
+from pyon.tcp_options import loopback_addresses, tls_context
 from pyon.terminal import complain, emit
 
 from sync_struct._cli_reading import say_once
-from sync_struct._cli_tls import client_tls, server_tls
 from sync_struct._mods import process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publisher import Publisher
@@ -23,9 +22,6 @@ from sync_struct._relay import Reflection, relaying
 from sync_struct._replay import play, state_at
 
 __all__ = ["publish", "relay", "replay"]
-
-LOOPBACKS = ("127.0.0.1", "::1")
-"""Where a structure is served unless --bind says otherwise: for this computer only."""
 
 
 async def publish(options: argparse.Namespace) -> None:
@@ -53,7 +49,7 @@ async def relay(options: argparse.Namespace) -> None:
             options.host,
             options.port,
             options.names,
-            ssl=client_tls(options),
+            ssl=tls_context(options),
             on_error=lambda name, error: say[name](error),
         ),
     ):
@@ -84,27 +80,12 @@ async def _serving(
     options: argparse.Namespace, names: list[str], notifiers: dict[str, Notifier], *, tls: bool
 ) -> AsyncIterator[Publisher]:
     async with Publisher(notifiers) as publisher:
-        bind = [options.bind] if options.bind else _loopbacks()
-        context = server_tls(options) if tls else None
+        bind = [options.bind] if options.bind else loopback_addresses()
+        context = tls_context(options, server=True) if tls else None
         await publisher.start(bind, options.serve_port, ssl=context)
         for host, port in sorted(publisher.addresses):
             emit(f"{', '.join(names)} at {host} port {port}\n")
         yield publisher
-
-
-def _loopbacks() -> list[str]:
-    """Return the loopback addresses that this computer has."""
-    return [host for host in LOOPBACKS if _can_bind(host)]
-
-
-def _can_bind(host: str) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind((host, 0))
-    except OSError:  # no IPv6 here
-        return False
-    return True
 
 
 def _edit(notifier: Notifier, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:

@@ -1,0 +1,72 @@
+"""Command-line options of programs that connect or listen: files for TLS, addresses to bind.
+
+Nothing here connects. `argparse` is loaded by whoever makes the parser.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from pyon.tcp import client_context, server_context
+
+if TYPE_CHECKING:
+    import argparse
+    import ssl
+
+__all__ = ["LOOPBACKS", "add_tls_options", "loopback_addresses", "tls_context"]
+
+LOOPBACKS = ("127.0.0.1", "::1")
+"""What a command binds unless told otherwise: addresses that only this computer reaches."""
+
+
+def add_tls_options(parser: argparse.ArgumentParser, whose: str) -> None:
+    """Give a command the options ``--cert``, ``--key`` and ``--peer-cert``.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        The parser of the command.
+    whose : str
+        Whose certificate the last one is, "server's" for example.
+    """
+    group = parser.add_argument_group("TLS (all three, PEM files)")
+    group.add_argument("--cert", metavar="FILE", help="own certificate")
+    group.add_argument("--key", metavar="FILE", help="own private key")
+    group.add_argument("--peer-cert", metavar="FILE", help=f"the {whose} certificate")
+
+
+def tls_context(options: argparse.Namespace, *, server: bool = False) -> ssl.SSLContext | None:
+    """Return the TLS context that the options ask for; None if they ask for none.
+
+    Raises
+    ------
+    ValueError
+        There are not all three.
+    OSError
+        A file cannot be used.
+    """
+    files = (options.cert, options.key, options.peer_cert)
+    if files == (None, None, None):
+        return None
+    if None in files:
+        raise ValueError("TLS needs --cert, --key and --peer-cert")
+    for file in files:
+        open(file, "rb").close()  # its error names the file
+    return (server_context if server else client_context)(*files)
+
+
+def loopback_addresses() -> list[str]:
+    """Return those of `LOOPBACKS` that this computer has: it may lack IPv6, or IPv4."""
+    return [address for address in LOOPBACKS if is_own_address(address)]
+
+
+def is_own_address(address: str) -> bool:
+    """Say whether a numeric address can be bound on this computer."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
