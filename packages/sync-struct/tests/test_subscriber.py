@@ -8,6 +8,7 @@ import struct
 import threading
 
 import numpy as np
+import pyon
 import pytest
 from pyon.asyncio_server import AsyncioServer
 from sync_struct import (
@@ -17,8 +18,10 @@ from sync_struct import (
     Publisher,
     Subscriber,
     SubscriptionLost,
+    Undecodable,
     process_mod,
 )
+from sync_struct._undecodable import decode_around
 
 
 def identity(x):
@@ -317,3 +320,79 @@ async def test_how_far_slow_callbacks_are_behind_can_be_asked_for(until):
         await until(lambda: subscriber.target == {"x": 99})
         await until(lambda: subscriber.lag == 0.0)
         await subscriber.close()
+
+
+# Values that cannot be decoded.
+
+ODD = {"__jsonclass__": ["Odd", [5]]}
+
+
+async def test_one_value_that_cannot_be_decoded_leaves_the_others_alive(until):
+    array = {"__jsonclass__": ["nparray", [[2], "|u1", 0]]}
+    struct = {"a": {"b": ODD, "c": 1}, "t": {"__jsonclass__": ["tuple", [[1, ODD]]]}, "n": array}
+    append = {"action": "append", "path": ["a", "d"], "x": ODD}
+    mods = [
+        {"action": "setitem", "path": ["a"], "key": "c", "value": 2, "number": 1},
+        {"action": "setitem", "path": ["a"], "key": "d", "value": [1, ODD], "number": 2},
+        {"action": "mods", "mods": [append], "number": 3},
+        {"action": "setitem", "path": [], "key": "end", "value": 1, "number": 4},
+    ]
+    go_on = asyncio.Event()
+
+    async def serve(server, reader, writer):
+        hello = json.loads(HELLO) | {"features": ["raw_buffers"]}
+        writer.write(line(hello))
+        init = {"buffers": [2], "action": "init", "struct": struct, "number": 0}
+        writer.write(
+            line(init).replace(b'"buffers": ', b'"buffers":').replace(b"2], ", b"2],") + b"ab"
+        )
+        await go_on.wait()
+        writer.writelines(map(line, mods))
+        await reader.read()
+
+    errors, states = [], []
+    async with peer(serve) as server:
+        s = Subscriber("d", identity, on_error=errors.append, state_cb=states.append)
+        await s.connect("127.0.0.1", server.port)
+        assert isinstance(s.target["a"]["b"], Undecodable)
+        assert s.target["a"]["c"] == 1
+        assert s.target["t"] == (1, s.target["a"]["b"])
+        assert s.target["n"].tolist() == [97, 98]
+        assert "root['a']['b']" in str(errors[0])
+        assert "'Odd'" in str(errors[0])
+        go_on.set()
+        await until(lambda: s.target.get("end") == 1)
+        assert s.target["a"]["d"][0] == 1
+        assert [type(x) for x in s.target["a"]["d"]] == [int, Undecodable, Undecodable]
+        assert "root['a']['d'][1]" in str(errors[2])
+        assert len(errors) == 4
+        assert states == ["connecting", "live"]
+        assert "no type is called 'Odd'" in repr(s.target["a"]["b"])
+        await s.close()
+
+
+class Odd:
+    """A type that the relay does not know."""
+
+
+async def test_a_value_that_a_relay_cannot_decode_arrives_behind_it(until):
+    pyon.register(Odd, name="Odd", encode=lambda _: (5,), decode=lambda _: Odd())
+    text = pyon.encode({"x": Odd()}, version=2)
+    pyon.deregister(Odd, "Odd")
+    with pytest.raises(pyon.DecodeError) as caught:
+        pyon.decode(text)
+    passed = pyon.encode(decode_around(text.encode(), (), caught.value).message, version=2)
+    assert isinstance(pyon.decode(passed)["x"], Undecodable)
+    pyon.register(Odd, name="Odd", encode=lambda _: (5,), decode=lambda _: Odd())
+    try:
+        assert isinstance(pyon.decode(passed)["x"], Odd)
+    finally:
+        pyon.deregister(Odd, "Odd")
+
+
+@pytest.mark.parametrize("line", [b"{", b"[" * 10_000, b'{"a":1', b"(1, x)", b'{"a":NaNa}'])
+def test_a_message_that_is_at_fault_as_a_whole_fails_as_a_whole(line):
+    with pytest.raises(pyon.DecodeError) as caught:
+        pyon.decode(line)
+    with pytest.raises(pyon.DecodeError):
+        decode_around(line, (), caught.value)

@@ -19,6 +19,7 @@ from sync_struct._publisher import Publisher
 from sync_struct._publisher_connection import Counters
 from sync_struct._steps import Step
 from sync_struct._subscriber import Subscriber
+from sync_struct._undecodable import Undecodable
 from sync_struct._update import update_from_dict
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Subscriber",
     "SubscriptionLost",
     "SyncStructError",
+    "Undecodable",
     "UnknownNotifier",
     "mirror",
     "process_mod",

@@ -15,6 +15,7 @@ from sync_struct._errors import ModError, ProtocolError
 from sync_struct._mods import Mod, applied, walk
 from sync_struct._protocol import shorten
 from sync_struct._selection import EVERYTHING, Touch, Wish, touch
+from sync_struct._undecodable import decode_around
 from sync_struct._values import is_array
 
 __all__ = ["Replica", "check_size"]
@@ -40,6 +41,8 @@ class Replica(Conversation[Mod]):
     target : object
         What `build` returned last, with all mods since applied to it. None in the beginning, and
         while the part is absent.
+    troubles : list of pyon.DecodeError
+        Values that could not be decoded; an `Undecodable` stands in the place of each.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Replica(Conversation[Mod]):
     ) -> None:
         super().__init__(wish)
         self.target: Any = None
+        self.troubles: list[pyon.DecodeError] = []
         self._build = build
         self._guard = contextlib.nullcontext() if guard is None else guard
         self._on_step = on_step
@@ -77,11 +81,12 @@ class Replica(Conversation[Mod]):
         """
         check_size(message)
         try:
-            mod = pyon.decode(message.take_text(), buffers=message.buffers)
+            mod = self._decode(message)
             action = mod["action"]
             control = CONTROLS.get(action)
-        except (pyon.DecodeError, TypeError, LookupError) as error:
-            raise ProtocolError(f"expected a mod, got {shorten(bytes(message.line))}") from error
+        except (pyon.DecodeError, ImportError, TypeError, LookupError) as error:
+            got = shorten(bytes(message.line))
+            raise ProtocolError(f"expected a mod, got {got}: {error}") from error
         if control is not None:
             control(self, mod)
             return []
@@ -94,6 +99,20 @@ class Replica(Conversation[Mod]):
         if not isinstance(mods, list):
             raise ProtocolError(f"expected a list of mods, got {shorten(bytes(message.line))}")
         return self._receive_mods(self._complete(mods, number), share)
+
+    def _decode(self, message: Message) -> Any:
+        text = message.take_text()
+        try:
+            return pyon.decode(text, buffers=message.buffers)
+        except (pyon.DecodeError, ImportError) as error:
+            repaired = decode_around(text, message.buffers, error)
+        self.troubles += repaired.troubles()
+        return repaired.message
+
+    def take_troubles(self) -> list[pyon.DecodeError]:
+        """Return what has been noted in `troubles`, once."""
+        troubles, self.troubles = self.troubles, []
+        return troubles
 
     def _receive_init(self, mod: Mod, number: int | None, share: bool) -> list[Mod]:
         if "struct" not in mod:

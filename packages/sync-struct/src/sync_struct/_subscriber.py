@@ -517,6 +517,9 @@ class Subscriber:
         except BaseException as error:  # of the target builder, if it is none of ours
             connection.fail(_as_exception(error))
             return
+        if isinstance(self._replica, Replica) and self._replica.troubles:
+            for trouble in self._replica.take_troubles():
+                self._report(trouble)
         if not mods:  # it may have been the hello
             connection.receiver.raw_buffers = RAW_BUFFERS in self._replica.features
         if self._replica.absent and not self._may_wait(connection):

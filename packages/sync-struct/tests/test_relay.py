@@ -1,0 +1,131 @@
+"""Relays: publishers of what other publishers publish."""
+
+import asyncio
+import contextlib
+import random
+
+import numpy as np
+import pyon
+from sync_struct import Notifier, Publisher, Subscriber
+from sync_struct._relay import relaying
+
+
+def plain(structure):
+    return pyon.decode(pyon.encode(structure, version=2))
+
+
+def same(a, b):
+    return pyon.encode(a, version=2) == pyon.encode(b, version=2)
+
+
+class Relay:
+    """A relay that can be killed, and started again on its port."""
+
+    def __init__(self, origin, names=("d",)):
+        self.origin = origin  # has a port
+        self.names = names
+        self.port = 0
+        self.publisher = None
+
+    async def start(self):
+        self.stack = contextlib.AsyncExitStack()
+        self.publisher = await self.stack.enter_async_context(Publisher({}))
+        await self.publisher.start("127.0.0.1", self.port)
+        self.port = self.publisher.port
+        await self.stack.enter_async_context(
+            relaying(self.publisher, "127.0.0.1", self.origin.port, self.names)
+        )
+
+    async def stop(self):
+        await self.stack.aclose()
+
+    async def __aenter__(self):
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info):
+        await self.stop()
+
+
+async def test_a_leaf_follows_through_a_relay_and_batches_stay_whole(until):
+    n = Notifier({"x": 0, "l": [], "a": np.zeros(3), "part": {"y": 1}})
+    async with Publisher({"d": n}) as origin:
+        await origin.start("127.0.0.1", 0)
+        async with Relay(origin) as relay:
+            states = []
+            leaf = Subscriber("d", lambda x: x, lambda mod: states.append(plain(leaf.target)))
+            part = Subscriber("d", lambda x: x, path=["part"], max_rate=1000)
+            async with (
+                leaf.following("127.0.0.1", relay.port, longest_wait=0.01),
+                part.following("127.0.0.1", relay.port, longest_wait=0.01),
+            ):
+                for i in range(1, 50):
+                    with n.batch():
+                        n["x"] = i
+                        n["l"].append(i)
+                        n["a"][i % 3] = i
+                    n["part"]["y"] = i
+                    await asyncio.sleep(0)
+                await until(lambda: same(leaf.target, n.read))
+                await until(lambda: part.target == {"y": 49})
+                assert all(len(s["l"]) == s["x"] for s in states)
+                assert origin.counters["d"].subscribers == 1
+
+
+async def test_an_origin_that_restarts_reaches_the_leaf_as_differences(until):
+    n = Notifier({"x": 1, "big": list(range(1000))})
+    origin = Publisher({"d": n})
+    await origin.start("127.0.0.1", 0)
+    port = origin.port
+    async with Relay(origin) as relay:
+        told, states = [], []
+        leaf = Subscriber("d", lambda x: x, told.append, state_cb=states.append)
+        async with leaf.following("127.0.0.1", relay.port, longest_wait=0.01):
+            await origin.stop()
+            other = Notifier({"x": 2, "big": list(range(1000))})
+            async with Publisher({"d": other}) as again:
+                await again.start("127.0.0.1", port)
+                await until(lambda: leaf.target["x"] == 2)
+                other["big"].append(5)
+                await until(lambda: leaf.target == other.read)
+                assert [mod["action"] for mod in told] == ["init", "setitem", "append"]
+                assert states == ["connecting", "live"]
+
+
+async def test_a_structure_of_another_kind_replaces_the_one_before(until):
+    origin = Publisher({"d": Notifier({"x": 1})})
+    await origin.start("127.0.0.1", 0)
+    async with origin, Relay(origin) as relay:
+        leaf = Subscriber("d", lambda x: x)
+        async with leaf.following("127.0.0.1", relay.port, longest_wait=0.01):
+            origin.remove_notifier("d")
+            origin.add_notifier("d", Notifier([1]))
+            await until(lambda: leaf.target == [1])
+
+
+async def test_a_chain_of_three_with_random_kills_ends_equal(until):
+    chance = random.Random(5)
+    n = Notifier({"diary": [], "d": {}, "a": np.zeros(5)})
+    async with Publisher({"d": n}) as origin:
+        await origin.start("127.0.0.1", 0)
+        chain = [origin]
+        for _ in range(3):
+            relay = Relay(chain[-1])
+            await relay.start()
+            chain.append(relay)
+        leaf = Subscriber("d", lambda x: x)
+        async with leaf.following("127.0.0.1", chain[-1].port, longest_wait=0.01):
+            for i in range(300):
+                with n.batch():
+                    n["diary"].append(i)
+                    n["d"][chance.randrange(5)] = {"x": [i]}
+                    n["a"][i % 5] = i
+                await asyncio.sleep(0)
+                if i % 30 == 0:
+                    killed = chance.choice(chain[1:])
+                    await killed.stop()
+                    await killed.start()
+            await until(lambda: leaf.target and same(leaf.target["diary"], n.read["diary"]))
+            await until(lambda: leaf.target["d"] == n.read["d"])
+        for relay in reversed(chain[1:]):
+            await relay.stop()
