@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from time import monotonic
 
 import pytest
 from fire_and_forget import FFProxy
@@ -60,7 +59,6 @@ del proxy
 
 
 def test_a_call_that_never_ends_is_abandoned_with_a_warning():
-    started = monotonic()
     done = run("""
 proxies = [FFProxy(stuck, when_busy="queue", queue_size=9, exit_timeout=0.5) for _ in range(3)]
 for proxy in proxies:
@@ -69,7 +67,6 @@ for proxy in proxies:
 started.wait()
 """)
     assert done.stderr.splitlines() == ["abandoned at exit: stuck and 1 waiting calls"] * 3
-    assert monotonic() - started < 50
 
 
 def test_exit_timeout_zero_abandons_at_once():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import logging
 import socket
 import ssl
 import threading
@@ -267,3 +268,17 @@ class _Blocking:
             return _Blocking(result, self._runner) if name == "with_rpc_timeout" else result
 
         return call
+
+
+@pytest.fixture
+def free_port():
+    """A port that nobody listens on; reserved until the test ends, so that nobody else takes it."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server may join it
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
+
+
+# In debug mode asyncio logs which callbacks were slow. That depends on what else this computer does,
+# and would be found among the records that tests count.
+logging.getLogger("asyncio").addFilter(lambda record: "took %.3f seconds" not in str(record.msg))

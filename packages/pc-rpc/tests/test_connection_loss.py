@@ -211,9 +211,8 @@ async def test_an_asyncio_client_that_is_closed_while_it_connects_does_not_conne
 
 
 @pytest.mark.parametrize("target", ["main", None])
-def test_nobody_listens(target):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+def test_nobody_listens(target, free_port):
+    port = free_port
     with pytest.raises(ConnectionRefusedError):
         Client("127.0.0.1", port, target, timeout=30)
 

@@ -245,10 +245,8 @@ def test_a_client_that_a_factory_made_is_closed_with_its_connection(serve, conne
         clients[0].set_power(1)
 
 
-async def test_a_gateway_whose_server_is_off_offers_what_is_exposed():
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
-    inner = BestEffortClient("127.0.0.1", port, "laser", firstcon_timeout=0.01)
+async def test_a_gateway_whose_server_is_off_offers_what_is_exposed(free_port):
+    inner = BestEffortClient("127.0.0.1", free_port, "laser", firstcon_timeout=0.01)
     try:
         async with Server({"g": inner}, expose={"g": ["set_power"]}) as server:
             await server.start("127.0.0.1", 0)

@@ -1,5 +1,6 @@
 """A controller with remote execution, in a thread of the test's process."""
 
+import logging
 import threading
 from concurrent.futures import Future
 
@@ -88,3 +89,8 @@ def start_controller(driver):
 @pytest.fixture
 def controller(start_controller):
     return start_controller()
+
+
+# In debug mode asyncio logs which callbacks were slow. That depends on what else this computer does,
+# and would be found among the records that tests count.
+logging.getLogger("asyncio").addFilter(lambda record: "took %.3f seconds" not in str(record.msg))

@@ -394,10 +394,11 @@ def test_everything_goes_over_tls(certificates, tmp_path):
 
 
 def test_an_error_names_where_it_was():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    for subcommand in ("get", "watch"):
-        process = command(subcommand, "127.0.0.1", port, "lab")
-        assert f"127.0.0.1 port {port}: Connection refused" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+    with socket.socket() as reserved:  # nobody listens there, and nobody else takes it
+        reserved.bind(("127.0.0.1", 0))
+        port = str(reserved.getsockname()[1])
+        for subcommand in ("get", "watch"):
+            process = command(subcommand, "127.0.0.1", port, "lab")
+            assert f"127.0.0.1 port {port}: Connection refused" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)

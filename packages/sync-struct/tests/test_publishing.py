@@ -620,6 +620,7 @@ async def test_a_slow_reader_that_asked_for_conflation_sees_fewer_and_the_last(u
 async def test_a_rate_is_kept(until):
     times = []
     loop = asyncio.get_running_loop()
+    began = loop.time()
     async with (
         published({"x": 0}) as (n, p),
         subscribed(p, lambda mod: times.append(loop.time()), max_rate=20) as s,
@@ -630,8 +631,8 @@ async def test_a_rate_is_kept(until):
         await until(lambda: s.target["x"] == 99)
         n["x"] = 100
         await until(lambda: s.target["x"] == 100)
-    assert len(times) <= 10
-    assert times[-1] - times[-2] > 0.04
+    # However long it took: never more than the rate allows, the first and a late one included.
+    assert len(times) <= 2 + 20 * (times[-1] - began)
 
 
 async def test_only_mods_and_no_structure(until, Relay):
