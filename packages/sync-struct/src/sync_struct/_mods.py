@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sync_struct._errors import ModError
-from sync_struct._values import is_array
+from sync_struct._values import growth, is_array
 
 __all__ = [
     "ACTIONS",
@@ -111,14 +111,11 @@ def put(target: Any, path: Sequence[Any], value: Any) -> Any:
     return put(target, path[:-1], make(items))
 
 
-def grow(target: Any, mod: Mapping[str, Any], array: Any) -> Any:
-    """Apply the append to an array that a mod is; return the target (see `put`) and the array."""
-    from sync_struct import _growth  # loads numpy
-
-    path = mod["path"]
+def grow(target: Any, path: Sequence[Any], array: Any, rows: Any) -> tuple[Any, Any]:
+    """Append to an array in a structure; return the target (see `put`) and the new array."""
     if path and is_array(walk(target, path[:-1])):
         raise TypeError("a row or slice of an array cannot grow: only the whole of it")
-    array = _growth.grown(array, _growth.as_row(array, mod["x"]))
+    array = growth().grown(array, rows)
     return put(target, path, array), array
 
 
@@ -133,7 +130,8 @@ def applied(target: Any, mod: Mapping[str, Any]) -> Any:
             raise ModError(f"expected one of {', '.join(ACTIONS)}, got {mod['action']!r}")
         container = walk(target, mod["path"])
         if mod["action"] == "append" and is_array(container):
-            return grow(target, mod, container)[0]
+            rows = growth().as_row(container, mod["x"])
+            return grow(target, mod["path"], container, rows)[0]
         action.apply(container, mod)
     except ModError:
         raise

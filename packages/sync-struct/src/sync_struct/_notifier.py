@@ -24,6 +24,7 @@ from sync_struct._mods import ACTIONS, Mod, grow, place, walk
 from sync_struct._structure import Structure, Witness, replica_of
 from sync_struct._values import (
     ATOMS,
+    growth,
     hand_out,
     is_array,
     is_container,
@@ -259,7 +260,7 @@ class Notifier:
         is appended as several rows.)
         """
         if is_array(self._backing):
-            x = _growth().as_row(self.read, _plain(x))
+            x = growth().as_row(self._backing, _plain(x))
         self._record("append", x)
 
     def insert(self, i: int, x: Any) -> None:
@@ -306,7 +307,7 @@ class Notifier:
             values = list(values)
         if not is_array(self._backing):
             self._extend(list(values))
-        elif len(rows := _growth().as_rows(self.read, values)):
+        elif len(rows := growth().as_rows(self._backing, values)):
             self._record("append", rows)
 
     @_as_one
@@ -322,34 +323,34 @@ class Notifier:
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         """As on a list."""
-        arranged = functools.partial(sorted, key=key, reverse=reverse)
-        while not self._arrange(list(self.read), arranged):
-            pass
+        self._arrange(functools.partial(sorted, key=key, reverse=reverse))
 
     def reverse(self) -> None:
         """As on a list."""
-        while not self._arrange(list(self.read), lambda items: items[::-1]):
-            pass
+        self._arrange(lambda items: items[::-1])
 
-    def _arrange(self, items: list[Any], arranged: Callable[[list[Any]], list[Any]]) -> bool:
-        """Assign `arranged(items)` to all places unless the items have changed meanwhile.
-
-        It calls the user's code, so the lock is not held.
-        """
-        new = arranged(items)
-        with self._structure.batch():
-            now = self.read
-            if len(now) != len(items) or any(a is not b for a, b in zip(now, items, strict=True)):
-                return False
-            self[:] = new
-        return True
+    def _arrange(self, arranged: Callable[[list[Any]], list[Any]]) -> None:
+        """Assign `arranged(items)`, which is the user's code, so the lock is not held meanwhile."""
+        structure = self._structure
+        while True:
+            items = list(self.read)
+            new = arranged(items)
+            with structure.batch():
+                if structure.busy:
+                    structure.postponed.append(functools.partial(self._arrange, arranged))
+                    return
+                now = self.read
+                if len(now) == len(items) and all(map(operator.is_, now, items)):
+                    self[:] = new
+                    return
 
     @_as_one
     def clear(self) -> None:
         """As on a list or dict."""
         if isinstance(self._backing, dict):
             for key in list(self._backing):
-                del self[key]
+                if key in self._backing:  # else a finaliser of what was here came first
+                    del self[key]
         else:
             del self[:]
 
@@ -528,7 +529,8 @@ class Notifier:
                 f"{mod['action']} at {place(self._path)}: an array grows at its end only, by "
                 "append and extend; assign another one"
             )
-        self._root._backing, self._backing = grow(self._root._backing, mod, array)
+        root = self._root
+        root._backing, self._backing = grow(root._backing, self._path, array, mod["x"])
 
     def _refuse_when_busy(self, action: str) -> None:
         if self._structure.busy:
@@ -576,13 +578,6 @@ class Notifier:
 
 def _plain(value: Any) -> Any:
     return value.read if isinstance(value, Notifier) else value
-
-
-def _growth() -> Any:
-    """Return the module that makes arrays grow: it loads numpy, so only where there is one."""
-    from sync_struct import _growth as module
-
-    return module
 
 
 def _everything(backing: Any) -> Any:

@@ -148,6 +148,8 @@ class Structure:
 
     def _release(self) -> None:
         changes, self._waiting = self._waiting, []
+        if not changes:  # a signal handler came first
+            return
         changes[-1].ends = True
         self.released = changes[-1].number
         for sink in self.sinks:

@@ -8,8 +8,10 @@ True differ, nan is itself, arrays have a type.
 from __future__ import annotations
 
 import copy
+import functools
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import pyon
@@ -17,6 +19,7 @@ import pyon
 __all__ = [
     "ATOMS",
     "find_difference",
+    "growth",
     "hand_out",
     "is_array",
     "is_container",
@@ -51,9 +54,15 @@ def is_grown(value: Any, older: Any) -> bool:
         return len(value) == len(older) and all(map(is_grown, value, older))
     if not (is_array(value) and is_array(older)):
         return False
-    from sync_struct import _growth  # loads numpy
+    return bool(growth().is_successor(value, older))
 
-    return _growth.is_successor(value, older)
+
+@functools.cache
+def growth() -> ModuleType:
+    """Return the module that makes arrays grow. It loads numpy, so only where there is one."""
+    from sync_struct import _growth
+
+    return _growth
 
 
 def is_container(value: Any) -> bool:
