@@ -279,6 +279,6 @@ def free_port():
         yield reserved.getsockname()[1]
 
 
-# In debug mode asyncio logs which callbacks were slow. That depends on what else this computer does,
+# In debug mode asyncio logs which callbacks were slow. That depends on what else the computer does,
 # and would be found among the records that tests count.
 logging.getLogger("asyncio").addFilter(lambda record: "took %.3f seconds" not in str(record.msg))

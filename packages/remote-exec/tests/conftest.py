@@ -91,6 +91,6 @@ def controller(start_controller):
     return start_controller()
 
 
-# In debug mode asyncio logs which callbacks were slow. That depends on what else this computer does,
+# In debug mode asyncio logs which callbacks were slow. That depends on what else the computer does,
 # and would be found among the records that tests count.
 logging.getLogger("asyncio").addFilter(lambda record: "took %.3f seconds" not in str(record.msg))
