@@ -182,6 +182,7 @@ def test_a_driver_that_finds_no_server_itself_is_not_mistaken_for_a_client_of_th
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["no_such_module:Laser"], "No module named 'no_such_module'; looked for it in "),
+     (["my-driver:Laser"], "No module named 'my-driver'; looked for it in "),
      (["drivers.py:Laser"], "write drivers:CLASS, without .py"),
      (["drivers"], "expected MODULE:CLASS, got 'drivers'"),
      (["./drivers:Laser"], "expected MODULE:CLASS"), ([".drivers:Laser"], "expected MODULE:CLASS"),

@@ -57,7 +57,8 @@ def find_factory(named: str) -> Any:
         There is no such thing, or it makes nothing.
     """
     module_name, separator, name = named.partition(":")
-    if not separator or not all(map(str.isidentifier, (*module_name.split("."), name))):
+    is_path = bool(set(module_name) & set("/\\"))
+    if not separator or is_path or not all(module_name.split(".")) or not name.isidentifier():
         raise UsageError(f"expected MODULE:CLASS, got {named!r}")
     module = _import(module_name)
     with user_code(f"looking up {name!r} in the module {module_name!r}"):
