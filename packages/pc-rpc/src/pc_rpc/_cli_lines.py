@@ -51,13 +51,13 @@ def terminal_reader(prompt: Prompt) -> Callable[[], str]:
         return _toolkit_reader(prompt)
     with contextlib.suppress(ImportError):
         _use_readline(prompt)
-    return lambda: _typed(prompt.text)
+    return lambda: _whole(_typed, prompt.text)
 
 
 def _typed(text: str) -> str:
-    """Read a line with `input`; what ends it without a line end leaves the next line for others."""
+    """Read a line with `input`; leave the cursor on a new line, also after Ctrl-D or Ctrl-C."""
     try:
-        return _whole(input, text)
+        return input(text)
     except (EOFError, KeyboardInterrupt):
         emit("\n")
         raise

@@ -70,6 +70,7 @@ class Prompt:
         self._show = show
         self._notify = notify
         self._timeout = timeout
+        self._news: str | None = None  # not told yet: a line was being typed
 
     @property
     def text(self) -> str:
@@ -81,6 +82,9 @@ class Prompt:
 
         What the call raises is raised.
         """
+        if self._news is not None:
+            self._notify(self._news)
+            self._news = None
         words = split_call(line)
         if not words:
             return ""
@@ -112,10 +116,10 @@ class Prompt:
         try:
             return method(*args, **kwargs)
         except ConnectionLost as lost:
-            self._connect_again(str(lost))
+            self._notify(self._connect_again())
             if lost.sent:
                 raise ConnectionLost(
-                    f"{lost}; connected again; the call is not repeated, it may have been executed",
+                    f"{lost}; it may have been executed, so it was not repeated",
                     sent=True,
                 ) from lost
         return self._method(name)(*args, **kwargs)
@@ -125,14 +129,15 @@ class Prompt:
         try:
             if self.client.get_selected_target() is not None:
                 self.client.ping_rpc()
-        except ConnectionLost as lost:
-            self._connect_again(str(lost))
+        except ConnectionLost:
+            self._notify(self._connect_again())
 
-    def _connect_again(self, why: str) -> None:
+    def _connect_again(self) -> str:
+        """Replace the client, whose connection is lost; return what to tell about that."""
         client = self._connect(self.client.get_selected_target())
         self.client.close_rpc()
         self.client = client
-        self._notify(f"{why}; connected again")
+        return "the connection was lost; connected again"
 
     # Commands.
 
@@ -174,13 +179,13 @@ class Prompt:
 
     def _glance(self) -> None:
         """Connect again if the server is seen to have gone; a busy one is not waited for."""
-        lost: list[ConnectionLost] = []
+        lost = threading.Event()
 
         def ping(client: Client[Any]) -> None:
             try:
                 client.ping_rpc()
-            except ConnectionLost as error:
-                lost.append(error)
+            except ConnectionLost:
+                lost.set()
             except (OSError, RpcError):
                 pass  # not known: as it was
 
@@ -188,9 +193,9 @@ class Prompt:
             thread = threading.Thread(target=ping, args=(self.client,), daemon=True)
             thread.start()
             thread.join(GLANCE)
-        if lost:
+        if lost.is_set():
             with contextlib.suppress(OSError, RpcError):  # no server now: as it was
-                self._connect_again(str(lost[0]))
+                self._news = self._connect_again()
 
     def _candidates(self, words: list[str]) -> Iterable[str]:
         methods = self._methods()
