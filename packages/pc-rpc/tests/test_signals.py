@@ -52,18 +52,18 @@ def _wait_in_child(sender):
     sender.send("ready")
     threading.Event().wait()
 
-pc_rpc.simple_server_loop({"laser": Laser()}, "127.0.0.1", 0,
+pc_rpc.simple_server_loop({"laser": Laser()}, "127.0.0.1", 0, worker_threads="-w" in sys.argv,
                           ready_cb=lambda server: print(server.port, flush=True))
 print("ended in order", flush=True)
 '''
 
 
 @pytest.fixture
-def controller(tmp_path):
+def controller(tmp_path, request):
     """A controller as a process, and its port."""
     (tmp_path / "controller.py").write_text(CONTROLLER)
     process = subprocess.Popen(
-        [sys.executable, "controller.py"],
+        [sys.executable, "controller.py", *getattr(request, "param", [])],
         cwd=tmp_path, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
@@ -126,7 +126,7 @@ def test_a_second_signal_of_another_kind_changes_nothing(controller, thread_of):
     assert (process.returncode, out, err) == (0, "ended in order\n", "")
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("controller", [[], ["-w"]], indirect=True, ids=["loop", "worker"])
 def test_a_process_that_a_method_forks_can_be_ended_by_a_signal(controller):
     process, port = controller
     with Client("127.0.0.1", port, timeout=60) as client:
