@@ -51,7 +51,7 @@ class Backlog:
         self.made = 0
         self.dropped = 0
         self.failed = 0
-        self.lost: list[Call] = []  # dropped; for the caller to let go of, outside of any lock
+        self.lost: list[Call] = []  # dropped; to be freed by the caller, outside of any lock
         # Keyed by label under "latest", so that a newer call finds the one that it replaces.
         self._waiting: dict[Hashable, Call] = {}
 

@@ -2,7 +2,7 @@
 
 A namespace is the dictionary of a module that is in `sys.modules`, and the text of the code that it
 was given is known to `linecache`. So tracebacks and warnings show the lines of sent code, and
-whatever looks a class up by the name of its module (dataclasses, pickle, typing) finds it.
+libraries that look a class up by the name of its module (dataclasses, pickle, typing) find it.
 """
 
 from __future__ import annotations

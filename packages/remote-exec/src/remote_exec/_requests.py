@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 from remote_exec._sending import DEFINE, Sent, Source, source_of
 
-# Executed as it is, for whatever arguments: the values are passed to the function as values.
+# The code is always the same: its arguments are passed to the function as values.
 _CONNECT = '''
 def _connect_global_rpc(name, host, port, target):
     """Make an RPC client known to this connection and to later ones, unless that has been done."""

@@ -31,7 +31,7 @@ __tracebackhide__ = True  # as in _server
 # that servers give their methods when they stop.
 INTERRUPT_GRACE = 0.5
 # Between further attempts on abandoned code: it costs next to nothing, but each one cuts into
-# whatever cleaning up the code may be trying to do.
+# what the code may be doing to clean up.
 INTERRUPT_INTERVAL = 1.0
 
 
@@ -60,7 +60,7 @@ class CodeThread(threading.Thread):
         self.start()
 
     def submit(self, function: Callable[[], Any]) -> asyncio.Future[Outcome]:
-        """Run a function; the future is done when it has ended, whatever way."""
+        """Run a function; the future is done when it has returned or raised."""
         ended = self._loop.create_future()
         self._jobs.put((function, ended))
         return ended
@@ -93,7 +93,7 @@ class CodeThread(threading.Thread):
         outcome = Outcome(error=Interrupted())  # should that come between two lines of this method
         try:
             outcome = Outcome(function())
-        except BaseException as error:  # whatever it is, its caller is told
+        except BaseException as error:  # of any kind: its caller is told
             outcome = Outcome(error=error)
         finally:
             if os.getpid() != process:  # forked by the code: nobody waits for an outcome here
@@ -215,5 +215,5 @@ def _overrun(ended: asyncio.Future[Outcome], deadline: float | None) -> Outcome:
 async def _outcome(awaitable: Any) -> Outcome:
     try:
         return Outcome(await awaitable)
-    except BaseException as error:  # whatever it is, its caller is told
+    except BaseException as error:  # of any kind: its caller is told
         return Outcome(error=error)

@@ -1,4 +1,4 @@
-"""What has to be sent of a function: its code, and whatever it uses of the module around it.
+"""What has to be sent of a function: its code, and what it uses of the module around it.
 
 The one idea to keep in mind: each global name is looked up here, when the function is sent, and
 becomes an import, a value or code of its own; or else it must be in the namespace there. What is
@@ -20,7 +20,7 @@ import pyon
 from remote_exec._imports import import_line, is_importable
 from remote_exec._source import Definition, UnsendableError, definition_of
 
-# Whatever they are here (a stand-in for a type checker, say), there they are the controller's.
+# A module may define stand-ins for them, for type checkers. In sent code they are the controller's.
 CONTROLLERS_NAMES = frozenset({"controller_driver", "controller_initial_namespace"})
 
 # Executed there before anything else: so `send` fails, and not a call later.

@@ -1,7 +1,8 @@
 """The controller's side: the target that accepts code.
 
-Whoever reaches it runs code with the rights of the controller. So each call is checked for who
-makes it (`_access`), and each connection and each piece of code leaves a line in the log.
+A client that reaches it runs code with the rights of the controller. So each call is checked for
+the client that makes it (`_access`); each connection and each piece of code leaves a line in the
+log.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class RemoteExecServer:
         The controller-wide names. Copied into the namespace, where it is known itself as
         ``controller_initial_namespace``.
     deadline : float, optional
-        Seconds that any call may take, whatever callers ask for. None: no limit.
+        Seconds that any call may take, also if its caller allows more. None: no limit.
     allow_remote : bool, optional
         Execute code for clients on other machines that have shown no TLS certificate: **everybody
         who reaches the port then runs code with the rights of this process**. Otherwise their
