@@ -1,8 +1,8 @@
 """What sent code prints and logs, kept for its caller.
 
 `sys.stdout` and `sys.stderr` belong to the whole process. They are wrapped, once, by a stream that
-looks at the context of the code that writes: what is written in the context of a call goes to that call's
-`Output`, everything else goes where it always went. The same for records that reach the root
+looks at the context of the code that writes: what is written in the context of a call goes to that
+call's `Output`, everything else goes where it always went. The same for records that reach the root
 logger's handlers.
 """
 
