@@ -89,7 +89,7 @@ class Handshake:
         if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
             return f"the client has refused us: {_text(error)}"
         if isinstance(error, ConnectionResetError):
-            return f"the client left in the middle of it ({_text(error)})"
+            return "the client left in the middle of it, perhaps because it refuses our certificate"
         return _text(error)
 
 

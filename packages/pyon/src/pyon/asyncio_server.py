@@ -11,7 +11,7 @@ import asyncio
 import functools
 import logging
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +25,8 @@ from pyon.tcp import format_address, set_keepalive, shutdown
 if TYPE_CHECKING:
     import ssl
     from typing import Self
+
+    _Opener = Callable[[asyncio.BaseProtocol, socket.socket], Coroutine[Any, Any, None]]
 
 __all__ = ["AsyncioServer"]
 
@@ -98,7 +100,7 @@ class AsyncioServer:
         try:
             self._check_not_started()
             self._bound(addresses_of(sockets))
-            acceptor = Acceptor(sockets, functools.partial(self._serve, ssl))
+            acceptor = Acceptor(sockets, functools.partial(self._serve, _opener(ssl)))
             acceptor.start()
         except BaseException:
             for sock in sockets:
@@ -200,7 +202,7 @@ class AsyncioServer:
         """
         return _Stream(self._start_handler, self._streams)
 
-    async def _serve(self, context: ssl.SSLContext | None, sock: socket.socket) -> None:
+    async def _serve(self, connect: _Opener, sock: socket.socket) -> None:
         """Hand a socket that was accepted to a new connection."""
         try:
             connection = self._make_connection()
@@ -212,10 +214,7 @@ class AsyncioServer:
             connection.group = self._connections
             self._connections.add(connection)
         try:
-            if context is None:
-                await _connect(connection, sock)
-            else:
-                await _connect_tls(connection, sock, context)
+            await connect(connection, sock)
         finally:
             if isinstance(connection, Connection):
                 connection.cancel()
@@ -277,6 +276,34 @@ class _Stream(asyncio.StreamReaderProtocol):
         forks.drop_descriptor(self._socket.fileno())
 
 
+def _opener(context: ssl.SSLContext | None) -> _Opener:
+    """Return what hands a socket to a connection, plain or with TLS."""
+    if context is None:
+        return _connect
+    # Now: when descriptors are used up, no module can be loaded.
+    from pyon._handshake import TIMEOUT, Handshake
+
+    async def connect(connection: asyncio.BaseProtocol, sock: socket.socket) -> None:
+        """Shake hands, then open the connection; log why if that fails."""
+        peer = _peername(sock)
+        handshake = Handshake(context, sock)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                sock,
+                ssl=cast("ssl.SSLContext", handshake),
+                ssl_handshake_timeout=TIMEOUT,
+            )
+        except OSError as error:
+            reason = handshake.failure(error)
+            if reason is None:
+                _logger.debug("%s: left before the TLS handshake", peer)
+            else:
+                _logger.warning("%s: TLS handshake failed: %s; connection closed", peer, reason)
+
+    return connect
+
+
 async def _connect(connection: asyncio.BaseProtocol, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     try:
@@ -284,29 +311,6 @@ async def _connect(connection: asyncio.BaseProtocol, sock: socket.socket) -> Non
     except OSError as error:
         _logger.debug("a connection was lost as it came in: %s", error)
         sock.close()
-
-
-async def _connect_tls(
-    connection: asyncio.BaseProtocol, sock: socket.socket, context: ssl.SSLContext
-) -> None:
-    """Shake hands, then open the connection; log why if that fails."""
-    from pyon._handshake import TIMEOUT, Handshake
-
-    peer = _peername(sock)
-    handshake = Handshake(context, sock)
-    try:
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: connection,
-            sock,
-            ssl=cast("ssl.SSLContext", handshake),
-            ssl_handshake_timeout=TIMEOUT,
-        )
-    except OSError as error:
-        reason = handshake.failure(error)
-        if reason is None:
-            _logger.debug("%s: left before the TLS handshake", peer)
-        else:
-            _logger.warning("%s: TLS handshake failed: %s; connection closed", peer, reason)
 
 
 def _peername(sock: socket.socket) -> str:

@@ -122,7 +122,7 @@ def client_context(
     Parameters
     ----------
     own_certificate, own_key : path
-        This client's certificate and private key, PEM.
+        This client's certificate and private key, PEM. The key is not encrypted.
     peer_certificate : path
         The certificate of the server, or of the authority that signed it, PEM. No other server
         is accepted. Host names are not compared: instruments move, and the certificate is the
@@ -131,13 +131,21 @@ def client_context(
     Raises
     ------
     OSError
-        A file cannot be read (`ssl.SSLError`, also an `OSError`: it is not what it should be).
-    """
+        A file cannot be read (`FileNotFoundError`, `PermissionError`), or it is not what it should
+        be (`ssl.SSLError`, also an `OSError`). The error names the file and the parameter.
+
+    Notes
+    -----
+    Each end makes a certificate for itself, and gets a copy of the other one's:
+
+    .. code-block:: sh
+
+        openssl req -x509 -newkey rsa -nodes -days 3650 -subj /CN=server -keyout server.key -out server.pem
+        openssl req -x509 -newkey rsa -nodes -days 3650 -subj /CN=client -keyout client.key -out client.pem
+    """  # noqa: E501
     import ssl
 
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=peer_certificate)
-    context.check_hostname = False
-    return _pinned(context, own_certificate, own_key)
+    return _pinned(ssl.Purpose.SERVER_AUTH, own_certificate, own_key, peer_certificate)
 
 
 def server_context(
@@ -151,19 +159,22 @@ def server_context(
     """
     import ssl
 
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=peer_certificate)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return _pinned(context, own_certificate, own_key)
+    return _pinned(ssl.Purpose.CLIENT_AUTH, own_certificate, own_key, peer_certificate)
 
 
 def _pinned(
-    context: ssl.SSLContext,
+    purpose: ssl.Purpose,
     own_certificate: str | os.PathLike[str],
     own_key: str | os.PathLike[str],
+    peer_certificate: str | os.PathLike[str],
 ) -> ssl.SSLContext:
     import ssl
 
-    context.load_cert_chain(own_certificate, own_key)
+    from pyon._certificates import load
+
+    context = load(purpose, own_certificate, own_key, peer_certificate)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
     # The pinned certificate is trusted as it is: it need not be an authority's, nor have the
     # extensions that Python 3.13 and later ask of certificates from the open Internet.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
