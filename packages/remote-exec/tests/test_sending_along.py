@@ -1,10 +1,13 @@
 """What a function uses of its module goes along with it, or the function is refused."""
 
 import dataclasses
+import enum
 import functools
 import importlib
 import itertools
 import linecache
+import logging
+import re
 import sys
 import threading
 from collections import deque as queue
@@ -31,6 +34,26 @@ square = lambda x: x * x  # noqa: E731
 controller_driver = None  # a stand-in for the linter; there it is the driver
 Frame = np.ndarray
 NoType = list[int]
+
+
+logger = logging.getLogger("lab.camera")
+NUMBER = re.compile(r"\d+ \"nm\"", re.IGNORECASE)
+
+
+class Shutter(enum.Enum):
+    OPEN = 1
+    SHUT = 2
+
+
+def finds_and_logs(text):
+    logger.warning("found %s", NUMBER.findall(text))
+    return Shutter["OPEN"].value, [n for n in squares(4)]  # noqa: C416
+
+
+def squares(count, seen=[]):  # noqa: B006
+    for n in range(count):
+        seen.append(n)
+        yield n * n
 
 
 def uses_imported_names():
@@ -141,12 +164,18 @@ def makes_a_point(x):
         (uses_the_driver, (), "driver of the test"),
         (draws, (), True),
         (makes_a_point, (4,), (4, (4, {"y": 1}))),
+        (finds_and_logs, ('12 "NM"',), (1, [0, 1, 4, 9])),
     ],
 )
 def test_what_a_function_uses_of_its_module_goes_along(controller, function, arguments, result):
     found = controller.rexec().send(function)(*arguments)
     assert found == result
     assert type(found) is type(result)
+
+
+def test_a_logger_of_the_module_is_the_one_of_that_name_there(controller, caplog):
+    controller.rexec().send(finds_and_logs)('12 "nm"')
+    assert ("lab.camera", 30, "found ['12 \"nm\"']") in caplog.record_tuples
 
 
 def test_a_global_variable_of_the_function_is_its_own_there(controller):

@@ -6,6 +6,8 @@ So it does not matter whether there was a star import, a relative one, or a cell
 from __future__ import annotations
 
 import functools
+import logging
+import re
 import sys
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
@@ -23,7 +25,14 @@ def is_importable(name: str, namespace: dict[str, Any]) -> bool:
 
 
 def import_line(name: str, value: object, namespace: dict[str, Any]) -> str | None:
-    """Return the line that imports a value; None if it is from the namespace's own module."""
+    """Return the line that imports a value; None if it is from the namespace's own module.
+
+    Loggers and compiled regular expressions, which modules keep as constants, are made anew.
+    """
+    if isinstance(value, logging.Logger):
+        return f"import logging; {name} = logging.getLogger({value.name!r})\n"
+    if isinstance(value, re.Pattern):
+        return f"import re; {name} = re.compile({value.pattern!r}, {value.flags})\n"
     own = namespace.get("__name__")
     if getattr(value, "__module__", None) == own:
         return None
