@@ -137,9 +137,9 @@ class Receiver:
     --------
     >>> receiver = Receiver()
     >>> receiver.feed(b'first\nsec')
-    [Message(line=b'first', buffers=(), oversize=0)]
+    [Message(line=b'first', buffers=(), oversize=0, limit=0)]
     >>> receiver.feed(b'ond\n')
-    [Message(line=b'second', buffers=(), oversize=0)]
+    [Message(line=b'second', buffers=(), oversize=0, limit=0)]
     """
 
     __slots__ = (
