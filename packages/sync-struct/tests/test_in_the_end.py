@@ -3,7 +3,8 @@
 Mutations of every kind from several threads; subscribers that come, go, stall, are cut at random
 bytes, reconnect and resume; publishers that restart, with and without memory of what was. The
 structure holds a diary that every mutation appends its number to, so that order, losses and
-doubles show.
+doubles show. Every mod that a callback or listener was given is kept: folded by `process_mod`, in
+the end, they make the replica, too.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sync_struct import ModError, Notifier, Publisher, Subscriber, process_mod
+from sync_struct._mods import walk
 
 PATIENCE = 30.0
 EXAMPLES = int(os.environ.get("SYNC_STRUCT_EXAMPLES", "60"))
@@ -36,7 +38,9 @@ ours = st.fixed_dictionaries(
     optional={
         "raw_buffers": st.booleans(),
         "max_rate": st.sampled_from([math.inf, 200.0]),
-        "path": st.sampled_from([["part"], ["diary"]]),
+        "path": st.sampled_from(
+            [["part"], ["diary"], ["grows"], ["tuple"], ["tuple", 1], ["comes", "goes"]]
+        ),
     },
 )
 
@@ -47,14 +51,16 @@ class Ours:
     def __init__(self, options):
         self.path = options.get("path", [])
         self.diary = []
+        self.kept = []
         self.errors = []
-        self.skips = "max_rate" in options or self.path == ["part"]
+        self.skips = "max_rate" in options or self.path not in ([], ["diary"])
         self.subscriber = Subscriber(
             "d", lambda x: x, self.read, on_error=self.errors.append, **options
         )
 
     def read(self, mod):
-        """Check that the diary goes on where it was."""
+        """Keep the mod, and check that the diary goes on where it was."""
+        self.kept.append(mod)
         path = [*self.path, *mod.get("path", [])]
         if mod["action"] == "init":
             structure = mod["struct"] if not self.path else {self.path[0]: mod["struct"]}
@@ -69,6 +75,19 @@ class Ours:
 
     async def run(self, port):
         await self.subscriber.run("127.0.0.1", port, longest_wait=0.05)
+
+
+def folded(mods):
+    """Return what mods that were kept make: in a box, since what an array grows to is another."""
+    box = [None]
+    for mod in mods:
+        if mod["action"] == "init":
+            box[0] = mod["struct"]
+        elif mod["action"] == "absent":
+            box[0] = None
+        else:
+            process_mod(box, {**mod, "path": [0, *mod["path"]]})
+    return box[0]
 
 
 class Old:
@@ -101,7 +120,15 @@ class Old:
 
 
 def structure():
-    return {"diary": [], "part": {"x": 0}, "list": [], "array": np.zeros(300)}
+    return {
+        "diary": [],
+        "part": {"x": 0},
+        "list": [],
+        "array": np.zeros(300),
+        "grows": np.zeros(0),
+        "tuple": (True, np.zeros((0, 2)), []),
+        "comes": {},
+    }
 
 
 class Machine(RuleBasedStateMachine):
@@ -115,7 +142,7 @@ class Machine(RuleBasedStateMachine):
         self.count = 0
         self.live = []
         self.turn = threading.Lock()
-        self.notifier = Notifier(structure())
+        self.notifier = self.listened(Notifier(structure()))
         self.publisher = None
         self.do(self.start())
 
@@ -129,6 +156,15 @@ class Machine(RuleBasedStateMachine):
             relay.target = self.publisher.port
 
     # The structure.
+
+    def listened(self, notifier):
+        """Keep what the listeners of a notifier are told."""
+        self.told = [{"action": "init", "struct": notifier.copy()}]
+        notifier.add_listener(self.told.append)
+        return notifier
+
+    def check_listened(self):
+        assert plain(folded(self.told)) == plain(self.notifier.read)
 
     def mutate(self, kind, value):
         n = self.notifier
@@ -156,10 +192,26 @@ class Machine(RuleBasedStateMachine):
                     n["array"] = np.full(300, value)
                 case "large":
                     n["part"]["large"] = str(value) * 20_000
+                case "grow":
+                    n["grows"].append(value)
+                    n["grows"][0] = -value
+                case "rows":
+                    n["tuple"][1].extend([[value, value]] * (value % 3))
+                    n["grows"].extend(range(value % 50))
+                case "shrink":
+                    n["grows"] = np.zeros(value % 3)
+                    n["tuple"] = (False, np.ones((value % 3, 2)), [value])
+                case "inside":
+                    n["tuple"][2].append(n["list"])
+                case "come":
+                    n["comes"]["goes"] = [value, []]
+                    n["comes"]["goes"][1].append(value)
+                case "go":
+                    n["comes"].pop("goes", None)
 
     kinds = st.sampled_from(
         ["set", "nest", "deep", "delete", "insert", "slice", "clear", "element", "array", "large"]
-    )
+    ) | st.sampled_from(["grow", "rows", "shrink", "inside", "come", "go"])
     changes = st.lists(st.tuples(kinds, st.integers(0, 999)), min_size=1, max_size=8)
 
     @rule(changes=changes)
@@ -233,7 +285,8 @@ class Machine(RuleBasedStateMachine):
     @rule(forgets=st.booleans())
     def restart(self, forgets):
         if forgets:
-            self.notifier = Notifier(self.notifier.copy())
+            self.check_listened()
+            self.notifier = self.listened(Notifier(self.notifier.copy()))
         self.do(self.publisher.stop())
         self.do(self.start())
 
@@ -246,6 +299,7 @@ class Machine(RuleBasedStateMachine):
             for *_, relay in self.live:
                 relay.held, relay.cut_after = False, None
             self.mutate("set", -1)
+            self.check_listened()
             try:
                 self.do(self.until_equal())
             except TimeoutError:
@@ -264,6 +318,8 @@ class Machine(RuleBasedStateMachine):
             while not self.is_equal(replica):
                 assert not task.done(), task
                 await asyncio.sleep(0)
+            if isinstance(replica, Ours):
+                assert plain(folded(replica.kept)) == plain(replica.target)
             if isinstance(replica, Ours) and not replica.skips:
                 assert replica.diary == list(range(self.count))
                 assert not [e for e in replica.errors if isinstance(e, (AssertionError, ModError))]
@@ -276,10 +332,13 @@ class Machine(RuleBasedStateMachine):
         return self.is_equal(replica), state, same_port, relay.held, replica.target
 
     def is_equal(self, replica):
-        expected = self.notifier.read
-        for key in replica.path:
-            expected = expected[key]
-        return plain(replica.target) == plain(expected)
+        try:
+            expected = walk(self.notifier.read, replica.path)
+        except LookupError:
+            return replica.subscriber.state == "absent"
+        if plain(replica.target) != plain(expected):
+            return False
+        return isinstance(replica, Old) or replica.subscriber.state == "live"
 
     async def dismiss(self, one):
         _, task, relay = one
@@ -294,6 +353,8 @@ def plain(structure):
     """Return a form that can be compared: the order of keys makes no difference."""
     if isinstance(structure, dict):
         return {key: plain(value) for key, value in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(map(plain, structure))
     return structure.tolist() if isinstance(structure, np.ndarray) else structure
 
 
