@@ -4,11 +4,13 @@ import asyncio
 import io
 import logging
 import os
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from pc_rpc import BestEffortClient
 from remote_exec import RemoteExec
 from remote_exec._following import Follower
 from remote_exec._output import OUTPUT_LIMIT, Output
@@ -90,7 +92,7 @@ def hold():
 
 def test_output_after_a_call_that_was_given_up_comes_out_too(controller, capsys):
     """Whoever gave up, the client or the encoder, the next call is followed from its start."""
-    rexec = RemoteExec(controller.connect(timeout=1.0))
+    rexec = RemoteExec(controller.connect(timeout=5.0))
     rexec.add_code("def spin():\n    while True:\n        controller_driver.identify()\n")
     with pytest.raises(TimeoutError):
         rexec.call("spin")
@@ -126,6 +128,27 @@ def test_with_clients_for_one_thread_output_comes_at_the_end_of_the_call(control
     with pytest.raises(ZeroDivisionError):
         rexec.add_code("print('also here'); 1 / 0")
     assert capsys.readouterr().out == "slow but sure\nalso here\n"
+
+
+def test_with_a_best_effort_client_that_has_no_connection_nothing_is_done_and_nothing_raised():
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        client = BestEffortClient("127.0.0.1", reserved.getsockname()[1], "main_rexec")
+        try:
+            rexec = RemoteExec(client)
+            assert rexec.add_code("x = 1") is None
+            assert rexec.call("x") is None
+        finally:
+            client.close_rpc()
+
+
+def test_with_a_best_effort_client_output_comes_too(controller, capsys):
+    client = BestEffortClient("127.0.0.1", controller.port, "main_rexec", firstcon_timeout=60)
+    try:
+        RemoteExec(client).add_code("print('hello')")
+    finally:
+        client.close_rpc()
+    assert capsys.readouterr().out == "hello\n"
 
 
 def test_it_comes_out_here_only(controller, capsys):

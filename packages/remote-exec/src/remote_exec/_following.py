@@ -55,6 +55,8 @@ class Follower:
     def _follow(self, request: Callable[[], Any]) -> Any:
         if self._finished is None:
             self._finished = self._client.keep_output()
+        if self._finished is None:  # a best-effort client, which has no connection now
+            return request()
         reader = _Reader(self._client, self._finished, self._following)
         self._finished = None
         if self._live:
@@ -97,7 +99,10 @@ class _Reader(threading.Thread):
         return self._known
 
     def _read(self, known: int) -> int:
-        records, finished = self._client.read_output(known)
+        reply = self._client.read_output(known)
+        if reply is None:  # as above
+            raise ConnectionError("the connection has been lost")
+        records, finished = reply
         deliver(records)
         return int(finished)
 
