@@ -321,3 +321,15 @@ async def test_a_best_effort_client_tries_again_where_a_target_cannot_be_made_ye
             pass
         await asyncio.to_thread(client.close_rpc)
     assert len(attempts) == 3
+
+
+def test_the_built_in_terminate_goes_before_that_of_the_driver(serve, connect):
+    class Terminating(Driver):
+        def terminate(self):
+            raise AssertionError("the driver's was called")
+
+    thread = serve({"main": Terminating()}, builtin_terminate=True)
+    client = connect(thread.port)
+    assert client.get_rpc_method_list()["methods"]["terminate"][1] == "Terminate the server."
+    assert client.terminate() is None
+    thread.join()

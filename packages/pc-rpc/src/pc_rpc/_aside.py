@@ -64,7 +64,7 @@ class Aside:
 
     def _main(self, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
         outcome = Outcome()
-        outcome.run(job.function)
+        outcome.run(job.take_function())
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(self._ended, job, outcome, loop)
 
@@ -83,10 +83,16 @@ class _Job:
         then: Callable[[Outcome], object],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.function = function
+        self._function: Callable[[], Any] | None = function
         self.done: asyncio.Future[None] = loop.create_future()
-        self._then = then
+        self._then: Callable[[Outcome], object] | None = then  # refers to what is shown
         self._timer = loop.call_later(TIME_LIMIT, self._give_up)
+
+    def take_function(self) -> Callable[[], Any]:
+        """Return the function, which refers to what it shows, and keep no reference to it."""
+        function, self._function = self._function, None
+        assert function is not None
+        return function
 
     def _give_up(self) -> None:
         late = Outcome()
@@ -97,4 +103,6 @@ class _Job:
         if not self.done.done():
             self.done.set_result(None)
             self._timer.cancel()
-            self._then(outcome)
+            then, self._then = self._then, None
+            assert then is not None
+            then(outcome)

@@ -231,7 +231,7 @@ class Runner:
         call.invoke(self._instance.target)
         if call.error is not None:
             return self._explain(call)
-        if call.awaitable:
+        if hasattr(type(call.result), "__await__"):  # as `Outcome.awaitable`, for speed
             self._await(call)
             return False
         return True

@@ -77,6 +77,10 @@ class Methods(NamedTuple):
         """Those that occupy the thread in which they are called."""
         return self.names - self.immediate - self.coroutine
 
+    def without(self, name: str) -> Methods:
+        """Return all but one of them."""
+        return _methods({n: member for n, member in self.members.items() if n != name})
+
 
 def public_methods(target: object) -> frozenset[str]:
     """Return the names of the methods of a target that are offered unless something else is said.

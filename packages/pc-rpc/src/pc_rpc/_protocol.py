@@ -507,7 +507,10 @@ class ServerSide:
 
     def confirm(self, number: int | None, text: str = "null") -> Chunks:
         """Return the reply with a result that is encoded already."""
-        return self._within_limit(number, frame(self._ok(number, text)))
+        chunks = frame(self._ok(number, text))
+        if (size := _size(chunks)) > self.limit:
+            return self.refusal(number, _beyond("the reply", size, self.limit))
+        return chunks
 
     def reply(self, number: int | None, outcome: Outcome) -> Chunks:
         """Return the reply that hands over a result, or the error that it cannot be handed over.
@@ -521,17 +524,16 @@ class ServerSide:
         except BaseException as error:  # registered forms are not ours: they may raise anything
             kind = TypeError if issubclass(type(error), TypeError) else RuntimeError
             return self.refusal(number, kind(f"the result cannot be encoded: {text_of(error)}"))
-        return self._within_limit(number, chunks)
-
-    def _within_limit(self, number: int | None, chunks: Chunks) -> Chunks:
         if (size := _size(chunks)) > self.limit:
             return self.refusal(number, _beyond("the reply", size, self.limit))
         return chunks
 
     def _ok(self, number: int | None, text: str) -> str:
-        if self.features.version == 2:
-            return f'{_head(number)}"status":"ok","ret":{text}}}'
-        return f'{{"status": "ok", "ret": {text}}}'
+        if self.features.version == 1:
+            return f'{{"status": "ok", "ret": {text}}}'
+        if number is None:
+            return f'{{"status":"ok","ret":{text}}}'
+        return f'{{"id":{number},"status":"ok","ret":{text}}}'
 
     def refusal(self, number: int | None, error: Exception) -> Chunks:
         """Return the reply to a request that cannot be served, with an error of our own."""

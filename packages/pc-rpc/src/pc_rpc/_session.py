@@ -155,49 +155,55 @@ class Session(Connection):
         except ProtocolError as error:
             self._refuse(error)
             return
-        if request.error is not None:
-            self.send_chunks(self._side.refusal(request.number, request.error))
-        elif request.action == "call":
+        if request.action == "call":
             self._read_call(request)
-        elif request.action == "cancel" and self._side.features.request_ids:
-            self._schedule.cancel(request.content.get("request"))
-        elif request.action == "ping":
-            self.send_chunks(self._side.confirm(request.number))
-        elif request.action == "get_rpc_method_list":
-            self._take(Call(request.number, request.action, immediate=True, lists=True))
         else:
-            unknown = ValueError(f"Unknown action: {request.action}")
-            self.send_chunks(self._side.refusal(request.number, unknown))
+            self._answer(request)
 
     def _read_call(self, request: Request) -> None:
-        name = request.content.get("name")
-        if type(name) is str and name == "terminate" and self._shared.builtin_terminate:
-            self.send_chunks(self._side.confirm(request.number))
-            self._shared.terminate()
-            return
         try:
             call = self._call(request)
         except Exception as error:
             self.send_chunks(self._side.refusal(request.number, error))
             return
-        self._take(call)
+        if call is not None:
+            self._schedule.add(call)
+            self._go_on()
 
-    def _call(self, request: Request) -> Call:
-        """Return the call that is requested, or raise what is wrong with the request."""
+    def _call(self, request: Request) -> Call | None:
+        """Return the call that is requested, or raise what is wrong with the request.
+
+        None: it was that of the built-in ``terminate``, which is answered at once.
+        """
         assert self._instance is not None
         name, args, kwargs = arguments(request.content)
         methods = self._instance.methods
-        if name not in methods.names:
+        if name in methods.names:
+            immediate = name in methods.immediate
+            return Call(request.number, name, args, kwargs, request.size, immediate=immediate)
+        if name != "terminate" or not self._shared.builtin_terminate:
             kind = kind_of(self._instance.target)
             raise AttributeError(f"{kind!r} object has no attribute {name!r}")
-        immediate = name in methods.immediate
-        return Call(request.number, name, args, kwargs, request.size, immediate=immediate)
+        self.send_chunks(self._side.confirm(request.number))
+        self._shared.terminate()
+        return None
+
+    def _answer(self, request: Request) -> None:
+        """Reply to a request that is no call of a method."""
+        if request.error is not None:
+            self.send_chunks(self._side.refusal(request.number, request.error))
+        elif request.action == "cancel" and self._side.features.request_ids:
+            self._schedule.cancel(request.content.get("request"))
+        elif request.action == "ping":
+            self.send_chunks(self._side.confirm(request.number))
+        elif request.action == "get_rpc_method_list":
+            self._schedule.add(Call(request.number, request.action, immediate=True, lists=True))
+            self._go_on()
+        else:
+            unknown = ValueError(f"Unknown action: {request.action}")
+            self.send_chunks(self._side.refusal(request.number, unknown))
 
     # Calls.
-
-    def _take(self, call: Call) -> None:
-        self._schedule.add(call)
-        self._go_on()
 
     def _go_on(self) -> None:
         """Start the calls that may start, then read on or not."""
@@ -217,18 +223,23 @@ class Session(Connection):
 
     def _reply(self, call: Call) -> None:
         self._schedule.done(call)
-        failure = call.failure
-        if self.closed:
+        if call.failure is not None:
+            self._reply_failure(call, call.failure)
+        elif self.closed:
             self._leave_target()
-        elif self._shared.stopping and failure is not None and failure.cancelled:
-            self.send_chunks(self._side.stopped(call.number, begun=call.begun))
-        elif failure is not None:
-            self._send_reply(self._side.failure(call.number, failure))
         elif call.lists:
             self._send_reply(self._side.confirm(call.number, call.take()))
         else:
             self._send_reply(self._side.reply(call.number, call))
-        if failure is not None and failure.exits:
+
+    def _reply_failure(self, call: Call, failure: Failure) -> None:
+        if self.closed:
+            self._leave_target()
+        elif failure.cancelled and self._shared.stopping:
+            self.send_chunks(self._side.stopped(call.number, begun=call.begun))
+        else:
+            self._send_reply(self._side.failure(call.number, failure))
+        if failure.exits:
             self._shared.terminate()
 
     def _send_reply(self, chunks: Chunks) -> None:

@@ -251,9 +251,10 @@ class Target:
 
     def _look_at(self, target: object, *, strict: bool = True) -> Methods:
         try:
-            return find_methods(target, expose=self._expose, hide=self._hide, strict=strict)
+            methods = find_methods(target, expose=self._expose, hide=self._hide, strict=strict)
         except ValueError as error:
             raise ValueError(f"target {self.name!r}: {error}") from None
+        return methods.without("terminate") if self._terminate else methods
 
     def _warn_of_waiting(self, methods: Methods) -> None:
         """Say that an immediate method has to wait for methods that occupy the event loop."""
