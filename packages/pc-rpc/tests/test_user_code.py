@@ -274,3 +274,51 @@ async def test_the_method_list_of_a_target_is_made_once(serve, asyncio_client):
         count = len(shown)
         await asyncio.gather(*(first.get_rpc_method_list() for _ in range(100)))
     assert len(shown) == count
+
+
+# Results.
+
+
+@pytest.mark.parametrize("worker_threads", [False, True])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, RuntimeError])
+def test_a_result_that_raises_when_it_is_shown_is_an_error_of_its_caller(
+    serve, connect, worker_threads, error
+):
+    class Shown:
+        __repr__ = raising(error)
+
+    class Returning(Driver):
+        def shown(self):
+            return [Shown()]
+
+        async def shown_later(self):
+            return [Shown()]
+
+    thread = serve({"main": Returning(None)}, worker_threads=worker_threads)
+    client = connect(thread.port)
+    for method in (client.shown, client.shown_later):
+        with pytest.raises((TypeError, RuntimeError), match="the result cannot be encoded"):
+            method()
+    assert client.echo(5) == 5
+
+
+def test_a_result_that_never_shows_itself_keeps_its_worker_thread_only(serve, connect, endless):
+    class Shown:
+        def __repr__(self):
+            return endless()
+
+    class Returning(Driver):
+        def shown(self):
+            return Shown()
+
+    targets = {"main": Returning(None), "other": Driver(None)}
+    thread = serve(targets, worker_threads=True)
+    client, other = connect(thread.port, "main"), connect(thread.port, "other")
+    with ThreadPoolExecutor() as pool:
+        shown = pool.submit(client.shown)
+        assert endless.running.wait(30)
+        assert other.echo(5) == 5
+        client.ping_rpc()
+        endless.may_end.set()
+        assert isinstance(shown.exception(30), TypeError)
+    assert endless.threads == ["target main"]

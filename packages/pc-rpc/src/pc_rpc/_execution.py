@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyon.asyncio_connection import Connection
 
     from pc_rpc._aside import Aside
+    from pc_rpc._protocol import ServerSide
     from pc_rpc._targets import Instance
 
 NOT_BEGUN = describe(asyncio.CancelledError())._replace(cancelled=True)
@@ -158,13 +159,11 @@ class Runner:
         Where the calls come from.
     then : callable
         Given each call that was not done at once, when it is done.
-    details : bool
-        Whether exceptions are described to one of our own clients.
-    version : int
-        Generation that the method list is encoded in.
+    side : ServerSide
+        Encodes results and says how exceptions are described. It is used from worker threads, too.
     """
 
-    __slots__ = ("_details", "_instance", "_owner", "_place", "_then", "_version")
+    __slots__ = ("_details", "_instance", "_owner", "_place", "_side", "_then")
 
     def __init__(
         self,
@@ -172,15 +171,14 @@ class Runner:
         connection: Connection,
         then: Callable[[Call], object],
         *,
-        details: bool,
-        version: int,
+        side: ServerSide,
     ) -> None:
-        self._version = version
+        self._side = side
+        self._details = side.features.exception_details
         self._instance = instance
         self._place = instance.place
         self._owner = connection
         self._then = then
-        self._details = details
 
     def run(self, call: Call) -> bool:
         """Run a call when its turn comes; return whether it is done."""
@@ -211,9 +209,10 @@ class Runner:
             call.result, call.failure = outcome.take(), outcome.failure
             self._then(call)
 
-        call.result = self._instance.described.get(self._version)
+        version = self._side.features.version
+        call.result = self._instance.described.get(version)
         if call.result is None:
-            self._instance.describe(self._version, described)
+            self._instance.describe(version, described)
         return call.result is not None
 
     def _start(self, call: Call) -> bool:
@@ -243,7 +242,10 @@ class Runner:
             return
         _connection.set(self._owner)
         call.invoke(self._instance.target)
-        call.explain(self._describe)
+        if call.error is not None:
+            call.explain(self._describe)
+        elif not call.awaitable:  # forms that users have registered are their code
+            call.chunks = self._side.reply(call.number, call)
 
     def _came_back(self, call: Call) -> None:
         """Go on with what came from the worker thread."""

@@ -52,11 +52,13 @@ class Call(Outcome):
         Whether it started before its turn.
     task : asyncio.Task or None
         What awaits the result of a coroutine method.
+    chunks : sequence of bytes or None
+        The reply, if the result was encoded where the method ran.
     """
 
     __slots__ = (
-        "ahead", "args", "begun", "immediate", "kwargs", "lists", "name", "number", "size", "task",
-        "wanted",
+        "ahead", "args", "begun", "chunks", "immediate", "kwargs", "lists", "name", "number",
+        "size", "task", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +84,7 @@ class Call(Outcome):
         self.begun = False
         self.wanted = True
         self.task: Any = None
+        self.chunks: Any = None
 
     def invoke(self, target: object) -> None:
         """Call the method. The arguments are the method's, to keep or to return."""

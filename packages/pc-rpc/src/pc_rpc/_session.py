@@ -126,13 +126,7 @@ class Session(Connection):
             return
         self._shared.sessions.add(self)
         features = self._side.features
-        self._runner = Runner(
-            instance,
-            self,
-            self._finished,
-            details=features.exception_details,
-            version=features.version,
-        )
+        self._runner = Runner(instance, self, self._finished, side=self._side)
         self._schedule = Schedule(ids=features.request_ids, parallel=self._shared.parallel)
         self.receiver.limit = self._shared.limit
         self.receiver.line_limit = self._shared.line_limit
@@ -227,6 +221,8 @@ class Session(Connection):
             self._reply_failure(call, call.failure)
         elif self.closed:
             self._leave_target()
+        elif call.chunks is not None:
+            self._send_reply(call.chunks)
         elif call.lists:
             self._send_reply(self._side.confirm(call.number, call.take()))
         else:
