@@ -134,6 +134,16 @@ def test_beyond_their_limit_immediate_calls_wait_for_their_turn():
     assert server.ask(-1, immediate=True)[0].ahead
 
 
+def test_while_a_method_list_is_made_no_other_is_asked_for():
+    server = Server(ids=True)
+    server.ask(1)
+    (listing,) = server.ask(2, immediate=True, lists=True)
+    assert server.started == [1, 2]
+    assert not server.schedule.wants_more
+    server.end(listing)
+    assert server.schedule.wants_more
+
+
 # Back-pressure.
 
 

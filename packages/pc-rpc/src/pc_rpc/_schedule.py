@@ -122,7 +122,7 @@ class Schedule:
     """
 
     __slots__ = (
-        "_ahead", "_ended", "_first", "_ids", "_most", "_running", "_turns", "_waiting",
+        "_ahead", "_ended", "_first", "_ids", "_lists", "_most", "_running", "_turns", "_waiting",
         "_waiting_size", "congested", "half_closed",
     )  # fmt: skip
 
@@ -138,6 +138,7 @@ class Schedule:
         self._running: dict[int | None, Call] = {}
         self._turns = 0  # calls that run and waited for their turn
         self._ahead = 0  # calls that do not wait for it
+        self._lists = 0  # method lists that are being made
 
     def add(self, call: Call) -> None:
         """Take in a call that was requested. After `withdraw` it is not wanted any more."""
@@ -160,6 +161,8 @@ class Schedule:
             self._turns += 1
         else:
             return None
+        if call.lists:
+            self._lists += 1
         self._running[call.number] = call
         return call
 
@@ -169,6 +172,8 @@ class Schedule:
             self._ahead -= 1
         else:
             self._turns -= 1
+        if call.lists:
+            self._lists -= 1
         self._running.pop(call.number, None)
 
     def cancel(self, number: object) -> None:
@@ -210,6 +215,8 @@ class Schedule:
     @property
     def wants_more(self) -> bool:
         """Whether more requests should be read."""
+        if self._lists:  # or any number would be asked for, and answered, at once
+            return False
         if self.congested or (self.half_closed and (self._turns or self._ahead)):
             return False
         if self._ids:
