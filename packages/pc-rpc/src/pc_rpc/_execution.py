@@ -10,15 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
+import os
 import queue
 import threading
 from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
+from pyon import forks
+
 from pc_rpc._errors import Failure, bare, describe, is_quiet
 from pc_rpc._outcome import Outcome
 from pc_rpc._schedule import Call
+
+_logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -293,6 +299,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[], Any]] | None]
         self._inbox = queue.SimpleQueue()
+        self._lost = False  # this is the child of a fork, where no loop runs
+        forks.register(self)
         threading.Thread(target=self._main, name=name, daemon=True).start()
 
     def submit(self, function: Callable[[], Any], then: Callable[[], Any]) -> None:
@@ -310,14 +318,30 @@ class Worker:
             self.submit(bool, done.set)
             await done.wait()
 
+    def forked(self) -> None:
+        """See `forks.ForkAware`."""
+        self._lost = True
+
     def _main(self) -> None:
         while (item := self._inbox.get()) is not None:
             function, then = item
             function()
+            if self._lost:
+                end_child()
             del item, function  # which have arguments: `then` may go on with them
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._loop.call_soon_threadsafe(then)
             del then
+
+
+def end_child() -> None:
+    """End this process, a child that a method forked and that came back from the method.
+
+    It has no event loop of its own and must not touch the parent's. Nothing of the parent's is
+    flushed or cleaned up.
+    """
+    _logger.error("a forked process came back from a method; it ends here (os._exit is missing)")
+    os._exit(1)
 
 
 AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)

@@ -15,7 +15,7 @@ from pyon.asyncio_connection import HIGH_WATER, Connection
 from pyon.framing import FramingError, Message
 
 from pc_rpc._errors import ProtocolError
-from pc_rpc._execution import Runner
+from pc_rpc._execution import Runner, end_child
 from pc_rpc._exposure import kind_of
 from pc_rpc._outcome import Outcome
 from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Request, ServerSide, arguments
@@ -287,8 +287,15 @@ class Session(Connection):
         self._schedule.withdraw()
         self._leave_target()
 
+    def forked(self) -> None:
+        """See `forks.ForkAware`."""
+        super().forked()
+        self._shared.lost = True
+
     def _leave_target(self) -> None:
         """Close the instance, once the connection is gone and nothing runs there any more."""
+        if self._shared.lost:
+            end_child()
         if self._instance is not None and not self._schedule.busy:
             instance, self._instance = self._instance, None
             instance.close(self)

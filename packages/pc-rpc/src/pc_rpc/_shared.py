@@ -72,6 +72,7 @@ class Shared:
         self.line_limit = line_limit
         self.parallel = parallel
         self.stopping = False
+        self.lost = False  # this is a forked child, which has none of the connections
         self.terminated = asyncio.Event()
         self.sessions: set[Session] = set()  # that have selected a target
         self.tasks = Tasks()
