@@ -14,7 +14,8 @@ from pc_rpc import (
     RpcError,
     register_exception,
 )
-from pc_rpc._errors import MAX_CHAIN, pack_exception, rebuild_exception
+from pc_rpc._errors import rebuild_exception
+from pc_rpc._failures import MAX_CHAIN, pack_exception
 
 
 def raised(error, cause=None):

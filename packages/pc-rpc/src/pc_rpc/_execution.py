@@ -8,21 +8,16 @@ thread, or waits for the calls of other connections comes back later, through `t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
-import os
-import queue
-import threading
 from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from pyon import forks
-
-from pc_rpc._errors import Failure, bare, describe, is_quiet
+from pc_rpc._failures import Failure, bare, describe, is_quiet
 from pc_rpc._outcome import Outcome
 from pc_rpc._schedule import Call
+from pc_rpc._worker import Worker
 
 _logger = logging.getLogger(__name__)
 
@@ -287,61 +282,6 @@ class Runner:
         finally:
             if self._place.lane is not None and not call.immediate:
                 self._place.lane.release()
-
-
-class Worker:
-    """A thread that calls functions, one after the other, for an event loop.
-
-    A daemon thread: a driver that hangs does not keep the process from ending.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[], Any]] | None]
-        self._inbox = queue.SimpleQueue()
-        self._lost = False  # this is the child of a fork, where no loop runs
-        forks.register(self)
-        threading.Thread(target=self._main, name=name, daemon=True).start()
-
-    def submit(self, function: Callable[[], Any], then: Callable[[], Any]) -> None:
-        """Call `function`, which raises nothing, on the thread, and `then` on the loop."""
-        self._inbox.put((function, then))
-
-    def stop(self) -> None:
-        """End the thread, when what it runs now has returned."""
-        self._inbox.put(None)
-
-    async def idle(self) -> None:
-        """Wait until the thread has run what it was given, and what that led to."""
-        for _ in range(2):  # a method; and the `close` of its target, which waited for it
-            done = asyncio.Event()
-            self.submit(bool, done.set)
-            await done.wait()
-
-    def forked(self) -> None:
-        """See `forks.ForkAware`."""
-        self._lost = True
-
-    def _main(self) -> None:
-        while (item := self._inbox.get()) is not None:
-            function, then = item
-            function()
-            if self._lost:
-                end_child()
-            del item, function  # which have arguments: `then` may go on with them
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                self._loop.call_soon_threadsafe(then)
-            del then
-
-
-def end_child() -> None:
-    """End this process, a child that a method forked and that came back from the method.
-
-    It has no event loop of its own and must not touch the parent's. Nothing of the parent's is
-    flushed or cleaned up.
-    """
-    _logger.error("a forked process came back from a method; it ends here (os._exit is missing)")
-    os._exit(1)
 
 
 AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)

@@ -121,24 +121,36 @@ def find_methods(
     if type(target) is RemoteMethods:
         return _remote_methods(target, expose, hide, strict=strict)
     members = attributes(target)
-    if strict:
-        for name in {*(expose or ()), *hide} - set(members):
-            if not _computes_attributes(target):
-                raise ValueError(f"{kind_of(target)!r} object has no attribute {name!r}")
     if expose is None:
         names = {name for name, member in members.items() if is_method(member)} - UNLESS_EXPOSED
     else:
-        reasons = {name: _why_not(name, members) for name in expose}
-        for name, reason in reasons.items():
-            if strict and reason is not None:
-                raise ValueError(
-                    f"cannot expose {name!r} of a {kind_of(target)!r} object: {reason}"
-                )
-        names = {name for name, reason in reasons.items() if reason is None}
-        if not _computes_attributes(target):
-            names &= set(members)
+        names = _exposed(target, members, expose, strict=strict)
+    if strict:
+        _require(target, members, hide)
     offered = {name for name in names if not name.startswith("_")}.difference(hide)
     return _methods({name: members.get(name) for name in offered})
+
+
+def _exposed(
+    target: object, members: Mapping[str, Any], expose: Collection[str], *, strict: bool
+) -> set[str]:
+    """Return the names that can be exposed; raise why others cannot."""
+    reasons = {name: _why_not(name, members) for name in expose}
+    if strict:
+        _require(target, members, expose)
+        for name, reason in reasons.items():
+            if reason is not None:
+                kind = kind_of(target)
+                raise ValueError(f"cannot expose {name!r} of a {kind!r} object: {reason}")
+    names = {name for name, reason in reasons.items() if reason is None}
+    return names if _computes_attributes(target) else names & set(members)
+
+
+def _require(target: object, members: Mapping[str, Any], names: Collection[str]) -> None:
+    """Check that a target has attributes, unless it computes them."""
+    missing = sorted(set(names) - set(members))
+    if missing and not _computes_attributes(target):
+        raise ValueError(f"{kind_of(target)!r} object has no attribute {missing[0]!r}")
 
 
 def _methods(members: Mapping[str, Any]) -> Methods:

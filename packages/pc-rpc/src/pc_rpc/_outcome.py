@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pc_rpc._errors import Failure
+    from pc_rpc._failures import Failure
 
 
 class Outcome:

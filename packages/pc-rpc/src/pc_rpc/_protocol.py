@@ -21,16 +21,8 @@ from typing import Any, NamedTuple
 import pyon
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, Message, copy_if_shared, frame, frame_size
 
-from pc_rpc._errors import (
-    ConnectionLost,
-    Failure,
-    IncompatibleServer,
-    ProtocolError,
-    describe,
-    plainer,
-    rebuild_exception,
-    text_of,
-)
+from pc_rpc._errors import ConnectionLost, IncompatibleServer, ProtocolError, rebuild_exception
+from pc_rpc._failures import Failure, describe, plainer, text_of
 from pc_rpc._outcome import Outcome
 
 BANNER = b"ARTIQ pc_rpc"

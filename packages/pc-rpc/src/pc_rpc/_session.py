@@ -15,14 +15,15 @@ from pyon.asyncio_connection import HIGH_WATER, Connection
 from pyon.framing import FramingError, Message
 
 from pc_rpc._errors import ProtocolError
-from pc_rpc._execution import Runner, end_child
+from pc_rpc._execution import Runner
 from pc_rpc._exposure import kind_of
 from pc_rpc._outcome import Outcome
 from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Request, ServerSide, arguments
 from pc_rpc._schedule import Call, Schedule
+from pc_rpc._worker import end_child
 
 if TYPE_CHECKING:
-    from pc_rpc._errors import Failure
+    from pc_rpc._failures import Failure
     from pc_rpc._protocol import Chunks
     from pc_rpc._shared import Shared
     from pc_rpc._targets import Instance

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pc_rpc._aside import Aside
-from pc_rpc._execution import STOP_GRACE, Lane, Place, Tasks, Worker
+from pc_rpc._execution import STOP_GRACE, Lane, Place, Tasks
 from pc_rpc._targets import Target
+from pc_rpc._worker import Worker
 
 _logger = logging.getLogger(__name__)
 
@@ -47,13 +48,8 @@ class Shared:
         limit: int,
         line_limit: int,
     ) -> None:
-        for option, what in ((expose, "expose"), (hide, "hide")):
-            if not isinstance(option, Mapping):
-                raise TypeError(
-                    f"{what}: expected a dict of target names to lists of methods, got {option!r}"
-                )
-        for name in {*expose, *hide} - set(targets):
-            raise ValueError(f"methods of an unknown target are exposed or hidden: {name!r}")
+        _require_known("expose", expose, targets)
+        _require_known("hide", hide, targets)
         self.given = dict(targets)
         self.targets = {
             name: Target(
@@ -149,3 +145,13 @@ class Shared:
     def terminate(self) -> None:
         """Let the server end, as a client's call of ``terminate`` does."""
         self.terminated.set()
+
+
+def _require_known(what: str, option: object, targets: Mapping[str, Any]) -> None:
+    """Check an option that has a list of methods for each target."""
+    if not isinstance(option, Mapping):
+        raise TypeError(
+            f"{what}: expected a dict of target names to lists of methods, got {option!r}"
+        )
+    for name in set(option) - set(targets):
+        raise ValueError(f"methods of an unknown target are exposed or hidden: {name!r}")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyon
 
-from pc_rpc._errors import Failure, describe
 from pc_rpc._execution import Place, run_at
 from pc_rpc._exposure import (
     Methods,
@@ -25,6 +24,7 @@ from pc_rpc._exposure import (
     methods_of_class,
     served,
 )
+from pc_rpc._failures import Failure, describe
 from pc_rpc._method_list import method_list
 from pc_rpc._outcome import Outcome
 from pc_rpc._remote import RemoteMethods, close_client
