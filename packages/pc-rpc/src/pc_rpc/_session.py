@@ -223,7 +223,8 @@ class Session(Connection):
         elif self.closed:
             self._leave_target()
         elif call.chunks is not None:
-            self._send_reply(call.chunks)
+            chunks, call.chunks = call.chunks, None
+            self._send_reply(chunks)
         elif call.lists:
             self._send_reply(self._side.confirm(call.number, call.take()))
         else:
