@@ -379,7 +379,7 @@ async def test_a_subscriber_that_never_reads_costs_no_more_than_the_backlog(unti
             for i in range(400):
                 n["x"] = f"{i:5}" * 20_000
                 await until(lambda: s.target["x"] == n.read["x"])
-            (stalled,) = [c for c in p._channels["d"].subscriptions if c._legacy]
+            (stalled,) = [c for c in p._channels["d"].connections if c._side.legacy]
             assert stalled.backlog < 1.5 * 2**20
             stream = p._channels["d"].log
             assert sum(entry.size for entry in stream.entries(0)) < 1.2 * 2**20
@@ -742,18 +742,19 @@ async def test_strangers_are_logged_once_and_dropped(junk, caplog):
 
 
 async def test_half_a_handshake_is_not_held_open_for_ever(monkeypatch, caplog):
-    monkeypatch.setattr("sync_struct._publisher_connection.HANDSHAKE_TIMEOUT", 0.05)
+    monkeypatch.setattr("sync_struct._publisher_connection.BANNER_TIMEOUT", 0.05)
     async with published({}) as (_, p):
         reader, writer = await asyncio.open_connection("127.0.0.1", p.port)
         writer.write(b"ARTIQ sync_struct\nd")
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.close()
-    assert "said nothing" in caplog.text
+    assert "no valid banner within 0.05 s; closed" in caplog.text
 
 
 async def test_too_many_half_handshakes_push_each_other_out_and_no_subscriber(monkeypatch, until):
-    monkeypatch.setattr("sync_struct._publisher_connection.MOST_STRANGERS", 3)
+    monkeypatch.setattr("sync_struct._publisher_connection.MOST_UNIDENTIFIED", 3)
+    monkeypatch.setattr("sync_struct._publisher_connection.LEAST_TIME", 0.0)
     async with published({"x": 1}) as (n, p), subscribed(p) as s:
         strangers = []
         for _ in range(5):
@@ -872,7 +873,7 @@ async def test_a_half_open_connection_is_noticed_and_replaced(until, Relay):
 async def test_silence_alone_is_no_loss(until):
     answers = []
     async with published({"x": 1}) as (_, p), subscribed(p, heartbeat=0.01) as s:
-        (subscription,) = p._channels["d"].subscriptions
+        (subscription,) = p._channels["d"].connections
         send = subscription.send
         subscription.send = lambda line: answers.append(line) or send(line)
         await until(lambda: len(answers) >= 5)

@@ -1,5 +1,6 @@
 """A nested list or dict owned by one process and mirrored live in others."""
 
+from sync_struct._channel import Counters
 from sync_struct._errors import (
     ChangedBehindBack,
     ChangeInProgress,
@@ -16,7 +17,6 @@ from sync_struct._mods import ModAction, process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publish import PublisherThread, publish
 from sync_struct._publisher import Publisher
-from sync_struct._publisher_connection import Counters
 from sync_struct._steps import Step
 from sync_struct._subscriber import Subscriber
 from sync_struct._undecodable import Undecodable

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyon
@@ -31,6 +31,9 @@ minute of a thousand small mods a second."""
 
 SPAN_SIZE = 2**20
 """Bytes of mods that a subscriber is given at a time: what a socket takes in one or two writes."""
+
+SMALL_STEP = 256 * 2**10
+"""Bytes that are handed to a socket at once; more is for the queue, which cuts it into pieces."""
 
 JOIN_SIZE = 16 * 2**10
 """Bytes up to which buffers are joined, once for all subscribers: it costs less than one more write
@@ -129,6 +132,8 @@ class Log:
     ----------
     notifier : Notifier
         What is published.
+    last_growth : int
+        The last mod by which an array has grown.
     notify : callable
         Called, by any thread, when it is worth trying again to make a snapshot.
     backlog : int
@@ -157,6 +162,7 @@ class Log:
         self.backlog = backlog
         self.notify = notify
         self.resyncs = 0
+        self.last_growth = 0
         self._recorded = 0  # bytes of mods since the beginning
         self._arrived: deque[Change] = deque()
         self._told_size = self._collected_size = 0  # of all that came into `_arrived`, and left it
@@ -206,6 +212,8 @@ class Log:
             self._log_size = 0
             self.oldest = self.number
             return
+        if entry.change.grows:
+            self.last_growth = self.number
         self._log.append(entry)
         self._log_size += entry.size
         self._recorded += entry.size
@@ -300,6 +308,31 @@ class Log:
             return self._make_whole_arrays(number, encoding)
         last = entries[-1].change
         return last.number, self.write(entries, encoding, ends=last.ends)
+
+    def take_together(self, cursors: Sequence[Cursor]) -> Iterator[tuple[Chunks | None, int]]:
+        """Return for each of some plain cursors what `Cursor.take` would, and its size in bytes.
+
+        None where there is more to it than one small write: then `Cursor.take` has to be called.
+        Subscribers at the same place are sent the same chunks: this path matters for speed.
+        """
+        number: int | None = -1
+        encoding: Encoding | None = None
+        chunks: Chunks | None = None
+        size = 0
+        for cursor in cursors:
+            if cursor.number != number or cursor.encoding is not encoding:
+                number, encoding = cursor.number, cursor.encoding
+                chunks, size = self._small_step(cursor)
+            if chunks is not None:
+                cursor.number = self.number
+            yield chunks, size
+
+    def _small_step(self, cursor: Cursor) -> tuple[Chunks | None, int]:
+        if cursor.number is None or cursor.overrun or cursor.must_grow:
+            return None, 0
+        last, chunks = self.span(cursor.number, cursor.encoding)
+        size = 0 if chunks is None else frame_size(chunks)
+        return (chunks, size) if last == self.number and size <= SMALL_STEP else (None, 0)
 
     def _make_whole_arrays(self, number: int, encoding: Encoding) -> tuple[int, Chunks | None]:
         """Return all mods after mod `number` for those who cannot append to arrays."""
@@ -403,6 +436,11 @@ class Log:
         """Tell whether it is cheaper to send the mods since, behind it, than to encode anew."""
         return self.holds(snapshot.number) and (self._recorded - snapshot.recorded <= snapshot.size)
 
+    @property
+    def has_snapshots(self) -> bool:
+        """Whether an encoded structure is kept."""
+        return bool(self._snapshots)
+
     def forget_snapshots(self) -> None:
         """Give the memory of snapshots back; those on their way to somebody stay until they are."""
         self._snapshots.clear()
@@ -453,6 +491,11 @@ class Cursor:
         self.number = number
         if number is None and wish.mods_only:
             self.number = log.number
+
+    @property
+    def must_grow(self) -> bool:
+        """Whether arrays have grown that this subscriber has to be sent whole."""
+        return not self.encoding.grows and (self.number or 0) < self.log.last_growth
 
     @property
     def behind(self) -> bool:

@@ -8,11 +8,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from sync_struct._channel import Counters
 from sync_struct._log import DEFAULT_BACKLOG
 from sync_struct._loop_thread import LoopThread
 from sync_struct._notifier import Notifier
 from sync_struct._publisher import Publisher
-from sync_struct._publisher_connection import Counters
 
 if TYPE_CHECKING:
     import ssl

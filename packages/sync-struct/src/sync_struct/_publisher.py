@@ -1,6 +1,6 @@
 """Publisher: the server that sends the changes of notifiers to their subscribers.
 
-It knows the notifiers by name; everything about one of them and its subscribers is an `Channel`.
+It knows the notifiers by name; everything about one of them and its subscribers is a `Channel`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pyon.asyncio_server import AsyncioServer
 
-from sync_struct._errors import UnknownNotifier
+from sync_struct._channel import Channel, Counters
+from sync_struct._errors import SubscriptionLost, UnknownNotifier
 from sync_struct._log import DEFAULT_BACKLOG, Log
 from sync_struct._notifier import Notifier
-from sync_struct._publisher_connection import Channel, Counters, Subscription
+from sync_struct._publisher_connection import PublisherConnection, Unidentified
 
 if TYPE_CHECKING:
     import ssl
@@ -78,7 +79,7 @@ class Publisher(AsyncioServer):
         self._backlog = backlog
         self._disconnects_slow = overflow == "disconnect"
         self._channels: dict[str, Channel] = {}
-        self._strangers: dict[Subscription, None] = {}
+        self._unidentified = Unidentified()
         self._loop: asyncio.AbstractEventLoop | None = None
         for name, notifier in notifiers.items():
             self.add_notifier(name, notifier)
@@ -110,7 +111,7 @@ class Publisher(AsyncioServer):
             There is no notifier of that name.
         """
         channel = self._channels.pop(name)
-        channel.close(f"the notifier {name!r} is not published any more")
+        channel.close(SubscriptionLost(f"the notifier {name!r} is not published any more"))
 
     @property
     def counters(self) -> dict[str, Counters]:
@@ -144,12 +145,12 @@ class Publisher(AsyncioServer):
         """Stop serving; subscribers are disconnected. May be started again."""
         self._loop = None
         for channel in self._channels.values():
-            channel.close("the publisher stops")
+            channel.close(SubscriptionLost("the publisher stops"))
         await super().stop()
 
     def _make_connection(self) -> asyncio.BaseProtocol:
-        return Subscription(
-            self._channel, self._strangers, self._legacy_version, scratch=self._scratch
+        return PublisherConnection(
+            self._channel, self._unidentified, self._legacy_version, scratch=self._scratch
         )
 
     def _channel(self, name: str) -> Channel:

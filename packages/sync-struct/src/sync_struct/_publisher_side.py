@@ -1,0 +1,171 @@
+"""The publisher's half of the conversation, as text and state: see PROTOCOL.md.
+
+Pure code: no socket, no loop and no clock, so every dialogue can be tested as a table. What a
+subscriber is sent next is decided by its `Cursor` (see `_log`); when, is decided here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import pyon
+from pyon.framing import frame_size
+
+from sync_struct._errors import ProtocolError
+from sync_struct._log import Chunks, Cursor, Encoding, Log
+from sync_struct._protocol import (
+    ABSENT_PARTS,
+    GROWING_ARRAYS,
+    LEGACY_BANNER,
+    RAW_BUFFERS,
+    Line,
+    Request,
+    control,
+    read_banner,
+    shorten,
+)
+
+__all__ = ["PublisherSide"]
+
+FEATURES = (RAW_BUFFERS, GROWING_ARRAYS, ABSENT_PARTS)
+
+WHOLE_ARRAY_RATE = 20e6
+"""Bytes per second, on average, of arrays that have grown and are sent whole, since a subscriber of
+the established protocol does not know of growth. It costs a tenth of a core, however often they
+grow; the last state always comes."""
+
+
+class PublisherSide:
+    """What one subscriber wants, has and may be sent, at the publisher.
+
+    Parameters
+    ----------
+    find : callable
+        Returns the log of the notifier of a name; raises `UnknownNotifier`.
+    legacy_version : {2, 1}
+        Generation of PYON for subscribers of the established protocol.
+
+    Attributes
+    ----------
+    name : str
+        Of the notifier, once the subscriber has said it.
+    cursor : Cursor or None
+        How far the subscriber is. None: it has not identified itself yet.
+    legacy : bool
+        Whether the established banner has come.
+    """
+
+    def __init__(self, find: Callable[[str], Log], legacy_version: int) -> None:
+        self.name = ""
+        self.cursor: Cursor | None = None
+        self.legacy = False
+        self._find = find
+        self._legacy_version = legacy_version
+        self._interval: float | None = None  # seconds between updates; None: no updates, all mods
+        self._unanswered = False  # an update has been sent and not yet been acknowledged
+        self._not_before = -math.inf  # when the next one may be sent
+
+    # What the subscriber says.
+
+    def receive(self, line: Line) -> list[Line]:
+        """Handle a line of the subscriber, and return what to answer at once.
+
+        Raises
+        ------
+        ProtocolError, UnknownNotifier
+            The conversation is over.
+        """
+        if self.cursor is not None:
+            return self._receive_later(line)
+        if self.legacy:
+            return self._begin_legacy(line)
+        if line == LEGACY_BANNER:
+            self.legacy = True  # the name follows
+            return []
+        return self._begin(read_banner(line))
+
+    def _begin_legacy(self, line: Line) -> list[Line]:
+        try:
+            self.name = line.decode()
+        except UnicodeDecodeError:
+            raise ProtocolError(f"expected a name in UTF-8, got {shorten(line)}") from None
+        encoding = _encoding(self._legacy_version, numbered=False)
+        self.cursor = Cursor(self._find(self.name), encoding)
+        return []
+
+    def _begin(self, request: Request) -> list[Line]:
+        log = self._find(request.name)
+        tells_absence = ABSENT_PARTS in request.features
+        if request.wish.path and not request.wish.mods_only and not tells_absence:
+            log.part(request.wish.path)  # a subscriber that resumes is live: refuse it before that
+        log.collect()
+        at = request.position
+        resumed = at is not None and at.stream == log.structure.stream_id and log.holds(at.number)
+        number = at.number if at is not None and resumed else None
+        features = [word for word in FEATURES if word in request.features]
+        encoding = _encoding(2, raw=RAW_BUFFERS in features, grows=GROWING_ARRAYS in features)
+        self.name = request.name
+        self.cursor = Cursor(log, encoding, request.wish, number, tells_absence=tells_absence)
+        if request.max_rate is not None:
+            self._interval = 1.0 / request.max_rate
+        hello = control(
+            "hello",
+            stream=log.structure.stream_id,
+            number=log.number if self.cursor.number is None else self.cursor.number,
+            resumed=resumed,
+            features=features,
+        )
+        return [hello]
+
+    def _receive_later(self, line: Line) -> list[Line]:
+        """Handle an ack, ping or resync. Those of the established protocol say nothing more."""
+        try:
+            action = pyon.decode(line)["action"]
+        except (pyon.DecodeError, TypeError, LookupError):
+            action = None
+        if self.legacy or type(action) is not str or action not in ("ack", "ping", "resync"):
+            raise ProtocolError(f"expected an ack, ping or resync, got {shorten(line)}")
+        if action == "ping":
+            return [control("pong")]
+        self._unanswered = False
+        if action == "resync" and self.cursor is not None:
+            self.cursor.start_anew()
+        return []
+
+    # What it is sent.
+
+    @property
+    def is_immediate(self) -> bool:
+        """Whether the subscriber is sent all mods, and as soon as they are made."""
+        return self.cursor is not None and self.cursor.is_plain
+
+    def wait(self, now: float) -> float | None:
+        """Return the seconds until something may be sent; None: not before anything happens."""
+        if self.cursor is None or self._unanswered or not self.cursor.behind:
+            return None
+        if self._interval is None and not self.cursor.must_grow:
+            return 0.0
+        return max(0.0, self._not_before - now)
+
+    def take(self, now: float) -> Chunks | None:
+        """Return what to send now, and count it as sent. See `Cursor.take`."""
+        cursor = self.cursor
+        assert cursor is not None
+        grows = cursor.must_grow
+        chunks = cursor.take()
+        if chunks and self._interval is not None:
+            self._unanswered = True
+            self._not_before = now + self._interval
+        elif chunks and grows:
+            self._not_before = now + frame_size(chunks) / WHOLE_ARRAY_RATE
+        return chunks
+
+
+@functools.cache
+def _encoding(
+    version: int, *, numbered: bool = True, raw: bool = False, grows: bool = False
+) -> Encoding:
+    """Return an encoding: one object for all who ask for the same."""
+    return Encoding(version, numbered, raw, grows)
