@@ -227,6 +227,29 @@ def test_everything_that_cannot_be_sent_is_named_at_once(controller):
     assert calls == []
 
 
+def test_local_variables_and_what_else_cannot_be_sent_are_named_together(controller):
+    first = 1
+
+    def uses_both():
+        return first, LOCK, second
+
+    second = 2
+    with pytest.raises(TypeError) as caught:
+        controller.rexec().send(uses_both)
+    assert "it uses local variables from around it: first, second; LOCK is a" in str(caught.value)
+
+
+def test_a_local_variable_that_is_defined_later_is_no_reason_to_send(controller):
+    rexec = controller.rexec()
+    with pytest.raises(TypeError, match="local variables from around it: later_on"):
+
+        @rexec.send
+        def uses_it():
+            return later_on
+
+    later_on = 2
+
+
 def test_what_the_controller_cannot_import_is_named_when_it_is_sent(
     controller, tmp_path, monkeypatch
 ):

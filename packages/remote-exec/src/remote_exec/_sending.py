@@ -136,7 +136,7 @@ def source_of(function: Any, called_at: tuple[str, int] | None = None) -> Source
     if collector.reasons:
         raise TypeError(f"cannot send {function.__qualname__}: " + "; ".join(collector.reasons))
     return Source(
-        function.__name__,
+        list(collector.definitions)[-1],
         # Parts before their package: the name is the package's.
         "".join(line for _, line in sorted(collector.imports)),
         collector.constants,
@@ -204,15 +204,16 @@ class _Collector:
         self._called_at = called_at
         self._meanings: dict[str, object] = {}  # of names there, once all is sent
 
-    def define(self, thing: FunctionType | type) -> str:
+    def define(self, thing: FunctionType | type, prefix: str = "") -> str:
         """Take in the source of a function or class, behind all that it uses; return its name."""
-        _refuse_what_needs_its_surroundings(thing)
         found = definition_of(thing, self._called_at if thing is self._main else None)
         if self._is_news(found.name, thing):
+            self.reasons += [prefix + tie for tie in _ties(thing)]
             namespace = _namespace_of(thing)
             if not all(is_importable(name, namespace) for name in found.annotations):
                 found = found.postponed()
-            for used in sorted(found.names | found.annotations):
+            local = thing.__code__.co_freevars if isinstance(thing, FunctionType) else ()
+            for used in sorted((found.names | found.annotations).difference(local)):
                 self._follow(used, found, namespace)
             self.definitions[found.name] = found
         return found.name
@@ -245,7 +246,7 @@ class _Collector:
 
     def _define_helper(self, name: str, thing: FunctionType | type) -> None:
         try:
-            own_name = self.define(thing)
+            own_name = self.define(thing, f"{name}: ")
         except UnsendableError as error:
             self.reasons.append(f"{name}: {error}")
             return
@@ -291,29 +292,28 @@ def _unwrapped(value: Any) -> Any:
         return value
 
 
-def _refuse_what_needs_its_surroundings(thing: FunctionType | type) -> None:
+def _ties(thing: FunctionType | type) -> Iterator[str]:
+    """Say what ties a function to the place where it was defined, if anything does."""
     if not isinstance(thing, FunctionType):
         return
-    if thing.__name__ == "<lambda>":
-        raise UnsendableError("a lambda has no name to be called by; use def")
-    local = [
-        name
-        for name, cell in zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
-        if not _refers_to(cell, thing)
-    ]
+    local = ", ".join(_local_names(thing))
     if local:
-        raise UnsendableError(f"it uses local variables from around it: {', '.join(local)}")
+        yield f"it uses local variables from around it: {local}"
     owner = thing.__qualname__.rpartition(".")[0]
     if owner and not owner.endswith("<locals>") and thing.__code__.co_varnames[:1] == ("self",):
-        raise UnsendableError(f"it is a method, and its {owner} stays here; use a function")
+        yield f"it is a method, and its {owner} stays here; use a function"
 
 
-def _refers_to(cell: Any, function: FunctionType) -> bool:
-    """Say whether a variable from around a function is the function itself."""
-    try:
-        return inspect.unwrap(cell.cell_contents) is function
-    except ValueError:  # empty: it is being decorated, and is not yet known by its name
-        return True
+def _local_names(function: FunctionType) -> Iterator[str]:
+    """Name the variables from around a function that are not the function itself."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    for name, cell in cells:
+        try:
+            itself = _unwrapped(cell.cell_contents) is function
+        except ValueError:  # empty as yet: the function is just being decorated, or that is later
+            itself = name == function.__name__
+        if not itself:
+            yield name
 
 
 def _attributes(tree: ast.AST, name: str) -> Iterator[list[str]]:

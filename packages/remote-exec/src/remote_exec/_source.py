@@ -86,6 +86,8 @@ def definition_of(thing: FunctionType | type, called_at: tuple[str, int] | None)
     UnsendableError
         It has no source, or not the one that its file has now.
     """
+    if thing.__name__ == "<lambda>":
+        raise UnsendableError("a lambda has no name to be called by; use def")
     lines, first_line = _lines(thing)
     code = textwrap.dedent("".join(lines))
     node = _parsed(code)
