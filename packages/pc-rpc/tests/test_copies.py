@@ -189,8 +189,9 @@ def test_once_a_reply_is_sent_nothing_keeps_the_arguments(serve, connect, way, n
     client = connect(serve({"main": driver}, **WAYS[way]).port)
     with contextlib.suppress(ValueError):
         getattr(client, name)(np.ones(SIZE))
-    client.ping_rpc()
-    assert driver.notes.pop()() is None
+    kept = driver.notes.pop()
+    while kept() is not None:  # a thread that described the error may be a moment behind
+        client.ping_rpc()
 
 
 @pytest.fixture
