@@ -493,6 +493,25 @@ def test_a_callback_that_would_wait_for_itself_is_told_so():
     assert errors
 
 
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_nothing_that_a_callback_raises_ends_the_mirror(raised):
+    n = Notifier({"x": 0})
+    errors = []
+
+    def leave(mod):
+        raise raised(3)
+
+    with (
+        publish("127.0.0.1", 0, {"d": n}) as served,
+        mirror("127.0.0.1", served.port, "d", leave, on_error=errors.append) as view,
+    ):
+        for i in range(1, 4):
+            n["x"] = i
+            view.wait(lambda d, i=i: d["x"] == i, timeout=30)
+        assert view.state == "live"
+    assert len(errors) >= 3
+
+
 def test_states_and_errors_are_told(seen):
     states, errors = [], []
     n = Notifier({"x": 1})

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import struct
 import threading
@@ -18,6 +19,7 @@ from sync_struct import (
     Publisher,
     Subscriber,
     SubscriptionLost,
+    SyncStructError,
     Undecodable,
     process_mod,
 )
@@ -319,6 +321,91 @@ async def test_how_far_slow_callbacks_are_behind_can_be_asked_for(until):
         gate.set()
         await until(lambda: subscriber.target == {"x": 99})
         await until(lambda: subscriber.lag == 0.0)
+        await subscriber.close()
+
+
+class Own(BaseException):
+    pass
+
+
+RAISED = [asyncio.CancelledError, GeneratorExit, Own, ValueError]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("raised", RAISED)
+async def test_nothing_that_a_callback_raises_stops_the_stream(raised, slow, until):
+    told, errors = [], []
+
+    def quick(mod):
+        raise raised("oops")
+
+    async def later(mod):
+        await asyncio.sleep(0)
+        raise raised("oops")
+
+    async with published({"x": 0}) as (n, port):
+        subscriber = Subscriber(
+            "d",
+            identity,
+            [later if slow else quick, told.append],
+            state_cb=quick,
+            on_error=lambda error: (errors.append(error), quick(error)),
+        )
+        await subscriber.connect("127.0.0.1", port)
+        for i in range(3):
+            n["x"] = i
+            await until(lambda i=i: told[-1].get("value") == i)
+        assert subscriber.state == "live"
+        assert len(errors) >= 4
+        await subscriber.close()
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt])
+def test_what_ends_the_program_ends_it_between_two_things_of_ours(raised, until):
+    told = []
+
+    def leave(mod):
+        if mod["action"] != "init":
+            raise raised(3)
+
+    async def main():
+        async with published({"x": 0}) as (n, port):
+            subscriber = Subscriber("d", identity, [leave, told.append])
+            await subscriber.connect("127.0.0.1", port)
+            n["x"] = 1
+            await until(lambda: False)
+
+    with pytest.raises(raised):
+        asyncio.run(main())
+    assert told[-1]["value"] == 1
+
+
+@pytest.mark.parametrize("raised", RAISED)
+async def test_nothing_that_a_builder_raises_hangs_or_looks_like_a_cancellation(raised):
+    def build(structure):
+        raise raised("oops")
+
+    async with published({"x": 0}) as (_, port):
+        with pytest.raises((ValueError, SyncStructError), match="oops"):
+            await Subscriber("d", build).connect("127.0.0.1", port)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="asks for a system that forks")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+async def test_in_a_forked_child_a_subscriber_is_closed_and_the_parents_lives_on(until):
+    async with published({"x": 0}) as (n, port):
+        lost = []
+        subscriber = Subscriber("d", identity, None, lambda: lost.append(1))
+        await subscriber.connect("127.0.0.1", port)
+        child = os.fork()
+        if not child:
+            os._exit(0 if subscriber.state == "closed" and subscriber.target == {"x": 0} else 1)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert status == 0
+        n["x"] = 1
+        await until(lambda: subscriber.target == {"x": 1})
+        assert subscriber.state == "live"
+        assert lost == []
         await subscriber.close()
 
 

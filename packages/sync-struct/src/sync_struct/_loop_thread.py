@@ -84,8 +84,13 @@ class LoopThread:
             if not self.stopping:
                 await main()
 
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(run())
+        with contextlib.suppress(asyncio.CancelledError), asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            task = loop.create_task(run())
+            while not task.done():
+                # A callback of the user's cannot end the program from here, nor the thread.
+                with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                    loop.run_until_complete(task)
 
     def call(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine on the loop and return its result; for other threads."""

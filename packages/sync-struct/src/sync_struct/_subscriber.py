@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -20,15 +19,22 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from pyon import forks
 from pyon.asyncio_tasks import settle
 from pyon.backoff import Backoff
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, Message
 
 from sync_struct._callbacks import Callbacks, is_awaitable
 from sync_struct._copies import copy_mod
-from sync_struct._errors import ModError, ModsLost, SubscriptionLost, UnknownNotifier
+from sync_struct._errors import (
+    ModError,
+    ModsLost,
+    SubscriptionLost,
+    SyncStructError,
+    UnknownNotifier,
+)
 from sync_struct._mods import Mod
 from sync_struct._protocol import (
     ABSENT_PARTS,
@@ -39,10 +45,11 @@ from sync_struct._protocol import (
     control,
     write_banner,
 )
+from sync_struct._reaching import FIRST_WAIT, Place, Reaching
 from sync_struct._replica import Replica
 from sync_struct._selection import Wish
 from sync_struct._steps import Step, StepReader
-from sync_struct._subscriber_connection import Refused, SubscriberConnection
+from sync_struct._subscriber_connection import SubscriberConnection
 
 if TYPE_CHECKING:
     import ssl
@@ -59,19 +66,15 @@ HEARTBEAT = 10.0
 """Seconds of silence after which we ask for a sign of life. A dashboard says so within 20 s when
 the cable is out or the publisher hangs; idle subscriptions cost a packet per 10 s."""
 
-FIRST_WAIT = 0.1
-"""Seconds before the first attempt to connect again: a publisher that restarts needs about that."""
-
 LONGEST_WAIT = 10.0
 """Seconds between attempts in the long run: nobody waits longer in front of a dashboard."""
 
-BANNER_ATTEMPTS = 2
-"""Connections that have to end without a word at our banner before the established one is tried.
-Tunnels whose target is just starting do that once; a publisher of the established protocol always.
-"""
-
 State = Literal["connecting", "live", "absent", "stale", "closed"]
 Callback = Callable[[Any], Any]
+
+
+_abandoned: list[object] = []
+"""What belongs to the parent of a fork: never closed nor collected here, which would be told."""
 
 
 class Subscriber:
@@ -190,12 +193,12 @@ class Subscriber:
         self._decode = decode
         self._replica = self._make_replica()
         self._connection: SubscriberConnection | None = None
-        self._ours: set[_Place] = set()  # where our own protocol has been spoken
-        self._established: set[_Place] = set()  # where it is not known
+        self._reaching = Reaching(notifier_name, self._open)
         self._activity: asyncio.Future[Any] | None = None  # what close() has to end
         self._reconnects = False
         self._before_receive_cb: Callable[[], Any] | None = None
         self._went_live = asyncio.Event()
+        forks.register(self)
 
     @property
     def target(self) -> Any:
@@ -263,7 +266,7 @@ class Subscriber:
             The subscriber is connected already.
         """
         self._before_receive_cb = before_receive_cb
-        with self._active(self._establish(_Place(host, port, ssl))) as activity:
+        with self._active(self._establish(Place(host, port, ssl))) as activity:
             connection = await activity
         self.receive_task = asyncio.ensure_future(_end_of(connection))
 
@@ -354,6 +357,12 @@ class Subscriber:
             raise TypeError("expected a target_builder, got None: only decode=False has no target")
         return Replica(self._build, self._request.wish, guard=self._guard, on_step=self._on_step)
 
+    def forked(self) -> None:
+        """See `pyon.forks`: the connection is the parent's, and closed here without a word."""
+        _abandoned.append((self._connection, self._activity, self.receive_task))
+        self._connection = self._activity = self.receive_task = None
+        self.state = "closed"
+
     @contextlib.contextmanager
     def _active(
         self, coroutine: Coroutine[Any, Any, Any], *, reconnects: bool = False
@@ -388,7 +397,7 @@ class Subscriber:
         while True:
             began = loop.time()
             try:
-                connection = await self._establish(_Place(host, port, ssl))
+                connection = await self._establish(Place(host, port, ssl))
             except Exception as error:
                 level = logging.DEBUG if failed else logging.WARNING
                 _logger.log(level, "%s port %s: %r; trying again", host, port, error)
@@ -401,72 +410,18 @@ class Subscriber:
                     backoff.reset()
             await asyncio.sleep(backoff.next())
 
-    async def _establish(self, place: _Place) -> SubscriberConnection:
-        """Connect, in our protocol or else in the established one, and wait for the structure."""
-        connection = await self._speak_ours(place)
-        if connection is None:
-            connection = await self._speak_established(place)
+    async def _establish(self, place: Place) -> SubscriberConnection:
+        """Connect, in whichever protocol, and wait for the structure."""
+        connection, legacy = await self._reaching.reach(place)
+        if legacy:
+            self._connection = connection
+            self._replica.connected(legacy=True)
+            connection.release()
         await connection.ready
         return connection
 
-    async def _speak_ours(self, place: _Place) -> SubscriberConnection | None:
-        """Connect in our protocol; return None if the publisher does not know it."""
-        for attempt in range(BANNER_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(FIRST_WAIT)
-            try:
-                connection = await self._open(place)
-            except Refused as refused:
-                if not refused.cleanly or place in self._ours:
-                    raise
-            else:
-                self._ours.add(place)
-                return connection
-        return None
-
-    async def _speak_established(self, place: _Place) -> SubscriberConnection:
-        """Connect in the established protocol, and make sure that it is meant.
-
-        The established banner is answered, so the publisher is there: if our banner is refused once
-        more now, the publisher does not know it.
-        """
-        established = await self._open(place, legacy=True)
-        try:
-            ours = await self._open(place)
-        except Refused as refused:
-            if not refused.cleanly:
-                established.drop()
-                raise
-        except BaseException:
-            established.drop()
-            raise
-        else:
-            established.drop()
-            self._ours.add(place)
-            return ours
-        self._adopt(established, place)
-        return established
-
-    def _adopt(self, established: SubscriberConnection, place: _Place) -> None:
-        """Go on with a connection in the established protocol."""
-        level = logging.INFO if place in self._established else logging.WARNING
-        self._established.add(place)
-        _logger.log(
-            level,
-            "%s: %s knows the established protocol only: every mod comes, and after a lost "
-            "connection the whole structure",
-            self._request.name,
-            place,
-        )
-        self._connection = established
-        self._replica.connected(legacy=True)
-        established.release()
-
-    async def _open(self, place: _Place, *, legacy: bool = False) -> SubscriberConnection:
-        """Connect and say the banner; return when the publisher has said something.
-
-        In the established protocol, what it said is held.
-        """
+    async def _open(self, place: Place, legacy: bool) -> SubscriberConnection:
+        """Connect and say a banner: see `Reaching`."""
         if legacy:
             opening = [LEGACY_BANNER, self._request.name.encode()]
         else:
@@ -630,45 +585,12 @@ async def _end_of(connection: SubscriberConnection) -> None:
     await asyncio.wait({connection.over})
 
 
-class _Place(NamedTuple):
-    """Where a publisher is."""
-
-    host: str
-    port: int
-    ssl: ssl.SSLContext | None
-
-    def __str__(self) -> str:
-        return f"{self.host} port {self.port}"
-
-    async def connect(self, connection: SubscriberConnection) -> None:
-        """Open a connection, or raise an `OSError` of the same class that names this place."""
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.create_connection(lambda: connection, self.host, self.port, ssl=self.ssl)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise _named(error, self) from error
-
-
-def _named(error: OSError, place: _Place) -> OSError:
-    """Return an error of the same class that says where it was, and if TLS may be the reason."""
-    hint = ""
-    if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":
-        hint = " (it does not speak TLS)"
-    reason = error.strerror or str(error)
-    if "Connect call failed" in reason and error.errno:  # asyncio's words, with the address again
-        reason = os.strerror(error.errno)
-    text = f"{place}: {reason}{hint}"
-    return type(error)(text) if error.errno is None else type(error)(error.errno, text)
-
-
 def _as_exception(error: BaseException) -> Exception:
     """Return an error that can be reported; what is to end the program is let through."""
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         raise error
     if isinstance(error, Exception):
         return error
-    wrapped = SubscriptionLost(f"the target could not be built: {error!r}")
+    wrapped = SyncStructError(f"the target could not be built: {error!r}")
     wrapped.__cause__ = error
     return wrapped

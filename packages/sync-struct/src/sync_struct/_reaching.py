@@ -1,0 +1,141 @@
+"""Reaching a publisher: where it is, and which of the two protocols it knows.
+
+The one idea to keep in mind: a connection that is closed without a word may mean an established
+publisher, which does that at a banner of ours, or a tunnel whose target is just starting. Only a
+publisher that is known to be there can refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from sync_struct._subscriber_connection import Refused, SubscriberConnection
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["FIRST_WAIT", "Place", "Reaching"]
+
+_logger = logging.getLogger(__name__)
+
+FIRST_WAIT = 0.1
+"""Seconds before the first attempt to connect again: a publisher that restarts needs about that."""
+
+BANNER_ATTEMPTS = 2
+"""Connections that have to end without a word at our banner before the established one is tried.
+Tunnels whose target is just starting do that once; a publisher of the established protocol always.
+"""
+
+
+class Place(NamedTuple):
+    """Where a publisher is."""
+
+    host: str
+    port: int
+    ssl: ssl.SSLContext | None
+
+    def __str__(self) -> str:
+        return f"{self.host} port {self.port}"
+
+    async def connect(self, connection: SubscriberConnection) -> None:
+        """Open a connection, or raise an `OSError` of the same class that names this place."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: connection, self.host, self.port, ssl=self.ssl)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise _named(error, self) from error
+
+
+def _named(error: OSError, place: Place) -> OSError:
+    """Return an error of the same class that says where it was, and if TLS may be the reason."""
+    hint = ""
+    if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":
+        hint = " (it does not speak TLS)"
+    reason = error.strerror or str(error)
+    if "Connect call failed" in reason and error.errno:  # asyncio's words, with the address again
+        reason = os.strerror(error.errno)
+    text = f"{place}: {reason}{hint}"
+    return type(error)(text) if error.errno is None else type(error)(error.errno, text)
+
+
+class Reaching:
+    """How one subscriber reaches publishers.
+
+    Parameters
+    ----------
+    name : str
+        Of the notifier, for the log.
+    connect : callable
+        Connects to a place and says the banner of our protocol, or of the established one if its
+        second argument is true; returns the connection when the publisher has said something. In
+        the established protocol, what it said is held.
+    """
+
+    def __init__(
+        self, name: str, connect: Callable[[Place, bool], Awaitable[SubscriberConnection]]
+    ) -> None:
+        self._name = name
+        self._open = connect
+        self._ours: set[Place] = set()  # where our own protocol has been spoken
+        self._established: set[Place] = set()  # where it is not known
+
+    async def reach(self, place: Place) -> tuple[SubscriberConnection, bool]:
+        """Return a connection, and whether it speaks the established protocol."""
+        ours = await self._try_ours(place)
+        if ours is not None:
+            self._ours.add(place)
+            return ours, False
+        return await self._try_established(place)
+
+    async def _try_ours(self, place: Place) -> SubscriberConnection | None:
+        """Connect in our protocol; return None if the publisher may not know it."""
+        refusals: list[Refused] = []
+        for attempt in range(BANNER_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(FIRST_WAIT)
+            try:
+                return await self._open(place, False)
+            except Refused as refused:
+                refusals.append(refused)
+        if place in self._ours or not all(refused.cleanly for refused in refusals):
+            raise refusals[-1]
+        return None
+
+    async def _try_established(self, place: Place) -> tuple[SubscriberConnection, bool]:
+        """Connect in the established protocol, and make sure that it is meant.
+
+        The established banner is answered, so the publisher is there: if our banner is refused once
+        more now, the publisher does not know it.
+        """
+        established = await self._open(place, True)
+        keep = False
+        try:
+            ours = await self._open(place, False)
+            self._ours.add(place)
+            return ours, False
+        except Refused as refused:
+            keep = refused.cleanly
+            if not keep:
+                raise
+        finally:
+            if not keep:
+                established.drop()
+        self._warn(place)
+        return established, True
+
+    def _warn(self, place: Place) -> None:
+        level = logging.INFO if place in self._established else logging.WARNING
+        self._established.add(place)
+        _logger.log(
+            level,
+            "%s: %s knows the established protocol only: every mod comes, and after a lost "
+            "connection the whole structure",
+            self._name,
+            place,
+        )
