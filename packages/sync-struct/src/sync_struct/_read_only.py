@@ -18,8 +18,9 @@ __all__ = ["ReadOnlyDict", "ReadOnlyList", "ReadOnlySet", "after", "read_only", 
 
 
 def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+    kind = next(base for base in type(self).__mro__ if base.__module__ == "builtins")
     raise TypeError(
-        f"a {type(self).__bases__[0].__name__} of a mirror is read-only: `read` and `copy()` give "
+        f"a {kind.__name__} of a mirror is read-only: `read` and `copy()` give "
         "a copy of your own; the structure itself is changed by its publisher"
     )
 
