@@ -8,6 +8,7 @@ anything. Except for its ``__str__``, all that is read of it is read by Python's
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -89,17 +90,22 @@ def _failure(exc: BaseException, pack: dict[str, Any]) -> Failure:
 
 def is_quiet(exc: BaseException, *, details: bool) -> bool:
     """Say whether `describe` runs none but Python's own code, and returns at once."""
+    for count, link in enumerate(_links(exc), 1):
+        if count > MAX_QUIET or not _is_quiet(link) or not (details or _members(link) == ()):
+            return False
+    return True
+
+
+def _links(exc: BaseException) -> Iterator[BaseException]:
+    """Give the exception, its causes and contexts and the members of groups, each of them once."""
     seen: set[int] = set()
     links: list[BaseException | None] = [exc]
     while links:
         link = links.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        if len(seen) > MAX_QUIET or not _is_quiet(link) or not (details or _members(link) == ()):
-            return False
-        links += [_read(link, "__cause__"), _read(link, "__context__"), *_members(link)]
-    return True
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            links += [_read(link, "__cause__"), _read(link, "__context__"), *_members(link)]
 
 
 def _is_quiet(exc: BaseException) -> bool:
@@ -138,16 +144,9 @@ def without_own_frames(exc: BaseException) -> BaseException:
     These are the frames of this package, and of modules that set ``__tracebackhide__``: what runs
     methods for somebody else. Causes, contexts and members of groups are treated alike.
     """
-    seen: set[int] = set()
-    links: list[BaseException | None] = [exc]
-    while links:
-        link = links.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
+    for link in _links(exc):
         # Not by assignment: a class may have forbidden that (a frozen dataclass, for one).
         BaseException.with_traceback(link, _visible(_read(link, "__traceback__")))
-        links += [_read(link, "__cause__"), _read(link, "__context__"), *_members(link)]
     return exc
 
 
