@@ -362,6 +362,12 @@ loop.join(60)
 """
 
 
+def test_code_may_remove_the_driver_from_what_later_connections_get(start_controller):
+    controller = start_controller()
+    controller.connect().add_code("controller_initial_namespace.clear()")
+    controller.stop()  # in order: an error of the loop would be one of its thread, and fail this
+
+
 def test_a_warning_points_at_the_line_of_the_code(controller, recwarn):
     client = controller.connect()
     client.add_code(

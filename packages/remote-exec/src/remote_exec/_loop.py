@@ -80,15 +80,12 @@ def simple_rexec_server_loop(
             "simple_rexec_server_loop() takes an ssl.SSLContext: write"
             " ssl=pyon.tcp.server_context(certificate, key, peer_certificate)"
         )
-    initial_namespace = {"controller_driver": target}
-    targets = {
-        target_name: target,
-        target_name + "_rexec": functools.partial(
-            RemoteExecServer, initial_namespace, deadline=deadline, allow_remote=allow_remote
-        ),
-    }
+    namespace = {"controller_driver": target}
+    make = functools.partial(
+        RemoteExecServer, namespace, deadline=deadline, allow_remote=allow_remote
+    )
     server = _GuardedServer(
-        targets,
+        {target_name: target, f"{target_name}_rexec": make},
         description,
         builtin_terminate=True,
         allow_parallel=allow_parallel,
@@ -99,7 +96,12 @@ def simple_rexec_server_loop(
     try:
         asyncio.run(serve(server, host, port, ssl=ssl, ready_cb=ready_cb))
     finally:
-        del initial_namespace["controller_driver"]  # not ours to close
-        for shared in initial_namespace.values():
-            if isinstance(shared, Client):  # as connect_global_rpc makes them
-                shared.close_rpc()
+        _close_clients(namespace)
+
+
+def _close_clients(namespace: dict[str, Any]) -> None:
+    """Close the clients that `connect_global_rpc` has made; the driver is not ours to close."""
+    namespace.pop("controller_driver", None)  # sent code may have removed it
+    for shared in namespace.values():
+        if isinstance(shared, Client):
+            shared.close_rpc()
