@@ -196,6 +196,13 @@ def test_the_loop_runs_in_a_thread_where_no_signal_can_be_handled():
     assert not thread.is_alive()
 
 
+def test_the_loop_runs_where_there_are_none_of_these_signals(monkeypatch):
+    monkeypatch.setattr("pc_rpc._signals.SIGNALS", ("SIGNONE",))
+    before = signal.getsignal(signal.SIGINT)
+    simple_server_loop({"main": object()}, "127.0.0.1", 0, ready_cb=lambda s: s.terminate())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 async def test_a_blocking_client_works_where_a_loop_is_running(serve, connect):
     class Driver:
         def echo(self, x):

@@ -115,6 +115,18 @@ def thread_of():
         assert not thread.is_alive()
 
 
+@pytest.mark.parametrize("controller", [["-w"]], indirect=True, ids=["worker"])
+def test_a_loop_that_is_idle_is_not_taken_for_a_method(controller, thread_of):
+    process, port = controller
+    thread_of(port, "lock")
+    assert process.stdout.readline() == "locking\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(
+        timeout=60
+    )  # a second at most: the server says what it waits for
+    assert (process.returncode, out, err) == (0, "ended in order\n", "")
+
+
 def test_a_second_signal_of_another_kind_changes_nothing(controller, thread_of):
     process, port = controller
     thread_of(port, "lock")

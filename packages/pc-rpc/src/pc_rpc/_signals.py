@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import queue
+import selectors
 import signal
 import sys
 import threading
@@ -130,12 +131,15 @@ def running_method(thread: int) -> str | None:
         frame = frame.f_back
     below = True
     for frame in reversed(stack):
-        folder = os.path.dirname(frame.f_code.co_filename)
+        path = frame.f_code.co_filename
+        folder = os.path.dirname(path)
         if folder == _ASYNCIO:
             below = False
+        elif path == selectors.__file__:
+            return None  # the loop has nothing to do
         elif not below and folder not in _OURS:
-            file = os.path.basename(frame.f_code.co_filename)
-            return f"{frame.f_code.co_qualname} ({file}, line {frame.f_lineno})"
+            name = frame.f_code.co_qualname
+            return f"{name} ({os.path.basename(path)}, line {frame.f_lineno})"
     return None
 
 
