@@ -199,7 +199,7 @@ def test_a_driver_that_finds_no_server_itself_is_not_mistaken_for_a_client_of_th
      (["drivers:Bare", "--hide", "open"], "Bare has no method 'open'"),
      (["drivers:Closable", "--expose", "rate"], "cannot expose 'rate'"),
      (["drivers:ClosableAndCallable", "--expose", "idm"], "has no method 'idm'"),
-     (["drivers:Bare", "--cert", "x", "--key", "y", "--peer-cert", "z"], "'x'"),
+     (["drivers:Bare", "--cert", "x", "--key", "y", "--peer-cert", "z"], "'z'"),
      (["drivers:Bare", "--bind", "no.such.host.invalid"], "cannot listen on no.such.host.inv")],
 )  # fmt: skip
 def test_a_mistake_in_the_command_line_is_told_without_a_traceback(run, arguments, message):
