@@ -150,6 +150,7 @@ def test_a_server_that_is_killed_is_gone_although_a_child_lives(controller, way)
     controller.ask(way)
     controller.process.kill()
     controller.end_of_client()
+    controller.process.wait()  # its sockets are closed one after the other
     bind_again(controller.port)
 
 

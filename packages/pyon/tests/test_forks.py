@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import threading
 
 import pytest
@@ -59,6 +60,22 @@ def test_what_the_child_sends_or_closes_does_not_reach_the_parents_peer():
         assert owner.theirs.recv(100) == b"from the parent"
         owner.ours.close()
         assert owner.theirs.recv(100) == b""
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_an_owner_that_fails_keeps_nobody_else_from_being_told(monkeypatch):
+    class Failing(Owner):
+        def forked(self):
+            super().forked()
+            raise ValueError("no")
+
+    owners = [Failing(), Owner(), Failing(), Owner()]
+    reports = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda report: reports.append(report.exc_value))
+    assert in_child(lambda: all(owner.lost for owner in owners) and len(reports[0].exceptions) == 2)
+    for owner in owners:
+        owner.ours.close()
+        owner.theirs.close()
 
 
 def test_a_descriptor_that_is_closed_already_is_left_alone():

@@ -185,6 +185,10 @@ def test_a_line_beyond_the_limit_takes_no_memory():
         b'{"buffers":[1',
         b'{"buffers":[9999999999999999999]',
         b'{"buffers":["1"]',
+        b'{"buffers":[true]',
+        b'{"buffers":[1e3]',
+        b'{"buffers":[null]',
+        b'{"buffers":[[1]]',
         b'{"buffers":[' + b",".join([b"0"] * (MAX_BUFFERS + 1)) + b"]",
     ],
 )

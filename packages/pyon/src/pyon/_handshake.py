@@ -10,6 +10,10 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Self
 
 __all__ = ["Handshake"]
 
@@ -22,8 +26,10 @@ HEAD_SIZE = 60
 _HANDSHAKE_RECORD = 0x16  # the first byte of every TLS connection
 
 
-class Handshake:
+class Handshake(ssl.SSLContext):
     """Stands in for the context of one connection, and watches its handshake.
+
+    A context itself only because event loops accept nothing else; nothing of its own is used.
 
     Parameters
     ----------
@@ -33,13 +39,21 @@ class Handshake:
         Accepted, not blocking.
     """
 
+    def __new__(cls, *_: object) -> Self:
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
     def __init__(self, context: ssl.SSLContext, sock: socket.socket) -> None:
         self._context = context
         self._sock = sock
         self._head = b""
 
     def wrap_bio(
-        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, server_side: bool, **options: str
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        *_: Any,
+        **__: Any,
     ) -> ssl.SSLObject:
         """See `ssl.SSLContext.wrap_bio`."""
         tls = self._context.wrap_bio(incoming, outgoing, server_side)

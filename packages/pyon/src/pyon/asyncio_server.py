@@ -291,7 +291,7 @@ def _opener(context: ssl.SSLContext | None) -> _Opener:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,
                 sock,
-                ssl=cast("ssl.SSLContext", handshake),
+                ssl=handshake,
                 ssl_handshake_timeout=TIMEOUT,
             )
         except OSError as error:

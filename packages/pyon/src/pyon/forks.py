@@ -1,7 +1,7 @@
 """What must not go on in the child of a fork: sockets, locks and threads that are the parent's.
 
 The one idea to keep in mind: a child inherits every descriptor, but no thread. If both processes
-read one socket, each gets a part of what the other one is owed. So in the child, before any other
+read one socket, each gets a part of the other one's messages. So in the child, before any other
 code runs there, each registered owner drops its descriptors and says from then on that it was made
 in another process. The parent notices nothing.
 
@@ -44,7 +44,7 @@ def register(owner: ForkAware) -> None:
 
 
 def drop_descriptor(number: int) -> None:
-    """Let go of a descriptor's file in this process, but keep its number occupied.
+    """Close a descriptor's file in this process, but keep its number occupied.
 
     The null device takes its place. So whoever still refers to the number (an asyncio transport,
     a socket object) reads nothing, and closes the null device in the end, rather than a file that
@@ -65,8 +65,14 @@ def drop_descriptor(number: int) -> None:
 
 
 def _in_child() -> None:
+    failures = []
     for owner in list(_owners):
-        owner.forked()
+        try:
+            owner.forked()
+        except Exception as error:  # the others are still to be told
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup("in the child of a fork", failures)
 
 
 if hasattr(os, "register_at_fork"):

@@ -89,7 +89,8 @@ def shutdown(sock: _Socket) -> None:
 
     To close a socket is not enough: while the child of a fork has it still, the peer hears nothing.
     """
-    with contextlib.suppress(OSError):  # it is closed already, or the peer was faster
+    # It is closed already, or the peer was faster; the sockets that uvloop shows refuse: TypeError.
+    with contextlib.suppress(OSError, TypeError):
         sock.shutdown(socket.SHUT_RDWR)
 
 
