@@ -178,3 +178,164 @@ def test_standard_input_and_python_m(arguments, text, out, status):
     assert done.stdout.decode().replace("\r\n", "\n") == out
     assert done.returncode == status
     assert done.stderr.count(b"\n") == status
+
+
+# --- files of other people's programs
+
+PEAKS = """{"peak": Peak(1.5, Mode("scan")),
+(Mode("x"), 1): [Peak(2, {"z": npscalar("<f8", b"AAAAAAAA+D8=")})]}"""
+
+
+@pytest.mark.parametrize("to", ["v1", "v2"])
+def test_types_that_are_not_registered_are_shown_checked_and_converted(files, capsys, to):
+    (files / "peaks.pyon").write_text(PEAKS)
+    assert main(["check", "peaks.pyon"]) == 0
+    noted = capsys.readouterr().err
+    assert (
+        "peaks.pyon: types that are not registered here: Mode, Peak" in noted
+        or "Peak, Mode" in noted
+    )
+    assert main(["check", "--strict", "peaks.pyon"]) == 1
+    assert "Peak" in capsys.readouterr().err
+    assert main(["convert", "peaks.pyon", "--to", to]) == 0
+    capsys.readouterr()
+    assert main(["show", "peaks.pyon"]) == 0
+    out = capsys.readouterr().out
+    assert 'Peak(1.5, Mode("scan"))' in out
+    assert 'scalar(1.5, "float64")' in out
+    codec = pyon.Codec()
+    codec.register(Peak, name="Peak", encode=tuple, decode=lambda *a: Peak(a))
+    codec.register(Mode, name="Mode", encode=tuple, decode=lambda *a: Mode(a))
+    back = codec.load_file("peaks.pyon")
+    assert back["peak"] == Peak((1.5, Mode(("scan",))))
+    assert list(back)[1] == (Mode(("x",)), 1)
+    with pytest.raises(pyon.DecodeError):
+        pyon.load_file("peaks.pyon")
+
+
+class Peak(tuple):
+    __slots__ = ()
+
+
+class Mode(tuple):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("text", ["foo", "os.system(1)", "array", "None(1)", "Peak(", "(Peak (1)"])
+def test_what_is_no_type_is_an_error_still(files, capsys, text):
+    (files / "bad.pyon").write_text(text)
+    assert main(["check", "bad.pyon"]) == 1
+
+
+def test_types_called_as_what_is_shown_of_arrays(files, capsys):
+    (files / "x.pyon").write_text('[array(1), scalar(2), nparray((1, ), "|i1", b"BQ==")]')
+    assert main(["show", "x.pyon"]) == 0
+    assert capsys.readouterr().out == '[array(1), scalar(2), array([5], "int8")]\n'
+
+
+@pytest.mark.parametrize(
+    ("x", "shown"),
+    [
+        ({np.float64(1.5): [1, 2]}, '{scalar(1.5, "float64"): [1, 2]}'),
+        ({np.int8(5)}, '{scalar(5, "int8")}'),
+        (slice(np.int64(1), None), 'slice(scalar(1, "int64"), None, None)'),
+        (
+            {(1, np.float32(0.5)): {np.int64(7)}},
+            '{(1, scalar(0.5, "float32")): {scalar(7, "int64")}}',
+        ),
+        (OrderedDict([(np.int64(7), 1)]), 'OrderedDict([(scalar(7, "int64"), 1)])'),
+    ],
+)
+def test_numbers_are_shown_as_people_read_them_wherever_they_are(files, capsys, x, shown):
+    pyon.store_file("x.pyon", x)
+    assert main(["show", "x.pyon"]) == 0
+    assert capsys.readouterr().out == shown + "\n"
+
+
+# --- repeated keys
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"a": 1,\n "b": 2,\n "a": 3}', [('"a"', 1, 3)]),
+        ("{'a': 1, # a: 5\n \"a\": {'a': 2}}", [('"a"', 1, 2)]),
+        ("{1: 0,\n 1.0: 1, True: 2}", [("1.0", 1, 2), ("True", 2, 2)]),
+        ('[{"a": 1}, {"a": 1}, {"b": {"a": "{\\"a\\":"}, "c": {"a": 1}}]', []),
+        ('{"t": {"__jsonclass__":["tuple",[[{"x":1,\n"x":2}]]]}}', [('"x"', 1, 2)]),
+        ("{(1, 2): {1, 2},\n\n(1,2): 0, nan: 1, nan: 2}", [("(1,2)", 1, 3)]),
+        ("{\n# one\n'k': 1,\n# two\n'k': 2}", [("'k'", 3, 5)]),
+    ],
+)  # fmt: skip
+def test_check_tells_of_repeated_keys_with_both_lines(files, capsys, text, told):
+    (files / "x.pyon").write_text(text)
+    assert main(["check", "x.pyon"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"pyon: x.pyon: line {again}: the key {key} is also in line {first}; the last one counts"
+        for key, first, again in told
+    ]
+    assert main(["check", "--strict", "x.pyon"]) == bool(told)
+
+
+# --- what convert says and leaves
+
+
+def test_convert_says_which_comments_are_lost_before_they_are(files, capsys):
+    (files / "x.pyon").write_text(
+        "# lab 3\n{'a#': 1, # one\n 'b': npscalar('<i8', b'BwAAAAAAAAA=')} # 7\n"
+    )
+    assert main(["convert", "x.pyon", "--to", "v1", "--dry-run"]) == 0
+    assert "x.pyon: 2 comments would be lost (the first in line 1)" in capsys.readouterr().err
+    assert main(["convert", "x.pyon", "--to", "v1"]) == 0
+    assert "x.pyon: 2 comments will be lost (the first in line 1)" in capsys.readouterr().err
+    assert (files / "x.pyon.bak").read_text().startswith("# lab 3")
+    assert "# 7" in (files / "x.pyon").read_text()
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync", "write"])
+def test_a_convert_that_fails_leaves_nothing_and_can_be_repeated(files, capsys, monkeypatch, step):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    old = (files / "good.pyon").read_bytes()
+    with monkeypatch.context() as context:
+        context.setattr(os, step, fail)
+        assert main(["convert", "good.pyon", "--to", "v2"]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert sorted(os.listdir(files)) == ["bad.pyon", "good.pyon"]
+    assert (files / "good.pyon").read_bytes() == old
+    assert main(["convert", "good.pyon", "--to", "v2"]) == 0
+
+
+def test_convert_keeps_or_sorts_the_keys(files):
+    (files / "x.pyon").write_text('{"z": 1, "a": (2, )}')
+    assert main(["convert", "x.pyon", "--to", "v2"]) == 0
+    assert list(pyon.load_file("x.pyon")) == ["z", "a"]
+    os.unlink("x.pyon.bak")
+    assert main(["convert", "x.pyon", "--to", "v1", "--sort-keys"]) == 0
+    assert list(pyon.load_file("x.pyon")) == ["a", "z"]
+
+
+# --- the end of standard output
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for POSIX")
+@pytest.mark.parametrize("command", [["show"], ["convert", "--to", "v2", "--dry-run"]])
+def test_a_reader_that_leaves_ends_the_command_quietly(files, command):
+    pyon.store_file("big.pyon", {f"key {i}": "x" * 1000 for i in range(1000)})
+    read, write = os.pipe()
+    os.close(read)
+    arguments = [sys.executable, "-m", "pyon", *command, *["big.pyon"] * 3]
+    done = subprocess.run(arguments, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="asks for /dev/full")
+def test_an_error_of_standard_output_is_called_that(files):
+    with open("/dev/full", "wb") as full:
+        arguments = [sys.executable, "-m", "pyon", "show", "good.pyon"]
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode not in (0, 1)
+    assert b"standard output" in done.stderr
+    assert b"good.pyon" not in done.stderr

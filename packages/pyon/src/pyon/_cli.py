@@ -5,147 +5,103 @@ from __future__ import annotations
 import argparse
 import errno
 import io
-import json
 import os
-import re
 import shutil
 import sys
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
 import pyon
 
-HIGHLIGHT = re.compile(
-    r"""(?P<string>b?"[^"\\]*(?:\\.[^"\\]*)*"|b?'[^'\\]*(?:\\.[^'\\]*)*')
-      | (?P<word>\b[A-Za-z_]\w*\b)
-      | (?P<number>[-+]?\b[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?j?)""",
-    re.VERBOSE,
-)
-COLOURS = {"string": "32", "word": "35", "number": "36"}
+from ._legible import coloured, legible
+from ._legible import for_people as _for_people
+from ._repeated_keys import repeated_keys
+from ._unregistered import OpenCodec
+from ._v1_tokens import comments
+from .terminal import complain, run
+
+BOM = b"\xef\xbb\xbf"
+NAMES_SHOWN = 10
+"""Names of types that are not registered, in a message."""
 
 
-SMALL = 8
-"""Items up to which an array is shown whole: so many fit on a line."""
-
-ESCAPES = re.compile(r"\\\\|((?:\\u[0-9a-f]{4})+)")
+class _Refused(pyon.PyonError):
+    """A file that can be read, but not passed."""
 
 
-class _Array:
-    """What is shown of an array: shape, dtype and range, or all of it if it is small."""
+class _File:
+    """A file that was read: its value, and what there is to say about its text."""
 
-    def __init__(self, x: Any) -> None:
-        self.shown: tuple[Any, ...] = (_items(x), str(x.dtype))
-        if not 0 < x.size <= SMALL or x.dtype.fields:
-            self.shown = (x.shape, str(x.dtype), *_range(x))
+    def __init__(self, name: str) -> None:
+        self.name = name if name != "-" else "<standard input>"
+        self.codec = OpenCodec()
+        if name == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(name, "rb") as file:
+                data = file.read()
+        data = data.removeprefix(BOM)
+        self.value: Any = self.codec.decode(data)
+        self.text = data.decode()
 
-
-class _Scalar:
-    """What is shown of a numpy scalar."""
-
-    def __init__(self, x: Any) -> None:
-        self.shown = (_text(x) if x.dtype.fields else _items(x), str(x.dtype))
-
-
-def _items(x: Any) -> Any:
-    """Give the items of an array, or a scalar, as Python has them; dates as text."""
-    try:
-        return (x.astype(str) if x.dtype.kind in "mM" else x).tolist()
-    except (ValueError, OverflowError, SystemError):  # numpy has no words for it
-        return "?"
-
-
-def _text(x: Any) -> str:
-    try:
-        return str(x)
-    except (ValueError, SystemError):  # characters that are none
-        return "?"
-
-
-def _range(x: Any) -> tuple[Any, ...]:
-    """Give minimum and maximum, leaving aside what is not a number."""
-    if not x.size or x.dtype.kind not in "iufmM":
-        return ()
-    import numpy as np
-
-    return tuple(_items(ufunc.reduce(x, axis=None)) for ufunc in (np.fmin, np.fmax))
-
-
-def _legible() -> pyon.Codec:
-    """Give a codec that writes what is shown of arrays and numpy scalars."""
-    codec = pyon.Codec()
-    for kind, name in ((_Array, "array"), (_Scalar, "scalar")):
-        codec.register(kind, name=name, encode=lambda x: x.shown, decode=lambda *_: None)
-    return codec
-
-
-def _for_people(x: Any) -> Any:
-    """Put in the place of arrays and numpy scalars what is to be shown of them."""
-    if type(x).__module__ == "numpy":
-        return (_Array if type(x).__name__ == "ndarray" else _Scalar)(x)
-    if type(x) in (dict, OrderedDict):
-        return type(x)((key, _for_people(value)) for key, value in x.items())
-    if type(x) in (list, tuple):
-        return type(x)(map(_for_people, x))
-    return x
-
-
-def _unescape(text: str) -> str:
-    """Write characters that can be printed as they are."""
-
-    def character(match: re.Match[str]) -> str:
-        if match[1] is None:
-            return match[0]
-        plain = str(json.loads(f'"{match[0]}"'))
-        return plain if plain.isprintable() else match[0]
-
-    return ESCAPES.sub(character, text)
-
-
-def _colour(text: str) -> str:
-    return HIGHLIGHT.sub(lambda m: f"\x1b[{COLOURS[m.lastgroup or 'word']}m{m[0]}\x1b[0m", text)
-
-
-def _wants_colour() -> bool:
-    return (
-        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    )
-
-
-def _load(name: str) -> Any:
-    if name != "-":
-        return pyon.load_file(name)
-    try:
-        return pyon.decode(sys.stdin.buffer.read().removeprefix(b"\xef\xbb\xbf"))
-    except pyon.DecodeError as error:
-        error.filename = "<standard input>"
-        raise
+    def notes(self) -> Iterator[str]:
+        """Give what a careful reader of the file may want to know."""
+        names = self.codec.forms.names
+        if names:
+            shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+            yield f"types that are not registered here: {shown}"
+        for key, first, again in repeated_keys(self.text, self.codec):
+            yield f"line {again}: the key {key} is also in line {first}; the last one counts"
 
 
 def _show(name: str, _: argparse.Namespace) -> None:
-    text = _unescape(_legible().encode(_for_people(_load(name)), pretty=True))
-    print(_colour(text) if _wants_colour() else text)
+    file = _File(name)
+    text = legible(_for_people(file.value), file.codec)
+    print(coloured(text) if _wants_colour() else text)
 
 
-def _check(name: str, _: argparse.Namespace) -> None:
-    _load(name)
+def _check(name: str, options: argparse.Namespace) -> None:
+    file = _File(name)
+    notes = list(file.notes())
+    if notes and options.strict:
+        raise _Refused("; ".join(notes))
+    for note in notes:
+        complain("pyon", f"{file.name}: {note}")
 
 
 def _convert(name: str, options: argparse.Namespace) -> None:
     """Write a file in another version, and keep what it was."""
-    x = _load(name)
+    file = _File(name)
     version = 1 if options.to == "v1" else 2
-    text = pyon.encode(x, pretty=True, version=version)
+    form = {"version": version, "sort_keys": options.sort_keys}
+    text = file.codec.encode(file.value, pretty=True, **form)
+    _tell_of_comments(file, text, options.dry_run)
+    if name == "-":
+        print(text if not options.dry_run else f"{name}: would be converted to {options.to}")
+        return
     backup = name + ".bak"
     if options.dry_run:
-        if name != "-" and os.path.lexists(backup):
+        if os.path.lexists(backup):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), backup)
         print(f"{name}: would be converted to {options.to}")
-    elif name == "-":
-        print(text)
-    else:
-        _back_up(name, backup)
-        pyon.store_file(name, x, version=version)
+        return
+    _back_up(name, backup)
+    try:
+        file.codec.store_file(name, file.value, **form)
+    except BaseException:  # the file is as it was
+        os.unlink(backup)
+        raise
+
+
+def _tell_of_comments(file: _File, new: str, dry_run: bool) -> None:
+    """Say, before they are, which comments are lost; those that writers make are made again."""
+    made_again = {comment for _, comment in comments(new)}
+    lost = [at for at, comment in comments(file.text) if comment not in made_again]
+    if lost:
+        line = file.text.count("\n", 0, lost[0]) + 1
+        count = "a comment" if len(lost) == 1 else f"{len(lost)} comments"
+        are = "would be" if dry_run else "will be"
+        complain("pyon", f"{file.name}: {count} {are} lost (the first in line {line})")
 
 
 def _back_up(name: str, backup: str) -> None:
@@ -160,48 +116,61 @@ def _back_up(name: str, backup: str) -> None:
         raise
 
 
+def _wants_colour() -> bool:
+    return (
+        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pyon", description="Show, check and convert PYON files.")
     parser.add_argument("--version", action="version", version=f"pyon {pyon.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run, text in (
+    made: dict[str, argparse.ArgumentParser] = {}
+    for name, function, text in (
         ("show", _show, "print files readably; arrays as shape, dtype and range"),
-        ("check", _check, "say which files are not PYON"),
+        ("check", _check, "say which files are not PYON, and which keys are repeated"),
         ("convert", _convert, "rewrite files in place; the old ones are kept as FILE.bak"),
     ):
-        command = commands.add_parser(name, help=text, description=text)
+        command = made[name] = commands.add_parser(name, help=text, description=text)
         command.add_argument("files", nargs="+", metavar="FILE", help="'-': standard input")
-        command.set_defaults(run=run)
-    command.add_argument("--to", choices=("v1", "v2"), required=True, help="v2 is JSON")
-    command.add_argument("--dry-run", action="store_true", help="change nothing")
+        command.set_defaults(run=function)
+    made["check"].add_argument(
+        "--strict", action="store_true", help="refuse repeated keys and unregistered types"
+    )
+    made["convert"].add_argument("--to", choices=("v1", "v2"), required=True, help="v2 is JSON")
+    made["convert"].add_argument("--sort-keys", action="store_true", help="sort what is in dicts")
+    made["convert"].add_argument("--dry-run", action="store_true", help="change nothing")
     return parser
 
 
 def _failures(options: argparse.Namespace) -> Iterator[str]:
     """Run the command on each file; give a line for each that fails."""
     for name in options.files:
+        shown = name if name != "-" else "<standard input>"
         try:
             options.run(name, options)
         except FileExistsError as error:
             yield f"{error.filename}: exists already, and is not overwritten"
         except OSError as error:
-            yield f"{name}: {error.strerror}"
-        except pyon.DecodeError as error:
-            error.filename = None
-            yield f"{name if name != '-' else '<standard input>'}: {error}"
+            yield f"{shown}: {error.strerror}"
         except RecursionError:
-            yield f"{name}: nested too deeply"
+            yield f"{shown}: nested too deeply"
         except (pyon.PyonError, ImportError) as error:
-            yield f"{name}: {error}"
+            yield f"{shown}: {error}"
+
+
+def _run(arguments: list[str] | None) -> int:
+    options = _parser().parse_args(arguments)
+    status = 0
+    for line in _failures(options):
+        complain("pyon", line)
+        status = 1
+    return status
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; give the exit status, 1 if a file failed."""
-    options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal has no such letter
-    status = 0
-    for line in _failures(options):
-        print(f"pyon: {line}", file=sys.stderr)
-        status = 1
-    return status
+    return run("pyon", lambda: _run(arguments))

@@ -13,7 +13,7 @@ from ._reading import Reader
 from ._types import Forms
 from ._v1_spelling import V1
 from ._v2_spelling import V2, V2_PRETTY
-from ._writer import Spelling, Writer
+from ._writer import Spelling, Writer, plain_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,9 +89,10 @@ class Codec:
         EncodeError
             If a part of the value has no PYON form. The error says where it is.
         """
-        if version == 1 and buffer_callback is None:
-            return Writer(V1, self._forms, pretty, sort_keys).text(x)
         spelling = _spelling(version, pretty, buffer_callback)
+        text = None if pretty or sort_keys else plain_text(x, spelling)
+        if text is not None:
+            return text
         return Writer(spelling, self._forms, pretty, sort_keys, buffer_callback).text(x)
 
     def encode_pieces(
@@ -124,6 +125,9 @@ class Codec:
             As `encode`.
         """
         spelling = _spelling(version, pretty, buffer_callback)
+        text = None if pretty or sort_keys else plain_text(x, spelling)
+        if text is not None:
+            return [text]
         writer = Writer(spelling, self._forms, pretty, sort_keys, buffer_callback, as_bytes=True)
         return writer.pieces(x)
 
@@ -155,7 +159,8 @@ class Codec:
             If the text holds numpy data and numpy is not installed.
         """
         given = Buffers([_bytes_of(buffer) for buffer in buffers]) if buffers else NO_BUFFERS
-        return self._reader.read(_text_of(s), given, _version)
+        source = s if type(s) is str or type(s) is bytes else _text_of(s)
+        return self._reader.read(source, given, _version)
 
     def load_file(self, filename: str | PathLike[str]) -> Any:
         """Give the value that a file holds, in either version of the format, as UTF-8.
@@ -256,13 +261,13 @@ class Codec:
 
 
 def _spelling(version: int, pretty: bool, buffer_callback: object) -> Spelling:
+    if version == 1 and buffer_callback is None:
+        return V1
     if version == 2:
         return V2_PRETTY if pretty else V2
     if version != 1:
         raise ValueError(f"the versions of PYON are 1 and 2, not {version!r}")
-    if buffer_callback is not None:
-        raise ValueError("only version 2 of PYON can refer to buffers")
-    return V1
+    raise ValueError("only version 2 of PYON can refer to buffers")
 
 
 @cache
@@ -272,9 +277,7 @@ def shared() -> Codec:
 
 
 def _text_of(s: object) -> str | bytes:
-    """Give a text of the types that readers take."""
-    if type(s) is str or type(s) is bytes:
-        return s
+    """Give a text of an exact type, which readers take."""
     if isinstance(s, str):
         return str.__str__(s)
     try:

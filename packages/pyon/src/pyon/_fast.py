@@ -30,23 +30,29 @@ REWRITE_SPACING = 200
 stand closer, `json` is faster than respelling."""
 
 
-def encode(x: Any, floating: Collection[Collection[Any]], spaced: bool = False) -> str | None:
-    """Write plain JSON on one line, exactly as `json` does; None if that is not certain.
-
-    Parameters
-    ----------
-    x : Any
-    floating : collection of collections
-        Everything in it that is a float, and perhaps more.
-    spaced : bool, optional
-        Whether a space is to be behind each comma and colon.
-    """
+def encode(x: Any) -> bytes | None:
+    """Write plain JSON as msgspec does, or None. What it takes has no lone surrogates."""
     if msgspec is None:
         return None
     try:
         text: bytes = msgspec.json.encode(x)
     except (ValueError, RecursionError):  # a long integer, a lone surrogate; little stack left
         return None
+    return text
+
+
+def exact(text: bytes, floating: Collection[Collection[Any]], spaced: bool) -> str | None:
+    """Give what `json` would have written in place of `encode`; None if that is not certain.
+
+    Parameters
+    ----------
+    text : bytes
+        What `encode` gave.
+    floating : collection of collections
+        Everything in the value that is a float, and perhaps more.
+    spaced : bool
+        Whether a space is to be behind each comma and colon.
+    """
     if not text.isascii() or b"\x7f" in text:
         return None
     if floating:
@@ -54,10 +60,10 @@ def encode(x: Any, floating: Collection[Collection[Any]], spaced: bool = False) 
             if not _in_fixed_notation(floating):
                 return None
         else:
-            rewritten = _like_python(text)
-            if rewritten is None:
+            respelled = _like_python(text)
+            if respelled is None:
                 return None
-            text = rewritten
+            text = respelled
     if spaced:
         text = msgspec.json.format(text, indent=0)
     return text.decode("ascii")

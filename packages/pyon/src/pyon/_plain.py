@@ -24,26 +24,6 @@ MANY = 9
 Encode = Callable[["Any", int, "list[Collection[Any]]"], str]
 
 
-def sweep_pays(x: Any, items: int) -> bool:
-    """Say whether `x` may be plain JSON and has so many items, in itself or one level below."""
-    if type(x) is dict:
-        values: Collection[Any] = x.values()
-    elif type(x) is list:
-        values = x
-    else:
-        return False
-    count = len(values)
-    if count >= items:
-        return True
-    for value in values:
-        kind = type(value)
-        if kind in JSON_CONTAINERS:
-            count += len(value)
-        elif kind not in JSON_LEAVES:
-            return False
-    return count >= items
-
-
 def plain_json(x: Any, room: int, encode: Encode) -> str | None:
     """Write what is plain JSON, at most `room` levels deep, on one line; None for all else.
 
@@ -111,28 +91,22 @@ def _sweep(x: Any, room: int) -> tuple[int, list[Collection[Any]]] | None:
         below: list[Any] = []
         for container in level:
             kind = type(container)
-            if kind is dict:
-                for key in container:
-                    if type(key) is not str:
-                        return None
-                values = container.values()
-            elif kind is list:
-                values = container
-            else:
-                return None
+            values = container if kind is list else container.values()
             items += len(container)
             if len(container) >= MANY:
                 if not _sort_out(values, below, floating):
                     return None
-                continue
-            for value in values:
-                kind = type(value)
-                if kind is list or kind is dict:
-                    below.append(value)
-                elif kind not in JSON_LEAVES:
-                    return None
-                elif kind is float:
-                    floating.append((value,))
+            else:
+                for value in values:
+                    sort = type(value)
+                    if sort is list or sort is dict:
+                        below.append(value)
+                    elif sort not in JSON_LEAVES:
+                        return None
+                    elif sort is float:
+                        floating.append((value,))
+            if kind is dict and not STR.issuperset(map(type, container)):
+                return None
         level = below
     return items, floating
 

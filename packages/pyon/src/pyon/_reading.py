@@ -63,29 +63,32 @@ class Reader:
                 # If anything is wrong, the whole text says better what.
                 with contextlib.suppress(DecodeError):
                     return self._read(_to_str(rest), buffers.with_cuts(cuts), version)
-        return self._read(_to_str(source), buffers, version)
+        return self._read(source if type(source) is str else _to_str(source), buffers, version)
 
     def _read(self, text: str, buffers: Buffers, version: int | None) -> Any:
-        not_json = version != 2 and is_python_syntax(text)
-        if version == 1 or not_json:
-            if version is None:
+        not_json = ("(" in text or "'" in text or "#" in text) and is_python_syntax(text)
+        if version == 1 or (not_json and version is None):
+            if version is None and may_have_tags(text):
                 _refuse_tags(text)
             return self._read_v1(text, buffers, not_json)
         try:
-            return _all_used(buffers, self._v2.read(text, buffers), text)
+            value = self._v2.read(text, buffers)
         except NotJsonError as error:
             slip = error.reason, error.position  # the error itself keeps this frame
+        else:
+            return value if buffers is NO_BUFFERS else _all_used(buffers, value, text)
         if version == 2:
             raise load_diagnosis().explain_json(text, *slip)
         return self._read_after_all(text, buffers.again(), *slip)
 
     def _read_v1(self, text: str, buffers: Buffers, not_json: bool) -> Any:
         value = load_v1_reader().V1Reader(text, self._forms, buffers, not_json).read()
-        return _all_used(buffers, value, text)
+        return value if buffers is NO_BUFFERS else _all_used(buffers, value, text)
 
     def _read_after_all(self, text: str, buffers: Buffers, reason: str, position: int) -> Any:
         """Read as v1 what turned out not to be JSON, which said why and where."""
-        _refuse_tags(text)
+        if may_have_tags(text):
+            _refuse_tags(text)
         try:
             return self._read_v1(text, buffers, not_json=True)
         except DecodeError as error:
@@ -97,7 +100,7 @@ class Reader:
 
 
 def _all_used(buffers: Buffers, value: Any, text: str) -> Any:
-    if buffers is not NO_BUFFERS and buffers.unused:
+    if buffers.unused:
         raise DecodeError(f"{buffers.unused} buffers are not used in the text", text, len(text))
     return value
 
@@ -110,19 +113,17 @@ def is_python_syntax(text: str) -> bool:
     at = text.find("(")
     if at < 0:
         at = text.find("'")
-        if at < 0:
-            at = text.find("#")
-            if at < 0:
-                return False
-    simple = text.find("\\", 0, at) < 0 and text.find("'", 0, at) < 0
-    if simple and not text.count('"', 0, at) % 2:
-        return True
+    if at < 0:
+        at = text.find("#")
+    before = text[:at]
+    if "\\" not in before and "'" not in before and not before.count('"') % 2:
+        return at >= 0
     return load_tokens().is_certainly_v1(text)  # type: ignore[no-any-return]
 
 
 def _refuse_tags(text: str) -> None:
     """Raise DecodeError for a text that is no JSON and has a tag."""
-    if may_have_tags(text) and load_tokens().has_tag(text):
+    if load_tokens().has_tag(text):
         slip = find_slip(text)
         raise load_diagnosis().explain_json(
             text, slip.reason, slip.position, "a text with tags must be JSON: "

@@ -58,6 +58,9 @@ ENTRY = re.compile(r'"([^"\\]*+)":[ \t\n\r\f]*+(?:"([^"\\]*+)"|.)', re.DOTALL)
 _SIZE = "(?:0|[1-9][0-9]{0,17})"
 ARRAY_HEADER = re.compile(rf'nparray\(\(((?:{_SIZE}, )*(?:(?<= ){_SIZE})?)\), "([^"\\]*)')
 
+# What a writer gives for a Fraction whose integers are short.
+FRACTION = re.compile(r"Fraction\((-?[0-9]{1,18}), ([1-9][0-9]{0,17})\)")
+
 _QUOTED = r"\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\""
 NOT_JSON = re.compile(rf"(?:[^\"'(\#]++|{_QUOTED})*+['(\#]", re.DOTALL)
 """A text up to a character that JSON has in strings only."""
@@ -67,4 +70,5 @@ TOKEN = re.compile(
     re.DOTALL,
 )
 """What hides brackets and commas: comments and strings."""
+PART = re.compile(r"[\[\](){}:,]")
 TAG_FOLLOWS = re.compile(rf"{_GAP}:{_GAP}[\[(\{{]")

@@ -15,7 +15,7 @@ from ._buffers import HEADER_SIZE, Buffers
 from ._errors import DecodeError
 from ._integers import parse_integer, parse_radix_integer
 from ._json import JsonScanner
-from ._on_demand import load_arrays, load_diagnosis
+from ._on_demand import load_arrays, load_diagnosis, load_fraction
 from ._strings import EscapeError, unescape_bytes, unescape_str
 from ._types import MAX_DEPTH, Form, Forms, put_together
 from ._v1_grammar import (
@@ -28,6 +28,7 @@ from ._v1_grammar import (
     FLAT_SET,
     FLAT_START,
     FLAT_TUPLE,
+    FRACTION,
     GAP,
     INT,
     LITERALS,
@@ -49,6 +50,9 @@ SCANNER = JsonScanner(constant=_refuse_constant)
 DATA = '", b"'
 """What is between the dtype of an array and its base64."""
 
+WASTE = 8
+"""Times the length of a text that may be read in vain."""
+
 JSON_START = frozenset('"[{-0123456789tfn')
 SPACE_OR_COMMA = frozenset(" ,")
 NUMBERS = frozenset({"inf", "nan", "infj", "nanj"})
@@ -61,8 +65,8 @@ class V1Reader:
     """Reads one text.
 
     Attempts to have JSON's scanner read a container can fail, and what it had read by then is
-    wasted. The waste is kept proportional to the text: beyond `_allowance` no more attempts are
-    made.
+    wasted. The waste is kept proportional to the text: beyond some multiple of its length no more
+    attempts are made.
 
     Parameters
     ----------
@@ -74,16 +78,16 @@ class V1Reader:
         Whether it is known that the whole text is no JSON.
     """
 
+    _wasted = 0
+    _hopeless = -1
+
     def __init__(self, text: str, forms: Forms, buffers: Buffers, not_json: bool) -> None:
         self._text = text
         self._forms = forms
         self._buffers = buffers
+        self._not_json = not_json
         self._scan = SCANNER.quick()
         self._layouts: dict[str, Any] = {}
-        self._wasted = 0
-        self._hopeless = -1
-        self._not_json = not_json
-        self._allowance = 8 * len(text) + 4096
 
     def read(self) -> Any:
         """Give the value that the text spells.
@@ -93,14 +97,16 @@ class V1Reader:
         DecodeError
             If it spells none.
         """
+        text = self._text
         try:
-            start = self._skip(0)
-            if start == len(self._text):
-                raise load_diagnosis().explain_nothing(self._text)
+            start = 0 if text[:1] in START else self._skip(0)
+            if start == len(text):
+                raise load_diagnosis().explain_nothing(text)
             if self._not_json:
                 self._hopeless = start  # the container that is the whole text
-            value, end = self._value(start, 0)
-            end = self._skip(end)
+            value, end = START.get(text[start], V1Reader._value)(self, start, 0)
+            if end != len(text):
+                end = self._skip(end)
         except IndexError:
             raise self._error("the text ends too early", len(self._text)) from None
         except RecursionError:
@@ -173,12 +179,15 @@ class V1Reader:
 
     def _deeper(self, i: int, depth: int) -> int:
         if depth == MAX_DEPTH:
-            raise self._error(f"nested more than {MAX_DEPTH} deep", i)
+            raise self._too_deep(i)
         return depth + 1
+
+    def _too_deep(self, i: int) -> DecodeError:
+        return self._error(f"nested more than {MAX_DEPTH} deep", i)
 
     def _json(self, i: int) -> tuple[Any, int] | None:
         """Have JSON's scanner read the container at `i`; None if it cannot."""
-        if self._wasted > self._allowance or i == self._hopeless:
+        if i == self._hopeless or self._wasted > WASTE * (len(self._text) + 512):
             return None
         try:
             value, end = self._scan(self._text, i)
@@ -199,7 +208,9 @@ class V1Reader:
         text = self._text
         if depth == MAX_DEPTH and (number := COMPLEX.match(text, i)):
             return _complex(number), number.end()
-        depth = self._deeper(i, depth)
+        if depth == MAX_DEPTH:
+            raise self._too_deep(i)
+        depth += 1
         if text[i + 1] in FLAT_START:
             flat = self._flat(i, FLAT_TUPLE)
             if flat is not None and (len(flat[0]) != 1 or self._before(flat[1] - 1) == ","):
@@ -239,7 +250,9 @@ class V1Reader:
         if entry is not None:
             if text[entry.end() - 1] in JSON_START and (read := self._json(i)):
                 return read
-            return self._entries({}, i + 1, self._deeper(i, depth))
+            if depth == MAX_DEPTH:
+                raise self._too_deep(i)
+            return self._entries({}, i + 1, depth + 1, entry)
         depth = self._deeper(i, depth)
         start = self._skip(i + 1)
         if text[start] == "}":
@@ -252,32 +265,41 @@ class V1Reader:
         end = self._skip(end)
         if text[end] == ":":
             entries: dict[Any, Any] = {}
-            return self._entries(entries, self._entry(entries, first, start, end, depth), depth)
+            return self._entries(entries, self._entry(entries, first, start, depth, end), depth)
         rest, end = self._values(self._comma(end, "}"), "}", depth)
         try:
             return {first, *rest}, end
         except TypeError as error:
             raise self._expected(f"what can be in a set ({error})", i) from None
 
-    def _entries(self, entries: dict[Any, Any], i: int, depth: int) -> tuple[dict[Any, Any], int]:
-        """Read the entries of a dict from `i` to behind its bracket."""
-        text = self._text
+    def _entries(
+        self,
+        entries: dict[Any, Any],
+        i: int,
+        depth: int,
+        entry: re.Match[str] | None = None,
+    ) -> tuple[dict[Any, Any], int]:
+        """Read the entries of a dict from `i` to behind its bracket; the first may be matched."""
+        text, start_of, otherwise = self._text, START.get, V1Reader._value
         while text[i] != "}":
-            entry = ENTRY.match(text, i)
+            entry = entry or ENTRY.match(text, i)
             if entry is None:
-                key, end = START.get(text[i], V1Reader._value)(self, i, depth)
-                i = self._entry(entries, key, i, self._skip(end), depth)
+                key, end = start_of(text[i], otherwise)(self, i, depth)
+                i = self._entry(
+                    entries, key, i, depth, end if text[end] == ":" else self._skip(end)
+                )
                 continue
             key, value = entry.groups()
             i = entry.end()
+            entry = None
             if value is None:
                 i -= 1
-                value, i = START.get(text[i], V1Reader._value)(self, i, depth)
+                value, i = start_of(text[i], otherwise)(self, i, depth)
             entries[key] = value
-            i = i + 2 if text.startswith(', "', i) else self._comma(i, "}")
+            i = i + 2 if text[i : i + 3] == ', "' else self._comma(i, "}")
         return entries, i + 1
 
-    def _entry(self, entries: dict[Any, Any], key: Any, start: int, i: int, depth: int) -> int:
+    def _entry(self, entries: dict[Any, Any], key: Any, start: int, depth: int, i: int) -> int:
         """Read what is behind a key that stood at `start`; give the place of the next one."""
         if self._text[i] != ":":
             raise self._expected("':'", i)
@@ -358,6 +380,13 @@ class V1Reader:
         except EscapeError as error:
             raise self._error(str(error), i + 2 + error.offset) from None
 
+    def _fraction(self, i: int, depth: int) -> tuple[Any, int]:
+        """Read a fraction the quick way, if it is spelled as pyon does and short."""
+        match = FRACTION.match(self._text, i)
+        if match is None or depth == MAX_DEPTH:
+            return self._name(i, depth)
+        return load_fraction()(int(match[1]), int(match[2])), match.end()
+
     def _array(self, i: int, depth: int) -> tuple[Any, int]:
         """Read an array the quick way, if it is spelled as pyon does and without a fault."""
         text = self._text
@@ -378,11 +407,10 @@ class V1Reader:
 
     def _form(self, name: str, start: int, i: int, depth: int) -> tuple[Any, int]:
         """Read the arguments at `i` of the form whose name is at `start`."""
-        form = V1_FORMS.get(name) or self._forms.named(name)
+        called = self._text[i : i + 1] == "("
+        form = (V1_FORMS.get(name) or self._forms.named(name)) if called else None
         if form is None:
-            raise self._expected("a value or the name of a type", start)
-        if self._text[i] != "(":
-            raise self._expected(f"'(' behind {name}", i)
+            raise self._expected("a value, or the name of a type and '('", start)
         arguments, end = self._values(i + 1, ")", depth)
         try:
             if form.raw and arguments:
@@ -393,7 +421,10 @@ class V1Reader:
 
 
 def _complex(number: re.Match[str]) -> complex:
-    return complex("".join(number.groups()))
+    try:
+        return complex(number[0])
+    except ValueError:  # there are gaps in it
+        return complex("".join(number.groups()))
 
 
 def _read_layout(header: str) -> Any:
@@ -419,4 +450,5 @@ START: dict[str, _Read] = {
     **dict.fromkeys(string.ascii_letters + "_", V1Reader._name),
     "b": V1Reader._bytes,
     "n": V1Reader._array,
+    "F": V1Reader._fraction,
 }

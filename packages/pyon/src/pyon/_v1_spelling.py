@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from json.encoder import encode_basestring_ascii
 
 from ._json import json_encoder, write_int, write_str
-from ._on_demand import load_fast
 from ._plain import QUOTED_KEY
-from ._v2_spelling import FAST_FROM_ITEMS, refuse_split_pairs
+from ._v2_spelling import FAST_FROM_ITEMS, with_whole_characters, write_plain
 from ._writer import Spelling
 
 TYPE_CHECKING = False
@@ -19,18 +19,22 @@ _write_json = json_encoder(", ", ": ")
 
 def _str(x: str) -> str:
     """Write a string; the key of tags so that it is no JSON and no dict is taken for a tag."""
-    text = write_str(x)
+    text: str = encode_basestring_ascii(x)
+    if "\\ud" in text:
+        return write_str(x)
     return text if text != QUOTED_KEY else f"'{QUOTED_KEY[1:-1]}'"
 
 
 def _json(x: Any, items: int, floating: list[Collection[Any]]) -> str:
+    write = _write_floats if floating else _write_json
     if items >= FAST_FROM_ITEMS:
-        text: str | None = load_fast().encode(x, floating, spaced=True)
-        if text is not None:
-            return text
+        return write_plain(x, floating, write, True)
+    return with_whole_characters(x, write(x))
+
+
+def _write_floats(x: Any) -> str:
     text = _write_json(x)
-    refuse_split_pairs(x, text)
-    if floating and ("NaN" in text or "Infinity" in text):
+    if "NaN" in text or "Infinity" in text:
         if '"' in text:
             raise ValueError("NaN in a string cannot be told from a float")
         return text.replace("NaN", "nan").replace("Infinity", "inf")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ._plain import CLASS_KEY
 from ._strings import EscapeError, unescape_str
-from ._v1_grammar import NOT_JSON, TAG_FOLLOWS, TOKEN
+from ._v1_grammar import NOT_JSON, PART, TAG_FOLLOWS, TOKEN
 
 SNIFF_SIZE = 4096
 """Characters in which is looked for the version of a text that begins like either."""
@@ -32,9 +32,24 @@ def has_tag(text: str) -> bool:
     return False
 
 
-def comments(text: str) -> Iterator[int]:
-    """Give the place of each comment in a v1 text."""
-    return (token.start() for token in TOKEN.finditer(text) if token["comment"])
+def comments(text: str) -> Iterator[tuple[int, str]]:
+    """Give the place of each comment in a v1 text, and the comment."""
+    for token in TOKEN.finditer(text):
+        if token["comment"]:
+            yield token.start(), token["comment"]
+
+
+def parts(text: str) -> Iterator[tuple[int, str]]:
+    """Give the place of each bracket, comma and colon outside of strings and comments."""
+    done = 0
+    for token in TOKEN.finditer(text):
+        yield from _parts_between(text, done, token.start())
+        done = token.end()
+    yield from _parts_between(text, done, len(text))
+
+
+def _parts_between(text: str, start: int, end: int) -> Iterator[tuple[int, str]]:
+    return ((part.start(), part[0]) for part in PART.finditer(text, start, end))
 
 
 def _is_class_key(body: str) -> bool:

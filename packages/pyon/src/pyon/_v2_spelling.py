@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from ._json import SPLIT_PAIR, json_encoder, write_int, write_str
 from ._on_demand import load_fast
@@ -29,18 +29,27 @@ def _float(x: float) -> str:
 
 def _json(x: Any, items: int, floating: list[Collection[Any]]) -> str:
     if items >= FAST_FROM_ITEMS:
-        text: str | None = load_fast().encode(x, floating)
-        if text is not None:
-            return text
-    text = _write_json(x)
-    refuse_split_pairs(x, text)
-    return text
+        return write_plain(x, floating, _write_json, False)
+    return with_whole_characters(x, _write_json(x))
 
 
-def refuse_split_pairs(x: Any, text: str) -> None:
-    """Raise ValueError if a string in `x`, whose JSON is `text`, has the halves of a character."""
+def write_plain(
+    x: Any, floating: list[Collection[Any]], write: Callable[[Any], str], spaced: bool
+) -> str:
+    """Write much plain JSON with msgspec, or with `write` where msgspec may spell it otherwise."""
+    fast = load_fast()
+    encoded = fast.encode(x)
+    if encoded is None:
+        return with_whole_characters(x, write(x))
+    text: str | None = fast.exact(encoded, floating, spaced)
+    return write(x) if text is None else text
+
+
+def with_whole_characters(x: Any, text: str) -> str:
+    """Give back the JSON of `x`; ValueError if the halves of a character stand side by side."""
     if "\\" in text and "\\ud" in text and any(map(re.compile(SPLIT_PAIR).search, strings_in(x))):
         raise ValueError("the two halves of a surrogate pair")
+    return text
 
 
 def _spelling(comma: str, colon: str) -> Spelling:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from ._errors import EncodeError
 from ._on_demand import load_arrays, load_base64
-from ._plain import CLASS_KEY, STR, plain_json, sweep_pays
+from ._plain import CLASS_KEY, STR, plain_json
 from ._types import MAX_DEPTH, SPELLED, Form, Forms
 
 TYPE_CHECKING = False
@@ -93,6 +93,11 @@ class Spelling:
         self.keys: dict[str, str] = {}
 
 
+def plain_text(x: Any, spelling: Spelling) -> str | None:
+    """Give the text on one line of a value that is plain JSON; None for all others."""
+    return plain_json(x, MAX_DEPTH, spelling.json) if type(x) in CONTAINERS else None
+
+
 class Writer:
     """Writes one value.
 
@@ -108,6 +113,9 @@ class Writer:
         Whether pieces of base64 are bytes, as a wire or file takes them.
     """
 
+    _buffers = 0
+    _level = 0
+
     def __init__(
         self,
         spelling: Spelling,
@@ -120,15 +128,14 @@ class Writer:
         self._spelling = spelling
         self._leaves = spelling.leaves
         self._comma = spelling.comma
+        self._keys = spelling.keys
         self._forms = forms
         self._pretty = pretty
         self._sort_keys = sort_keys
         self._one_by_one = pretty or sort_keys
         self._may_splice = not sort_keys
         self._buffer_callback = buffer_callback
-        self._buffers = 0
         self._as_bytes = as_bytes
-        self._level = 0
         self._pieces: list[Any] = []
         self._notes: list[str] = []
 
@@ -149,11 +156,8 @@ class Writer:
 
     def _whole(self, x: Any) -> str:
         try:
-            if not self._one_by_one and sweep_pays(x, SWEEP_FROM):
-                text = plain_json(x, MAX_DEPTH, self._spelling.json)
-                if text is not None:
-                    return text
-            return self._write(x, 0) + self._note()
+            text = self._write(x, 0)
+            return text + self._note() if self._notes else text
         except RecursionError:
             raise EncodeError("nested too deeply for what the caller left of the stack") from None
 
@@ -183,8 +187,8 @@ class Writer:
         leaves = self._leaves
         try:
             for x in items:
-                leaf = leaves.get(type(x))
-                texts.append(self._write(x, depth) if leaf is None else leaf(x))
+                kind = type(x)
+                texts.append(leaves[kind](x) if kind in leaves else self._write(x, depth))
         except EncodeError as error:
             error.within("{...}" if isinstance(items, set) else f"[{len(texts)}]")
             raise
@@ -199,7 +203,7 @@ class Writer:
         return self._comma.join(self._items(items, depth))
 
     def _may_be_plain(self, items: Collection[Any], depth: int) -> bool:
-        """Say whether to try: not again what is all of the value, and pretty only what is flat."""
+        """Say whether to try: not what `plain_text` has tried, and pretty only what is flat."""
         if self._one_by_one:
             return type(items) is not dict and not any(
                 map(CONTAINERS.__contains__, map(type, items))
@@ -207,6 +211,8 @@ class Writer:
         return depth > 1 or type(items) not in (list, dict)
 
     def _list(self, x: list[Any], depth: int) -> str:
+        if len(x) < SWEEP_FROM and not self._pretty:
+            return f"[{self._comma.join(self._items(x, depth))}]"
         if not self._pretty or not self._spelling.tagged or not x:
             return f"[{self._joined(x, depth)}]"
         return self._in_lines(
@@ -221,6 +227,8 @@ class Writer:
             raise
 
     def _tuple(self, x: tuple[Any, ...], depth: int) -> str:
+        if len(x) < SWEEP_FROM:
+            return self._spelling.sequence("tuple", self._comma.join(self._items(x, depth)), len(x))
         return self._spelling.sequence("tuple", self._joined(x, depth), len(x))
 
     def _set(self, x: set[Any], depth: int) -> str:
@@ -271,7 +279,8 @@ class Writer:
         """Write keys and values; an error gets to know in which of them it was."""
         texts: list[str] = []
         leaves = self._leaves
-        keys = self._spelling.keys if between is self._spelling.colon else {}
+        containers = self.containers if depth < MAX_DEPTH else NONE
+        keys = self._keys if between != self._comma else {}
         at_key = True
         try:
             for key, value in entries:
@@ -282,8 +291,13 @@ class Writer:
                     if type(key) is str and len(key) <= LONGEST_KEY and len(keys) < MOST_KEYS:
                         keys[key] = start
                 at_key = False
-                leaf = leaves.get(type(value))
-                texts.append(start + (self._write(value, depth) if leaf is None else leaf(value)))
+                kind = type(value)
+                if kind in leaves:
+                    texts.append(start + leaves[kind](value))
+                elif kind in containers:
+                    texts.append(start + containers[kind](self, value, depth + 1))
+                else:
+                    texts.append(start + self._write(value, depth))
         except EncodeError as error:
             error.within(f"<key {shorten(key)}>" if at_key else f"[{shorten(key)}]")
             raise
@@ -377,6 +391,7 @@ class Writer:
     }
 
 
+NONE: dict[type, Any] = {}
 CONTAINERS: frozenset[type] = frozenset({list, dict})
 """What may stand in lines itself."""
 
