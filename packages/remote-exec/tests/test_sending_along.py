@@ -404,12 +404,22 @@ def test_a_function_that_calls_itself_is_sent_from_within_a_function(controller)
 
 CELL = """
 from math import hypot
+from typing import final
 import itertools
 
 OFFSET = 2
 
 def helper(x):
-    return hypot(3, 4) + x
+    return hypot(3, 4) + Offset(x).value()
+
+class Base:
+    def __init__(self, x):
+        self.x = x
+
+@final
+class Offset(Base):
+    def value(self):
+        return self.x
 
 @rexec.send
 def of_a_cell(x):

@@ -209,7 +209,7 @@ class _Collector:
         found = definition_of(thing, self._called_at if thing is self._main else None)
         if self._is_news(found.name, thing):
             self.reasons += [prefix + tie for tie in _ties(thing)]
-            namespace = _namespace_of(thing)
+            namespace = _namespace_of(thing, self._main.__globals__)
             if not all(is_importable(name, namespace) for name in found.annotations):
                 found = found.postponed()
             local = thing.__code__.co_freevars if isinstance(thing, FunctionType) else ()
@@ -276,9 +276,11 @@ class _Collector:
                     self.imports.add((-1 - depth, f"import {path} as {name}\n"))
 
 
-def _namespace_of(thing: FunctionType | type) -> dict[str, Any]:
+def _namespace_of(thing: FunctionType | type, main: dict[str, Any]) -> dict[str, Any]:
     if isinstance(thing, FunctionType):
         return thing.__globals__
+    if thing.__module__ == main.get("__name__"):  # which need not be what sys.modules has
+        return main
     return vars(sys.modules.get(thing.__module__, ModuleType("gone")))
 
 

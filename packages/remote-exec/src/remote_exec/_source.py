@@ -103,7 +103,7 @@ def definition_of(thing: FunctionType | type, called_at: tuple[str, int] | None)
     found = Definition(
         node.name,
         code,
-        inspect.getsourcefile(thing) or _filename(thing),
+        _origin(thing),
         first_line,
         names - {node.name},
         assigned,
@@ -114,6 +114,13 @@ def definition_of(thing: FunctionType | type, called_at: tuple[str, int] | None)
     return found.postponed() if _postpones(thing) else found
 
 
+def _origin(thing: FunctionType | type) -> str:
+    try:
+        return inspect.getsourcefile(thing) or _filename(thing)
+    except (OSError, TypeError):  # a class of a notebook
+        return _filename(thing)
+
+
 def _filename(thing: FunctionType | type) -> str:
     return thing.__code__.co_filename if isinstance(thing, FunctionType) else thing.__module__
 
@@ -122,15 +129,43 @@ def _lines(thing: FunctionType | type) -> tuple[list[str], int]:
     try:
         return inspect.getsourcelines(thing)
     except (OSError, TypeError) as error:
-        # Doctests and some consoles keep their text where only linecache finds it.
-        if isinstance(thing, FunctionType):
-            lines = linecache.getlines(thing.__code__.co_filename)
-            first_line = thing.__code__.co_firstlineno
-            if 0 < first_line <= len(lines):
-                return inspect.getblock(lines[first_line - 1 :]), first_line
-        raise UnsendableError(
-            "its source is not available: define it in a file or a notebook"
-        ) from error
+        # Doctests, notebooks and some consoles keep their text where only linecache finds it.
+        found = _function_lines(thing) if isinstance(thing, FunctionType) else _class_lines(thing)
+        if found is None:
+            raise UnsendableError(
+                "its source is not available: define it in a file or a notebook"
+            ) from error
+        return found
+
+
+def _function_lines(function: FunctionType) -> tuple[list[str], int] | None:
+    lines = linecache.getlines(function.__code__.co_filename)
+    first_line = function.__code__.co_firstlineno
+    if not 0 < first_line <= len(lines):
+        return None
+    return inspect.getblock(lines[first_line - 1 :]), first_line
+
+
+def _class_lines(cls: type) -> tuple[list[str], int] | None:
+    """Find the definition of a class around that of one of its methods."""
+    for method in vars(cls).values():
+        if not isinstance(method, FunctionType) or method.__module__ != cls.__module__:
+            continue
+        lines = linecache.getlines(method.__code__.co_filename)
+        line = method.__code__.co_firstlineno
+        for node in _definitions("".join(lines)):
+            last = node.end_lineno or node.lineno
+            if node.name == cls.__name__ and node.lineno <= line <= last:
+                first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+                return lines[first - 1 : last], first
+    return None
+
+
+def _definitions(text: str) -> list[ast.ClassDef]:
+    try:
+        return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    except (SyntaxError, ValueError):
+        return []
 
 
 def _parsed(code: str) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef:
