@@ -96,9 +96,9 @@ class Recorder:
     def is_full(self) -> bool:
         """Whether another file is to be begun: with the next structure, which has to be asked for.
 
-        False for what is no regular file.
+        False for a file that is empty, and for what is no regular file.
         """
-        if not self._is_regular:
+        if not self._is_regular or not self._file.tell():
             return False
         if self._size is not None and self._file.tell() >= self._size:
             return True
@@ -116,6 +116,8 @@ class Recorder:
         now = self._now()
         if step.action == "init" and self.is_full:
             self._begin_another(now)
+        if self._is_regular and not self._file.tell():
+            self._began = now
         time = now.isoformat(timespec="microseconds").encode()
         text = memoryview(b"".join(time + b"\t" + line + b"\n" for line in step.lines))
         while text:  # a disk that is nearly full takes a part
