@@ -1,4 +1,4 @@
-"""BestEffortClient: the policy by itself, then with servers that come and go."""
+"""BestEffortClient, with servers that come and go."""
 
 from __future__ import annotations
 
@@ -7,21 +7,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pc_rpc import BestEffortClient
-from pc_rpc._best_effort import MAX_RETRY_FACTOR, Backoff
-
-
-@given(st.floats(1e-3, 1e3), st.integers(1, 50))
-def test_waits_grow_to_a_cap_and_begin_anew(first, attempts):
-    backoff = Backoff(first)
-    waits = [backoff.next() for _ in range(attempts)]
-    assert waits[0] == first
-    assert waits == sorted(waits)
-    assert waits[-1] <= first * MAX_RETRY_FACTOR
-    backoff.reset()
-    assert backoff.next() == first
+from pc_rpc import AutoTarget, BestEffortClient, IncompatibleServer
+from pc_rpc._best_effort import _Reconnecting
 
 
 class Driver:
@@ -163,7 +150,7 @@ def test_the_time_for_the_first_connection_is_that_of_no_call(scripted_peer, bes
     with ThreadPoolExecutor() as pool:
         methods = pool.submit(client.get_rpc_method_list)
         assert asked.wait(30)
-        assert client._client._timeout is None
+        assert client._target.connection.timeout is None
         answer.set()
         assert methods.result(30) == {"docstring": None, "methods": {}}
 
@@ -172,8 +159,8 @@ def test_closing_is_instant_even_while_it_waits_for_a_server(best_effort, free_p
     client = best_effort(free_port, retry=1000)
     client.close_rpc()
     client.close_rpc()
-    client._thread.join(30)
-    assert not client._thread.is_alive()
+    client._target.thread.join(30)
+    assert not client._target.thread.is_alive()
     assert client.echo(1) is None
 
 
@@ -186,7 +173,35 @@ def test_a_callback_that_fails_is_logged_and_does_no_harm(serve, best_effort, ca
     assert "the callback of a BestEffortClient failed" in caplog.text
 
 
-def test_the_wrong_target_is_a_mistake_that_no_retry_mends(serve, best_effort):
-    client = best_effort(serve({"main": Driver()}).port, "zzz")
+def test_the_wrong_target_is_a_mistake_that_is_told_at_once(serve, best_effort):
+    port = serve({"main": Driver(), "other": Driver()}).port
+    with pytest.raises(IncompatibleServer, match=r"expected the target 'zzz'.* has: main other"):
+        best_effort(port, "zzz")
+    with pytest.raises(ValueError, match="AutoTarget needs a server with one target"):
+        best_effort(port, AutoTarget)
+
+
+def test_a_target_that_is_missing_after_a_restart_is_an_error_in_the_log(
+    serve, best_effort, caplog, monkeypatch
+):
+    refused = threading.Event()
+    note_error = _Reconnecting._note_error
+
+    def noting(core, error):
+        note_error(core, error)
+        if isinstance(error, IncompatibleServer):
+            refused.set()
+
+    monkeypatch.setattr(_Reconnecting, "_note_error", noting)
+    thread = serve({"main": Driver()})
+    client = best_effort(thread.port)
+    thread.stop()
     assert client.echo(1) is None
-    assert "zzz" in str(client.last_error)
+    serve({"renamed": Driver()}, port=thread.port)
+    assert refused.wait(30)
+    client.close_rpc()
+    client._target.thread.join(30)
+    assert client.echo(1) is None
+    assert "has: renamed" in str(client.last_error)
+    ours = [r for r in caplog.records if r.name.startswith("pc_rpc._best")]
+    assert [r.levelno for r in ours] == [logging.WARNING, logging.ERROR]

@@ -148,7 +148,7 @@ def test_a_peer_that_takes_nothing_before_it_has_been_read_from(scripted_peer, c
 def test_32_threads_on_one_client_each_get_their_own_replies(serve, connect, old):
     client = connect(serve({"main": Driver()}, allow_parallel=True).port, None)
     if old:
-        client._connection.side._offered = ["pyon_v2"]  # as with an established server
+        client._target.side._offered = ["pyon_v2"]  # as with an established server
     client.select_rpc_target("main")
 
     def work(thread):
@@ -179,7 +179,7 @@ async def test_1000_tasks_on_one_client_each_get_their_own_replies(serve, asynci
     chance = random.Random(1)
     async with asyncio_client(thread.port, None) as client:
         if old:
-            client._link.side._offered = ["pyon_v2"]
+            client._target.connection.side._offered = ["pyon_v2"]
         await client.select_rpc_target("main")
 
         async def work(number, turns, give_up):

@@ -11,8 +11,8 @@ import time
 
 import pytest
 from pc_rpc import AsyncioClient, BestEffortClient, Client, ConnectionLost, ProtocolError
-from pc_rpc._blocking import BlockingConnection
-from pc_rpc._stream import _connect_any
+from pc_rpc._connection import BlockingConnection
+from pc_rpc._socket import _connect_any
 
 REPLY = b'{"status":"ok","ret":"caf\xc3\xa9"}\n'
 
@@ -152,13 +152,13 @@ def test_a_server_that_never_answers_runs_into_the_time_out(silent_port):
 
 def test_the_time_to_connect_is_that_of_all_steps_together(serve, monkeypatch):
     deadlines = []
-    shake_hands = BlockingConnection._handshake
+    take_step = BlockingConnection._take_step
 
-    def noting(connection, line, read, deadline):
+    def noting(connection, call, chunks, timeout, deadline):
         deadlines.append(deadline)
-        shake_hands(connection, line, read, deadline)
+        take_step(connection, call, chunks, timeout, deadline)
 
-    monkeypatch.setattr(BlockingConnection, "_handshake", noting)
+    monkeypatch.setattr(BlockingConnection, "_take_step", noting)
     Client("127.0.0.1", serve({"main": Echo()}).port, timeout=30).close_rpc()
     greeting, selection = deadlines
     assert greeting == selection is not None

@@ -35,7 +35,7 @@ def travel(error, *, details=True):
     [
         (RpcError, {Exception}),
         (ConnectionLost, {RpcError, ConnectionError}),
-        (ProtocolError, {RpcError, ValueError}),
+        (ProtocolError, {RpcError}),
         (IncompatibleServer, {RpcError}),
         (GenericRemoteException, {RpcError}),
     ],

@@ -344,7 +344,7 @@ def test_no_client_can_close_a_driver(serve, connect):
     client = connect(serve({"main": driver}).port)
     assert dir(client.__rpc__) == ["get"]
     with pytest.raises(AttributeError, match="object has no attribute 'close'"):
-        client._invoke("close", (), {}, 30)
+        client._target.invoke("close", (), {}, 30)
     assert not driver.closed
 
 

@@ -12,7 +12,7 @@ from typing import Optional
 import pytest
 from pc_rpc._exposure import find_methods, public_methods
 from pc_rpc._method_list import method_list
-from pc_rpc._remote import signature
+from pc_rpc._methods import signature
 
 
 class Driver:
@@ -231,7 +231,7 @@ def test_probes_find_nothing(serve, connect):
 @pytest.mark.parametrize("name", ["Client", "AsyncioClient", "BestEffortClient"])
 def test_an_object_that_was_never_initialised_does_not_recurse(name):
     import pc_rpc
-    from pc_rpc._remote import RemoteMethods
+    from pc_rpc._methods import RemoteMethods
 
     for cls in (getattr(pc_rpc, name), RemoteMethods):
         empty = cls.__new__(cls)

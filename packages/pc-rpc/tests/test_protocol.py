@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pc_rpc import AutoTarget, IncompatibleServer, ProtocolError
+from pc_rpc._client_side import ClientSide
 from pc_rpc._outcome import Outcome
-from pc_rpc._protocol import FEATURES, ClientSide, ServerSide, arguments
+from pc_rpc._protocol import FEATURES, ServerSide, arguments
 from pyon.framing import HEAD_SIZE, Message, Receiver, frame_size
+
+GREETING = b'{"targets":["main"],"description":null,"features":["pyon_v2"]}'
 
 FEATURE_SETS = [
     (),
@@ -24,17 +27,39 @@ FEATURE_SETS = [
 ]
 
 
+def greeted(line):
+    """Return a client's end that has been greeted."""
+    client = ClientSide("198.51.100.7:3249")
+    take(client, client.greet()[0], line)
+    return client
+
+
+def take(client, step, line):
+    """Have the client's end take a step of the handshake with this answer."""
+    client.expect(step)
+    assert client.receive(Message(line)) is step
+    assert client.result(step) is None
+
+
+def selection(client, target):
+    """Return the line that selects a target."""
+    return client.select(target)[1][0].removesuffix(b"\n")
+
+
 def pair(offered=FEATURES, *, client_limit=10**6, server_limit=10**6):
     """Return both ends after the handshake."""
-    client = ClientSide(limit=client_limit)
+    client = ClientSide("198.51.100.7:3249", limit=client_limit)
     server = ServerSide(["main"], None, limit=server_limit)
     greeting = json.loads(server.greeting())
     assert tuple(greeting["features"]) == FEATURES
     greeting["features"] = [*offered, "what_nobody_knows"]
-    client.read_greeting(json.dumps(greeting).encode())
-    assert server.read_selection(client.select(AutoTarget)) == "main"
+    step, chunks = client.greet()
+    assert chunks == [b"ARTIQ pc_rpc\n"]
+    take(client, step, json.dumps(greeting).encode())
+    step, chunks = client.select(AutoTarget)
+    assert server.read_selection(chunks[0].removesuffix(b"\n")) == "main"
     assert server.features.version == client.features.version
-    client.read_methods(b'{"echo"}')
+    take(client, step, b'{"echo"}')
     return client, server
 
 
@@ -53,7 +78,7 @@ def returned(value):
 
 def exchange(client, server, value):
     call, chunks = client.encode_call("echo", (value,), {"key": value})
-    client.owe(call)
+    client.expect(call)
     request = server.read_request(carry(chunks, server))
     if request.error is not None:
         reply = server.refusal(request.number, request.error)
@@ -63,7 +88,7 @@ def exchange(client, server, value):
         assert len(args) == 1
         assert list(kwargs) == ["key"]
         reply = server.reply(request.number, returned(args[0]))
-    assert client.match(carry(reply, client)) is call
+    assert client.receive(carry(reply, client)) is call
     return client.result(call)
 
 
@@ -84,9 +109,9 @@ def test_large_data_travels_beside_the_line():
 def test_an_exception_passes_with_any_selection_of_features(offered):
     client, server = pair(offered)
     call, chunks = client.encode_call("echo", (), {})
-    client.owe(call)
+    client.expect(call)
     request = server.read_request(carry(chunks, server))
-    client.match(carry(server.refusal(request.number, ValueError("a", "b")), client))
+    client.receive(carry(server.refusal(request.number, ValueError("a", "b")), client))
     with pytest.raises(ValueError, match="'a', 'b'"):
         client.result(call)
 
@@ -99,7 +124,7 @@ def test_every_reply_goes_to_its_own_call_whatever_was_given_up(offered, data):
     calls, replies = [], []
     for number in range(data.draw(st.integers(1, 8))):
         call, chunks = client.encode_call("echo", (number,), {})
-        client.owe(call)
+        client.expect(call)
         request = server.read_request(carry(chunks, server))
         calls.append(call)
         replies.append((number, carry(server.reply(request.number, returned(number)), client)))
@@ -109,11 +134,11 @@ def test_every_reply_goes_to_its_own_call_whatever_was_given_up(offered, data):
     if not ordered:
         replies = data.draw(st.permutations(replies))
     for number, reply in replies:
-        matched = client.match(reply)
+        matched = client.receive(reply)
         assert (matched is None) == (calls[number] in given_up)
         if matched is not None:
             assert client.result(matched) == number
-    assert client.end() == []
+    assert client.lost(EOFError()) == []
 
 
 def test_a_call_given_up_is_cancelled_at_a_server_that_knows_ids():
@@ -121,24 +146,24 @@ def test_a_call_given_up_is_cancelled_at_a_server_that_knows_ids():
     call, chunks = client.encode_call("echo", (), {})
     assert client.abandon(call) == []  # never sent, so that there is nothing to cancel
     call, chunks = client.encode_call("echo", (), {})
-    client.owe(call)
+    client.expect(call)
     request = server.read_request(carry(client.abandon(call), server))
     assert (request.action, request.number) == ("cancel", None)
     assert request.content["request"] == server.read_request(carry(chunks, server)).number
     old, _ = pair(["pyon_v2"])
     call, _ = old.encode_call("echo", (), {})
-    old.owe(call)
+    old.expect(call)
     assert old.abandon(call) == []
 
 
-def test_requests_are_owed_until_the_connection_ends():
+def test_requests_are_pending_until_the_connection_ends():
     client, _ = pair()
     calls = [client.encode_call("echo", (), {})[0] for _ in range(3)]
     for call in calls:
-        client.owe(call)
+        client.expect(call)
     client.abandon(calls[1])
-    assert client.end() == [calls[0], calls[2]]
-    assert client.end() == []
+    assert client.lost(EOFError()) == [calls[0], calls[2]]
+    assert client.lost(EOFError()) == []
 
 
 # Limits: one for both directions, at it and one past it.
@@ -161,8 +186,8 @@ def test_a_request_up_to_the_limit_passes_and_one_beyond_names_both_numbers(offe
     assert frame_size(chunks) == 5001
     with pytest.raises(ValueError, match=r"call of echo\(\) has 5001 bytes.* limit of 5000 bytes"):
         client.encode_call("echo", (text + "x",), {})
-    client.owe(call)
-    assert client.end() == [call]
+    client.expect(call)
+    assert client.lost(EOFError()) == [call]
 
 
 @pytest.mark.parametrize("offered", [(), ("pyon_v2",), FEATURES])
@@ -180,9 +205,9 @@ def test_a_reply_beyond_the_limit_names_both_numbers_at_either_end(offered, valu
     for limits in ({"client_limit": 5000}, {"server_limit": 5000}):
         client, server = pair(offered, **limits)
         call, chunks = client.encode_call("echo", (), {})
-        client.owe(call)
+        client.expect(call)
         number = server.read_request(carry(chunks, server)).number
-        client.match(carry(server.reply(number, returned(value)), client))
+        client.receive(carry(server.reply(number, returned(value)), client))
         with pytest.raises(ValueError, match=r"reply.* has \d+ bytes.* limit of 5000 bytes"):
             client.result(call)
         assert exchange(client, server, "small") == "small"
@@ -194,9 +219,9 @@ def test_what_cannot_be_encoded_is_a_type_error_of_the_caller():
         client.encode_call("echo", ([1, object()],), {})
     assert "in the arguments of echo()" in caught.value.__notes__
     call, chunks = client.encode_call("echo", (), {})
-    client.owe(call)
+    client.expect(call)
     number = server.read_request(carry(chunks, server)).number
-    client.match(carry(server.reply(number, returned({"a": [object()]})), client))
+    client.receive(carry(server.reply(number, returned({"a": [object()]})), client))
     with pytest.raises(TypeError, match=r"the result cannot be encoded.*object"):
         client.result(call)
     assert exchange(client, server, 5) == 5
@@ -212,25 +237,25 @@ def test_what_cannot_be_encoded_is_a_type_error_of_the_caller():
 )  # fmt: skip
 def test_what_is_no_greeting_is_a_protocol_error(line):
     with pytest.raises(ProtocolError, match="expected the greeting of an RPC server"):
-        ClientSide().read_greeting(line)
+        greeted(line)
 
 
 def test_a_greeting_with_raw_control_characters_is_read():
-    client = ClientSide()
-    client.read_greeting('{"targets": ["m"], "description": "\u2603\t\x0b\x85"}'.encode())
+    client = greeted('{"targets": ["m"], "description": "\u2603\t\x0b\x85"}'.encode())
     assert client.description == "\u2603\t\x0b\x85"
 
 
 @pytest.mark.parametrize("line", [b"", b"5", b"{", b"null", b'"abc"'])
 def test_what_is_no_set_of_methods_is_a_protocol_error(line):
+    client = greeted(GREETING)
     with pytest.raises(ProtocolError, match="expected the set of method names"):
-        ClientSide().read_methods(line)
+        take(client, client.select("main")[0], line)
 
 
 @pytest.mark.parametrize("line", [b"{}", b"[]", b'{"__jsonclass__":["set",[[]]]}'])
 def test_an_empty_set_of_methods_in_any_spelling(line):
-    client = ClientSide()
-    client.read_methods(line)
+    client = greeted(GREETING)
+    take(client, client.select("main")[0], line)
     assert client.methods == frozenset()
 
 
@@ -242,8 +267,8 @@ def test_an_empty_set_of_methods_in_any_spelling(line):
 def test_a_malformed_reply_is_a_protocol_error_of_its_caller(reply):
     client, server = pair(["pyon_v2"])
     call, _ = client.encode_call("echo", (), {})
-    client.owe(call)
-    assert client.match(Message(reply)) is call
+    client.expect(call)
+    assert client.receive(Message(reply)) is call
     with pytest.raises(ProtocolError, match=r"expected a reply to the call of echo\(\), got b"):
         client.result(call)
     assert exchange(client, server, 5) == 5
@@ -253,7 +278,7 @@ def test_a_malformed_reply_is_a_protocol_error_of_its_caller(reply):
 def test_a_reply_to_no_request_is_a_protocol_error(offered):
     client, server = pair(offered)
     with pytest.raises(ProtocolError, match="reply to no request"):
-        client.match(carry(server.confirm(7 if len(offered) > 1 else None), client))
+        client.receive(carry(server.confirm(7 if len(offered) > 1 else None), client))
 
 
 @pytest.mark.parametrize("line", [b"", b"zzz", b"main x", b"main request_ids", b"main  pyon_v2"])
@@ -298,28 +323,25 @@ def test_a_call_of_the_wrong_form_is_a_type_error(content):
 
 @pytest.mark.parametrize("targets", [[], ["alpha", "beta"]])
 def test_auto_target_lists_the_targets_unless_there_is_one(targets):
-    client = ClientSide()
-    client.read_greeting(ServerSide(targets, None).greeting().encode())
+    client = greeted(ServerSide(targets, None).greeting().encode())
     with pytest.raises(ValueError, match=" ".join(targets) or "none"):
         client.select(AutoTarget)
 
 
 def test_an_unknown_target_is_never_sent_and_the_error_lists_those_there_are():
-    client = ClientSide()
-    client.read_greeting(ServerSide(["beta", "alpha"], None).greeting().encode())
+    client = greeted(ServerSide(["beta", "alpha"], None).greeting().encode())
     with pytest.raises(IncompatibleServer, match="'zzz', the server has: alpha beta"):
         client.select("zzz")
-    assert client.select("beta").startswith(b"beta pyon_v2")
+    assert selection(client, "beta").startswith(b"beta pyon_v2")
     with pytest.raises(ValueError, match="'beta' has been selected already"):
         client.select("alpha")
 
 
 def test_a_non_ascii_target_and_description_pass():
     server = ServerSide(["caf\xe9"], "\u2603")
-    client = ClientSide()
-    client.read_greeting(server.greeting().encode())
+    client = greeted(server.greeting().encode())
     assert client.description == "\u2603"
-    assert server.read_selection(client.select("caf\xe9")) == "caf\xe9"
+    assert server.read_selection(selection(client, "caf\xe9")) == "caf\xe9"
 
 
 def test_requests_have_the_established_form():

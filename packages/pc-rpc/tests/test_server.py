@@ -141,7 +141,7 @@ def test_what_was_not_announced_is_refused_whatever_is_sent(serve, connect, name
         with pytest.raises(AttributeError, match=f"no remote method '{name}' in 'main' at 127"):
             getattr(client, name)
     with pytest.raises(AttributeError, match=f"'Driver' object has no attribute '{name}'"):
-        client._invoke(name, (), {}, 30)
+        client._target.invoke(name, (), {}, 30)
 
 
 def test_only_exposed_methods_can_be_called(serve, connect):
@@ -149,7 +149,7 @@ def test_only_exposed_methods_can_be_called(serve, connect):
     assert list(client.get_rpc_method_list()["methods"]) == ["echo"]
     for name in ("helper", "_private"):
         with pytest.raises(AttributeError):
-            client._invoke(name, (), {}, 30)
+            client._target.invoke(name, (), {}, 30)
 
 
 @pytest.mark.parametrize("method", ["raise_", "raise_later"])

@@ -242,8 +242,8 @@ async def test_peers_that_are_gone_without_a_goodbye_are_noticed(serve, connect,
     client = connect(thread.port)
     async with asyncio_client(thread.port) as other:
         sockets = [
-            client._connection._stream._sock,
-            other._link.transport.get_extra_info("socket"),
+            client._target._socket._sock,
+            other._target.connection.transport.get_extra_info("socket"),
             *thread.do(
                 lambda: [c.transport.get_extra_info("socket") for c in thread.server._connections]
             ),

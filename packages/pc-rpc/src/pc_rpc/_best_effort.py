@@ -1,20 +1,27 @@
 """A client for what an experiment can do without: no network error gets through.
 
-The one idea to keep in mind: a plain `Client`, a policy that is only arithmetic (`Backoff`), and a
-thread that makes a new `Client` when the last one was lost.
+The one idea to keep in mind: a plain connection, a policy that is only arithmetic (`Backoff`), and
+a thread that makes a new connection when the last one was lost. The thread refers weakly to all of
+it: when nobody uses the client any more, it ends.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
+from pyon import forks
+from pyon.backoff import Backoff
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
+from pyon.tcp import format_address
 
-from pc_rpc._client import Client
-from pc_rpc._errors import ConnectionLost, RpcError
-from pc_rpc._remote import RemoteMethods, find_method
+from pc_rpc._connection import BlockingConnection
+from pc_rpc._errors import ConnectionLost, IncompatibleServer, RpcError
+from pc_rpc._methods import Proxy, warn_unclosed
+from pc_rpc._migration import takes_context
 
 if TYPE_CHECKING:
     import ssl
@@ -31,39 +38,218 @@ MAX_RETRY_FACTOR = 8
 back within a minute of its start, and the log of that night is short."""
 
 
-class Backoff:
-    """How long to wait between attempts: the first wait, then twice as long each time, up to a cap.
+class _Reconnecting:
+    """The connection of a `BestEffortClient`, while there is one, and the wish for the next.
 
-    Examples
-    --------
-    >>> backoff = Backoff(5.0)
-    >>> [backoff.next() for _ in range(5)]
-    [5.0, 10.0, 20.0, 40.0, 40.0]
-    >>> backoff.reset(); backoff.next()
-    5.0
+    Parameters
+    ----------
+    where : tuple
+        Host, port and name of the target.
+    retry : float
+        Seconds until the first new attempt to connect.
+    state_cb : callable or None
+        Told of each change.
+    options : dict
+        Of each `BlockingConnection`.
     """
 
-    def __init__(self, first: float, factor: float = MAX_RETRY_FACTOR) -> None:
-        self._first = first
-        self._cap = first * factor
-        self._wait = first
+    def __init__(
+        self,
+        where: tuple[str, int, Any],
+        retry: float,
+        state_cb: Callable[[bool], object] | None,
+        options: dict[str, Any],
+    ) -> None:
+        self.where = where
+        self.timeout: float | None = options["timeout"]
+        self.connection: BlockingConnection | None = None
+        self.last_error: BaseException | None = None
+        self._options = options
+        self._state_cb = state_cb
+        self._backoff = Backoff(retry, retry * MAX_RETRY_FACTOR)
+        self._mutex = threading.RLock()  # signal handlers and finalisers may come back to it
+        self._told: object = None  # of which kind of error the log has been told
+        self._closed = threading.Event()
+        self._broken = threading.Event()
+        self._foreign: ConnectionLost | None = None  # in the child of a fork: why it is of no use
+        forks.register(self)
 
-    def next(self) -> float:
-        """Return the seconds to wait before the next attempt."""
-        wait, self._wait = self._wait, min(2 * self._wait, self._cap)
-        return wait
+    # What remote methods call through.
 
-    def reset(self) -> None:
-        """Begin anew: an attempt has succeeded."""
-        self._wait = self._first
+    @property
+    def names(self) -> Collection[str] | None:
+        """Names of the methods, None while there is no connection."""
+        connection = self.connection
+        return None if connection is None else connection.names
+
+    @property
+    def label(self) -> str:
+        """Target and server, as people write them."""
+        host, port, target = self.where
+        peer = format_address((host, port))
+        return f"{target!r} at {peer}" if isinstance(target, str) else peer
+
+    def invoke(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
+    ) -> Any:
+        """Call a method; None while there is no connection."""
+        return self.guarded(lambda connection: connection.invoke(name, args, kwargs, timeout))
+
+    def described(self) -> Mapping[str, Any]:
+        """Return the method list, an empty one if it cannot be had now."""
+        connection = self.connection
+        return {} if connection is None else connection.described()
+
+    def guarded(self, use: Callable[[BlockingConnection], Any]) -> Any:
+        """Return what `use` gives with the connection; None if there is none."""
+        if self._foreign is not None:
+            raise self._foreign
+        connection = self.connection
+        if connection is None:
+            return None
+        try:
+            return use(connection)
+        except (ConnectionLost, TimeoutError) as error:
+            if hasattr(error, "parent_traceback"):
+                raise  # the method itself raised it
+            if self._foreign is None:
+                self._drop(connection, error)
+            return None
+
+    # Connecting.
+
+    def start(self) -> None:
+        """Try to connect, then keep at it in a thread.
+
+        Raises
+        ------
+        IncompatibleServer, ValueError
+            The server does not have that target: nothing that time would mend.
+        """
+        if not self.connect(first=True):
+            self._broken.set()
+        host, port, _ = self.where
+        self.thread = threading.Thread(
+            target=_keep_connected,
+            args=(weakref.ref(self), self._broken, self._closed, self._backoff),
+            name=f"reconnect to {host}:{port}",
+            daemon=True,
+        )
+        self.thread.start()
+
+    def connect(self, *, first: bool = False) -> bool:
+        """Try to connect; return whether there is a connection now."""
+        try:
+            connection = BlockingConnection(*self.where, **self._options)
+        except Exception as error:
+            remote = hasattr(error, "parent_traceback")  # the target cannot be made, yet
+            if not (remote or isinstance(error, (OSError, RpcError, ValueError))):
+                raise
+            if first and _is_mistake(error):
+                raise
+            self._note_error(error)
+            return False
+        with self._mutex:
+            closed = self._closed.is_set()
+            if not closed:
+                self.connection, self._told = connection, None
+        if closed:
+            connection.close()
+            return False
+        self._backoff.reset()
+        self._tell(True)
+        return True
+
+    def _note_error(self, error: BaseException) -> None:
+        """Tell the log of the first error of each kind since there was a connection."""
+        self.last_error = error.with_traceback(None)  # it leads to this object
+        serious = _is_mistake(error)
+        kind = type(error) if serious else OSError
+        with self._mutex:
+            told, self._told = self._told, kind
+        if told is not kind:
+            level = logging.ERROR if serious else logging.WARNING
+            _logger.log(level, "%s: %s; calls give None until it is back", self.label, error)
+
+    def _drop(self, connection: BlockingConnection, error: BaseException) -> None:
+        """Note that a connection was lost."""
+        connection.close()
+        with self._mutex:
+            if self.connection is not connection:
+                return
+            self.connection = None
+        self._note_error(error)
+        self._tell(False)
+        self._broken.set()
+
+    def _tell(self, connected: bool) -> None:
+        if self._state_cb is not None:
+            try:
+                self._state_cb(connected)
+            except Exception:
+                _logger.exception("the callback of a BestEffortClient failed")
+
+    def close(self) -> None:
+        """Close the connection and cease to make it again."""
+        with self._mutex:
+            self._closed.set()
+            connection, self.connection = self.connection, None
+        self._broken.set()
+        if connection is not None:
+            connection.close()
+
+    def forked(self) -> None:
+        """See `pyon.forks`: there is no thread here, and those of the parent may hold the locks."""
+        self._foreign = ConnectionLost(
+            f"connection to {self.label} lost: made in another process, {os.getppid()}; "
+            "make a new client here"
+        )
+        self._mutex = threading.RLock()
+        self._closed, self._broken = threading.Event(), threading.Event()
+
+    def __del__(self) -> None:
+        if self._closed.is_set() or self._foreign is not None:
+            return
+        warn_unclosed(self)
+        self.close()
 
 
-class BestEffortClient:
+def _is_mistake(error: BaseException) -> bool:
+    """Say whether the server answered and has no such target: nothing that time would mend."""
+    remote = hasattr(error, "parent_traceback")
+    named = isinstance(error, (IncompatibleServer, ValueError))
+    return named and not isinstance(error, OSError) and not remote
+
+
+def _keep_connected(
+    reference: weakref.ref[_Reconnecting],
+    broken: threading.Event,
+    closed: threading.Event,
+    backoff: Backoff,
+) -> None:
+    """Make the connection again, whenever it was lost: what the background thread does."""
+    while True:
+        broken.wait()
+        if closed.wait(backoff.next()):
+            return
+        broken.clear()
+        core = reference()
+        if core is None:
+            return
+        if not core.connect():
+            broken.set()
+        del core  # or nobody could see that its last user has gone
+
+
+class BestEffortClient(Proxy[Any]):
     """A client whose calls give None while the server cannot be reached.
 
     Network errors are suppressed and the connection is made again in the background. Other errors
     are raised, those that the remote method raises and arguments that cannot be sent included. May
-    be used from any number of threads.
+    be used from any number of threads, but not in the child of a fork: make a new one there.
+
+    A server that is there, but has no such target, is an error of the program: raised when the
+    object is made, and written to the log if it turns out later.
 
     Parameters
     ----------
@@ -80,8 +266,14 @@ class BestEffortClient:
         thread found out; it must not block.
     ssl, limit, line_limit
         As for `Client`.
+
+    Raises
+    ------
+    IncompatibleServer, ValueError
+        The server answered, and does not have that target.
     """
 
+    @takes_context("client_context")
     def __init__(
         self,
         host: str,
@@ -96,174 +288,59 @@ class BestEffortClient:
         limit: int = DEFAULT_LIMIT,
         line_limit: int = REPLY_LINE_LIMIT,
     ) -> None:
-        self._where = (host, port, target_name)
-        self._first_timeout = firstcon_timeout
-        self._options: dict[str, Any] = {
-            "ssl": ssl,
-            "limit": limit,
-            "line_limit": line_limit,
-        }
-        self._timeout = timeout
-        self._state_cb = state_cb
-        self._backoff = Backoff(retry)
-        self._mutex = threading.Lock()
-        self._client: Client | None = None
-        self._last_error: BaseException | None = None
-        self._warned = False
-        self._closed = threading.Event()
-        self._broken = threading.Event()
-        if not self._connect():
-            self._broken.set()
-        self._thread = threading.Thread(
-            target=self._keep_connected, name=f"reconnect to {host}:{port}", daemon=True
+        self._target: _Reconnecting = _Reconnecting(
+            (host, port, target_name),
+            retry,
+            state_cb,
+            {
+                "timeout": timeout,
+                "connect_timeout": firstcon_timeout,
+                "ssl": ssl,
+                "limit": limit,
+                "line_limit": line_limit,
+            },
         )
-        self._thread.start()
-
-    # Connecting.
-
-    def _connect(self) -> bool:
         try:
-            client = Client(*self._where, self._first_timeout, **self._options)
-        except Exception as error:
-            remote = hasattr(error, "parent_traceback")  # the target cannot be made, yet
-            if not (remote or isinstance(error, (OSError, RpcError, ValueError))):
-                raise
-            self._note_error(error)
-            return False
-        client._timeout = self._timeout  # that of the attempt to connect was another one
-        with self._mutex:
-            if self._closed.is_set():
-                client.close_rpc()
-                return False
-            self._client, self._warned = client, False
-        self._backoff.reset()
-        self._tell(True)
-        return True
-
-    def _keep_connected(self) -> None:
-        """Make the connection again, whenever it was lost: what the background thread does."""
-        while True:
-            self._broken.wait()
-            if self._closed.wait(self._backoff.next()):
-                return
-            self._broken.clear()
-            if not self._connect():
-                self._broken.set()
-
-    def _note_error(self, error: BaseException) -> None:
-        """Warn once for each time that the server is away."""
-        self._last_error = error
-        with self._mutex:
-            warned, self._warned = self._warned, True
-        if not warned:
-            _logger.warning("%s: %s; calls give None until it is back", self._target_label(), error)
-
-    def _drop(self, client: Client, error: BaseException) -> None:
-        """Note that a client has lost its connection."""
-        client.close_rpc()
-        with self._mutex:
-            if self._client is not client:
-                return
-            self._client = None
-        self._note_error(error)
-        self._tell(False)
-        self._broken.set()
-
-    def _tell(self, connected: bool) -> None:
-        if self._state_cb is not None:
-            try:
-                self._state_cb(connected)
-            except Exception:
-                _logger.exception("the callback of a BestEffortClient failed")
+            self._target.start()
+        except BaseException:
+            self._target.close()
+            raise
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection now, as far as the last call could tell."""
-        return self._client is not None
+        return self._target.connection is not None
 
     @property
     def last_error(self) -> BaseException | None:
         """The last network error, None if there was none."""
-        return self._last_error
+        return self._target.last_error
 
     # The established names.
 
     def get_selected_target(self) -> str | None:
         """Return the name of the selected target, None while there is no connection."""
-        client = self._client
-        return None if client is None else client.get_selected_target()
+        selected: str | None = self._target.guarded(lambda c: c.side.selected_target)
+        return selected
 
     def get_rpc_id(self) -> tuple[list[str], str | None] | None:
         """Return the server's targets and description, None while there is no connection."""
-        client = self._client
-        return None if client is None else client.get_rpc_id()
+        known: tuple[list[str], str | None] | None
+        known = self._target.guarded(lambda c: (list(c.side.targets), c.side.description))
+        return known
 
     def get_local_host(self) -> str | None:
         """Return the address of the local end, None while there is no connection."""
-        client = self._client
-        return None if client is None else client.get_local_host()
+        host: str | None = self._target.guarded(lambda c: c.local_host())
+        return host
 
     def get_rpc_method_list(self) -> Any:
         """Return what the server tells about the methods, None while there is no connection."""
-        return self._guarded(lambda client: client.get_rpc_method_list())
+        return self._target.guarded(lambda c: c.request("get_rpc_method_list"))
 
     def close_rpc(self) -> None:
         """Close the connection and cease to make it again. Returns at once."""
-        with self._mutex:
-            self._closed.set()
-            client, self._client = self._client, None
-        self._broken.set()
-        if client is not None:
-            client.close_rpc()
-
-    # Methods.
-
-    def _guarded(self, use: Callable[[Client], Any]) -> Any:
-        """Return what `use` gives with the client that is connected; None if there is none."""
-        client = self._client
-        if client is None:
-            return None
-        try:
-            return use(client)
-        except (ConnectionLost, TimeoutError) as error:
-            if hasattr(error, "parent_traceback"):
-                raise  # the method itself raised it
-            self._drop(client, error)
-            return None
-
-    def _invoke(
-        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
-    ) -> Any:
-        return self._guarded(lambda client: client._invoke(name, args, kwargs, timeout))
-
-    def _method_names(self) -> Collection[str] | None:
-        client = self._client
-        return None if client is None else client._method_names()
-
-    def _target_label(self) -> str:
-        host, port, target = self._where
-        return f"{target!r} at {host}:{port}" if isinstance(target, str) else f"{host}:{port}"
-
-    def _described(self) -> Mapping[str, Any]:
-        client = self._client
-        return {} if client is None else client._described()
-
-    def with_rpc_timeout(self, timeout: float | None) -> Any:
-        """Return the methods of the target, with another time-out. See `Client`."""
-        return RemoteMethods(self, timeout)
-
-    @property
-    def __rpc__(self) -> Any:
-        """The methods of the target and nothing else: also those named like one of the client's."""
-        return RemoteMethods(self, self._timeout)
-
-    def __getattr__(self, name: str) -> Any:
-        if "_client" not in self.__dict__:  # not initialised: a copy in the making
-            raise AttributeError(name)
-        return find_method(self, name, self._timeout)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *(self._method_names() or ())})
+        self._target.close()
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -279,8 +356,7 @@ class BestEffortClient:
         self.close_rpc()
 
     def __repr__(self) -> str:
+        if "_target" not in self.__dict__:
+            return object.__repr__(self)
         state = "connected" if self.connected else "not connected"
-        return f"<pc_rpc.BestEffortClient of {self._target_label()}, {state}>"
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a connection cannot be copied or pickled; make a new client instead")
+        return f"<pc_rpc.BestEffortClient of {self._target.label}, {state}>"

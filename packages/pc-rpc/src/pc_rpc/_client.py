@@ -1,35 +1,26 @@
 """The blocking client.
 
-The one idea to keep in mind: what is on the client object itself are the established names and
-those that end in ``_rpc``; everything else that is asked of it is a method of the remote target.
+The one idea to keep in mind: the client is a thin object in front of a `BlockingConnection`, which
+remote methods refer to as well. Whoever uses it last keeps the connection open.
 """
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 
-from pc_rpc._blocking import BlockingConnection, deadline_of
+from pc_rpc._connection import BlockingConnection
+from pc_rpc._methods import Driver, Proxy
+from pc_rpc._migration import takes_context
 from pc_rpc._protocol import AutoTarget
-from pc_rpc._remote import RemoteMethods, find_method
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Collection, Mapping
     from types import TracebackType
 
-    from typing_extensions import TypeVar
 
-    Driver = TypeVar("Driver", default=Any)
-else:
-    from typing import TypeVar
-
-    Driver = TypeVar("Driver")
-
-
-class Client(Generic[Driver]):
+class Client(Proxy[Driver]):
     """Proxies the methods of a target, so that they are called like local ones.
 
     If the server has a method ``foo``, ``client.foo(1, x=2)`` calls it and returns what it returns.
@@ -48,6 +39,8 @@ class Client(Generic[Driver]):
         see `get_rpc_id` and `select_rpc_target`.
     timeout : float or None, optional
         Seconds that connecting and every call may take. None: no limit; 0: give up at once.
+    connect_timeout : float or None, optional
+        Seconds that connecting may take, the look-up of the name included. None: as `timeout`.
     ssl : ssl.SSLContext, optional
         Speak TLS; `pyon.tcp.client_context` makes the usual context.
     limit : int, optional
@@ -74,6 +67,7 @@ class Client(Generic[Driver]):
             laser.set_power(0.5)
     """
 
+    @takes_context("client_context")
     def __init__(
         self,
         host: str,
@@ -81,22 +75,21 @@ class Client(Generic[Driver]):
         target_name: str | AutoTarget | type[AutoTarget] | None = AutoTarget,
         timeout: float | None = None,
         *,
+        connect_timeout: float | None = None,
         ssl: ssl.SSLContext | None = None,
         limit: int = DEFAULT_LIMIT,
         line_limit: int = REPLY_LINE_LIMIT,
     ) -> None:
-        self._timeout = timeout
-        self._description_cache: Mapping[str, Any] | None = None
-        deadline = deadline_of(timeout)
-        self._connection = BlockingConnection(
-            host, port, deadline=deadline, ssl=ssl, limit=limit, line_limit=line_limit
+        self._target: BlockingConnection = BlockingConnection(
+            host,
+            port,
+            target_name,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            ssl=ssl,
+            limit=limit,
+            line_limit=line_limit,
         )
-        if target_name is not None:
-            try:
-                self._connection.select(target_name, deadline)
-            except BaseException:
-                self._connection.close()
-                raise
 
     # The established names.
 
@@ -110,67 +103,37 @@ class Client(Generic[Driver]):
         ValueError
             `AutoTarget`, and the server does not have exactly one; or one is selected already.
         """
-        self._connection.select(target_name, deadline_of(self._timeout))
+        self._target.select(target_name)
 
     def get_selected_target(self) -> str | None:
         """Return the name of the selected target, None if none has been selected yet."""
-        return self._connection.side.selected_target
+        return self._target.side.selected_target
 
     def get_rpc_id(self) -> tuple[list[str], str | None]:
         """Return the names of the server's targets and its description."""
-        return list(self._connection.side.targets), self._connection.side.description
+        return list(self._target.side.targets), self._target.side.description
 
     def get_local_host(self) -> str:
         """Return the address of the local end of the connection."""
-        return self._connection.local_host()
+        return self._target.local_host()
 
     def get_rpc_method_list(self) -> dict[str, Any]:
         """Return what the server tells about the target's methods: see PROTOCOL.md, Method list."""
-        return cast(
-            "dict[str, Any]", self._connection.request("get_rpc_method_list", self._timeout)
-        )
+        return cast("dict[str, Any]", self._target.request("get_rpc_method_list"))
 
     def close_rpc(self) -> None:
         """Close the connection. Calls that other threads wait for end in `ConnectionLost`."""
-        self._connection.close()
+        self._target.close()
 
     # More than the established.
 
     def ping_rpc(self) -> None:
         """Make sure that the server answers. With our servers also while a method runs there."""
-        with contextlib.suppress(ValueError):  # an older server knows no ping, but it has answered
-            self._connection.request("ping", self._timeout)
-
-    def with_rpc_timeout(self, timeout: float | None) -> Driver:
-        """Return the methods of the target, with another time-out.
-
-        Parameters
-        ----------
-        timeout : float or None
-            Seconds that a call may take. None: no limit.
-
-        Examples
-        --------
-        ::
-
-            client.with_rpc_timeout(60).calibrate()
-        """
-        return cast("Driver", RemoteMethods(self, timeout))
-
-    @property
-    def __rpc__(self) -> Driver:
-        """The methods of the target and nothing else: also those named like one of the client's."""
-        return cast("Driver", RemoteMethods(self, self._timeout))
-
-    def __getattr__(self, name: str) -> Any:
-        if "_connection" not in self.__dict__:  # not initialised: a copy in the making
-            raise AttributeError(name)
-        method = find_method(self, name, self._timeout)
-        self.__dict__[name] = method  # what is announced stays so; the next look-up ends here
-        return method
-
-    def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *self._method_names()})
+        try:
+            self._target.request("ping")
+        except ValueError as error:
+            if not hasattr(error, "parent_traceback"):  # then an older server knows no ping,
+                raise  # but it has answered
 
     def __enter__(self) -> Driver:
         """Return the client itself, as what it stands for."""
@@ -186,34 +149,7 @@ class Client(Generic[Driver]):
         self.close_rpc()
 
     def __repr__(self) -> str:
-        if "_connection" not in self.__dict__:
+        if "_target" not in self.__dict__:
             return object.__repr__(self)
-        state = ", connection lost" if self._connection.lost is not None else ""
-        return f"<pc_rpc.Client of {self._target_label()}{state}>"
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a connection cannot be copied or pickled; make a new Client instead")
-
-    # For RemoteMethod.
-
-    def _method_names(self) -> Collection[str]:
-        return self._connection.side.methods
-
-    def _target_label(self) -> str:
-        target = self._connection.side.selected_target
-        return (
-            f"{self._connection.peer}"
-            if target is None
-            else f"{target!r} at {self._connection.peer}"
-        )
-
-    def _invoke(self, name: str, args: Any, kwargs: Any, timeout: float | None) -> Any:
-        return self._connection.call(name, args, kwargs, timeout)
-
-    def _described(self) -> Mapping[str, Any]:
-        if self._description_cache is None:
-            try:
-                self._description_cache = self.get_rpc_method_list()
-            except Exception:  # whatever it is: who wants to read documentation is not to suffer
-                return {}
-        return self._description_cache
+        state = ", connection lost" if self._target.side.reason is not None else ""
+        return f"<pc_rpc.Client of {self._target.label}{state}>"

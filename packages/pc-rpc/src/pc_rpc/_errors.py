@@ -4,7 +4,7 @@
 
     RpcError
       ConnectionLost(RpcError, ConnectionError)   gone, now or earlier; chained to the cause
-      ProtocolError(RpcError, ValueError)         the peer broke the protocol
+      ProtocolError(RpcError)                     the peer broke the protocol
       IncompatibleServer(RpcError)                no such target; the available ones are named
       GenericRemoteException(RpcError)            the method raised what cannot be rebuilt here
 
@@ -55,7 +55,7 @@ class ConnectionLost(RpcError, ConnectionError):  # noqa: N818
         self.sent = sent
 
 
-class ProtocolError(RpcError, ValueError):
+class ProtocolError(RpcError):
     """The peer sent something that the protocol does not allow."""
 
 

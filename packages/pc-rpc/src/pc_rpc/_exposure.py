@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from pc_rpc._remote import RemoteMethods, known_names
+from pc_rpc._methods import Proxy, RemoteMethods, known_names
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -204,7 +204,7 @@ def _why_not(name: str, members: Mapping[str, Any]) -> str | None:
 
 def served(thing: Any) -> Any:
     """Return what is served of a target: of a client its remote methods, else the thing itself."""
-    if all(_has(type(thing), name) for name in ("_method_names", "_described", "__rpc__")):
+    if issubclass(type(thing), Proxy):
         return thing.__rpc__
     return thing
 

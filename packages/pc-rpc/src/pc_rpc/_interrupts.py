@@ -8,6 +8,7 @@ except where nothing is done but wait. So whoever interrupts a loop of quick cal
 
 from __future__ import annotations
 
+import contextlib
 from signal import SIGINT
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,46 +29,61 @@ def _on_main_thread() -> bool:
 
 
 class Interrupts:
-    """Holds Ctrl-C back in blocks of code: ``with interrupts: ...``.
+    """Holds Ctrl-C back while something is done: ``interrupts.held_back(do, it)``.
 
     For any number of threads; only the main one is ever interrupted, and the others do not notice.
     """
 
-    __slots__ = ("_depth", "_handler", "_noted", "_waiting", "let_in")
+    __slots__ = ("_handler", "_noted", "_outer", "_waiting", "let_in")
 
     def __init__(self) -> None:
-        self._depth = 0  # of blocks in blocks: a handler may call what it has interrupted
+        self._outer: list[bool] = []  # for each action: whether what it interrupted waited
         self._handler: Callable[[int, Any], Any] | None = None  # what was there before
         self._waiting = False
         self._noted = False
         self.let_in: BaseException | None = None
-        """What was raised in this block while nothing was done but wait."""
+        """What was raised while nothing was done but wait."""
 
-    def __enter__(self) -> None:
+    def held_back(self, action: Callable[..., Result], *args: Any) -> Result:
+        """Do something; Ctrl-C that comes meanwhile is raised behind it, or where it waits."""
         if not _on_main_thread():
-            return
+            return action(*args)
+        depth = len(self._outer)
+        try:
+            self._begin()
+            return action(*args)
+        finally:
+            try:
+                self._end(depth)
+            except BaseException:  # what other signals raise may come between any two steps
+                self._end(depth)
+                raise
+
+    def _begin(self) -> None:
         if self._handler is None and callable(handler := getsignal(SIGINT)):
             self._noted, self._handler = False, handler
-            try:
+            with contextlib.suppress(ValueError):  # in a subinterpreter, where no signal comes
                 signal(SIGINT, self._note)
-            except ValueError:  # in a subinterpreter, where no signal is ever handled
-                self._handler = None
-            except BaseException:  # interrupted before: the block is not entered
-                self._handler = None
-                raise
-        self._depth += 1
+            self._handler = handler  # again: a call that came in between has forgotten it
+        self._outer.append(self._waiting)
+        self._waiting = False
 
-    def __exit__(self, *_: object) -> None:
-        if not _on_main_thread():
+    def _end(self, depth: int) -> None:
+        """Give the signal back, and raise what was noted. May be called again."""
+        if len(self._outer) > depth:
+            self._waiting = self._outer[depth]
+            del self._outer[depth:]
+        if depth:
             return
-        self._depth -= 1
-        if self._depth == 0:
-            self.let_in = None
-            handler, self._handler = self._handler, None
-            if handler is not None:
+        self.let_in = None
+        handler = self._handler
+        if handler is not None:
+            if getsignal(SIGINT) == self._note:  # not if a signal handler has set another one
                 signal(SIGINT, handler)
-                if self._noted:
-                    handler(SIGINT, None)
+            self._handler = None
+            if self._noted:
+                self._noted = False
+                handler(SIGINT, None)
 
     def _note(self, number: int, frame: Any) -> None:
         if self._waiting and self._handler is not None:
@@ -77,11 +93,11 @@ class Interrupts:
 
     def during(self, wait: Callable[..., Result], *args: Any) -> Result:
         """Do what only waits. It may be interrupted, and is not begun if it has been already."""
-        if self._handler is None or not _on_main_thread():
+        if not _on_main_thread():
             return wait(*args)
         try:
             self._waiting = True
-            if self._noted:
+            if self._noted and self._handler is not None:
                 self._noted = False
                 self._handler(SIGINT, None)
             return wait(*args)

@@ -16,7 +16,7 @@ import pyon
 
 from pc_rpc._errors import exact_text, qualified_name
 from pc_rpc._exposure import Methods, attributes
-from pc_rpc._remote import RemoteMethods, known_description
+from pc_rpc._methods import RemoteMethods, known_description
 
 Entry = tuple[dict[str, Any], str | None]
 

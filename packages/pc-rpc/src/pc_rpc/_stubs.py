@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from pc_rpc._remote import Annotation, signature
+from pc_rpc._methods import Annotation, signature
 
 BUILTIN_TYPES = frozenset(
     {"bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set"}

@@ -26,8 +26,8 @@ from pc_rpc._exposure import (
 )
 from pc_rpc._failures import Failure, describe
 from pc_rpc._method_list import method_list
+from pc_rpc._methods import RemoteMethods, close_client
 from pc_rpc._outcome import Outcome
-from pc_rpc._remote import RemoteMethods, close_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

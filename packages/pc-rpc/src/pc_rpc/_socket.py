@@ -12,11 +12,14 @@ import contextlib
 import select
 import socket
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
+from pyon.forks import drop_descriptor
 from pyon.tcp import set_keepalive
+
+from pc_rpc._deadlines import remaining
+from pc_rpc._lookup import AddressInfo, look_up
 
 if TYPE_CHECKING:
     import ssl
@@ -31,23 +34,7 @@ TLS_PIECE_SIZE = 2**18
 Queue = deque[bytes | memoryview]
 
 
-def remaining(deadline: float | None) -> float | None:
-    """Return the seconds until a deadline of `time.monotonic`, None if there is none.
-
-    Raises
-    ------
-    TimeoutError
-        It has passed.
-    """
-    if deadline is None:
-        return None
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError("timed out")
-    return seconds
-
-
-class Stream:
+class NonBlockingSocket:
     """A connected plain socket.
 
     Parameters
@@ -61,26 +48,37 @@ class Stream:
         set_keepalive(sock)
         sock.setblocking(False)
         self._sock = sock
-        # Two, because one must not be used by two threads at once.
-        self._poll, self._glance = _reading(sock), _reading(sock)
-        self.recv_into = sock.recv_into  # zero bytes: the peer has closed
+        self.send: Callable[[bytes | memoryview], int] | None = sock.send
+        """A function in C that sends what the socket takes at once, where that is possible."""
+        self._polls: list[Any] = []  # those that nobody uses now: each is for one wait at a time
 
-    def wait_readable(self, deadline: float | None) -> None:
-        """Wait until `recv_into` has something to say; for one thread at a time.
+    def recv_into(self, buffer: memoryview) -> int:
+        """Receive into `buffer`; zero bytes: the peer has closed.
 
         Raises
         ------
-        TimeoutError
-            The deadline passed.
+        BlockingIOError
+            Nothing came yet.
         """
-        if deadline is None:
-            self._poll()
-        elif not self._poll(max(0.0, deadline - time.monotonic()) * 1e3):
-            raise TimeoutError("timed out")
+        return self._sock.recv_into(buffer)
 
-    def readable(self) -> bool:
-        """Say whether `recv_into` has something to say now; for one thread at a time."""
-        return bool(self._glance(0))
+    def wait_readable(self, timeout: float | None) -> bool:
+        """Wait until `recv_into` has something to say, for so many seconds; return whether it has.
+
+        It waits with ``poll``, where there is one: that knows no limit on file numbers, unlike
+        ``select``.
+        """
+        if not hasattr(select, "poll"):
+            return bool(select.select([self._sock], [], [], timeout)[0])
+        polls = self._polls
+        try:
+            poll = polls.pop() if polls else _poll(self._sock, select.POLLIN)
+        except ValueError:  # it was closed just now: to read tells so
+            return True
+        try:
+            return bool(poll.poll(None if timeout is None else timeout * 1e3))
+        finally:
+            polls.append(poll)
 
     def wait_writable(self, timeout: float | None, or_readable: bool) -> tuple[bool, bool]:
         """Wait for room to write; return whether there is some, and whether something came in."""
@@ -88,8 +86,10 @@ class Stream:
             reading = [self._sock] if or_readable else []
             readable, writable, _ = select.select(reading, [self._sock], [], timeout)
             return bool(writable), bool(readable)
-        poll = select.poll()
-        poll.register(self._sock, select.POLLOUT | (select.POLLIN if or_readable else 0))
+        try:
+            poll = _poll(self._sock, select.POLLOUT | (select.POLLIN if or_readable else 0))
+        except ValueError:  # it was closed just now: to write tells so
+            return True, False
         found = 0
         for _, event in poll.poll(None if timeout is None else timeout * 1e3):
             found |= event
@@ -120,26 +120,22 @@ class Stream:
         """Free the socket: nobody may be using it any more."""
         self._sock.close()
 
+    def forget(self) -> None:
+        """Leave the connection alone: it belongs to the process that forked this one."""
+        drop_descriptor(self._sock.fileno())
+
     def getsockname(self) -> object:
         """Return the address of the local end."""
         return self._sock.getsockname()
 
 
-def _reading(sock: socket.socket) -> Callable[..., list[Any]]:
-    """Return what waits, for milliseconds, until there is something to read, and says if so.
-
-    It is ``poll``, where there is one: that knows no limit on file numbers, unlike ``select``.
-    """
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        return poll.poll
-    return lambda timeout=None: select.select(
-        [sock], [], [], None if timeout is None else timeout / 1e3
-    )[0]
+def _poll(sock: socket.socket, events: int) -> select.poll:
+    poll = select.poll()
+    poll.register(sock, events)
+    return poll
 
 
-class TlsStream(Stream):
+class TlsSocket(NonBlockingSocket):
     """The client's end of TLS on a connected socket.
 
     Parameters
@@ -160,6 +156,8 @@ class TlsStream(Stream):
         super().__init__(sock)
         import ssl
 
+        self.send = None
+
         self._lock = threading.Lock()  # one thread at a time in the TLS state
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
@@ -167,7 +165,6 @@ class TlsStream(Stream):
         self._closed_by_peer = (ssl.SSLZeroReturnError, ssl.SSLEOFError)
         self._ciphertext: Queue = deque()
         self._received = bytearray(TLS_PIECE_SIZE)
-        self.recv_into = self._recv_into  # type: ignore[assignment]
         self._handshake(deadline)
 
     def _handshake(self, deadline: float | None) -> None:
@@ -176,7 +173,8 @@ class TlsStream(Stream):
                 self._tls.do_handshake()
             except self._want_read:
                 self._flush_all(deadline)
-                super().wait_readable(deadline)
+                if not super().wait_readable(remaining(deadline)):
+                    raise TimeoutError("timed out") from None
                 self._feed()
             except OSError:  # refused by us: the alert tells the server why
                 with contextlib.suppress(OSError):
@@ -205,14 +203,8 @@ class TlsStream(Stream):
         else:
             self._incoming.write_eof()
 
-    def _recv_into(self, buffer: memoryview) -> int:
-        """Decrypt into `buffer`; zero bytes: the peer has closed.
-
-        Raises
-        ------
-        BlockingIOError
-            What came makes no whole record yet.
-        """
+    def recv_into(self, buffer: memoryview) -> int:
+        """See `NonBlockingSocket`; decrypts. BlockingIOError: what came is no whole record yet."""
         with self._lock:
             if not self._tls.pending():
                 with contextlib.suppress(BlockingIOError):
@@ -224,17 +216,14 @@ class TlsStream(Stream):
             except self._want_read as error:
                 raise BlockingIOError from error
 
-    def wait_readable(self, deadline: float | None) -> None:
-        """See `Stream`; what was decrypted with an earlier record counts as well."""
-        if not self._tls.pending() and not self._incoming.pending:
-            super().wait_readable(deadline)
-
-    def readable(self) -> bool:
-        """See `Stream`."""
-        return bool(self._tls.pending()) or super().readable()
+    def wait_readable(self, timeout: float | None) -> bool:
+        """See `NonBlockingSocket`; what was decrypted with an earlier record counts as well."""
+        if self._tls.pending() or self._incoming.pending:
+            return True
+        return super().wait_readable(timeout)
 
     def write(self, queue: Queue) -> None:
-        """See `Stream`; what was encrypted and not yet written is written by the next call."""
+        """See `NonBlockingSocket`; what was encrypted and not yet written goes with the next."""
         super().write(self._ciphertext)
         while queue:
             with self._lock:
@@ -247,22 +236,29 @@ class TlsStream(Stream):
             super().write(self._ciphertext)
 
 
-def connect(host: str, port: int, context: ssl.SSLContext | None, deadline: float | None) -> Stream:
-    """Connect to a server, within a deadline."""
-    try:
-        sock = _connect_any(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), deadline)
-    except TimeoutError as error:
-        raise TimeoutError(f"no connection to {host}:{port} within the time-out") from error
+def connect(
+    host: str, port: int, context: ssl.SSLContext | None, deadline: float | None
+) -> NonBlockingSocket:
+    """Connect to a server, within a deadline.
+
+    Raises
+    ------
+    TimeoutError
+        There was no connection before the deadline.
+    OSError
+        No connection can be made.
+    """
+    sock = _connect_any(look_up(host, port, deadline), deadline)
     try:
         if context is None:
-            return Stream(sock)
-        return TlsStream(sock, context, host, deadline)
+            return NonBlockingSocket(sock)
+        return TlsSocket(sock, context, host, deadline)
     except BaseException:
         sock.close()
         raise
 
 
-def _connect_any(found: list[Any], deadline: float | None) -> socket.socket:
+def _connect_any(found: list[AddressInfo], deadline: float | None) -> socket.socket:
     """Connect to the first of the addresses that answers; each gets its share of the time."""
     failure = OSError("no address")
     for tried, (family, kind, protocol, _, address) in enumerate(found):

@@ -1,0 +1,173 @@
+"""The asyncio client's end of one connection: moves bytes and wakes tasks.
+
+The one idea to keep in mind: a request is sent at once and waits for nothing but its own reply.
+What is pending, and what the end means, `ClientSide` knows; here is one future for each call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from pyon import forks
+from pyon.asyncio_connection import HIGH_WATER, Connection
+from pyon.asyncio_tasks import settle
+from pyon.framing import FramingError, Message
+
+from pc_rpc._client_side import Call, ClientSide
+from pc_rpc._errors import ConnectionLost, GenericRemoteException, ProtocolError
+from pc_rpc._lookup import AddressInfo, begin, is_numeric, look_up_now
+from pc_rpc._protocol import HANDSHAKE_LIMIT, Chunks
+
+if TYPE_CHECKING:
+    import ssl
+
+
+class AsyncioConnection(Connection):
+    """One connection to a server; for one event loop.
+
+    Parameters
+    ----------
+    side : ClientSide
+        What was agreed, and what is pending.
+    """
+
+    def __init__(self, side: ClientSide) -> None:
+        super().__init__(limit=HANDSHAKE_LIMIT)
+        self.side = side
+        self._process = os.getpid()
+        forks.register(self)
+
+    # What comes in.
+
+    def message_received(self, message: Message) -> None:
+        try:
+            call = self.side.receive(message)
+        except ProtocolError as error:
+            self.end(error)
+            return
+        if call is not None:
+            settle(call.waiter, None)
+
+    def connection_broken(self, error: FramingError) -> None:
+        self.end(error)
+
+    def connection_closed(self, exc: Exception | None) -> None:
+        self.end(exc or self.side.closed_by_peer(self.receiver.pending))
+
+    def end(self, reason: BaseException) -> None:
+        """Close the connection: nothing that is pending will come."""
+        for call in self.side.lost(reason):
+            settle(call.waiter, None)
+        if not self.closed:
+            self.abort()
+
+    def end_soon(self, reason: BaseException) -> None:
+        """Close the connection, from any thread, if its event loop is still there."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.end, reason)
+
+    def forked(self) -> None:
+        """See `pyon.forks`."""
+        self.side.lost(ConnectionLost(f"made in another process, {self._process}"))
+
+    # What goes out.
+
+    async def take_step(self, call: Call, chunks: Chunks, timeout: float | None) -> None:
+        """Take a step of the handshake. Whatever goes wrong here ends the connection."""
+        try:
+            await self.complete(call, chunks, timeout)
+        except BaseException as error:
+            given_up = isinstance(error, asyncio.CancelledError)
+            self.end(ConnectionAbortedError("given up in the handshake") if given_up else error)
+            raise
+        self.side.configure(self.receiver)
+
+    async def complete(self, call: Call, chunks: Chunks, timeout: float | None) -> Any:
+        """Make a request and return what it gives."""
+        if timeout is None:
+            await self._exchange(call, chunks)
+        else:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._exchange(call, chunks)
+            except TimeoutError:
+                raise self.side.too_late(call, timeout) from None
+        if call.reply is None:
+            raise self.side.error_for(call)
+        try:
+            return self.side.result(call)
+        except StopIteration as error:  # no coroutine can raise it
+            raise GenericRemoteException(f"StopIteration: {error}".removesuffix(": ")) from error
+
+    async def _exchange(self, call: Call, chunks: Chunks) -> None:
+        if self.backlog > HIGH_WATER:
+            with contextlib.suppress(ConnectionError):  # told of below
+                await self.drained()
+        if self.side.reason is not None:
+            raise self.side.error_for(call)
+        call.waiter = self._loop.create_future()
+        self.side.expect(call)
+        self.send_chunks(chunks)
+        try:
+            await call.waiter
+        except asyncio.CancelledError:
+            self.send_chunks(self.side.abandon(call))
+            raise
+
+
+async def connect(
+    connection: AsyncioConnection, host: str, port: int, context: ssl.SSLContext | None
+) -> None:
+    """Open a connection. Time-outs are the caller's, by cancellation.
+
+    Raises
+    ------
+    OSError
+        No connection can be made.
+    """
+    loop = asyncio.get_running_loop()
+    sock = await _connect_any(await _look_up(host, port))
+    name = host if context is not None else None
+    await loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=name)
+
+
+async def _look_up(host: str, port: int) -> list[AddressInfo]:
+    """Return the addresses of a host.
+
+    Not in asyncio's pool of threads: that is waited for when the loop ends.
+    """
+    if is_numeric(host):
+        return look_up_now(host, port)
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, done, None)
+
+    look_up = begin(host, port)
+    look_up.when_done(tell)
+    await done
+    return look_up.wait(0)
+
+
+async def _connect_any(found: list[AddressInfo]) -> socket.socket:
+    """Connect to the first of the addresses that answers."""
+    loop = asyncio.get_running_loop()
+    failure = OSError("no address")
+    for family, kind, protocol, _, address in found:
+        with contextlib.ExitStack() as stack:
+            try:
+                sock = stack.enter_context(socket.socket(family, kind, protocol))
+                sock.setblocking(False)
+                await loop.sock_connect(sock, address)
+            except OSError as error:
+                failure = error
+            else:
+                stack.pop_all()
+                return sock
+    raise failure

@@ -1,0 +1,437 @@
+"""The client's end of the conversation as pure code: handshake, requests, replies, the end.
+
+No socket, no thread, no clock, no event loop: `ClientSide` takes messages and returns what is to be
+sent. PROTOCOL.md is the normative description.
+
+The one idea to keep in mind: everything that is sent is a `Call`, the two steps of the handshake
+included, and is pending until its reply came. A call that was given up stays pending, so that its
+reply is recognised when it comes, by its position or by its id, and dropped. Nobody else gets it.
+
+Each change of what is pending is one operation of a built-in container. So a front end with threads
+needs no lock for it, and may be interrupted anywhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyon
+from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, Message, Receiver, frame
+
+from pc_rpc._errors import (
+    ConnectionLost,
+    GenericRemoteException,
+    IncompatibleServer,
+    ProtocolError,
+    rebuild_exception,
+)
+from pc_rpc._protocol import (
+    BANNER,
+    FEATURES,
+    HANDSHAKE_LIMIT,
+    PYON_V2,
+    AutoTarget,
+    Chunks,
+    Features,
+    _beyond,
+    _decode,
+    _number,
+    _read_json,
+    _size,
+)
+
+GREETING = "greeting"
+SELECTION = "selection of a target"
+
+_FAILED = re.compile(rb'\{(?:"buffers":\[[0-9,]*\],)?(?:"id":[0-9]{1,18},)?"status": ?"failed"')
+"""What the reply of a call that raised begins with, for one that cannot be read to its end."""
+
+
+class Call:
+    """A request and, once it came, its reply.
+
+    Attributes
+    ----------
+    number : int
+        Its id; where ids were not negotiated, only a serial number.
+    what : str
+        What was asked, for messages to people.
+    step : bool
+        A step of the handshake, not a request.
+    sent : bool
+        It may have gone out, in part at least.
+    abandoned : bool
+        Nobody waits for the reply any more.
+    reply : Message or None
+        The reply, once it came.
+    waiter : object
+        Whatever the front end needs to wake the one who waits.
+    """
+
+    __slots__ = ("abandoned", "number", "reply", "sent", "step", "waiter", "what")
+
+    def __init__(self, number: int, what: str, *, step: bool = False) -> None:
+        self.number = number
+        self.what = what
+        self.step = step
+        self.sent = False
+        self.abandoned = False
+        self.reply: Message | None = None
+        self.waiter: Any = None
+
+
+class ClientSide:
+    """The client's end of one connection.
+
+    A front end sends what `greet`, `select`, `encode_call` or `encode_action` returned, tells
+    `expect` of it before, hands what comes in to `receive`, wakes the one whose call is returned,
+    who takes the `result`. When the connection ends it calls `lost`, and wakes all of the calls
+    that are returned: these raise `error_for`. All methods may be called from any thread, `receive`
+    from one at a time.
+
+    Parameters
+    ----------
+    peer : str
+        Address of the server, as people write it.
+    limit : int, optional
+        Bytes that one message may have, in both directions.
+    line_limit : int, optional
+        Bytes that the line of a reply may have.
+    tls : bool, optional
+        The connection speaks TLS: for hints only.
+    again : str, optional
+        How to connect again, as the end of a sentence for people.
+
+    Attributes
+    ----------
+    targets, description : list of str, str or None
+        What the greeting said.
+    selected_target : str or None
+        The target, as soon as it is selected.
+    methods : frozenset of str
+        Names of its methods, empty before.
+    reason : BaseException or None
+        Why the connection is gone, None while it is not.
+    """
+
+    def __init__(
+        self,
+        peer: str = "the server",
+        *,
+        limit: int = DEFAULT_LIMIT,
+        line_limit: int = REPLY_LINE_LIMIT,
+        tls: bool = False,
+        again: str = "make a new client to connect again",
+    ) -> None:
+        self.peer = peer
+        self.limit = limit
+        self.line_limit = line_limit
+        self.targets: list[str] = []
+        self.description: str | None = None
+        self.selected_target: str | None = None
+        self.methods: frozenset[str] = frozenset()
+        self.features = Features()
+        self.reason: BaseException | None = None
+        self._again = again
+        self._tls = tls
+        self._offered: list[str] | None = None
+        self._numbers = itertools.count(1)
+        self._in_order: deque[Call] = deque()
+        self._by_number: dict[int, Call] = {}
+
+    @property
+    def label(self) -> str:
+        """Target and server, as people write them."""
+        target = self.selected_target
+        return self.peer if target is None else f"{target!r} at {self.peer}"
+
+    # Handshake.
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the server has said who it is."""
+        return self._offered is not None
+
+    def greet(self) -> tuple[Call, Chunks]:
+        """Return the first step of the handshake, and the message to send: see `encode_call`."""
+        return Call(0, GREETING, step=True), frame(BANNER)
+
+    def select(self, target_name: str | AutoTarget | type[AutoTarget]) -> tuple[Call, Chunks]:
+        """Return the step that selects a target, and all the features that both ends have.
+
+        Raises
+        ------
+        IncompatibleServer
+            There is no such target.
+        ValueError
+            `AutoTarget`, and the server does not have exactly one; or a target is selected.
+        """
+        if self.selected_target is not None:
+            raise ValueError(f"the target {self.selected_target!r} has been selected already")
+        self.selected_target = name = self._chosen(target_name)
+        offered = self._offered or []
+        words = offered if PYON_V2 in offered else []
+        self.features = Features(words)
+        call = Call(0, SELECTION, step=True)
+        return call, frame(" ".join([name, *words]))
+
+    def _chosen(self, target_name: str | AutoTarget | type[AutoTarget]) -> str:
+        available = " ".join(sorted(self.targets)) or "none"
+        if isinstance(target_name, AutoTarget) or (
+            isinstance(target_name, type) and issubclass(target_name, AutoTarget)
+        ):
+            if len(self.targets) != 1:
+                raise ValueError(
+                    f"AutoTarget needs a server with one target, this one has: {available}"
+                )
+            return self.targets[0]
+        if target_name not in self.targets:
+            raise IncompatibleServer(
+                f"expected the target {target_name!r}, the server has: {available}"
+            )
+        return target_name
+
+    def configure(self, receiver: Receiver) -> None:
+        """Have a receiver take what the server may send now: after each step of the handshake."""
+        selected = self.selected_target is not None
+        receiver.limit = self.limit if selected else HANDSHAKE_LIMIT
+        receiver.line_limit = self.line_limit if selected else None
+        receiver.raw_buffers = self.features.raw_buffers
+
+    def _read_greeting(self, line: bytes) -> None:
+        try:
+            greeting = _read_json(line.decode())
+            targets, description = greeting["targets"], greeting["description"]
+            offered = greeting.get("features") or []
+            if not all(isinstance(x, list) for x in (targets, offered)):
+                raise TypeError("not lists")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ProtocolError(f"{self.peer}: {_no_greeting(line)}") from error
+        self.targets, self.description = [str(name) for name in targets], description
+        self._offered = [word for word in FEATURES if word in offered]
+
+    def _read_methods(self, line: bytes) -> None:
+        """Take in the names; or raise what the server says if the target could not be made."""
+        expected = f"{self.peer}: expected the set of method names, got {line!r:.100}"
+        try:
+            names = pyon.decode(line)
+        except pyon.DecodeError as error:
+            raise ProtocolError(expected) from error
+        if self.features.target_errors and isinstance(names, dict) and "exception" in names:
+            raised = rebuild_exception(names["exception"])
+            BaseException.add_note(raised, f"{self.peer} cannot make {self.selected_target!r}")
+            raise raised
+        if not isinstance(names, (set, dict, list)):  # v1 spells the empty set like an empty dict
+            raise ProtocolError(expected)
+        self.methods = frozenset(str(name) for name in names)
+
+    # Requests.
+
+    def encode_call(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Call, Chunks]:
+        """Return a call of a method, and the message to send: after `expect`, and all of it.
+
+        Raises
+        ------
+        TypeError
+            An argument cannot be encoded: nothing has happened.
+        ValueError
+            The message would be beyond the limit: nothing has happened.
+        """
+        features = self.features
+        # Our own servers take a list as well, which is read twice as fast.
+        values = list(args) if features.request_ids else tuple(args)
+        try:
+            if kwargs or features.version == 1:
+                text, buffers = features.encode(
+                    {"action": "call", "name": name, "args": values, "kwargs": dict(kwargs)}
+                )
+            else:  # the same, in a fifth of the time
+                text, buffers = features.encode(values)
+                quoted = f'"{name}"' if name.isidentifier() and name.isascii() else json.dumps(name)
+                text = f'{{"action":"call","name":{quoted},"args":{text},"kwargs":{{}}}}'
+        except pyon.EncodeError as error:
+            error.add_note(f"in the arguments of {name}()")
+            raise
+        return self._issue(f"call of {name}()", text, buffers)
+
+    def encode_action(self, action: str) -> tuple[Call, Chunks]:
+        """Return a request that is no call of a method, and the message to send.
+
+        Raises
+        ------
+        RuntimeError
+            No target has been selected yet: nothing can be asked for.
+        """
+        if self.selected_target is None:
+            raise RuntimeError("no target has been selected yet: see select_rpc_target")
+        return self._issue(action, *self.features.encode({"action": action}))
+
+    def _issue(self, what: str, text: str, buffers: list[memoryview]) -> tuple[Call, Chunks]:
+        call = Call(next(self._numbers), what)
+        if self.features.request_ids:
+            text = f'{{"id":{call.number},{text[1:]}'
+        chunks = frame(text, buffers)
+        if (size := _size(chunks)) > self.limit:
+            raise _beyond(f"the {what}", size, self.limit)
+        return call, chunks
+
+    def expect(self, call: Call) -> None:
+        """Note that the request is going out: the order of these calls is the order on the wire."""
+        call.sent = True
+        if self.features.request_ids and not call.step:
+            self._by_number[call.number] = call
+        else:
+            self._in_order.append(call)
+
+    def abandon(self, call: Call) -> Chunks:
+        """Note that nobody waits for the reply any more; return what should be sent, if anything.
+
+        That is a request to cancel the call, which has no reply of its own.
+        """
+        call.abandoned = True
+        if call.number not in self._by_number or call.reply is not None:
+            return []
+        return frame(f'{{"action":"cancel","request":{call.number}}}')
+
+    # Replies.
+
+    def receive(self, message: Message) -> Call | None:
+        """Return the call that a message replies to, with the reply; None if it was given up.
+
+        Raises
+        ------
+        ProtocolError
+            It replies to nothing that was asked: the connection is of no use any more.
+        """
+        call: Call | None = None
+        if self._in_order:
+            call = self._in_order.popleft()
+        elif (number := _number(message.line)) is not None:
+            call = self._by_number.pop(number, None)
+        if call is None:
+            raise ProtocolError(f"the server sent a reply to no request: {message.line!r:.100}")
+        if call.abandoned:
+            return None
+        call.reply = message
+        return call
+
+    def result(self, call: Call) -> Any:
+        """Return what the method returned, or raise what it raised.
+
+        For a step of the handshake: take in what the server said, and return None.
+        """
+        message, call.reply = call.reply, None
+        assert message is not None
+        if call.step:
+            self._finish(call, message)
+            return None
+        if message.oversize:
+            raise _beyond(f"the reply to the {call.what}", message.oversize, message.limit)
+        try:
+            reply = _decode(message)
+            status = reply["status"]
+            if status == "ok":
+                return reply["ret"]
+            if status == "failed":
+                raised = rebuild_exception(reply["exception"])
+            elif status == "stopped":
+                raised = self._stopped(call, begun=reply["begun"] is not False)
+            else:
+                raise ValueError(f"unknown status {status!r:.100}")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise _unreadable(call, message.line, error) from error
+        raise raised
+
+    def _stopped(self, call: Call, *, begun: bool) -> ConnectionLost:
+        state = "may have been executed" if begun else "was not executed"
+        return ConnectionLost(
+            f"connection to {self.peer} lost: the server stopped; the {call.what} {state}",
+            sent=begun,
+        )
+
+    def _finish(self, call: Call, message: Message) -> None:
+        if message.oversize:
+            raise ProtocolError(f"{self.peer} sent a line of {message.oversize} bytes")
+        read = self._read_greeting if call.what is GREETING else self._read_methods
+        read(bytes(message.line))
+
+    # The end.
+
+    def lost(self, reason: BaseException) -> list[Call]:
+        """Note that the connection is gone; return the calls that will never be replied to.
+
+        The first reason is kept. Calls that were given up are not returned.
+        """
+        if self.reason is None:
+            self.reason = reason
+        pending = [*self._in_order, *self._by_number.values()]
+        self._in_order.clear()
+        self._by_number.clear()
+        return [call for call in pending if not call.abandoned]
+
+    def closed_by_peer(self, pending: int) -> EOFError:
+        """Return the reason of an end that the server made.
+
+        Parameters
+        ----------
+        pending : int
+            Bytes that came of a message that is not complete.
+        """
+        where = " in the middle of a reply" if pending and self.greeted else ""
+        return EOFError(f"closed by the server{where}")
+
+    def error_for(self, call: Call | None = None) -> ConnectionLost:
+        """Return the error that tells of the end of the connection.
+
+        Parameters
+        ----------
+        call : Call or None, optional
+            What the error is about; None: nothing that was to be sent.
+        """
+        reason = self.reason
+        text = f"connection to {self.peer} lost: {str(reason) or type(reason).__name__}"
+        sent = call is not None and call.sent and not call.step
+        if call is None or call.step:
+            text += self._hint()
+        else:
+            state = "may have been executed" if sent else "was not sent"
+            text += f"; the {call.what} {state}"
+        error = ConnectionLost(f"{text}; {self._again}" if self.greeted else text, sent=sent)
+        error.__cause__ = reason
+        return error
+
+    def _hint(self) -> str:
+        """Say what may be the reason why a server closed the connection without a word."""
+        by_server = isinstance(self.reason, (EOFError, ConnectionError))
+        if self.greeted or not by_server or isinstance(self.reason, ConnectionLost):
+            return ""
+        if self._tls:
+            return " before its greeting: it may have refused this client's certificate"
+        return " before its greeting: the port may speak TLS, or be that of something else"
+
+    def too_late(self, call: Call, timeout: float | None) -> TimeoutError:
+        """Return the error of a call that was given up because its time was over."""
+        if call.step:
+            return TimeoutError(f"{self.peer} did not answer within the time-out of {timeout} s")
+        return TimeoutError(f"no reply to the {call.what} from {self.peer} within {timeout} s")
+
+
+def _unreadable(call: Call, line: bytes | bytearray, error: Exception) -> Exception:
+    """Return the error of a reply that cannot be understood, for its caller."""
+    if isinstance(error, (pyon.DecodeError, RecursionError)) and _FAILED.match(line):
+        return GenericRemoteException(
+            f"the {call.what} raised what cannot be read here ({error}): {line!r:.200}"
+        )
+    return ProtocolError(f"expected a reply to the {call.what}, got {line!r:.100}: {error}")
+
+
+def _no_greeting(line: bytes) -> str:
+    hint = " (does it speak TLS?)" if line[:1] in {b"\x15", b"\x16"} else ""
+    return f"expected the greeting of an RPC server, got {line!r:.100}{hint}"

@@ -1,0 +1,41 @@
+"""Time-outs as points in time, on the clock of `time.monotonic`: for all steps of one call."""
+
+from __future__ import annotations
+
+import time
+
+LONGEST = 1e6
+"""Seconds, eleven days, beyond which a time-out is none: some systems cannot wait for longer."""
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """Return the time that a time-out from now ends at; None if it has none."""
+    return None if timeout is None or timeout > LONGEST else time.monotonic() + timeout
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline, None if there is none.
+
+    Raises
+    ------
+    TimeoutError
+        It has passed.
+    """
+    if deadline is None:
+        return None
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("timed out")
+    return seconds
+
+
+def within(deadline: float | None, longest: float) -> float:
+    """Return the seconds until a deadline, but at most `longest`.
+
+    Raises
+    ------
+    TimeoutError
+        The deadline has passed.
+    """
+    seconds = remaining(deadline)
+    return longest if seconds is None or seconds > longest else seconds

@@ -1,0 +1,114 @@
+"""Names of hosts to addresses, within a deadline.
+
+The one idea to keep in mind: the system's look-up cannot be interrupted, and a name server that is
+away takes it many seconds. So where time is limited a name is looked up in a daemon thread, and the
+caller leaves when the time is over. There is one such thread for each name, however often the name
+is asked for meanwhile. A numeric address needs no look-up and no thread.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pc_rpc._deadlines import remaining
+
+AddressInfo = tuple[Any, ...]
+"""Family, kind, protocol, canonical name and address, as `socket.getaddrinfo` returns them."""
+
+
+class LookUp:
+    """The look-up of one name, under way or done."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._key = (host, port)
+        self._done = threading.Event()
+        self._found: list[AddressInfo] = []
+        self._error: Exception | None = None
+        self._callbacks: list[Callable[[], object]] = []
+
+    def run(self) -> None:
+        """Look up; what the thread does."""
+        try:
+            self._found = look_up_now(*self._key)
+        except Exception as error:
+            self._error = error
+        _under_way.pop(self._key, None)
+        self._done.set()
+        for callback in self._callbacks:
+            callback()
+
+    def when_done(self, callback: Callable[[], object]) -> None:
+        """Have a function called when it is done: from the thread, perhaps twice."""
+        self._callbacks.append(callback)
+        if self._done.is_set():
+            callback()
+
+    def wait(self, timeout: float | None) -> list[AddressInfo]:
+        """Return what was found.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing was found within `timeout` seconds.
+        OSError
+            There is no such name.
+        """
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"no address of {self._key[0]} within the time-out")
+        if self._error is not None:
+            raise self._error
+        return self._found
+
+
+_under_way: dict[tuple[str, int], LookUp] = {}
+
+if hasattr(os, "register_at_fork"):  # the threads do not exist in the child
+    os.register_at_fork(after_in_child=_under_way.clear)
+
+
+def look_up(host: str, port: int, deadline: float | None) -> list[AddressInfo]:
+    """Return the addresses of a host, of which there is at least one.
+
+    Raises
+    ------
+    TimeoutError
+        There was no answer before the deadline.
+    OSError
+        There is no such name.
+    """
+    if deadline is None or is_numeric(host):
+        return look_up_now(host, port)
+    return begin(host, port).wait(remaining(deadline))
+
+
+def look_up_now(host: str, port: int) -> list[AddressInfo]:
+    """Return the addresses of a host, however long it takes."""
+    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+
+def begin(host: str, port: int) -> LookUp:
+    """Begin the look-up of a name, or join the one that is under way."""
+    ours = LookUp(host, port)
+    found = _under_way.setdefault((host, port), ours)
+    if found is ours:
+        try:
+            threading.Thread(target=ours.run, name=f"look-up of {host}", daemon=True).start()
+        except BaseException:  # no more threads: nobody is to wait for it
+            _under_way.pop((host, port), None)
+            raise
+    return found
+
+
+def is_numeric(host: str) -> bool:
+    """Say whether a host is given as an address of IPv4 or IPv6."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host.partition("%")[0])
+        except (OSError, ValueError, TypeError):
+            continue
+        return True
+    return False

@@ -1,0 +1,325 @@
+"""What a client shows of the methods of its target: attributes, signatures, documentation.
+
+The one idea to keep in mind: a name is looked up among the methods that the server announced, and
+nowhere else; what the server tells about them is fetched once, when somebody asks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
+
+if TYPE_CHECKING:
+    import inspect
+    from collections.abc import Callable, Collection, Mapping
+
+    from typing_extensions import TypeVar
+
+    Driver = TypeVar("Driver", default=Any)
+else:
+    from typing import TypeVar
+
+    Driver = TypeVar("Driver")
+
+
+NEVER_SUGGESTED = frozenset(
+    {"terminate", "close", "exit", "kill", "quit", "shutdown", "stop", "abort", "reset"}
+)
+"""Names that are never guessed for a misspelt one: whoever follows the hint ends something."""
+
+
+class Target(Protocol):
+    """What the objects of this module call through: a connection, as they see it."""
+
+    timeout: float | None
+    """Seconds that a call may take which does not say otherwise. None: no limit."""
+
+    @property
+    def names(self) -> Collection[str] | None:
+        """Names of the methods; None if they are not known yet and any may be one."""
+
+    @property
+    def label(self) -> str:
+        """Target and server, as people write them."""
+
+    def invoke(self, name: str, args: Any, kwargs: Any, timeout: float | None) -> Any:
+        """Call a method."""
+
+    def described(self) -> Mapping[str, Any]:
+        """Return the method list, an empty one if it cannot be had now."""
+
+    def close(self) -> Any:
+        """Close the connection. The result may be awaited if the client is one for asyncio."""
+
+
+class RemoteMethod:
+    """A method of the selected target: call it like a local one."""
+
+    __slots__ = ("__name__", "_invoke", "_target", "_timeout")
+
+    __name__: str
+    _invoke: Callable[[str, Any, Any, float | None], Any]
+    _target: Target
+    _timeout: float | None
+
+    def __init__(self, target: Target, name: str, timeout: float | None) -> None:
+        keep = partial(object.__setattr__, self)
+        keep("_target", target)
+        keep("_invoke", target.invoke)
+        keep("_timeout", timeout)
+        keep("__name__", name)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._invoke(self.__name__, args, kwargs, self._timeout)
+
+    def _entry(self) -> tuple[Mapping[str, Any], str | None] | None:
+        entry = self._target.described().get("methods", {}).get(self.__name__)
+        if isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], dict):
+            return entry[0], entry[1]
+        return None
+
+    @property
+    def __signature__(self) -> inspect.Signature | None:
+        """The signature that the method has at the server, None if it is not known."""
+        entry = self._entry()
+        return None if entry is None else signature(entry[0])
+
+    def _remote_doc(self) -> str | None:
+        """Return the docstring of the method at the server."""
+        entry = self._entry()
+        return None if entry is None else entry[1]
+
+    __doc__ = property(_remote_doc)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(self._refusal("set", name), name=name, obj=self)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(self._refusal("delete", name), name=name, obj=self)
+
+    def _refusal(self, what: str, name: str) -> str:
+        method = f"{self.__name__} of {self._target.label}"
+        return f"cannot {what} {name!r} of the remote method {method}"
+
+    def __repr__(self) -> str:
+        shown = self.__signature__
+        return f"<remote method {self.__name__}{shown or '(...)'} of {self._target.label}>"
+
+
+class RemoteMethods:
+    """The methods of the selected target as attributes, and nothing besides them."""
+
+    __slots__ = ("_target", "_timeout")
+
+    _target: Target
+    _timeout: float | None
+
+    def __init__(self, target: Target, timeout: float | None) -> None:
+        object.__setattr__(self, "_target", target)
+        object.__setattr__(self, "_timeout", timeout)
+
+    def __getattr__(self, name: str) -> RemoteMethod:
+        if name in RemoteMethods.__slots__:  # not yet initialised: a copy in the making
+            raise AttributeError(name)
+        return find_method(self._target, name, self._timeout)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise cannot_change(self._target, "set", name, self)
+
+    def __delattr__(self, name: str) -> None:
+        raise cannot_change(self._target, "delete", name, self)
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._target.names or ())
+
+    def __repr__(self) -> str:
+        return f"<remote methods of {self._target.label}>"
+
+
+def known_names(methods: RemoteMethods) -> Collection[str] | None:
+    """Return the names of the methods; None while a client that reconnects does not know them."""
+    return methods._target.names
+
+
+def known_description(methods: RemoteMethods) -> Mapping[str, Any]:
+    """Return the method list, an empty one if it cannot be had now. A client may fetch it."""
+    return methods._target.described()
+
+
+def close_client(methods: RemoteMethods) -> Any:
+    """Close the client that the methods belong to."""
+    return methods._target.close()
+
+
+def find_method(target: Target, name: str, timeout: float | None) -> RemoteMethod:
+    """Return a method of the target.
+
+    Raises
+    ------
+    AttributeError
+        The server has announced no such method.
+    """
+    names = target.names
+    if names is None and not name.startswith("_"):
+        return RemoteMethod(target, name, timeout)
+    if names is None or name not in names or (name.startswith("__") and name.endswith("__")):
+        raise AttributeError(_no_such_method(target, name, names or ()), name=name)
+    return RemoteMethod(target, name, timeout)
+
+
+def _no_such_method(target: Target, name: str, names: Collection[str]) -> str:
+    text = f"no remote method {name!r} in {target.label}"
+    if name.startswith("_"):
+        return text
+    if around := [f"{access}_{name}" for access in ("get", "set") if f"{access}_{name}" in names]:
+        return f"{text}: attributes of a driver cannot be read; use {' or '.join(around)}"
+    similar = difflib.get_close_matches(name, set(names) - NEVER_SUGGESTED, 1)
+    return f"{text}; did you mean {similar[0]!r}?" if similar else text
+
+
+def cannot_change(target: Target, what: str, name: str, proxy: object) -> AttributeError:
+    """Return the error of an attempt to set or delete an attribute of a client.
+
+    Parameters
+    ----------
+    target : Target
+        What the client stands for.
+    what : str
+        "set" or "delete".
+    name : str
+        The attribute.
+    proxy : object
+        The client, or what it was tried on.
+    """
+    text = f"cannot {what} {name!r} of {target.label} from here: only its methods can be called"
+    if f"set_{name}" in (target.names or ()):
+        text += f"; use set_{name}"
+    elif name in (target.names or ()):
+        text += f", and {name} is one"
+    return AttributeError(text, name=name, obj=proxy)
+
+
+def warn_unclosed(target: Target) -> None:
+    """Warn that nobody refers to an open connection any more. Silent when the interpreter ends."""
+    if not sys.is_finalizing():
+        warnings.warn(
+            f"the client of {target.label} was not closed: see close_rpc()",
+            ResourceWarning,
+            stacklevel=3,
+            source=target,
+        )
+
+
+class Proxy(Generic[Driver]):
+    """What the clients have in common: they stand for a target.
+
+    The established names and those that end in ``_rpc`` are the client's own; everything else that
+    is asked of it is a method of the target.
+
+    It refers to the target, never the other way round, and so do remote methods: the last one of
+    them that is in use is what keeps a connection open.
+    """
+
+    _target: Target
+
+    def with_rpc_timeout(self, timeout: float | None) -> Driver:
+        """Return the methods of the target, with another time-out.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds that a call may take. None: no limit.
+
+        Examples
+        --------
+        ::
+
+            client.with_rpc_timeout(60).calibrate()
+        """
+        return cast("Driver", RemoteMethods(self._target, timeout))
+
+    @property
+    def __rpc__(self) -> Driver:
+        """The methods of the target and nothing else: also those named like one of the client's."""
+        return cast("Driver", RemoteMethods(self._target, self._target.timeout))
+
+    def __getattr__(self, name: str) -> Any:
+        if "_target" not in self.__dict__:  # not initialised: a copy in the making
+            raise AttributeError(name)
+        target = self._target
+        method = find_method(target, name, target.timeout)
+        if target.names is not None:  # then it stays so, and the next look-up ends here
+            self.__dict__[name] = method
+        return method
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not self._is_own(name):
+            raise cannot_change(self._target, "set", name, self)
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if not self._is_own(name):
+            raise cannot_change(self._target, "delete", name, self)
+        object.__delattr__(self, name)
+
+    def _is_own(self, name: str) -> bool:
+        """Say whether an attribute is private, or declared by a class derived from the client's.
+
+        No name of a remote method begins with an underscore.
+        """
+        return name.startswith("_") or hasattr(getattr(type(self), name, None), "__set__")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *(self._target.names or ())})
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a connection cannot be copied or pickled; make a new client instead")
+
+
+class Annotation(str):
+    """The text of an annotation, which shows itself without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def signature(spec: Mapping[str, Any]) -> inspect.Signature | None:
+    """Return the signature that an entry of the method list describes, without ``self``.
+
+    None if the entry is not in order.
+    """
+    import inspect
+
+    parameter, empty = inspect.Parameter, inspect.Parameter.empty
+    notes = spec.get("annotations") or {}
+
+    def annotation(name: str) -> Any:
+        return Annotation(notes[name]) if name in notes else empty
+
+    def make(name: str, kind: Any, default: Any = empty) -> inspect.Parameter:
+        return parameter(name, kind, default=default, annotation=annotation(name))
+
+    try:
+        names, defaults = list(spec.get("args") or ()), list(spec.get("defaults") or ())
+        filled = [*[empty] * (len(names) - len(defaults)), *defaults]
+        positional = list(zip(names, filled, strict=False))
+        if names[:1] in (["self"], ["cls"]):
+            del positional[0]
+        parameters = [make(name, parameter.POSITIONAL_OR_KEYWORD, d) for name, d in positional]
+        if spec.get("varargs"):
+            parameters.append(make(spec["varargs"], parameter.VAR_POSITIONAL))
+        only = spec.get("kwonlydefaults") or {}
+        parameters += [
+            make(name, parameter.KEYWORD_ONLY, dict(only).get(name, empty))
+            for name in spec.get("kwonlyargs") or ()
+        ]
+        if spec.get("varkw"):
+            parameters.append(make(spec["varkw"], parameter.VAR_KEYWORD))
+        return inspect.Signature(parameters, return_annotation=annotation("return"))
+    except (TypeError, ValueError, LookupError):
+        return None
