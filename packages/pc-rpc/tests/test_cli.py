@@ -269,6 +269,15 @@ def test_no_server_and_no_target_have_status_3(run, scripted_peer):
     assert "did not answer within the time-out" in err
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "no.such.host.invalid"])
+def test_a_server_that_cannot_be_reached_is_named(capsys, host):
+    assert main(["ping", host, "1"]) == 3
+    where = f"[{host}]:1" if ":" in host else f"{host}:1"
+    err = capsys.readouterr().err
+    assert err.count(where) == 1
+    assert "Traceback" not in err
+
+
 # Serving, as a process of its own.
 
 

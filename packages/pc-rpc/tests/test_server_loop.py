@@ -13,7 +13,7 @@ import sys
 import threading
 
 import pytest
-from pc_rpc import Client, GenericRemoteException, simple_server_loop
+from pc_rpc import Client, GenericRemoteException, Server, simple_server_loop
 
 CONTROLLER = """
 import signal
@@ -170,6 +170,16 @@ def test_a_program_that_passes_ssl_config_is_told_what_to_write(arguments, optio
     message = r"simple_server_loop\(\) takes .* write ssl=pyon\.tcp\.server_context\("
     with pytest.raises(TypeError, match=message):
         simple_server_loop({"main": object()}, "127.0.0.1", 0, *arguments, **options)
+
+
+async def test_a_server_that_is_started_with_ssl_config_says_what_to_write():
+    server = Server({"main": object()})
+    for arguments, options in (((SimpleSSLConfig(),), {}), ((), {"ssl_config": None})):
+        with pytest.raises(
+            TypeError, match=r"Server\.start\(\) takes .* ssl=pyon\.tcp\.server_con"
+        ):
+            await server.start("127.0.0.1", 0, *arguments, **options)
+    await server.stop()
 
 
 def test_the_loop_leaves_signal_handlers_as_they_were():

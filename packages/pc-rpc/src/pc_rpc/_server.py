@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyon.asyncio_server import AsyncioServer
 from pyon.framing import DEFAULT_LIMIT, REQUEST_LINE_LIMIT
 
+from pc_rpc._migration import takes_context
 from pc_rpc._session import Session
 from pc_rpc._shared import Shared
 
@@ -106,6 +107,7 @@ class Server(AsyncioServer):
         """The targets, by name."""
         return self._shared.given
 
+    @takes_context("server_context")
     async def start(
         self,
         host: str | Sequence[str] | None,
