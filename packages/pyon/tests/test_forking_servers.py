@@ -26,15 +26,27 @@ import asyncio, ctypes, multiprocessing, os, signal, ssl, sys
 from pyon.asyncio_connection import Connection
 from pyon.asyncio_server import AsyncioServer
 
+def begin(writing):
+    os.write(writing, b".")  # the hooks of the fork have run
+    signal.pause()
+
 def fork(way):
+    reading, writing = os.pipe()
+    pid = start(way, writing)
+    os.close(writing)
+    assert os.read(reading, 1) == b"."
+    os.close(reading)
+    return pid
+
+def start(way, writing):
     if way == "multiprocessing":
-        child = multiprocessing.get_context("fork").Process(target=signal.pause)
+        child = multiprocessing.get_context("fork").Process(target=begin, args=(writing,))
         child.start()
         return child.pid
     # What C code forks calls none of Python's hooks.
     pid = ctypes.PyDLL(None).fork() if way == "c" else os.fork()
     if pid == 0:
-        ctypes.CDLL(None).pause() if way == "c" else signal.pause()
+        begin(writing)
         os._exit(0)
     return pid
 
