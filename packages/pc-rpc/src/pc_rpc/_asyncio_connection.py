@@ -12,7 +12,6 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from pyon import forks
 from pyon.asyncio_connection import HIGH_WATER, Connection
 from pyon.asyncio_tasks import settle
 from pyon.framing import FramingError, Message
@@ -39,7 +38,6 @@ class AsyncioConnection(Connection):
         super().__init__(limit=HANDSHAKE_LIMIT)
         self.side = side
         self._process = os.getpid()
-        forks.register(self)
 
     # What comes in.
 
@@ -72,6 +70,7 @@ class AsyncioConnection(Connection):
 
     def forked(self) -> None:
         """See `pyon.forks`."""
+        super().forked()
         self.side.lost(ConnectionLost(f"made in another process, {self._process}"))
 
     # What goes out.
