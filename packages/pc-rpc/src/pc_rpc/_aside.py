@@ -75,7 +75,7 @@ class Aside:
 
 
 class _Job:
-    """A function to call, and who waits for it until its time is over."""
+    """A function to call, and the future that is waited for until its time is over."""
 
     def __init__(
         self,

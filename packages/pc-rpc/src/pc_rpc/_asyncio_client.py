@@ -2,7 +2,7 @@
 
 The one idea to keep in mind: a call sends its request at once and waits for nothing but its own
 reply, so the calls of many tasks are in flight together. A task that is cancelled, or whose time is
-up, leaves its reply owed; where that was agreed, the server is told to cancel the call as well.
+up, leaves its reply pending; where that was agreed, the server is told to cancel the call as well.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class AsyncioConnection(Connection):
     # What goes out.
 
     async def take_step(self, call: Call, chunks: Chunks, timeout: float | None) -> None:
-        """Take a step of the handshake. Whatever goes wrong here ends the connection."""
+        """Take a step of the handshake. Any error here ends the connection."""
         try:
             await self.complete(call, chunks, timeout)
         except BaseException as error:

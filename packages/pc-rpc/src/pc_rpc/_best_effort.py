@@ -39,7 +39,7 @@ back within a minute of its start, and the log of that night is short."""
 
 
 class _Reconnecting:
-    """The connection of a `BestEffortClient`, while there is one, and the wish for the next.
+    """The connection of a `BestEffortClient`, while there is one, and the request for the next.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The blocking client.
 
 The one idea to keep in mind: the client is a thin object in front of a `BlockingConnection`, which
-remote methods refer to as well. Whoever uses it last keeps the connection open.
+remote methods refer to as well. The last of them that is in use keeps the connection open.
 """
 
 from __future__ import annotations

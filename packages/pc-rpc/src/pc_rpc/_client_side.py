@@ -70,7 +70,7 @@ class Call:
     reply : Message or None
         The reply, once it came.
     waiter : object
-        Whatever the front end needs to wake the one who waits.
+        What the front end needs to wake the waiting thread or task.
     """
 
     __slots__ = ("abandoned", "number", "reply", "sent", "step", "waiter", "what")

@@ -160,7 +160,7 @@ class BlockingConnection:
         if self._description is None:
             try:
                 self._description = dict(self.request("get_rpc_method_list"))
-            except Exception:  # whatever it is: who wants to read documentation is not to suffer
+            except Exception:  # documentation that cannot be had is no error of its reader
                 return {}
         return self._description
 

@@ -10,7 +10,7 @@
 
 The one idea to keep in mind: what comes off the wire is looked up in one table, made of the
 subclasses of `Exception` among the builtins and of the classes that the program registered.
-Nothing else can be built, whatever name arrives.
+Nothing else can be built, under no name.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def register_exception(cls: ExceptionClass, /, *, name: str | None = None) -> Ex
 
 
 def qualified_name(cls: type) -> str:
-    """Return the name that a traceback shows for a class, whatever its metaclass makes of it."""
+    """Return the name that a traceback shows for a class. Its metaclass is not asked."""
     module = type.__dict__["__module__"].__get__(cls)
     name = exact_text(type.__dict__["__qualname__"].__get__(cls))
     if type(module) is not str or module == "builtins":

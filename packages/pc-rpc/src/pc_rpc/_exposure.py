@@ -3,7 +3,7 @@
 The one idea to keep in mind: attributes are looked up in the dictionaries of the object and of its
 classes, and judged by their types. Nothing is read through the object, so no property, descriptor,
 ``__getattr__`` or lazily imported module runs, and nobody's ``__class__`` is asked. What is not in
-the set of names that results cannot be called, whatever a client sends.
+the set of names that results cannot be called by any request.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ def is_method(member: object) -> bool:
 
 
 def _is_function(kind: type) -> bool:
-    """Say whether a type is one of functions, in whatever language they are written.
+    """Say whether a type is one of functions, in any language.
 
     They are what is called, and bound to an object, by code in C: those of Python, of Cython, of
     `functools.lru_cache` and of wrapt among them. No class that computes an attribute is like that.

@@ -48,7 +48,7 @@ class Failure(NamedTuple):
     exits : bool
         It is a `SystemExit`: the server is to end.
     cancelled : bool
-        The call was cancelled, by whatever.
+        The call was cancelled.
     """
 
     pack: dict[str, Any]
@@ -60,7 +60,7 @@ def describe(exc: BaseException, *, details: bool = False) -> Failure:
     """Take an exception apart. To be called where it was raised: it may have code of its own."""
     try:
         pack = pack_exception(without_own_frames(exc), details=details)
-    except Exception as failed:  # whatever an exception holds, its caller gets a reply
+    except Exception as failed:  # of a part of the exception: its caller gets a reply all the same
         return bare(exc, f"<cannot be described: {qualified_name(type(failed))}>")
     return _failure(exc, pack)
 

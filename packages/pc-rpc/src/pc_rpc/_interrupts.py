@@ -3,7 +3,8 @@
 A `KeyboardInterrupt` comes between any two steps of a program: also between taking bytes from a
 socket and noting how many they were, and then the connection would be of no use any more. The one
 idea to keep in mind: for as long as that matters, the handler of SIGINT is one that only notes it,
-except where nothing is done but wait. So whoever interrupts a loop of quick calls keeps his client.
+except where nothing is done but wait. So a loop of quick calls can be interrupted,
+and its client used on.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def method_list(
 ) -> dict[str, Any]:
     """Return the answer to ``get_rpc_method_list``.
 
-    Never raises, whatever the methods are; `version` is the generation it must be encodable in.
+    Never raises, for no kind of method; `version` is the generation it must be encodable in.
     """
     if type(target) is RemoteMethods:
         entries, doc = _remote_entries(target, methods)

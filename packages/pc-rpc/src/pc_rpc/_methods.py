@@ -28,7 +28,7 @@ else:
 NEVER_SUGGESTED = frozenset(
     {"terminate", "close", "exit", "kill", "quit", "shutdown", "stop", "abort", "reset"}
 )
-"""Names that are never guessed for a misspelt one: whoever follows the hint ends something."""
+"""Names that are never guessed for a misspelt one: following the hint would end something."""
 
 
 class Target(Protocol):

@@ -2,8 +2,8 @@
 
 The one idea to keep in mind: an array can be sent without a copy only while nothing else refers to
 it. An `Outcome` is the only thing that holds a result, from the return of the method until the
-encoder takes it. Whoever needs the result is handed the outcome, and keeps no name for what is in
-it.
+encoder takes it. A function that needs the result is handed the outcome, and keeps no name
+for what is in it.
 """
 
 from __future__ import annotations

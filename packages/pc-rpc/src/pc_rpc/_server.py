@@ -139,11 +139,11 @@ class Server(AsyncioServer):
     async def stop(self) -> None:
         """Stop the server: close its port and its connections, cancel coroutine methods that run.
 
-        Returns within a few seconds whatever peers and methods do. May be called again.
+        Returns within a few seconds, also if peers or methods hang. May be called again.
         """
         try:
             await self._shared.end_calls()
-        finally:  # also if who stops the server is cancelled, or is one of those tasks
+        finally:  # also if this task is cancelled, or is one of those
             try:
                 await super().stop()
             finally:

@@ -78,7 +78,7 @@ class Session(Connection):
             self._refuse("expected the banner, got something else")  # TLS, for example
 
     def _refuse(self, reason: object) -> None:
-        """Drop the connection: one line in the log, whatever the peer has sent."""
+        """Drop the connection, with one line in the log."""
         if not self._refused:
             self._refused = True
             _logger.warning("%s: %s; connection closed", self.peername, reason)

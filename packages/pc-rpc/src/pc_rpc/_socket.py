@@ -112,7 +112,7 @@ class NonBlockingSocket:
                 queue[0] = memoryview(chunk)[size:]
 
     def shutdown(self) -> None:
-        """End the connection: whoever waits for it is woken."""
+        """End the connection: threads that wait for it are woken."""
         with contextlib.suppress(OSError):  # the peer was faster
             self._sock.shutdown(socket.SHUT_RDWR)
 

@@ -1,6 +1,6 @@
 """Whether the memory of an array may be sent later without a copy.
 
-The one idea to keep in mind: whatever may write into the memory of an array holds a reference to
+The one idea to keep in mind: code that may write into the memory of an array holds a reference to
 that array, or to one that it is a view of. So nobody can, if all of these have a single holder.
 """
 

@@ -150,7 +150,7 @@ class AsyncioServer:
     async def stop(self) -> None:
         """Stop the server: close its port, its connections, and cancel what handles them.
 
-        Returns within a few seconds whatever the peers do. May be called again, and before `start`.
+        Returns within a few seconds, also if peers hang. May be called again, and before `start`.
         A handler that calls this is not cancelled.
         """
         acceptor, self._acceptor = self._acceptor, None

@@ -46,9 +46,9 @@ def register(owner: ForkAware) -> None:
 def drop_descriptor(number: int) -> None:
     """Close a descriptor's file in this process, but keep its number occupied.
 
-    The null device takes its place. So whoever still refers to the number (an asyncio transport,
-    a socket object) reads nothing, and closes the null device in the end, rather than a file that
-    was given the same number meanwhile.
+    The null device takes its place. So an object that still refers to the number (an asyncio
+    transport, a socket object) reads nothing, and closes the null device in the end, rather than a
+    file that was given the same number meanwhile.
 
     Parameters
     ----------

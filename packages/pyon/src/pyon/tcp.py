@@ -1,4 +1,4 @@
-"""What every TCP connection of the stack has in common, whoever drives it: keep-alive, names, TLS.
+"""What every TCP connection of the stack has in common, blocking or not: keep-alive, names, TLS.
 
 Nothing here owns a socket; `ssl` is loaded only by the functions that make a context.
 """

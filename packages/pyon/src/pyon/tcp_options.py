@@ -1,6 +1,6 @@
 """Command-line options of programs that connect or listen: files for TLS, addresses to bind.
 
-Nothing here connects. `argparse` is loaded by whoever makes the parser.
+Nothing here connects. The program that makes the parser loads `argparse`.
 """
 
 from __future__ import annotations

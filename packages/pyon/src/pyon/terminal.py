@@ -115,7 +115,7 @@ def run(command: str, main: Callable[[], int]) -> int:
 
     Notes
     -----
-    While `main` runs, whatever writes to `sys.stdout` (`print`, argparse, rich) raises
+    While `main` runs, everything that writes to `sys.stdout` (`print`, argparse, rich) raises
     `OutputError` in place of `OSError`.
     """
     if sys.stdout is None:
