@@ -14,7 +14,7 @@ from pc_rpc import (
     RpcError,
     register_exception,
 )
-from pc_rpc._errors import rebuild_exception
+from pc_rpc._errors import MAX_REBUILT, rebuild_exception
 from pc_rpc._failures import MAX_CHAIN, pack_exception
 
 
@@ -337,3 +337,48 @@ def test_python_prints_the_remote_traceback_with_the_local_one():
     printed = "".join(traceback.format_exception(caught.value))
     assert "Traceback at the server (most recent call last):" in printed
     assert "in driver_method" in printed
+
+
+def nested(depth, key):
+    """Return the pack of an exception with so many behind it."""
+    pack = {"class": "ValueError", "message": "the first", "traceback": [], "type": "ValueError"}
+    for _ in range(depth):
+        outer = {"class": "ValueError", "message": "outer", "traceback": []}
+        if key == "exceptions":
+            outer |= {"type": "ExceptionGroup", "args": ["outer"], key: [pack]}
+        else:
+            outer |= {key: pack}
+        pack = outer
+    return pack
+
+
+@pytest.mark.parametrize("key", ["cause", "context", "exceptions"])
+@pytest.mark.parametrize("depth", [MAX_REBUILT + 1, 400, 100_000])
+def test_what_is_nested_too_deeply_is_a_generic_exception(key, depth):
+    error = rebuild_exception(nested(depth, key))
+    assert type(error) is GenericRemoteException
+    assert "more than 64 exceptions behind each other" in str(error)
+    assert "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("key", ["cause", "context", "exceptions"])
+def test_as_many_behind_each_other_as_are_rebuilt_can_be_printed(key):
+    error = rebuild_exception(nested(MAX_REBUILT, key))
+    assert type(error) is (ExceptionGroup if key == "exceptions" else ValueError)
+    printed = "outer" if key == "exceptions" else "the first"  # of groups only the outer ones
+    assert printed in "".join(traceback.format_exception(error))
+
+
+HUGE = 10**6000
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [HUGE, [HUGE], {"class": HUGE}, {"class": "ValueError", "message": HUGE, "traceback": [HUGE]},
+     {"class": "ValueError", "message": "x", "notes": [HUGE], "type": HUGE, "args": HUGE},
+     {"class": "E", "message": "x", "exceptions": [HUGE], "args": [HUGE], "traceback": 5},
+     {"class": "ValueError", "message": "x", "cause": 5, "context": [1]}, {}, None],
+    ids=lambda pack: type(pack).__name__,
+)  # fmt: skip
+def test_a_pack_of_any_shape_is_an_exception(pack):
+    assert isinstance(rebuild_exception(pack), Exception)

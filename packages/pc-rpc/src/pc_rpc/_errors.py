@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import itertools
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -141,21 +142,37 @@ def exact_text(text: str) -> str:
 # Back from the wire.
 
 
+MAX_REBUILT = 64
+"""Exceptions behind each other that are rebuilt, as causes or members. Our servers send 16; Python
+walks along all of them when it prints one, and so much deeper ones would exhaust its stack."""
+
+
 def rebuild_exception(pack: Any) -> Exception:
     """Return the exception that `pack_exception`, of any generation, took apart.
+
+    One with more than `MAX_REBUILT` behind each other is a `GenericRemoteException` by itself.
+
 
     The frames at the server are in its attribute ``parent_traceback``, a list of str, and in a
     note, so that Python prints them with the local ones.
     """
     if not isinstance(pack, Mapping):
-        return GenericRemoteException(f"the server described its error as {pack!r:.200}")
+        return GenericRemoteException(f"the server described its error as {_shown(pack)}")
+    if _is_too_deep(pack):
+        name = pack.get("type", pack.get("class"))
+        pack = {
+            "class": GenericRemoteException.__name__,
+            "message": f"{_shown(name)}: {_shown(pack.get('message'))} "
+            f"(more than {MAX_REBUILT} exceptions behind each other)",
+            "traceback": pack.get("traceback"),
+        }
     exc = _build(pack)
     frames = pack.get("traceback")
-    frames = [str(frame) for frame in frames] if isinstance(frames, (list, tuple)) else []
+    frames = [_shown(frame) for frame in frames] if isinstance(frames, (list, tuple)) else []
     keep = partial(BaseException.__setattr__, exc)  # also where a class forbids assignment
     keep("parent_traceback", frames)
     notes = pack.get("notes")
-    shown = [str(note) for note in notes] if isinstance(notes, list) else []
+    shown = [_shown(note) for note in notes] if isinstance(notes, list) else []
     if frames:
         shown.append(
             "Traceback at the server (most recent call last):\n" + "".join(frames).rstrip()
@@ -169,12 +186,35 @@ def rebuild_exception(pack: Any) -> Exception:
     return exc
 
 
+def _shown(value: Any) -> str:
+    """Return what came in place of something that was expected, for people."""
+    if isinstance(value, str):
+        return value
+    try:
+        return f"{value!r:.200}"
+    except Exception:  # a number with more digits than Python writes, for one
+        return f"a {type(value).__name__}"
+
+
+def _is_too_deep(pack: Mapping[Any, Any]) -> bool:
+    """Say whether more exceptions are behind each other than are rebuilt."""
+    level: list[Any] = [pack]
+    for _ in range(MAX_REBUILT + 1):
+        linked = [p.get(key) for p in level for key in ("cause", "context")]
+        members = [p["exceptions"] for p in level if isinstance(p.get("exceptions"), list)]
+        found = itertools.chain(linked, *members)
+        level = [p for p in found if isinstance(p, Mapping)]
+        if not level:
+            return False
+    return True
+
+
 def _build(pack: Mapping[Any, Any]) -> Exception:
-    name, message = str(pack.get("class")), str(pack.get("message"))
-    remote_type = str(pack.get("type", name))
+    name, message = _shown(pack.get("class")), _shown(pack.get("message"))
+    remote_type = _shown(pack.get("type", name))
     args = pack.get("args")
     if isinstance(pack.get("exceptions"), list) and isinstance(args, list) and len(args) == 1:
-        return _build_group(remote_type, str(args[0]), pack["exceptions"])
+        return _build_group(remote_type, _shown(args[0]), pack["exceptions"])
     cls = _registered.get(remote_type) or _BUILTINS.get(remote_type) or _FROM_MESSAGE.get(name)
     if cls is not None:
         if not isinstance(args, list):
