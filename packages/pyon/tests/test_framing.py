@@ -381,3 +381,18 @@ def test_nothing_that_was_kept_of_an_array_changes_what_is_owned(source, steps):
     for write in writers:
         write()
     assert bytes(chunks[1]) == before
+
+
+def test_pieces_of_a_line_are_framed_without_being_joined():
+    long = b"A" * 10_000
+    chunks = frame(['{"a": nparray((1, ), "<f8", b"', long, '"), "b": "\u00e9"}'])
+    assert any(chunk is long for chunk in chunks)
+    assert b"".join(chunks) == (
+        b'{"a": nparray((1, ), "<f8", b"' + long + '"), "b": "\u00e9"}\n'.encode()
+    )
+    raw = memoryview(b"raw")
+    chunks = frame(['{"a":', long, "}"], [raw])
+    assert any(chunk is long for chunk in chunks)
+    assert chunks[-1] is raw
+    assert b"".join(chunks[:-1]) == b'{"buffers":[3],"a":' + long + b"}\n"
+    assert frame(["[1]"]) == [b"[1]\n"]

@@ -128,7 +128,9 @@ class Connection(asyncio.BufferedProtocol):
 
     # What to use.
 
-    def send(self, line: str | bytes, buffers: Sequence[memoryview] = ()) -> None:
+    def send(
+        self, line: str | bytes | list[str | bytes], buffers: Sequence[memoryview] = ()
+    ) -> None:
         """Send one message: queue it; what one turn of the loop queues leaves in one write.
 
         Silently dropped when the connection is closing: `connection_closed` tells of that.

@@ -404,13 +404,16 @@ def _announced(line: bytes | bytearray) -> list[int]:
     return [int(size) for size in match[1].split(b",")]
 
 
-def frame(line: str | bytes, buffers: Sequence[memoryview] = ()) -> list[bytes | memoryview]:
+def frame(
+    line: str | bytes | list[str | bytes], buffers: Sequence[memoryview] = ()
+) -> list[bytes | memoryview]:
     r"""Return one message as the buffers to write, in order.
 
     Parameters
     ----------
-    line : str or bytes
-        The text, without a line end. With `buffers` it must be a JSON object with at least one key.
+    line : str or bytes, or a list of these
+        The text, without a line end, whole or in pieces, which are not joined. With `buffers` it
+        must be a JSON object with at least one key.
     buffers : sequence of memoryview, optional
         Raw buffers: contiguous, of bytes. They are passed on as they are, not copied.
 
@@ -419,7 +422,15 @@ def frame(line: str | bytes, buffers: Sequence[memoryview] = ()) -> list[bytes |
     >>> frame('{"action":"call"}', [memoryview(b"abc")])[0]
     b'{"buffers":[3],"action":"call"}\n'
     """
-    data = line.encode() if isinstance(line, str) else line
+    if isinstance(line, list) and len(line) > 1:
+        first, *rest = [piece.encode() if isinstance(piece, str) else piece for piece in line]
+        rest[-1] += b"\n"
+        if not buffers:
+            return [first, *rest]
+        head, *beside = frame(first, buffers)
+        return [head[:-1], *rest, *beside]
+    whole = line[0] if isinstance(line, list) else line
+    data = whole.encode() if isinstance(whole, str) else whole
     if not buffers:
         return [data + b"\n"]
     if len(buffers) > MAX_BUFFERS:
