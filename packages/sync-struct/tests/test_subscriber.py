@@ -483,3 +483,22 @@ def test_a_message_that_is_at_fault_as_a_whole_fails_as_a_whole(line):
         pyon.decode(line)
     with pytest.raises(pyon.DecodeError):
         decode_around(line, (), caught.value)
+
+
+# Many at once.
+
+
+async def test_of_many_that_come_at_once_none_speaks_the_wrong_protocol(monkeypatch, until):
+    """More than the publisher keeps of those that have not said their banner yet."""
+    monkeypatch.setattr("sync_struct._publisher_connection.MOST_UNIDENTIFIED", 10)
+    monkeypatch.setattr("sync_struct._publisher_connection.LEAST_TIME", 0.0)
+    async with published({"x": 1}) as (n, port), asyncio.TaskGroup() as group:
+        many = [Subscriber("d", identity) for _ in range(60)]
+        running = [group.create_task(s.run("127.0.0.1", port, longest_wait=0.2)) for s in many]
+        await until(lambda: all(s.state == "live" for s in many))
+        assert not any(s.legacy for s in many)
+        n["x"] = 2
+        await until(lambda: all(s.target == {"x": 2} for s in many))
+        for s in many:
+            await s.close()
+        assert len(running) == 60
