@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NoReturn, TypeVar
 
+import pyon
+
 from sync_struct._errors import ModError, ModsLost, ProtocolError, SubscriptionLost, UnknownNotifier
 from sync_struct._mods import Mod
 from sync_struct._protocol import Position
@@ -44,6 +46,8 @@ class Conversation(Generic[_Part]):
         Whether the structure has no such part as was asked for, at present.
     features : list of str
         What the publisher is going to make use of.
+    troubles : list of pyon.DecodeError
+        Values that could not be decoded; an `Undecodable` stands in the place of each.
     """
 
     def __init__(self, wish: Wish = EVERYTHING) -> None:
@@ -52,6 +56,7 @@ class Conversation(Generic[_Part]):
         self.live = False
         self.absent = False
         self.features: list[str] = []
+        self.troubles: list[pyon.DecodeError] = []
         self._wish = wish
         self._stream = ""
         self._pending: list[_Part] = []  # of a step that is not yet complete
@@ -69,6 +74,11 @@ class Conversation(Generic[_Part]):
         self.live = False
         self.features = []
         self._pending.clear()
+
+    def take_troubles(self) -> list[pyon.DecodeError]:
+        """Return what has been noted in `troubles`, once."""
+        troubles, self.troubles = self.troubles, []
+        return troubles
 
     def _take_hello(self, hello: Mod) -> None:
         try:

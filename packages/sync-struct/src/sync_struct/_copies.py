@@ -13,7 +13,7 @@ from typing import Any
 from sync_struct._mods import Mod
 from sync_struct._values import ATOMS, is_array
 
-__all__ = ["copy_mod", "copy_of", "has_foreign", "same_leaf"]
+__all__ = ["apart", "copy_mod", "copy_of", "has_foreign", "same_leaf"]
 
 _VALUES = ("value", "x", "struct")
 """The fields of mods that can be large, or be changed by later mods."""
@@ -60,6 +60,14 @@ def copy_mod(mod: Mapping[str, Any]) -> Mod:
         if field in mine and type(mine[field]) not in ATOMS:
             mine[field] = copy_of(mine[field])
     return mine
+
+
+def apart(mod: Mod) -> Mod:
+    """Return a mod to be applied, so that this one stays as it is; most need no copy."""
+    for field in ("value", "x"):
+        if field in mod and type(mod[field]) not in ATOMS:
+            return {**mod, field: copy_of(mod[field])}
+    return mod
 
 
 def has_foreign(value: Any) -> bool:

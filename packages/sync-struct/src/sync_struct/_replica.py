@@ -10,7 +10,7 @@ import pyon
 from pyon.framing import Message
 
 from sync_struct._conversation import CONTROLS, Conversation
-from sync_struct._copies import copy_mod, copy_of
+from sync_struct._copies import apart, copy_mod, copy_of
 from sync_struct._errors import ModError, ProtocolError
 from sync_struct._mods import Mod, applied, walk
 from sync_struct._protocol import shorten
@@ -41,8 +41,6 @@ class Replica(Conversation[Mod]):
     target : object
         What `build` returned last, with all mods since applied to it. None in the beginning, and
         while the part is absent.
-    troubles : list of pyon.DecodeError
-        Values that could not be decoded; an `Undecodable` stands in the place of each.
     """
 
     def __init__(
@@ -55,9 +53,8 @@ class Replica(Conversation[Mod]):
     ) -> None:
         super().__init__(wish)
         self.target: Any = None
-        self.troubles: list[pyon.DecodeError] = []
         self._build = build
-        self._guard = contextlib.nullcontext() if guard is None else guard
+        self._guard = guard
         self._on_step = on_step
         self._whole: Any = None  # of a publisher that knows no paths: what the part is cut from
         self._fits = True  # whether a mod has been applied since the last structure
@@ -79,7 +76,8 @@ class Replica(Conversation[Mod]):
         UnknownNotifier, SubscriptionLost, ProtocolError
             The conversation is over.
         """
-        check_size(message)
+        if message.oversize:
+            check_size(message)
         try:
             mod = self._decode(message)
             action = mod["action"]
@@ -109,11 +107,6 @@ class Replica(Conversation[Mod]):
         self.troubles += repaired.troubles()
         return repaired.message
 
-    def take_troubles(self) -> list[pyon.DecodeError]:
-        """Return what has been noted in `troubles`, once."""
-        troubles, self.troubles = self.troubles, []
-        return troubles
-
     def _receive_init(self, mod: Mod, number: int | None, share: bool) -> list[Mod]:
         if "struct" not in mod:
             raise ProtocolError("expected a structure, got an init without one")
@@ -127,44 +120,46 @@ class Replica(Conversation[Mod]):
 
     def _take_absence(self) -> list[Mod]:
         self._vanish()
-        absence = {"action": "absent"}
-        with self._guard:
-            self.target = None
-            if self._on_step is not None:
-                self._on_step([absence])
-        return [absence]
+        return self._replace(None, {"action": "absent"})
 
     def _start(self, init: Mod, share: bool) -> list[Mod]:
         structure = init["struct"]
-        target = self._build(structure if share else copy_of(structure))
-        with self._guard:
-            self.target = target
-            if self._on_step is not None:
-                self._on_step([init])
-        return [init]
+        return self._replace(self._build(structure if share else copy_of(structure)), init)
 
     def _receive_mods(self, mods: list[Mod], share: bool) -> list[Mod]:
-        if self._wish.mods_only:
-            return mods if not (self.legacy and self._wish.path) else self._cut(mods, share)
         if self.legacy and self._wish.path:
             return self._cut(mods, share)
-        if mods:
+        if mods and not self._wish.mods_only:
             self._apply(mods, share)
         return mods
 
     def _apply(self, mods: list[Mod], share: bool) -> None:
-        mine = mods if share else [copy_mod(mod) for mod in mods]
+        mine = mods if share else list(map(apart, mods))
+        if self._guard is None:
+            self._change(mine)
+            return
         with self._guard:
-            for mod in mine:
-                try:
-                    self.target = applied(self.target, mod)
-                except ModError:
-                    raise
-                except Exception as error:  # a target of the user's own making can raise anything
-                    raise ModError(f"the target failed on {mod['action']}: {error!r}") from error
-                self._fits = True
+            self._change(mine)
             if self._on_step is not None:
                 self._on_step(mods)
+
+    def _change(self, mods: list[Mod]) -> None:
+        for mod in mods:
+            try:
+                self.target = applied(self.target, mod)
+            except ModError:
+                raise
+            except Exception as error:  # a target of the user's own making can raise anything
+                raise ModError(f"the target failed on {mod['action']}: {error!r}") from error
+            self._fits = True
+
+    def _replace(self, target: Any, told: Mod) -> list[Mod]:
+        """Begin with another target; return what is to be told of that."""
+        with contextlib.nullcontext() if self._guard is None else self._guard:
+            self.target = target
+            if self._on_step is not None:
+                self._on_step([told])
+        return [told]
 
     def _cut(self, mods: list[Mod], share: bool) -> list[Mod]:
         """Do what our publishers do for a subscriber that wants only a part."""

@@ -459,10 +459,11 @@ class Subscriber:
             return
         if not connection.greeted:
             self._greet(connection)
-        number = self._replica.number
+        replica = self._replica
+        number = replica.number
         share = self._on_step is None and not self.notify_cbs
         try:
-            mods: Sequence[Any] = self._replica.receive(message, share=share)
+            mods: Sequence[Any] = replica.receive(message, share=share)
         except ModsLost as error:
             self._report(error)
             mods = []
@@ -472,18 +473,25 @@ class Subscriber:
         except BaseException as error:  # of the target builder, if it is none of ours
             connection.fail(_as_exception(error))
             return
-        if isinstance(self._replica, Replica) and self._replica.troubles:
-            for trouble in self._replica.take_troubles():
+        if replica.troubles:
+            for trouble in replica.take_troubles():
                 self._report(trouble)
         if not mods:  # it may have been the hello
-            connection.receiver.raw_buffers = RAW_BUFFERS in self._replica.features
-        if self._replica.absent and not self._may_wait(connection):
+            connection.receiver.raw_buffers = RAW_BUFFERS in replica.features
+        ends = bool(mods) or replica.number != number
+        self._take(connection, [] if share else mods, ends)
+
+    def _take(self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool) -> None:
+        """Tell of what has been applied, and of the state that it leads to."""
+        replica = self._replica
+        if replica.absent and not self._may_wait(connection):
             part = list(self._request.wish.path)
             connection.fail(UnknownNotifier(f"the structure has no part {part!r}"))
-        elif self._replica.live:
-            ends = bool(mods) or self._replica.number != number
-            self._set_state("absent" if self._replica.absent else "live")
-            self._tell(connection, [] if share else mods, ends)
+        elif replica.live:
+            state: State = "absent" if replica.absent else "live"
+            if state != self.state:
+                self._set_state(state)
+            self._tell(connection, mods, ends)
 
     def _may_wait(self, connection: SubscriberConnection) -> bool:
         """Tell whether a part that is absent is to be waited for; once it was there, it is."""
@@ -534,14 +542,13 @@ class Subscriber:
     def _calls(self, mods: Sequence[Any]) -> Iterator[tuple[Callback, Any]]:
         """Return which callback is to be called with what: a mod of its own, or a step."""
         for mod in mods:
-            callbacks = self.notify_cbs.copy()
-            if isinstance(mod, Step):
-                yield from ((callback, mod) for callback in callbacks)
-            elif self._on_step is None and len(callbacks) == 1:
+            callbacks = self.notify_cbs
+            if len(callbacks) == 1 and self._on_step is None:
                 yield callbacks[0], mod
+            elif isinstance(mod, Step):
+                yield from [(callback, mod) for callback in callbacks]
             else:  # copied before the first of them has it
-                copies = [copy_mod(mod) for _ in callbacks]
-                yield from zip(callbacks, copies, strict=True)
+                yield from [(callback, copy_mod(mod)) for callback in callbacks]
 
     async def _tell_slowly(
         self,
@@ -563,7 +570,8 @@ class Subscriber:
             connection.release()
 
     def _told(self, connection: SubscriberConnection, ends: bool) -> None:
-        settle(connection.ready, None)
+        if not connection.ready.done():
+            connection.ready.set_result(None)
         if ends and self._request.max_rate is not None and not self._replica.legacy:
             connection.send(control("ack"))
 

@@ -116,7 +116,8 @@ class SubscriberConnection(Connection):
     def message_received(self, message: Message) -> None:
         """Hand on a message, now or later."""
         self._silent = False
-        settle(self.heard, None)
+        if not self.heard.done():
+            self.heard.set_result(None)
         if not self._held:
             self._receive(self, message)
             return
