@@ -13,12 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pyon
-<<<<<<< HEAD
 from pyon.framing import DEFAULT_LIMIT, Message, copy_if_shared, frame, frame_size
-=======
-from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, Message, copy_if_shared, frame, frame_size
-from pyon.wire import Pieces, around, decode, encode_pieces
->>>>>>> 4d38ee6 (pyon, pc-rpc: never join a large array in text form to the reply around it)
 
 from pc_rpc._errors import ProtocolError
 from pc_rpc._failures import Failure, describe, plainer, text_of
@@ -76,21 +71,21 @@ class Features:
         self.target_errors = TARGET_ERRORS in words
         self.stop_notices = STOP_NOTICES in words
 
-    def encode(self, value: Any) -> tuple[Pieces, list[memoryview]]:
+    def encode(self, value: Any) -> tuple[str, list[memoryview]]:
         """Return the text of a value in this connection's generation, and what goes beside it."""
         buffers: list[memoryview] = []
         if self.raw_buffers:
-            text = encode_pieces(value, version=2, buffer_callback=buffers.append)
+            text = pyon.encode(value, version=2, buffer_callback=buffers.append)
         else:
-            text = encode_pieces(value, version=self.version)
+            text = pyon.encode(value, version=self.version)
         return text, buffers
 
 
-def _decode(message: Message, version: int) -> Any:
+def _decode(message: Message) -> Any:
     """Return the value; the memory of the raw buffers is its arrays' alone from now on."""
     if not message.buffers:
-        return decode(message.take_text(), version=version)
-    value = decode(message.take_text(), version=version, buffers=message.buffers)
+        return pyon.decode(message.take_text())
+    value = pyon.decode(message.take_text(), buffers=message.buffers)
     with contextlib.suppress(BufferError):  # somebody looks at one: it will be copied, if need be
         for buffer in message.buffers:
             buffer.release()
@@ -112,275 +107,6 @@ def _beyond(what: str, size: int, limit: int) -> ValueError:
     return ValueError(f"{what} has {size} bytes, beyond the limit of {limit} bytes for a message")
 
 
-<<<<<<< HEAD
-=======
-# The client's end.
-
-
-class Call:
-    """A request from the moment that its reply is owed.
-
-    Attributes
-    ----------
-    number : int
-        Its id; where ids were not negotiated, only a serial number.
-    what : str
-        What was asked, for messages to people.
-    abandoned : bool
-        Nobody waits for the reply any more.
-    reply : Message or None
-        The reply, once it came.
-    waiter : object
-        Whatever the front end needs to wake the one who waits.
-    """
-
-    __slots__ = ("abandoned", "number", "reply", "waiter", "what")
-
-    def __init__(self, number: int, what: str) -> None:
-        self.number = number
-        self.what = what
-        self.abandoned = False
-        self.reply: Message | None = None
-        self.waiter: Any = None
-
-
-class ClientSide:
-    """The client's end of one connection.
-
-    `encode_call`, `encode_action` and `result` may be called from any thread; the others keep the
-    account of what is owed and are for one at a time.
-
-    Parameters
-    ----------
-    limit : int, optional
-        Bytes that one message may have, in both directions.
-
-    Attributes
-    ----------
-    peer : str
-        What messages to people call the server.
-    """
-
-    def __init__(self, *, limit: int = DEFAULT_LIMIT, line_limit: int = REPLY_LINE_LIMIT) -> None:
-        self.limit = limit
-        self.line_limit = line_limit
-        self.peer = "the server"
-        self.targets: list[str] = []
-        self.description: str | None = None
-        self.selected_target: str | None = None
-        self.methods: frozenset[str] = frozenset()
-        self.features = Features()
-        self._offered: list[str] = []
-        self._numbers = itertools.count(1)
-        self._in_order: deque[Call] = deque()
-        self._by_number: dict[int, Call] = {}
-
-    # Handshake.
-
-    def read_greeting(self, line: bytes) -> None:
-        """Take in the first line of the server: who it is and what it can do."""
-        try:
-            greeting = _read_json(line.decode())
-            targets, description = greeting["targets"], greeting["description"]
-            offered = greeting.get("features") or []
-            if not all(isinstance(x, list) for x in (targets, offered)):
-                raise TypeError("not lists")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ProtocolError(_no_greeting(line)) from error
-        self.targets, self.description = [str(name) for name in targets], description
-        self._offered = [word for word in FEATURES if word in offered]
-
-    def select(self, target_name: str | AutoTarget | type[AutoTarget]) -> bytes:
-        """Return the line that selects a target, and all the features that both ends have.
-
-        Raises
-        ------
-        IncompatibleServer
-            There is no such target.
-        ValueError
-            `AutoTarget`, and the server does not have exactly one.
-        """
-        available = " ".join(sorted(self.targets)) or "none"
-        if self.selected_target is not None:
-            raise ValueError(f"the target {self.selected_target!r} has been selected already")
-        if isinstance(target_name, AutoTarget) or (
-            isinstance(target_name, type) and issubclass(target_name, AutoTarget)
-        ):
-            if len(self.targets) != 1:
-                raise ValueError(
-                    f"AutoTarget needs a server with one target, this one has: {available}"
-                )
-            target_name = self.targets[0]
-        if target_name not in self.targets:
-            raise IncompatibleServer(
-                f"expected the target {target_name!r}, the server has: {available}"
-            )
-        self.selected_target = target_name
-        words = self._offered if PYON_V2 in self._offered else []
-        self.features = Features(words)
-        return " ".join([target_name, *words]).encode()
-
-    def read_methods(self, line: bytes) -> None:
-        """Take in the last line of the handshake: the names of the methods.
-
-        Raises what the server says if it has no such target after all: it could not be made.
-        """
-        try:
-            names = pyon.decode(line)
-        except pyon.DecodeError as error:
-            raise ProtocolError(f"expected the set of method names, got {line!r:.100}") from error
-        if self.features.target_errors and isinstance(names, dict) and "exception" in names:
-            raised = rebuild_exception(names["exception"])
-            BaseException.add_note(raised, f"{self.peer} cannot make {self.selected_target!r}")
-            raise raised
-        if not isinstance(names, (set, dict, list)):  # v1 spells the empty set like an empty dict
-            raise ProtocolError(f"expected the set of method names, got {line!r:.100}")
-        self.methods = frozenset(str(name) for name in names)
-
-    # Requests.
-
-    def encode_call(
-        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Call, Chunks]:
-        """Return a call of a method, and the message to send: after `owe`, and all of it.
-
-        Raises
-        ------
-        TypeError
-            An argument cannot be encoded: nothing has happened.
-        ValueError
-            The message would be beyond the limit: nothing has happened.
-        """
-        features = self.features
-        # Our own servers take a list as well, which is read twice as fast.
-        values = list(args) if features.request_ids else tuple(args)
-        try:
-            if kwargs or features.version == 1:
-                text, buffers = features.encode(
-                    {"action": "call", "name": name, "args": values, "kwargs": dict(kwargs)}
-                )
-            else:  # the same, in a fifth of the time
-                text, buffers = features.encode(values)
-                quoted = f'"{name}"' if name.isidentifier() and name.isascii() else json.dumps(name)
-                text = around(f'{{"action":"call","name":{quoted},"args":', text, ',"kwargs":{}}')
-        except pyon.EncodeError as error:
-            error.add_note(f"in the arguments of {name}()")
-            raise
-        return self._issue(f"call of {name}()", text, buffers)
-
-    def encode_action(self, action: str) -> tuple[Call, Chunks]:
-        """Return a request that is no call of a method, and the message to send.
-
-        Raises
-        ------
-        RuntimeError
-            No target has been selected yet: nothing can be asked for.
-        """
-        if self.selected_target is None:
-            raise RuntimeError("no target has been selected yet: see select_rpc_target")
-        return self._issue(action, *self.features.encode({"action": action}))
-
-    def _issue(self, what: str, text: Pieces, buffers: list[memoryview]) -> tuple[Call, Chunks]:
-        call = Call(next(self._numbers), what)
-        if self.features.request_ids:
-            text[0] = f'{{"id":{call.number},{text[0][1:]}'
-        chunks = frame(text, buffers)
-        if (size := _size(chunks)) > self.limit:
-            raise _beyond(f"the {what}", size, self.limit)
-        return call, chunks
-
-    def owe(self, call: Call) -> None:
-        """Note that the request is going out: the order of these calls is the order on the wire."""
-        if self.features.request_ids:
-            self._by_number[call.number] = call
-        else:
-            self._in_order.append(call)
-
-    def abandon(self, call: Call) -> Chunks:
-        """Note that nobody waits for the reply any more; return what should be sent, if anything.
-
-        That is a request to cancel the call, which has no reply of its own.
-        """
-        call.abandoned = True
-        if call.number not in self._by_number or call.reply is not None:
-            return []
-        return frame(f'{{"action":"cancel","request":{call.number}}}')
-
-    # Replies.
-
-    def match(self, message: Message) -> Call | None:
-        """Find the call that a message replies to, and keep it there; None if it was given up.
-
-        Raises
-        ------
-        ProtocolError
-            It replies to nothing that was asked: the connection is of no use any more.
-        """
-        call: Call | None
-        if self.features.request_ids:
-            number = _number(message.line)
-            call = None if number is None else self._by_number.pop(number, None)
-        else:
-            call = self._in_order.popleft() if self._in_order else None
-        if call is None:
-            raise ProtocolError(f"the server sent a reply to no request: {message.line!r:.100}")
-        if call.abandoned:
-            return None
-        call.reply = message
-        return call
-
-    def result(self, call: Call) -> Any:
-        """Return what the method returned, or raise what it raised."""
-        message, call.reply = call.reply, None
-        assert message is not None
-        if message.oversize:
-            raise _beyond(f"the reply to the {call.what}", message.oversize, message.limit)
-        try:
-            reply = _decode(message, self.features.version)
-            status = reply["status"]
-            if status == "ok":
-                return reply["ret"]
-            if status == "failed":
-                raised = rebuild_exception(reply["exception"])
-            elif status == "stopped":
-                raised = self._stopped(call, begun=reply["begun"] is not False)
-            else:
-                raise ValueError(f"unknown status {status!r}")
-        except (ValueError, TypeError, KeyError) as error:
-            what = f"expected a reply to the {call.what}, got {message.line!r:.100}"
-            raise ProtocolError(f"{what}: {error}") from error
-        raise raised
-
-    def _stopped(self, call: Call, *, begun: bool) -> ConnectionLost:
-        state = "may have been executed" if begun else "was not executed"
-        return ConnectionLost(
-            f"connection to {self.peer} lost: the server stopped; the {call.what} {state}",
-            sent=begun,
-        )
-
-    def end(self) -> list[Call]:
-        """Return all calls that will never be replied to, because the connection is gone."""
-        owed = [*self._in_order, *self._by_number.values()]
-        self._in_order.clear()
-        self._by_number.clear()
-        return [call for call in owed if not call.abandoned]
-
-
-def lost(peer: str, reason: object, *, sent: bool, what: str = "") -> ConnectionLost:
-    """Return the error of a request whose connection is gone."""
-    reason = str(reason) or type(reason).__name__
-    if not what:
-        return ConnectionLost(f"connection to {peer} lost: {reason}", sent=sent)
-    state = "may have been executed" if sent else "was not sent"
-    return ConnectionLost(f"connection to {peer} lost: {reason}; the {what} {state}", sent=sent)
-
-
-def _no_greeting(line: bytes) -> str:
-    hint = " (does it speak TLS?)" if line[:1] in {b"\x15", b"\x16"} else ""
-    return f"expected the greeting of an RPC server, got {line!r:.100}{hint}"
-
-
->>>>>>> 4d38ee6 (pyon, pc-rpc: never join a large array in text form to the reply around it)
 # The server's end.
 
 
@@ -472,7 +198,7 @@ class ServerSide:
         if message.buffers:
             size += sum(map(len, message.buffers))
         try:
-            content = _decode(message, self.features.version)
+            content = _decode(message)
         except pyon.DecodeError as error:
             raise ProtocolError(f"undecodable request {message.line!r:.100}: {error}") from error
         if type(content) is not dict:
@@ -501,7 +227,7 @@ class ServerSide:
 
     def confirm(self, number: int | None, text: str = "null") -> Chunks:
         """Return the reply with a result that is encoded already."""
-        chunks = frame(self._ok(number, [text]))
+        chunks = frame(self._ok(number, text))
         if (size := _size(chunks)) > self.limit:
             return self.refusal(number, _beyond("the reply", size, self.limit))
         return chunks
@@ -522,12 +248,12 @@ class ServerSide:
             return self.refusal(number, _beyond("the reply", size, self.limit))
         return chunks
 
-    def _ok(self, number: int | None, text: Pieces) -> Pieces:
+    def _ok(self, number: int | None, text: str) -> str:
         if self.features.version == 1:
-            return around('{"status": "ok", "ret": ', text, "}")
+            return f'{{"status": "ok", "ret": {text}}}'
         if number is None:
-            return around('{"status":"ok","ret":', text, "}")
-        return around(f'{{"id":{number},"status":"ok","ret":', text, "}")
+            return f'{{"status":"ok","ret":{text}}}'
+        return f'{{"id":{number},"status":"ok","ret":{text}}}'
 
     def refusal(self, number: int | None, error: Exception) -> Chunks:
         """Return the reply to a request that cannot be served, with an error of our own."""
