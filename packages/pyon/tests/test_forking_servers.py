@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 
@@ -241,3 +242,22 @@ async def test_a_server_does_not_run_in_a_child():
         await server.start("127.0.0.1", 0)
         assert in_child(lambda: server.addresses == [])
         assert server.addresses
+
+
+async def test_a_child_has_no_socket_of_a_handshake_that_is_under_way(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    async with Keeping() as server:
+        await server.start("127.0.0.1", 0, ssl=context)
+        listening = [sock.fileno() for sock in server._acceptor._sockets]
+        with socket.create_connection(("127.0.0.1", server.port)):
+            while not server._acceptor._accepted:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            accepted = [sock.fileno() for sock in server._acceptor._accepted]
+
+            def are_null():
+                return all(stat.S_ISCHR(os.fstat(number).st_mode) for number in numbers)
+
+            numbers = listening + accepted
+            assert in_child(are_null)
+            assert not are_null()
