@@ -94,7 +94,7 @@ def _decode(message: Message) -> Any:
 
 def _size(chunks: Chunks) -> int:
     """Return the size that counts against the limit: without the LF."""
-    return frame_size(chunks) - 1
+    return (len(chunks[0]) if len(chunks) == 1 else frame_size(chunks)) - 1
 
 
 def _number(head: bytes | bytearray) -> int | None:

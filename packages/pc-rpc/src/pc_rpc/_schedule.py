@@ -117,13 +117,15 @@ class Schedule:
     ----------
     congested : bool
         The client does not read its replies: only calls that never wait are started.
+    waiting : deque of Call
+        Calls whose turn has not come.
     half_closed : bool
         The client sends nothing more: once every call is replied to, there is the end to be read.
     """
 
     __slots__ = (
-        "_ahead", "_ended", "_first", "_ids", "_lists", "_most", "_running", "_turns", "_waiting",
-        "_waiting_size", "congested", "half_closed",
+        "_ahead", "_ended", "_first", "_ids", "_lists", "_most", "_running", "_size", "_turns",
+        "congested", "half_closed", "waiting",
     )  # fmt: skip
 
     def __init__(self, *, ids: bool = False, parallel: bool = False) -> None:
@@ -132,8 +134,8 @@ class Schedule:
         self._ended = False
         self._ids = ids
         self._most = MAX_IN_PARALLEL if ids and parallel else 1
-        self._waiting: deque[Call] = deque()
-        self._waiting_size = 0
+        self.waiting: deque[Call] = deque()
+        self._size = 0  # bytes of their requests
         self._first: deque[Call] = deque()  # immediate calls that have not started yet
         self._running: dict[int | None, Call] = {}
         self._turns = 0  # calls that run and waited for their turn
@@ -148,16 +150,16 @@ class Schedule:
             self._ahead += 1
             self._first.append(call)
         else:
-            self._waiting.append(call)
-            self._waiting_size += call.size
+            self.waiting.append(call)
+            self._size += call.size
 
     def next(self) -> Call | None:
         """Return the call that is to be started now, if there is one. It runs until `done`."""
         if self._first:
             call = self._first.popleft()
-        elif self._waiting and self._turns < self._most and not self.congested:
-            call = self._waiting.popleft()
-            self._waiting_size -= call.size
+        elif self.waiting and self._turns < self._most and not self.congested:
+            call = self.waiting.popleft()
+            self._size -= call.size
             self._turns += 1
         else:
             return None
@@ -180,7 +182,7 @@ class Schedule:
         """Cancel a call, waiting or running, by its id. Other ids are ignored."""
         if not self._ids or type(number) is not int:
             return
-        for call in self._waiting:
+        for call in self.waiting:
             if call.number == number:
                 call.cancel()
                 return
@@ -193,11 +195,11 @@ class Schedule:
         Calls that run go on; those of them that have not begun must not.
         """
         self._ended = True
-        waiting = [*self._first, *self._waiting]
+        waiting = [*self._first, *self.waiting]
         self._ahead -= len(self._first)
         self._first.clear()
-        self._waiting.clear()
-        self._waiting_size = 0
+        self.waiting.clear()
+        self._size = 0
         for call in (*waiting, *self._running.values()):
             call.wanted = False
         return waiting
@@ -220,5 +222,5 @@ class Schedule:
         if self.congested or (self.half_closed and (self._turns or self._ahead)):
             return False
         if self._ids:
-            return len(self._waiting) < MAX_WAITING and self._waiting_size < MAX_WAITING_SIZE
-        return not self._turns and not self._waiting
+            return len(self.waiting) < MAX_WAITING and self._size < MAX_WAITING_SIZE
+        return not self._turns and not self.waiting

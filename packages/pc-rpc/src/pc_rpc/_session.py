@@ -24,7 +24,6 @@ from pc_rpc._worker import end_child
 
 if TYPE_CHECKING:
     from pc_rpc._failures import Failure
-    from pc_rpc._protocol import Chunks
     from pc_rpc._shared import Shared
     from pc_rpc._targets import Instance
 
@@ -203,18 +202,36 @@ class Session(Connection):
     def _go_on(self) -> None:
         """Start the calls that may start, then read on or not."""
         schedule = self._schedule
-        while (call := schedule.next()) is not None:
+        call = schedule.next()
+        while call is not None:
             if self._runner.run(call):
                 self._reply(call)
+            call = schedule.next() if schedule.waiting and self._keeps_up() else None
         if schedule.wants_more:
             self.resume_reading()
         else:
             self.pause_reading()
 
+    def _keeps_up(self) -> bool:
+        """Whether the client reads its replies. Otherwise nothing is started before it has."""
+        if not self._schedule.congested and self.backlog > HIGH_WATER:
+            self._schedule.congested = True
+            self._shared.tasks.start(self._wait_for_client())
+        return not self._schedule.congested
+
+    async def _wait_for_client(self) -> None:
+        try:
+            await self.drained()
+        except ConnectionError:
+            return
+        self._schedule.congested = False
+        self._go_on()
+
     def _finished(self, call: Call) -> None:
         """Go on after a call that was not done at once."""
         self._reply(call)
-        self._go_on()
+        if not self._schedule.waiting or self._keeps_up():
+            self._go_on()
 
     def _reply(self, call: Call) -> None:
         self._schedule.done(call)
@@ -224,11 +241,11 @@ class Session(Connection):
             self._leave_target()
         elif call.chunks is not None:
             chunks, call.chunks = call.chunks, None
-            self._send_reply(chunks)
+            self.send_chunks(chunks)
         elif call.lists:
-            self._send_reply(self._side.confirm(call.number, call.take()))
+            self.send_chunks(self._side.confirm(call.number, call.take()))
         else:
-            self._send_reply(self._side.reply(call.number, call))
+            self.send_chunks(self._side.reply(call.number, call))
 
     def _reply_failure(self, call: Call, failure: Failure) -> None:
         if self.closed:
@@ -236,24 +253,9 @@ class Session(Connection):
         elif failure.cancelled and self._shared.stopping:
             self.send_chunks(self._side.stopped(call.number, begun=call.begun))
         else:
-            self._send_reply(self._side.failure(call.number, failure))
+            self.send_chunks(self._side.failure(call.number, failure))
         if failure.exits:
             self._shared.terminate()
-
-    def _send_reply(self, chunks: Chunks) -> None:
-        self.send_chunks(chunks)
-        if not self._schedule.congested and self.backlog > HIGH_WATER:
-            self._schedule.congested = True
-            self._shared.tasks.start(self._wait_for_client())
-
-    async def _wait_for_client(self) -> None:
-        """Produce nothing more until the client has read."""
-        try:
-            await self.drained()
-        except ConnectionError:
-            return
-        self._schedule.congested = False
-        self._go_on()
 
     # The end.
 
