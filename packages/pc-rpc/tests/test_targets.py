@@ -93,6 +93,44 @@ def test_a_target_whose_client_left_while_it_was_made_is_closed_on_its_thread(se
     assert threads[0].name == "target main"
 
 
+@pytest.mark.parametrize("where", ["made", "called"])
+async def test_a_target_that_is_busy_for_longer_than_the_stop_waits_is_closed_all_the_same(where):
+    busy, may_end = threading.Event(), threading.Event()
+    closed = asyncio.Event()
+    loop, threads = asyncio.get_running_loop(), []
+
+    class Slow:
+        def __init__(self):
+            if where == "made":
+                self.wait()
+
+        def wait(self):
+            threads.append(threading.current_thread())
+            busy.set()
+            assert may_end.wait(30)
+
+        def close(self):
+            threads.append(threading.current_thread())
+            loop.call_soon_threadsafe(closed.set)
+
+    async with AsyncioClient() as client:
+        server = Server({"main": Slow}, worker_threads=True)
+        await server.start("127.0.0.1", 0)
+
+        async def use():
+            await client.connect_rpc("127.0.0.1", server.port)
+            await client.wait()
+
+        using = asyncio.ensure_future(use())
+        assert await asyncio.to_thread(busy.wait, 30)
+        await server.stop()
+        may_end.set()
+        with pytest.raises(ConnectionLost):
+            await using
+        await asyncio.wait_for(closed.wait(), 30)
+    assert threads[0] is threads[1]
+
+
 @pytest.mark.parametrize("worker_threads", [False, True])
 def test_who_selects_a_target_that_cannot_be_made_hears_why(
     serve, either_client, caplog, worker_threads

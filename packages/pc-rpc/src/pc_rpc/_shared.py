@@ -7,7 +7,6 @@ find those of their target by its name.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -131,12 +130,15 @@ class Shared:
         self._running = False
         places = self._places.values()
         workers = [place.worker for place in places if place.worker is not None]
-        with contextlib.suppress(TimeoutError):
+        busy = False
+        try:
             async with asyncio.timeout(STOP_GRACE):
                 for worker in workers:  # what they run, and the `close` methods behind it
                     await worker.idle()
+        except TimeoutError:
+            busy = True
         for worker in workers:
-            worker.stop()
+            worker.stop(busy=busy)
         await self._aside.wait(STOP_GRACE)
         await self._closings.wait()  # of the targets of connections that ended just now
         await self.tasks.cancel()

@@ -19,6 +19,10 @@ from pyon import forks
 
 _logger = logging.getLogger(__name__)
 
+LINGER = 10.0
+"""Seconds that the thread of a server that has stopped waits for the end of what it was busy with.
+The event loop answers within a turn, unless the process ends."""
+
 
 class Worker:
     """A thread that calls functions, one after the other, for an event loop.
@@ -30,6 +34,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[], Any]] | None]
         self._inbox = queue.SimpleQueue()
+        self._linger = 0.0
         self._lost = False  # this is the child of a fork, where no loop runs
         forks.register(self)
         threading.Thread(target=self._main, name=name, daemon=True).start()
@@ -38,8 +43,13 @@ class Worker:
         """Call `function`, which raises nothing, on the thread, and `then` on the loop."""
         self._inbox.put((function, then))
 
-    def stop(self) -> None:
-        """End the thread, when what it runs now has returned."""
+    def stop(self, *, busy: bool = False) -> None:
+        """End the thread, when what it runs now has returned.
+
+        If it is busy, it waits `LINGER` seconds longer for what comes of that: the closing of a
+        target, for example.
+        """
+        self._linger = LINGER if busy else 0.0
         self._inbox.put(None)
 
     async def idle(self) -> None:
@@ -54,15 +64,22 @@ class Worker:
         self._lost = True
 
     def _main(self) -> None:
-        while (item := self._inbox.get()) is not None:
-            function, then = item
-            function()
-            if self._lost:
-                end_child()
-            del item, function  # which have arguments: `then` may go on with them
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                self._loop.call_soon_threadsafe(then)
-            del then
+        timeout = None
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._inbox.get(timeout=timeout)
+                if item is None:
+                    timeout = self._linger
+                else:
+                    self._run(*item)
+                del item  # which has arguments
+
+    def _run(self, function: Callable[[], Any], then: Callable[[], Any]) -> None:
+        function()
+        if self._lost:
+            end_child()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(then)
 
 
 def end_child() -> None:
