@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pyon
 import pytest
+from pyon.asyncio_connection import HIGH_WATER
 from sync_struct import (
     ModError,
     ModsLost,
@@ -879,3 +880,36 @@ async def test_silence_alone_is_no_loss(until):
         await until(lambda: len(answers) >= 5)
         assert s.state == "live"
     assert set(answers[:5]) == {b'{"action":"pong"}'}
+
+
+async def test_every_client_has_time_for_its_banner_however_many_come_at_once(monkeypatch):
+    for limit, value in (("MOST_UNIDENTIFIED", 10), ("LEAST_TIME", 99.0), ("BANNER_TIMEOUT", 99.0)):
+        monkeypatch.setattr(f"sync_struct._publisher_connection.{limit}", value)
+    async with published({"x": 1}) as (_, p):
+        clients = [await asyncio.open_connection("127.0.0.1", p.port) for _ in range(100)]
+        for _, writer in clients:
+            writer.write(b"ARTIQ sync_struct\nd\n")
+        for reader, writer in clients:
+            assert await reader.readline() == b'{"action":"init","struct":{"x":1}}\n'
+            writer.close()
+
+
+async def test_a_subscriber_that_does_not_read_its_pongs_is_not_heard_any_further(until):
+    async with published({"x": 1}) as (_, p):
+        small = socket.create_connection(("127.0.0.1", p.port))
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader, writer = await asyncio.open_connection(sock=small)
+        writer.write(b'{"sync_struct":1,"notifier":"d"}\n')
+        await reader.readline()
+        writer.transport.pause_reading()
+        (connection,) = p._channels["d"].connections
+        server_end = connection.transport.get_extra_info("socket")
+        server_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for _ in range(20):
+            writer.write(b'{"action":"ping"}\n' * 20_000)  # 7 MB in all, and as much of answers
+        await until(lambda: connection.backlog > HIGH_WATER)
+        for _ in range(300):
+            await asyncio.sleep(0)
+            assert connection.backlog < 2 * HIGH_WATER
+        assert writer.transport.get_write_buffer_size() > HIGH_WATER  # waits at the client
+        writer.transport.abort()

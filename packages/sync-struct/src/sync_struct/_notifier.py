@@ -38,6 +38,8 @@ __all__ = ["Notifier"]
 
 _MISSING: Any = object()
 
+_PLAIN = (dict, list)
+
 _P = ParamSpec("_P")
 _Method = Callable[Concatenate["Notifier", _P], None]
 
@@ -169,9 +171,10 @@ class Notifier:
         """Return an item as the user gets it: as a notifier where mods can reach inside."""
         if type(item) in ATOMS:
             return item
-        if not is_container(item):
+        if type(item) not in _PLAIN and not is_container(item):
             return hand_out(item)
-        in_array = is_array(self._backing) or is_record(self._backing)
+        plain = type(self._backing) in _PLAIN
+        in_array = not plain and (is_array(self._backing) or is_record(self._backing))
         # Not `base`: what a list or mask selects is a copy, but may have a base of its own.
         if in_array and not sys.modules["numpy"].may_share_memory(item, self._backing):
             return item
@@ -259,7 +262,7 @@ class Notifier:
         An array that has grown is another one, with room for more. (An array of as many dimensions
         is appended as several rows.)
         """
-        if is_array(self._backing):
+        if type(self._backing) is not list and is_array(self._backing):
             x = growth().as_row(self._backing, _plain(x))
         self._record("append", x)
 
@@ -458,9 +461,14 @@ class Notifier:
         mod = {"action": action, "path": self._path, fields[0]: values[0]}
         if type(values[0]) not in (str, int) and action != "append" and _has_nan(values[0]):
             raise ValueError("expected a key or index, got nan: nothing could ever be found there")
-        mod[fields[-1]] = values[-1]
+        mod[fields[-1]] = last = values[-1]
         structure = self._structure
-        change = self._encode(mod, fields[-1])
+        if self._path_text is None:
+            self._path_text = pyon.encode(self._path, version=2)
+        if type(last) in ATOMS:
+            change = Change(mod, bool(structure.wants_v1), self._path_text)
+        else:
+            change = self._encode(mod, fields[-1])
         with structure.lock:
             if structure.busy:
                 if action == "pop":
@@ -483,11 +491,9 @@ class Notifier:
 
     def _encode(self, mod: Mod, field: str) -> Change:
         """Return a mod encoded. What cannot be kept by reference is replaced in it by a copy."""
-        if self._path_text is None:
-            self._path_text = pyon.encode(self._path, version=2)
         with_v1 = bool(self._structure.wants_v1)
         value = mod[field]
-        if type(value) in ATOMS or field not in ("x", "value"):
+        if field not in ("x", "value"):
             return Change(mod, with_v1, self._path_text)
         if self._copies or isinstance(value, Notifier):
             mod[field] = own(value)
@@ -509,7 +515,7 @@ class Notifier:
         container = self._locate()
         if structure.wants_v1 and change.line_v1 is None:
             change = Change(mod, True, self._path_text)
-        if is_array(container) or is_record(container):
+        if type(container) not in _PLAIN and (is_array(container) or is_record(container)):
             change.in_array = True
             if change.action == "setitem":
                 _check_elements(container, change.key, mod["value"])
@@ -546,13 +552,16 @@ class Notifier:
 
     def _locate(self) -> Any:
         """Return the container that this view stands for."""
+        here = self._root._backing
         try:
-            here = walk(self._root._backing, self._path)
+            for key in self._path:
+                here = here[key]
         except (LookupError, TypeError):
             raise self._stale() from None
-        if not self._is_still(here):
-            raise self._stale()
-        self._backing = here
+        if here is not self._backing:
+            if not self._is_still(here):
+                raise self._stale()
+            self._backing = here
         return here
 
     def _containers(self) -> list[Any]:
