@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-from sync_struct._change import Change
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 __all__ = ["EVERYTHING", "Touch", "Wish", "newest", "touch"]
 
@@ -138,12 +136,23 @@ class _Place:
         return taken + self.take_inner()
 
 
-def newest(changes: Sequence[Change]) -> list[Change]:
+class _Change(Protocol):
+    """What is looked at of a change."""
+
+    action: str
+    path: list[Any]
+    key: Any
+
+
+_C = TypeVar("_C", bound=_Change)
+
+
+def newest(changes: Sequence[_C]) -> list[_C]:
     """Leave out the mods whose effect later ones overwrite.
 
     Parameters
     ----------
-    changes : sequence of Change
+    changes : sequence of changes
         In order.
 
     Returns
@@ -173,7 +182,7 @@ _MOVES: Any = object()
 _WHOLE: Any = object()
 
 
-def _reach(root: _Place, change: Change) -> tuple[_Place, Any]:
+def _reach(root: _Place, change: _Change) -> tuple[_Place, Any]:
     """Return the container that a mod changes and the key of what it changes there.
 
     Removing a dict's item is a change inside that item's place. The key is `_WHOLE` where all
