@@ -202,6 +202,41 @@ async def bench_latency():
             promise(f"latency {to} / {broker}", ours / figures[broker][0], 1, at_most=True)
 
 
+async def relayed(mods=1000, rate=200):
+    """Return the median age of the same mods, at a subscriber of the publisher and of a relay."""
+    publisher = PUBLISHERS["ours"]()
+    port = await publisher.start()
+    command = ["-m", "sync_struct._cli", "relay", "127.0.0.1", str(port), NAME]
+    relay = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, *command, "--bind", "127.0.0.1"], stdout=subprocess.PIPE, text=True
+    )
+    far = int(relay.stdout.readline().split()[-1])
+    while not publisher.publisher.counters[NAME].subscribers:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)  # for the relay to publish what it has got
+    children = [Child("ours", where, 1, latency=True) for where in (port, far)]
+    for child in children:
+        await child.next()
+    for _ in range(mods):
+        await asyncio.sleep(1 / rate)
+        await publisher.emit([("t", time.monotonic())])
+    for child in children:
+        for _ in range(mods):
+            await child.next()
+    ages = [statistics.median(await child.stop()) for child in children]
+    await publisher.stop()
+    relay.terminate()
+    relay.wait()
+    return ages
+
+
+async def bench_relay():
+    direct, through = await relayed()
+    show("from a change to its callback", f"{direct * 1e3:.3f} ms")
+    show("the same changes through a relay", f"{through * 1e3:.3f} ms")
+    promise("latency through a relay : direct", through / direct, 2.0, at_most=True)
+
+
 class Stalls:
     """The longest time that the loop did not turn."""
 
