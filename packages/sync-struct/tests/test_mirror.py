@@ -363,6 +363,27 @@ def test_updates_sees_each_step_once(seen):
     assert list(updates) == []
 
 
+@pytest.mark.parametrize("path", [[], ["a"], ["t", 1]])
+def test_arrays_that_grow_are_followed_at_every_step(path):
+    n = Notifier({"a": np.zeros((2, 2)), "t": (1, np.zeros((2, 2)))})
+    whole = Notifier(np.zeros((2, 2)))
+    with publish("127.0.0.1", 0, {"d": n, "whole": whole}) as served:
+        name = "d" if path else "whole"
+        with mirror("127.0.0.1", served.port, name, path=path) as view:
+            grown = {(): lambda: whole, ("a",): lambda: n["a"], ("t", 1): lambda: n["t"][1]}
+            updates = view.updates(timeout=30)
+            before = view.read
+            for i in range(1, 4):
+                grown[tuple(path)]().append([i, i])
+                view.wait(lambda d, i=i: len(d) == 2 + i, timeout=30)
+                assert next(updates).tolist()[-1] == [i, i]
+                grown[tuple(path)]()[0] = [i, -i]
+                assert next(updates).tolist()[0] == [i, -i]
+            view.wait(lambda d: d[0, 0] == 3, timeout=30)
+            assert view.read.shape == (5, 2)
+            assert before.shape == (2, 2)
+
+
 def test_a_reader_that_is_too_slow_is_told_so(seen, monkeypatch):
     monkeypatch.setattr("sync_struct._updates.STEPS_LIMIT", 5000)
     n, view = seen

@@ -80,6 +80,23 @@ def test_mods_of_an_established_publisher_are_records_each(tmp_path):
     assert state_at(records) == [1, 2]
 
 
+async def test_a_recorded_array_that_grows_is_replayed(tmp_path, until):
+    n = Notifier(np.zeros(2))
+    async with Publisher({"d": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        with contextlib.closing(Recorder(tmp_path / "log", now=Clock())) as recorder:
+            steps = []
+            write = Subscriber(
+                "d", None, lambda step: (recorder.write(step), steps.append(step)), decode=False
+            )
+            async with write.following("127.0.0.1", publisher.port):
+                n.append(1.0)
+                n.extend([2.0, 3.0])
+                n[0] = 5.0
+                await until(lambda: steps and steps[-1].number == 3)
+    assert state_at(read_recording([tmp_path / "log"])).tolist() == [5, 0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("torn", [1, 10, 40, 10**5])
 def test_a_torn_last_line_is_cut_off_and_nothing_else(tmp_path, torn):
     file = tmp_path / "log"

@@ -7,11 +7,11 @@ new one is made from the one before by copying the containers on the way to the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from sync_struct._copies import copy_of
-from sync_struct._mods import ACTIONS, Mod
+from sync_struct._mods import ACTIONS, Mod, applied
 from sync_struct._values import ATOMS, is_array
 
 __all__ = ["ReadOnlyDict", "ReadOnlyList", "ReadOnlySet", "after", "read_only", "thawed"]
@@ -120,13 +120,10 @@ def after(value: Any, mod: Mod) -> Any:
     return _after(value, mod["path"], mod)
 
 
-def _after(value: Any, path: Sequence[Any], mod: Mapping[str, Any]) -> Any:
-    if is_array(value) and path:  # parts of an array share its memory
-        changed = value.copy()
-        part = changed
-        for key in path:
-            part = part[key]
-        ACTIONS[mod["action"]].apply(part, mod)
+def _after(value: Any, path: Sequence[Any], mod: Mod) -> Any:
+    if is_array(value):  # its parts share its memory; rows that are appended do not change it
+        grows = mod["action"] == "append"
+        changed = applied(value if grows else value.copy(), {**mod, "path": path})
         changed.flags.writeable = False
         return changed
     container = _opened(value)
@@ -134,8 +131,7 @@ def _after(value: Any, path: Sequence[Any], mod: Mapping[str, Any]) -> Any:
         container[path[0]] = _after(container[path[0]], path[1:], mod)
     else:
         fields = {
-            key: read_only(item) if key in ("x", "value") and not is_array(value) else item
-            for key, item in mod.items()
+            key: read_only(item) if key in ("x", "value") else item for key, item in mod.items()
         }
         ACTIONS[mod["action"]].apply(container, fields)
     return _closed(container, value)
@@ -143,16 +139,11 @@ def _after(value: Any, path: Sequence[Any], mod: Mapping[str, Any]) -> Any:
 
 def _opened(value: Any) -> Any:
     """Return a container like this one that can be changed; what is in it is shared."""
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    return dict(value) if isinstance(value, dict) else value.copy()
+    return dict(value) if isinstance(value, dict) else list(value)
 
 
 def _closed(container: Any, before: Any) -> Any:
     """Return a changed container in the form that it had before."""
-    if is_array(container):
-        container.flags.writeable = False
-        return container
     if isinstance(before, tuple):
         return tuple(container)
     return ReadOnlyList(container) if isinstance(container, list) else ReadOnlyDict(container)

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Iterable
 from typing import Any
 
-from sync_struct._mods import process_mod
+from sync_struct._mods import applied
 from sync_struct._recording import Record, RecordingError
 from sync_struct._relay import Reflection
 
@@ -39,7 +39,7 @@ def state_at(records: Iterable[Record], until: datetime.datetime | None = None) 
             elif not begun:
                 raise RecordingError("expected the structure first, got a mod")
             else:
-                process_mod(structure, mod)
+                structure = applied(structure, mod)
     if not begun:
         raise RecordingError("there is nothing recorded until then")
     return structure
