@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
+import re
 import socket
 import struct
 import threading
@@ -213,13 +215,16 @@ async def test_an_asyncio_client_that_is_closed_while_it_connects_does_not_conne
 @pytest.mark.parametrize("target", ["main", None])
 def test_nobody_listens(target, free_port):
     port = free_port
-    with pytest.raises(ConnectionRefusedError):
+    where = f"'main' at 127.0.0.1:{port}" if target else f"127.0.0.1:{port}"
+    refused = re.escape(f"no connection to {where}: Connection refused; is the server running?")
+    with pytest.raises(ConnectionRefusedError, match=refused) as caught:
         Client("127.0.0.1", port, target, timeout=30)
+    assert caught.value.errno == errno.ECONNREFUSED
 
     async def connect():
         await AsyncioClient().connect_rpc("127.0.0.1", port, target, timeout=30)
 
-    with pytest.raises(ConnectionRefusedError):
+    with pytest.raises(ConnectionRefusedError, match=refused):
         asyncio.run(connect())
 
 
@@ -269,3 +274,67 @@ def test_a_time_out_of_zero_gives_up_at_once(serve, connect):
     with pytest.raises(TimeoutError):
         client.with_rpc_timeout(0).echo(1)
     assert client.echo(2) == 2
+
+
+class Full:
+    """A connected socket that takes so many bytes and then fails."""
+
+    def __init__(self, taken):
+        self.taken = taken
+
+    def __call__(self, data):
+        if self.taken:
+            taken, self.taken = self.taken, 0
+            return taken
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+@pytest.mark.parametrize("taken", [0, 1, 20])
+def test_a_write_that_fails_says_whether_anything_went_out(serve, connect, monkeypatch, taken):
+    client = connect(serve({"main": Echo()}).port)
+    sock = client._target._socket
+    sock.send = Full(taken)
+    monkeypatch.setattr(type(sock), "write", lambda *_: sock.send(b""))
+    with pytest.raises(ConnectionLost, match="Broken pipe") as caught:
+        client.echo(1)
+    assert caught.value.sent is bool(taken)
+    said = "may have been executed" if taken else "was not sent"
+    assert f"the call of echo() {said}; make a new client to connect again" in str(caught.value)
+
+
+@pytest.mark.parametrize("reply", [b'{"hello":1}\n', b"\n", b'{"status":"maybe"}\n'])
+def test_a_ping_takes_no_malformed_reply_for_an_answer(scripted_peer, either_client, greet, reply):
+    def script(sock, lines):
+        greet(sock, lines)
+        lines.readline()
+        sock.sendall(reply)
+        lines.readline()
+        sock.sendall(
+            b'{"status":"failed","exception":{"class":"ValueError",'
+            b'"message":"Unknown action: ping","traceback":[]}}\n'
+        )
+
+    client = either_client(scripted_peer(script).port)
+    with pytest.raises(ProtocolError, match="expected a reply to the ping"):
+        client.ping_rpc()
+    client.ping_rpc()  # an established server knows none, but it has answered
+
+
+def test_a_reply_that_drips_in_does_not_stretch_the_time_out(scripted_peer, either_client, greet):
+    given_up = threading.Event()
+
+    def script(sock, lines):
+        greet(sock, lines)
+        lines.readline()
+        for byte in REPLY[:-1]:
+            sock.sendall(bytes([byte]))
+        assert given_up.wait(30)
+        sock.sendall(REPLY[-1:])
+        lines.readline()
+        sock.sendall(b'{"status":"ok","ret":2}\n')
+
+    client = either_client(scripted_peer(script).port, timeout=0.2)
+    with pytest.raises(TimeoutError, match=r"no reply to the call of echo\(\)"):
+        client.echo(1)
+    given_up.set()
+    assert client.with_rpc_timeout(30).echo(2) == 2

@@ -20,6 +20,7 @@ from pc_rpc._errors import ConnectionLost
 from pc_rpc._methods import Driver, Proxy, RemoteMethod, warn_unclosed
 from pc_rpc._migration import takes_context
 from pc_rpc._protocol import AutoTarget
+from pc_rpc._unreachable import wanted
 
 if TYPE_CHECKING:
     import ssl
@@ -143,7 +144,7 @@ class AsyncioClient(Proxy[Driver]):
         self._target.timeout = timeout
         try:
             async with asyncio.timeout(timeout):
-                await connect(connection, host, port, ssl)
+                await connect(connection, host, port, ssl, wanted(peer, target_name))
                 self._target.connection, self._target.description = connection, {}
                 self._forget_methods()
                 await connection.take_step(*side.greet(), None)

@@ -20,6 +20,7 @@ from pc_rpc._client_side import Call, ClientSide
 from pc_rpc._errors import ConnectionLost, GenericRemoteException, ProtocolError
 from pc_rpc._lookup import AddressInfo, begin, is_numeric, look_up_now
 from pc_rpc._protocol import HANDSHAKE_LIMIT, Chunks
+from pc_rpc._unreachable import explained, explained_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -119,19 +120,31 @@ class AsyncioConnection(Connection):
 
 
 async def connect(
-    connection: AsyncioConnection, host: str, port: int, context: ssl.SSLContext | None
+    connection: AsyncioConnection,
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    what: str,
 ) -> None:
     """Open a connection. Time-outs are the caller's, by cancellation.
 
     Raises
     ------
     OSError
-        No connection can be made.
+        No connection can be made. The text says to what: `what`.
     """
     loop = asyncio.get_running_loop()
-    sock = await _connect_any(await _look_up(host, port))
+    try:
+        sock = await _connect_any(await _look_up(host, port))
+    except OSError as error:
+        raise explained(error, what) from error
     name = host if context is not None else None
-    await loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=name)
+    try:
+        await loop.create_connection(
+            lambda: connection, sock=sock, ssl=context, server_hostname=name
+        )
+    except OSError as error:
+        raise explained_tls(error, what) from error.__cause__
 
 
 async def _look_up(host: str, port: int) -> list[AddressInfo]:

@@ -44,6 +44,7 @@ from pc_rpc._protocol import (
     _read_json,
     _size,
 )
+from pc_rpc._unreachable import is_refusal
 
 GREETING = "greeting"
 SELECTION = "selection of a target"
@@ -409,6 +410,8 @@ class ClientSide:
 
     def _hint(self) -> str:
         """Say what may be the reason why a server closed the connection without a word."""
+        if is_refusal(self.reason):
+            return ": the server refused this client's certificate"
         by_server = isinstance(self.reason, (EOFError, ConnectionError))
         if self.greeted or not by_server or isinstance(self.reason, ConnectionLost):
             return ""

@@ -33,6 +33,7 @@ from pc_rpc._interrupts import Interrupts
 from pc_rpc._methods import warn_unclosed
 from pc_rpc._protocol import HANDSHAKE_LIMIT, AutoTarget, Chunks
 from pc_rpc._socket import Queue, connect
+from pc_rpc._unreachable import wanted
 
 if TYPE_CHECKING:
     import ssl
@@ -104,7 +105,8 @@ class BlockingConnection:
         self._interrupts = Interrupts()
         self._description: Mapping[str, Any] | None = None
         self._receiver = Receiver(limit=HANDSHAKE_LIMIT, scratch=bytearray(SCRATCH_SIZE))
-        self._socket = connect(host, port, ssl, deadline)
+        what = wanted(self.side.peer, target_name)
+        self._socket = connect(host, port, ssl, deadline, what)
         forks.register(self)
         try:
             self._take_step(*self.side.greet(), first, deadline)

@@ -20,6 +20,7 @@ from pyon.tcp import set_keepalive
 
 from pc_rpc._deadlines import remaining
 from pc_rpc._lookup import AddressInfo, look_up
+from pc_rpc._unreachable import explained, explained_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -237,7 +238,7 @@ class TlsSocket(NonBlockingSocket):
 
 
 def connect(
-    host: str, port: int, context: ssl.SSLContext | None, deadline: float | None
+    host: str, port: int, context: ssl.SSLContext | None, deadline: float | None, what: str
 ) -> NonBlockingSocket:
     """Connect to a server, within a deadline.
 
@@ -246,13 +247,19 @@ def connect(
     TimeoutError
         There was no connection before the deadline.
     OSError
-        No connection can be made.
+        No connection can be made. The text says to what: `what`.
     """
-    sock = _connect_any(look_up(host, port, deadline), deadline)
+    try:
+        sock = _connect_any(look_up(host, port, deadline), deadline)
+    except OSError as error:
+        raise explained(error, what) from error
     try:
         if context is None:
             return NonBlockingSocket(sock)
         return TlsSocket(sock, context, host, deadline)
+    except OSError as error:
+        sock.close()
+        raise explained_tls(error, what) from error.__cause__
     except BaseException:
         sock.close()
         raise
