@@ -7,6 +7,7 @@ import functools
 import inspect
 import pickle
 import pydoc
+import threading
 from typing import Optional
 
 import pytest
@@ -237,3 +238,54 @@ def test_an_object_that_was_never_initialised_does_not_recurse(name):
         empty = cls.__new__(cls)
         with pytest.raises(AttributeError):
             empty.anything
+
+
+class WithValues:
+    """Has what cannot be called: touching it is an error."""
+
+    power = 0.1
+    rate = property(lambda self: 1 / 0)
+
+    def __init__(self):
+        self.mode = "cw"
+        self._lock = None
+
+    def idn(self):
+        return "a laser"
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("rate", "it is a property of the driver, and only methods can be called"),
+     ("power", "it is an attribute of the driver"), ("mode", "it is an attribute of the driver")],
+)  # fmt: skip
+def test_a_name_that_is_no_method_is_called_what_it_is(serve, connect, name, what):
+    client = connect(serve({"laser": WithValues()}).port)
+    with pytest.raises(AttributeError, match=what):
+        getattr(client, name)
+    with pytest.raises(AttributeError, match=what):
+        getattr(client.__rpc__, name)
+    gateway = connect(serve({"laser": client}).port)
+    with pytest.raises(AttributeError, match=what):
+        getattr(gateway, name)
+
+
+def test_a_mistyped_name_waits_for_no_busy_server(serve, connect, monkeypatch):
+    monkeypatch.setattr("pc_rpc._connection.DESCRIPTION_TIMEOUT", 0.1)
+    started, released = threading.Event(), threading.Event()
+
+    class Busy:
+        def work(self):
+            started.set()
+            released.wait(30)
+
+    port = serve({"busy": Busy()}).port
+    other, client = connect(port), connect(port)
+    caller = threading.Thread(target=other.work)
+    caller.start()
+    assert started.wait(30)
+    with pytest.raises(AttributeError, match="did you mean 'work'"):
+        client.wrok
+    assert not released.is_set()
+    released.set()
+    caller.join(30)

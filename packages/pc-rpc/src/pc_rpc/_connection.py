@@ -50,6 +50,11 @@ signal handler or finaliser that ran on the same thread. Or nobody reads, becaus
 up by one; or a peer takes nothing until it has been read from. All of this is rare."""
 
 
+DESCRIPTION_TIMEOUT = 5.0
+"""Seconds that documentation may take: a server whose event loop is busy answers later, and people
+who asked for help, or mistyped a name, do not wait for that."""
+
+
 class BlockingConnection:
     """One connection to a server; for any thread.
 
@@ -154,14 +159,19 @@ class BlockingConnection:
 
     def request(self, action: str) -> Any:
         """Make a request that is no call of a method and return what it gives."""
+        return self._request(action, self.timeout)
+
+    def _request(self, action: str, timeout: float | None) -> Any:
         call, chunks = self.side.encode_action(action)
-        return self._complete(call, chunks, self.timeout, deadline_of(self.timeout))
+        return self._complete(call, chunks, timeout, deadline_of(timeout))
 
     def described(self) -> Mapping[str, Any]:
         """Return the method list, an empty one if it cannot be had now."""
         if self._description is None:
             try:
-                self._description = dict(self.request("get_rpc_method_list"))
+                timeout = DESCRIPTION_TIMEOUT if self.timeout is None else self.timeout
+                timeout = min(timeout, DESCRIPTION_TIMEOUT)
+                self._description = dict(self._request("get_rpc_method_list", timeout))
             except Exception:  # documentation that cannot be had is no error of its reader
                 return {}
         return self._description

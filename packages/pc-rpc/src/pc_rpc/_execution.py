@@ -210,10 +210,11 @@ class Runner:
             call.result, call.failure = outcome.take(), outcome.failure
             self._then(call)
 
-        version = self._side.features.version
-        call.result = self._instance.described.get(version)
+        features = self._side.features
+        form = features.version, features.exception_details
+        call.result = self._instance.described.get(form)
         if call.result is None:
-            self._instance.describe(version, described)
+            self._instance.describe(form, described)
         return call.result is not None
 
     def _start(self, call: Call) -> bool:

@@ -234,6 +234,15 @@ def attributes(target: object) -> dict[str, Any]:
     return found
 
 
+def values_of(target: object) -> dict[str, str]:
+    """Return what of a target is no method: its public names, each "property" or "attribute"."""
+    return {
+        name: "property" if _is_computed(member) else "attribute"
+        for name, member in sorted(attributes(target).items())
+        if not name.startswith("_") and not is_method(member)
+    }
+
+
 def _own_attributes(target: object) -> dict[str, Any]:
     """Return the contents of the dictionary of an object itself."""
     for base in _bases_of(type(target)):

@@ -15,8 +15,8 @@ from typing import Any
 import pyon
 
 from pc_rpc._errors import exact_text, qualified_name
-from pc_rpc._exposure import Methods, attributes
-from pc_rpc._methods import RemoteMethods, known_description
+from pc_rpc._exposure import Methods, attributes, values_of
+from pc_rpc._methods import RemoteMethods, known_description, known_values
 
 Entry = tuple[dict[str, Any], str | None]
 
@@ -34,11 +34,12 @@ TERMINATE_SPEC = (  # as the established servers describe theirs
 
 
 def method_list(
-    target: object, methods: Methods, *, builtin_terminate: bool, version: int
+    target: object, methods: Methods, *, builtin_terminate: bool, version: int, values: bool = False
 ) -> dict[str, Any]:
     """Return the answer to ``get_rpc_method_list``.
 
     Never raises, for no kind of method; `version` is the generation it must be encodable in.
+    With `values`, names that are no methods are told as well: established clients know none.
     """
     if type(target) is RemoteMethods:
         entries, doc = _remote_entries(target, methods)
@@ -51,7 +52,11 @@ def method_list(
     if builtin_terminate:
         entries.pop("terminate", None)
         entries["terminate"] = TERMINATE_SPEC
-    return {"docstring": doc, "methods": entries}
+    listed: dict[str, Any] = {"docstring": doc, "methods": entries}
+    if values:
+        found = known_values(target) if type(target) is RemoteMethods else values_of(target)
+        listed["values"] = {name: kind for name, kind in found.items() if name not in entries}
+    return listed
 
 
 def _remote_entries(target: RemoteMethods, methods: Methods) -> tuple[dict[str, Entry], str | None]:

@@ -31,6 +31,9 @@ NEVER_SUGGESTED = frozenset(
 """Names that are never guessed for a misspelt one: following the hint would end something."""
 
 
+_KINDS = {"property": "a property", "attribute": "an attribute"}
+
+
 class Target(Protocol):
     """What the objects of this module call through: a connection, as they see it."""
 
@@ -149,6 +152,16 @@ def known_description(methods: RemoteMethods) -> Mapping[str, Any]:
     return methods._target.described()
 
 
+def known_values(methods: RemoteMethods) -> dict[str, str]:
+    """Return what the server says of attributes that are no methods: see PROTOCOL.md, 8."""
+    return _values(methods._target)
+
+
+def _values(target: Target) -> dict[str, str]:
+    values = target.described().get("values")
+    return {str(name): str(kind) for name, kind in dict(values or {}).items()}
+
+
 def close_client(methods: RemoteMethods) -> Any:
     """Close the client that the methods belong to."""
     return methods._target.close()
@@ -176,6 +189,9 @@ def _no_such_method(target: Target, name: str, names: Collection[str]) -> str:
         return text
     if around := [f"{access}_{name}" for access in ("get", "set") if f"{access}_{name}" in names]:
         return f"{text}: attributes of a driver cannot be read; use {' or '.join(around)}"
+    kind = _KINDS.get(_values(target).get(name, ""))
+    if kind is not None:
+        return f"{text}: it is {kind} of the driver, and only methods can be called"
     similar = difflib.get_close_matches(name, set(names) - NEVER_SUGGESTED, 1)
     return f"{text}; did you mean {similar[0]!r}?" if similar else text
 

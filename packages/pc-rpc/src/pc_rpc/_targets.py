@@ -57,8 +57,8 @@ class Instance:
 
     Attributes
     ----------
-    described : dict of int to str
-        The method list, encoded, by generation: as far as it was asked for.
+    described : dict of (int, bool) to str
+        The method list, encoded, by form (see `describe`): as far as it was asked for.
     """
 
     __slots__ = ("_terminate", "described", "methods", "name", "owned", "place", "target")
@@ -78,7 +78,7 @@ class Instance:
         self.methods = methods
         self.place = place
         self.owned = owned
-        self.described: dict[int, str] = {}
+        self.described: dict[tuple[int, bool], str] = {}
         self._terminate = terminate
 
     @property
@@ -86,18 +86,26 @@ class Instance:
         """The names of the methods, as clients are told them."""
         return {*self.methods.names, "terminate"} if self._terminate else set(self.methods.names)
 
-    def describe(self, version: int, then: Callable[[Outcome], object]) -> None:
-        """Have `then` called with the encoded method list: later, for it may run code of users."""
+    def describe(self, form: tuple[int, bool], then: Callable[[Outcome], object]) -> None:
+        """Have `then` called with the encoded method list: later, for it may run code of users.
+
+        `form` is the generation of PYON, and whether the client is one of ours.
+        """
+        version, ours = form
 
         def make() -> str:
             listed = method_list(
-                self.target, self.methods, builtin_terminate=self._terminate, version=version
+                self.target,
+                self.methods,
+                builtin_terminate=self._terminate,
+                version=version,
+                values=ours,
             )
             return pyon.encode(listed, version=version)
 
         def made(outcome: Outcome) -> None:
             if outcome.error is None and type(self.target) is not RemoteMethods:
-                self.described[version] = outcome.result
+                self.described[form] = outcome.result
             then(outcome)
 
         self.place.aside.run(make, made)
