@@ -26,7 +26,6 @@ from pc_rpc._cli_errors import (
     Exit,
     UsageError,
     complain,
-    connecting_to,
     explained,
     files_of,
 )
@@ -88,10 +87,8 @@ def _client(options: argparse.Namespace, target: Any) -> Iterator[Client[Any]]:
 def _connect(options: argparse.Namespace, target: Any) -> Client[Any]:
     """Connect, within --timeout or the default one, which pings and lists of methods have, too."""
     timeout = DEFAULT_TIMEOUT if options.timeout is None else options.timeout
-    context = _tls(options)
     client: Client[Any]
-    with connecting_to(options.host, options.port):
-        client = Client(options.host, options.port, None, timeout, ssl=context)
+    client = Client(options.host, options.port, None, timeout, ssl=_tls(options))
     if target is not None:
         try:
             client.select_rpc_target(target)

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from pyon.tcp import format_address
 from pyon.terminal import OUTPUT_FAILED, OutputError, legible
 
 from pc_rpc._errors import RpcError
@@ -90,18 +89,6 @@ def files_of(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(f"{what}: {error}") from error
-
-
-@contextmanager
-def connecting_to(host: str, port: int) -> Iterator[None]:
-    """Have an `OSError` that does not name the server, which the block connects to, do so."""
-    try:
-        yield
-    except OSError as error:
-        where = format_address((host, port))
-        if not isinstance(error, RpcError) and where not in str(error):
-            error.strerror = f"cannot connect to {where}: {error.strerror or error}"
-        raise
 
 
 # Tracebacks.
