@@ -236,6 +236,16 @@ def test_what_would_be_in_two_places_is_copied():
     n["l"][0].append(3)
     n["part"] = n["l"]
     n["part"].append(4)
+    n["l"].extend(n["l"])
+    n["l"][0].append(5)
+    n["l"] += n["l"]
+    n["l"][0].append(6)
+    n["d"] = {"x": [1]}
+    n["e"] = {}
+    n["e"].update(n["d"])
+    n["e"] |= n["d"]
+    n["d"]["x"].append(7)
+    assert n["e"] == {"x": [1]}
     assert n["grid"] == [[0, 1], [0], [0]]
     assert same(n.read, replica)
     rows = [0]

@@ -305,7 +305,8 @@ class Notifier:
 
     def extend(self, values: Iterable[Any]) -> None:
         """As on a list; or append several rows to an array, by one mod."""
-        values = _plain(values)
+        if isinstance(values, Notifier):  # which may be this one: its items would be in two places
+            values = own(values.read)
         if not is_array(values):
             values = list(values)
         if not is_array(self._backing):
@@ -359,7 +360,8 @@ class Notifier:
 
     def update(self, *others: Any, **items: Any) -> None:
         """As on a dict."""
-        self._update(dict(*map(_plain, others), **items))
+        plain = (own(other.read) if isinstance(other, Notifier) else other for other in others)
+        self._update(dict(*plain, **items))
 
     @_as_one
     def _update(self, items: dict[Any, Any]) -> None:
