@@ -25,8 +25,11 @@ class Client(Proxy[Driver]):
 
     If the server has a method ``foo``, ``client.foo(1, x=2)`` calls it and returns what it returns.
     Arguments and results are copies. Connects when it is made; call `close_rpc` in the end, or use
-    it as a context manager. May be used from any number of threads, which do not wait for each
-    other's calls; after a fork, use it in one of the processes only.
+    it as a context manager. A client that nobody refers to any more is closed with a warning.
+
+    May be used from any number of threads, which do not wait for each other's calls, and from
+    signal handlers: these are refused with an `RpcError` where they have interrupted the client in
+    the middle of a message. In the child of a fork it is lost; make a new one there.
 
     Parameters
     ----------
