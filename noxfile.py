@@ -59,6 +59,10 @@ PYTHONS = nox.project.python_versions(METADATA["pyon"])
 RUFF = "ruff==0.17.6"
 MYPY = "mypy==2.4.1"
 
+# Tests of one file stay together: they may share a kernel, say. ``-- -n 0``: one process for all.
+XDIST = "pytest-xdist>=3.6"
+ON_ALL_CORES = ["-n", "auto", "--dist", "loadfile"]
+
 # What a file of tests mentions if it connects, starts or waits for something.
 OUTSIDE = re.compile(r"\b(asyncio|connect|controller|mirror|serve|socket|subprocess|threading)\b")
 
@@ -71,8 +75,8 @@ by_package = nox.parametrize("package", PACKAGES, ids=PACKAGES)
 @by_package
 def tests(session: nox.Session, package: str) -> None:
     """Run a package's tests, its optional extras installed, on every Python that we support."""
-    session.install(*_editable(package), *_test_requirements(package))
-    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+    session.install(*_editable(package), *_test_requirements(package), XDIST)
+    session.run("pytest", *ON_ALL_CORES, f"packages/{package}/tests", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -86,8 +90,8 @@ def floors(session: nox.Session, package: str) -> None:
         for clause in one.specifier
         if clause.operator == ">="
     ]
-    session.install(*_editable(package), *_test_requirements(package), *lowest)
-    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+    session.install(*_editable(package), *_test_requirements(package), XDIST, *lowest)
+    session.run("pytest", *ON_ALL_CORES, f"packages/{package}/tests", *session.posargs)
 
 
 @nox.session
@@ -157,7 +161,7 @@ def dist(session: nox.Session, package: str) -> None:
         str(next(WHEELS.glob(f"{name.replace('-', '_')}-*.whl")))
         for name in _with_neighbours(package)
     ]
-    session.install(*wheels, *_group(package, "test"))
+    session.install(*wheels, *_group(package, "test"), XDIST)
     outside = Path(session.create_tmp()) / "outside"
     shutil.rmtree(outside, ignore_errors=True)
     for folder in ("tests", "examples"):
@@ -165,7 +169,7 @@ def dist(session: nox.Session, package: str) -> None:
             shutil.copytree(ROOT / "packages" / package / folder, outside / folder)
     shutil.copy(ROOT / "pyproject.toml", outside)
     with session.chdir(outside):
-        session.run("pytest", "tests", *session.posargs)
+        session.run("pytest", *ON_ALL_CORES, "tests", *session.posargs)
 
 
 @nox.session(requires=["build"])
