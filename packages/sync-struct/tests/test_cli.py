@@ -228,11 +228,14 @@ ODD = {"123": "text", 123: "number", "a/b": 1, "-1": 2, "": 3, "=x": 4}
         ("list/-1", "last"),
         ("-1", 8),
         ("/-1", 8),
+        ("/-2/x", 9),
     ],
 )
 def test_every_key_can_be_said(tmp_path, path, value):
     file = tmp_path / "odd.pyon"
-    pyon.store_file(file, {**ODD, (1, "x/y"): 5, None: 6, 1.5: 7, "list": [0, "last"], -1: 8})
+    pyon.store_file(
+        file, {**ODD, (1, "x/y"): 5, None: 6, 1.5: 7, "list": [0, "last"], -1: 8, -2: {"x": 9}}
+    )
     process = publish_editable(file)
     port = re.search(r"port (\d+)", process.stdout.readline())[1]
     done = run("get", "127.0.0.1", port, "odd", path)

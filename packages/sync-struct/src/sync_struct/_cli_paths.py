@@ -12,7 +12,7 @@ __all__ = ["PATH_HELP", "format_path", "parse_path"]
 PATH_HELP = (
     "of a part: keys and indices, as in a/0/b. A key that is text but looks otherwise is quoted: "
     "'\"123\"', '\"a/b\"', '\"\"'; any other key is written as PYON behind an equals sign: "
-    "'=(1, 2)', '=None', '=1.5'"
+    "'=(1, 2)', '=None', '=1.5'. A path that begins with a minus is written behind a slash: /-1/x"
 )
 
 _SEGMENT = re.compile(

@@ -79,7 +79,11 @@ class Replica(Conversation[Mod]):
         if message.oversize:
             check_size(message)
         try:
-            mod = self._decode(message)
+            text = message.take_text()
+            try:
+                mod = pyon.decode(text, buffers=message.buffers)
+            except (pyon.DecodeError, ImportError) as error:
+                mod = self._decode_around(text, message, error)
             action = mod["action"]
             control = CONTROLS.get(action)
         except (pyon.DecodeError, ImportError, TypeError, LookupError) as error:
@@ -98,12 +102,10 @@ class Replica(Conversation[Mod]):
             raise ProtocolError(f"expected a list of mods, got {shorten(bytes(message.line))}")
         return self._receive_mods(self._complete(mods, number), share)
 
-    def _decode(self, message: Message) -> Any:
-        text = message.take_text()
-        try:
-            return pyon.decode(text, buffers=message.buffers)
-        except (pyon.DecodeError, ImportError) as error:
-            repaired = decode_around(text, message.buffers, error)
+    def _decode_around(
+        self, text: str | bytes, message: Message, error: pyon.DecodeError | ImportError
+    ) -> Any:
+        repaired = decode_around(text, message.buffers, error)
         self.troubles += repaired.troubles()
         return repaired.message
 

@@ -528,7 +528,7 @@ class Subscriber:
 
     def _tell(self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool) -> None:
         """Call the callbacks; from the first coroutine on, in a task while messages wait."""
-        calls = self._calls(mods)
+        calls = self._calls(mods) if mods else iter(())
         for callback, mod in calls:
             result = self._callbacks.call(callback, mod)
             if result is not None and is_awaitable(result):
@@ -541,6 +541,11 @@ class Subscriber:
 
     def _calls(self, mods: Sequence[Any]) -> Iterator[tuple[Callback, Any]]:
         """Return which callback is to be called with what: a mod of its own, or a step."""
+        if len(mods) == len(self.notify_cbs) == 1 and self._on_step is None:
+            return iter([(self.notify_cbs[0], mods[0])])  # the usual small mod
+        return self._all_calls(mods)
+
+    def _all_calls(self, mods: Sequence[Any]) -> Iterator[tuple[Callback, Any]]:
         for mod in mods:
             callbacks = self.notify_cbs
             if len(callbacks) == 1 and self._on_step is None:
