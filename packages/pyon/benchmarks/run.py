@@ -19,7 +19,9 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import tracemalloc
 from collections import OrderedDict
 from fractions import Fraction
 from json.encoder import encode_basestring_ascii
@@ -33,7 +35,8 @@ import orjson
 import pybase64
 import pyon
 import serpent
-from pyon import _base64, _fast
+from pyon import _base64, _fast, wire
+from pyon.framing import frame
 
 # --- workloads
 
@@ -94,6 +97,12 @@ def strings():
     return [" ".join(rng.choices(words, k=8)) for _ in range(8000)]
 
 
+def ascii_strings():
+    rng = random.Random(4)
+    words = ["laser", "cooling", "ion trap", "calibration 'x'", "line\n"]
+    return [" ".join(rng.choices(words, k=8)) for _ in range(8000)]
+
+
 WORKLOADS = {
     "rpc": rpc_request(),
     "db": device_database(),
@@ -103,8 +112,10 @@ WORKLOADS = {
     "floats": floats(),
     "ints": [i % 1000 for i in range(100_000)],
     "strings": strings(),
+    "ascii": ascii_strings(),
+    "astral": [text + "\U0001f600" for text in strings()],
 }
-JSON_ABLE = ("db", "floats", "ints", "strings")
+JSON_ABLE = ("db", "floats", "ints", "strings", "ascii", "astral")
 
 
 # --- contestants: name -> (encode, decode, faithful)
@@ -324,6 +335,51 @@ def small_messages():
         print(f"  {name:20}" + "".join(f"{t * 1e6:12.2f}" for t in times))
 
 
+def large_array(promises):
+    """Print what an array of 8 MiB costs as part of a v1 reply, and in a file."""
+    _fast.msgspec, _base64.pybase64 = msgspec, pybase64
+    x = np.random.default_rng(5).random(1 << 20)
+
+    def reply():
+        return frame(wire.around('{"status": "ok", "ret": ', wire.encode_pieces(x, version=1), "}"))
+
+    times = measure({"ours": reply, "base64": lambda: pybase64.b64encode(x.data)}, 1.5)
+    promises.ratio("8 MiB array: v1 reply / SIMD base64", times["ours"], times["base64"], 3)
+    tracemalloc.start()
+    chunks = reply()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    promises.ratio("8 MiB array: memory of the reply / its text", peak, sum(map(len, chunks)), 1.4)
+    with tempfile.TemporaryDirectory() as folder:
+        path, data = Path(folder) / "f", b"".join(chunks)
+
+        def plain():
+            with path.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+
+        times = measure({"ours": lambda: pyon.store_file(path, x), "plain": plain}, 3)
+    promises.ratio("8 MiB array: store_file / write, fsync", times["ours"], times["plain"], 1.5)
+
+
+def request(promises):
+    """Print what a v1 request costs against `json` on the same data."""
+    x = rpc_request()
+    text, plain = pyon.encode(x), json.dumps(x)
+    times = measure(
+        {
+            "encode": lambda: pyon.encode(x),
+            "json.dumps": lambda: json.dumps(x),
+            "decode": lambda: pyon.decode(text),
+            "json.loads": lambda: json.loads(plain),
+        },
+        1.5,
+    )
+    promises.ratio("request: v1 encode / json.dumps", times["encode"], times["json.dumps"], 1.3)
+    promises.ratio("request: v1 decode / json.loads", times["decode"], times["json.loads"], 3.4)
+
+
 class Promises:
     def __init__(self):
         self.kept = True
@@ -370,6 +426,19 @@ def main():
         promises.speedup(
             f"{w}: v1 decode / evaluated", decode["pyon v1"], decode["v1 evaluated"], 15
         )
+    for w, reference, bound in (
+        ("floats", "orjson", 5), ("ints", "orjson", 10),
+        ("ascii", "json", 1.1), ("strings", "json", 1.3), ("astral", "json", 1.3),
+    ):  # fmt: skip
+        encode = results[w]["encode"]
+        promises.ratio(
+            f"{w}: v1 encode [fast] / {reference}.dumps",
+            encode["pyon[fast] v1"],
+            encode[reference],
+            bound,
+        )
+    large_array(promises)
+    request(promises)
     encode = results["floats"]["encode"]
     promises.ratio(
         "floats: v2 encode [fast] / orjson.dumps", encode["pyon[fast] v2"], encode["orjson"], 4
@@ -404,7 +473,8 @@ def main():
     )
     encode, decode = results["rich"]["encode"], results["rich"]["decode"]
     promises.ratio("rich: v2 decode / pickle.loads", decode["pyon v2"], decode["pickle 5"], 4)
-    promises.ratio("rich: v1 encode / pickle.dumps", encode["pyon v1"], encode["pickle 5"], 6)
+    promises.ratio("rich: v1 decode / pickle.loads", decode["pyon v1"], decode["pickle 5"], 8.5)
+    promises.ratio("rich: v1 encode / pickle.dumps", encode["pyon v1"], encode["pickle 5"], 4.5)
     promises.ratio("rich: v2 encode / pickle.dumps", encode["pyon v2"], encode["pickle 5"], 10)
     shapes = Path(__file__).parents[1] / "tests" / "data" / "growing.json"
     slopes = {name: growth(piece) for name, piece in json.loads(shapes.read_text()).items()}

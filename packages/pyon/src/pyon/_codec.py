@@ -249,6 +249,13 @@ class Codec:
         """
         self._forms.register(types, name=name, encode=encode, decode=decode)
 
+    def is_registered(self, kind: type) -> bool:
+        """Say whether values of exactly this type have a form, built in or registered.
+
+        Types with a syntax of their own, such as `int` and `list`, have none and need none.
+        """
+        return self._forms.of(kind) is not None
+
     def deregister(self, types: type | Iterable[type], name: str) -> None:
         """Take back what `register` did with the same types and name.
 

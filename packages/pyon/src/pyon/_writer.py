@@ -9,6 +9,7 @@ stands in for it, and in the end the text comes out in pieces.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 
@@ -391,6 +392,28 @@ class Writer:
     }
 
 
+STANDARD = frozenset(
+    [
+        "datetime",
+        "date",
+        "time",
+        "timedelta",
+        "timezone",
+        "ZoneInfo",
+        "Decimal",
+        "UUID",
+        "PosixPath",
+        "WindowsPath",
+        "PurePosixPath",
+        "PureWindowsPath",
+        "range",
+        "frozenset",
+        "bytearray",
+        "deque",
+    ]
+)
+"""Names of the types that `standard_types` has forms for; it is not loaded for an error."""
+
 NONE: dict[type, Any] = {}
 CONTAINERS: frozenset[type] = frozenset({list, dict})
 """What may stand in lines itself."""
@@ -414,4 +437,10 @@ def _no_form(x: object) -> str:
     for base in type(x).__mro__[1:]:
         if base in SPELLED:
             return f"{_describe(x)} is no exact {base.__name__}: convert it, or register its type"
-    return f"{_describe(x)} has no PYON form: convert it, or register its type"
+    hint = ""
+    if (
+        type(x).__name__ in STANDARD
+        and type(x).__module__.partition(".")[0] in sys.stdlib_module_names
+    ):
+        hint = " (pyon.standard_types.register() does)"
+    return f"{_describe(x)} has no PYON form: convert it, or register its type{hint}"
