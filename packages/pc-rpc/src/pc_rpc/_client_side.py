@@ -22,6 +22,7 @@ from typing import Any
 
 import pyon
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, Message, Receiver, frame
+from pyon.wire import Pieces, around
 
 from pc_rpc._errors import (
     ConnectionLost,
@@ -256,7 +257,7 @@ class ClientSide:
             else:  # the same, in a fifth of the time
                 text, buffers = features.encode(values)
                 quoted = f'"{name}"' if name.isidentifier() and name.isascii() else json.dumps(name)
-                text = f'{{"action":"call","name":{quoted},"args":{text},"kwargs":{{}}}}'
+                text = around(f'{{"action":"call","name":{quoted},"args":', text, ',"kwargs":{}}')
         except pyon.EncodeError as error:
             error.add_note(f"in the arguments of {name}()")
             raise
@@ -274,10 +275,10 @@ class ClientSide:
             raise RuntimeError("no target has been selected yet: see select_rpc_target")
         return self._issue(action, *self.features.encode({"action": action}))
 
-    def _issue(self, what: str, text: str, buffers: list[memoryview]) -> tuple[Call, Chunks]:
+    def _issue(self, what: str, text: Pieces, buffers: list[memoryview]) -> tuple[Call, Chunks]:
         call = Call(next(self._numbers), what)
         if self.features.request_ids:
-            text = f'{{"id":{call.number},{text[1:]}'
+            text[0] = f'{{"id":{call.number},{text[0][1:]}'
         chunks = frame(text, buffers)
         if (size := _size(chunks)) > self.limit:
             raise _beyond(f"the {what}", size, self.limit)
@@ -336,7 +337,7 @@ class ClientSide:
         if message.oversize:
             raise _beyond(f"the reply to the {call.what}", message.oversize, message.limit)
         try:
-            reply = _decode(message)
+            reply = _decode(message, self.features.version)
             status = reply["status"]
             if status == "ok":
                 return reply["ret"]

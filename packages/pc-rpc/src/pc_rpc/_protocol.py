@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pyon
 from pyon.framing import DEFAULT_LIMIT, Message, copy_if_shared, frame, frame_size
+from pyon.wire import Pieces, around, decode, encode_pieces
 
 from pc_rpc._errors import ProtocolError
 from pc_rpc._failures import Failure, describe, plainer, text_of
@@ -71,21 +72,21 @@ class Features:
         self.target_errors = TARGET_ERRORS in words
         self.stop_notices = STOP_NOTICES in words
 
-    def encode(self, value: Any) -> tuple[str, list[memoryview]]:
+    def encode(self, value: Any) -> tuple[Pieces, list[memoryview]]:
         """Return the text of a value in this connection's generation, and what goes beside it."""
         buffers: list[memoryview] = []
         if self.raw_buffers:
-            text = pyon.encode(value, version=2, buffer_callback=buffers.append)
+            text = encode_pieces(value, version=2, buffer_callback=buffers.append)
         else:
-            text = pyon.encode(value, version=self.version)
+            text = encode_pieces(value, version=self.version)
         return text, buffers
 
 
-def _decode(message: Message) -> Any:
+def _decode(message: Message, version: int) -> Any:
     """Return the value; the memory of the raw buffers is its arrays' alone from now on."""
     if not message.buffers:
-        return pyon.decode(message.take_text())
-    value = pyon.decode(message.take_text(), buffers=message.buffers)
+        return decode(message.take_text(), version=version)
+    value = decode(message.take_text(), version=version, buffers=message.buffers)
     with contextlib.suppress(BufferError):  # somebody looks at one: it will be copied, if need be
         for buffer in message.buffers:
             buffer.release()
@@ -198,7 +199,7 @@ class ServerSide:
         if message.buffers:
             size += sum(map(len, message.buffers))
         try:
-            content = _decode(message)
+            content = _decode(message, self.features.version)
         except pyon.DecodeError as error:
             raise ProtocolError(f"undecodable request {message.line!r:.100}: {error}") from error
         if type(content) is not dict:
@@ -227,7 +228,7 @@ class ServerSide:
 
     def confirm(self, number: int | None, text: str = "null") -> Chunks:
         """Return the reply with a result that is encoded already."""
-        chunks = frame(self._ok(number, text))
+        chunks = frame(self._ok(number, [text]))
         if (size := _size(chunks)) > self.limit:
             return self.refusal(number, _beyond("the reply", size, self.limit))
         return chunks
@@ -248,12 +249,12 @@ class ServerSide:
             return self.refusal(number, _beyond("the reply", size, self.limit))
         return chunks
 
-    def _ok(self, number: int | None, text: str) -> str:
+    def _ok(self, number: int | None, text: Pieces) -> Pieces:
         if self.features.version == 1:
-            return f'{{"status": "ok", "ret": {text}}}'
+            return around('{"status": "ok", "ret": ', text, "}")
         if number is None:
-            return f'{{"status":"ok","ret":{text}}}'
-        return f'{{"id":{number},"status":"ok","ret":{text}}}'
+            return around('{"status":"ok","ret":', text, "}")
+        return around(f'{{"id":{number},"status":"ok","ret":', text, "}")
 
     def refusal(self, number: int | None, error: Exception) -> Chunks:
         """Return the reply to a request that cannot be served, with an error of our own."""

@@ -65,16 +65,10 @@ def strings_in(x: Any) -> list[str]:
 
 
 def _sweep(x: Any, room: int) -> tuple[int, list[Collection[Any]]] | None:
-    """Say what is in `x` if it is plain JSON, at most `room` levels deep; or else None.
+    """Give how many items are in the containers of `x`, and which of them have floats.
 
-    Goes level by level, and through a large container, or many of them, in C.
-
-    Returns
-    -------
-    int
-        How many items there are in its containers.
-    list of collections
-        Those in which there are floats.
+    None if `x` is not plain JSON, at most `room` levels deep. Goes level by level, and through a
+    large container, or many of them, in C.
     """
     items = 0
     floating: list[Collection[Any]] = []
