@@ -94,3 +94,26 @@ def test_a_name_that_does_not_exist_is_named(monkeypatch):
     for timeout in (None, 30):
         with pytest.raises(socket.gaierror, match=r"no connection to lasr\.lab:1: Name or service"):
             Client("lasr.lab", 1, timeout=timeout)
+
+
+async def test_addresses_that_do_not_answer_share_the_time_of_an_asyncio_client(serve, monkeypatch):
+    port = serve({"main": Driver()}).port
+    loop = asyncio.get_running_loop()
+    sock_connect, tried = loop.sock_connect, []
+
+    async def connect_or_hang(sock, address):
+        tried.append(address[0])
+        if address[0] == "127.0.0.2":
+            await asyncio.Event().wait()
+        await sock_connect(sock, address)
+
+    def two(host, port, **kwargs):
+        kind = socket.SOCK_STREAM
+        return [(socket.AF_INET, kind, 0, "", (ip, port)) for ip in ("127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    monkeypatch.setattr(loop, "sock_connect", connect_or_hang)
+    async with AsyncioClient() as client:
+        await client.connect_rpc("laser.lab", port, timeout=4)
+        assert await client.echo(1) == 1
+    assert tried == ["127.0.0.2", "127.0.0.1"]

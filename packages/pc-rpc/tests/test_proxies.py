@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import subprocess
 import sys
@@ -195,3 +196,8 @@ print(client.measure(), other.measure())
         [sys.executable, *options, "-c", code, port], capture_output=True, text=True, timeout=60
     )
     assert (ended.stdout, ended.stderr, ended.returncode) == ("1 1\n", "", 0)
+
+
+def test_a_remote_method_is_copied_as_a_function_is(client):
+    assert copy.copy(client.measure) is client.measure
+    assert copy.deepcopy([client.measure]) == [client.measure]

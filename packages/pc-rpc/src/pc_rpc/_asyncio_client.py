@@ -16,6 +16,7 @@ from pyon.tcp import format_address
 
 from pc_rpc._asyncio_connection import AsyncioConnection, connect
 from pc_rpc._client_side import ClientSide
+from pc_rpc._deadlines import deadline_of
 from pc_rpc._errors import ConnectionLost
 from pc_rpc._methods import Driver, Proxy, RemoteMethod, warn_unclosed
 from pc_rpc._migration import takes_context
@@ -144,7 +145,8 @@ class AsyncioClient(Proxy[Driver]):
         self._target.timeout = timeout
         try:
             async with asyncio.timeout(timeout):
-                await connect(connection, host, port, ssl, wanted(peer, target_name))
+                what, deadline = wanted(peer, target_name), deadline_of(timeout)
+                await connect(connection, host, port, ssl, what, deadline)
                 self._target.connection, self._target.description = connection, {}
                 self._forget_methods()
                 await connection.take_step(*side.greet(), None)

@@ -17,6 +17,7 @@ from pyon.asyncio_tasks import settle
 from pyon.framing import FramingError, Message
 
 from pc_rpc._client_side import Call, ClientSide
+from pc_rpc._deadlines import remaining
 from pc_rpc._errors import ConnectionLost, GenericRemoteException, ProtocolError
 from pc_rpc._lookup import AddressInfo, begin, is_numeric, look_up_now
 from pc_rpc._protocol import HANDSHAKE_LIMIT, Chunks
@@ -125,8 +126,9 @@ async def connect(
     port: int,
     context: ssl.SSLContext | None,
     what: str,
+    deadline: float | None,
 ) -> None:
-    """Open a connection. Time-outs are the caller's, by cancellation.
+    """Open a connection. The caller cancels it at the deadline, which the addresses share.
 
     Raises
     ------
@@ -135,7 +137,7 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     try:
-        sock = await _connect_any(await _look_up(host, port))
+        sock = await _connect_any(await _look_up(host, port), deadline)
     except OSError as error:
         raise explained(error, what) from error
     name = host if context is not None else None
@@ -167,16 +169,19 @@ async def _look_up(host: str, port: int) -> list[AddressInfo]:
     return look_up.wait(0)
 
 
-async def _connect_any(found: list[AddressInfo]) -> socket.socket:
-    """Connect to the first of the addresses that answers."""
+async def _connect_any(found: list[AddressInfo], deadline: float | None) -> socket.socket:
+    """Connect to the first of the addresses that answers; each gets its share of the time."""
     loop = asyncio.get_running_loop()
     failure = OSError("no address")
-    for family, kind, protocol, _, address in found:
+    for tried, (family, kind, protocol, _, address) in enumerate(found):
+        left = remaining(deadline)
+        share = None if left is None else left / (len(found) - tried)
         with contextlib.ExitStack() as stack:
             try:
                 sock = stack.enter_context(socket.socket(family, kind, protocol))
                 sock.setblocking(False)
-                await loop.sock_connect(sock, address)
+                async with asyncio.timeout(share):
+                    await loop.sock_connect(sock, address)
             except OSError as error:
                 failure = error
             else:

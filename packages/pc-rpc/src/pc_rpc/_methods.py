@@ -103,6 +103,12 @@ class RemoteMethod:
     def __delattr__(self, name: str) -> None:
         raise AttributeError(self._refusal("delete", name), name=name, obj=self)
 
+    def __copy__(self) -> RemoteMethod:
+        return self  # as a function is copied
+
+    def __deepcopy__(self, memo: object) -> RemoteMethod:
+        return self
+
     def _refusal(self, what: str, name: str) -> str:
         method = f"{self.__name__} of {self._target.label}"
         return f"cannot {what} {name!r} of the remote method {method}"
