@@ -447,6 +447,24 @@ def test_a_callback_that_exits_ends_the_program_with_nothing_half_done():
     assert len(heard) == 2
 
 
+def test_a_value_that_cannot_be_decoded_stops_no_listener(caplog):
+    n, heard = Notifier({}), []
+
+    def decode(x):
+        raise ZeroDivisionError
+
+    pyon.register([Gain], name="Gain", encode=lambda x: (5,), decode=decode)
+    try:
+        n.add_listener(heard.append)
+        with n.batch():
+            n["gain"] = Gain()
+            n["x"] = 1
+    finally:
+        pyon.deregister([Gain], "Gain")
+    assert [mod["key"] for mod in heard] == ["x"]
+    assert "a listener failed" in caplog.text
+
+
 # Forks.
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

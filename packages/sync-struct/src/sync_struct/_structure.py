@@ -254,8 +254,9 @@ def _publish(publish: _Listener, change: Change, maker: int) -> BaseException | 
 
 def _tell(listener: _Listener, change: Change) -> BaseException | None:
     """Pass a mod to a listener; return what it raised if that is to end the program."""
-    mod = change.mod()
+    mod: Mod | None = None
     try:
+        mod = change.mod()  # which may call code of a registered type
         listener(mod)
     except (KeyboardInterrupt, SystemExit) as error:
         return error
