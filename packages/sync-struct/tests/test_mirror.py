@@ -441,6 +441,29 @@ def test_a_lock_of_the_user_is_no_deadlock():
         view.wait(lambda d: d["a"] == 2, timeout=30)
 
 
+def test_closing_with_a_lock_held_that_a_callback_wants_is_no_deadlock(monkeypatch, caplog):
+    monkeypatch.setattr("sync_struct._loop_thread.STOP_GRACE", 0.1)
+    n = Notifier({"a": 0})
+    mine = threading.Lock()
+    inside = threading.Event()
+
+    def callback(mod):
+        if mod["action"] != "init":
+            inside.set()
+            with mine:
+                pass
+
+    with publish("127.0.0.1", 0, {"d": n}) as served:
+        view = mirror("127.0.0.1", served.port, "d", callback)
+        with mine:
+            n["a"] = 1
+            assert inside.wait(30)
+            view.close()
+        assert "a callback has not returned" in caplog.text
+        with view.lock:
+            assert view.lock.wait_for(lambda: view.state == "closed", 30)
+
+
 def test_a_condition_holds_up_nobody(seen):
     n, view = seen
     entered, leave = threading.Event(), threading.Event()

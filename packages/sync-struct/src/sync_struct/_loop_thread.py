@@ -11,6 +11,7 @@ import atexit
 import concurrent.futures
 import contextlib
 import itertools
+import logging
 import os
 import threading
 import weakref
@@ -23,10 +24,13 @@ from sync_struct._errors import SubscriptionLost
 
 __all__ = ["LoopThread"]
 
+_logger = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
-EXIT_GRACE = 5.0
-"""Seconds that the interpreter's exit waits for a thread that somebody forgot to end."""
+STOP_GRACE = 5.0
+"""Seconds that `LoopThread.stop` waits for the thread: a callback may be waiting for a lock that
+the caller holds, and would do so for ever."""
 
 
 class LoopThread:
@@ -105,13 +109,13 @@ class LoopThread:
                 f"{self.name} was made in another process, {self._pid}; make a new one here"
             )
 
-    def stop(self, *, wait: float | None = None) -> None:
+    def stop(self, *, wait: bool = True) -> None:
         """End the coroutine and the thread. From the thread itself: soon.
 
         Parameters
         ----------
-        wait : float, optional
-            Seconds to wait for the end. None: for ever; 0: not at all.
+        wait : bool, optional
+            Whether to wait for the end, up to `STOP_GRACE`. What lasts longer is logged.
         """
         self.stopping = True
         thread, loop, main = self._thread, self._loop, self._main
@@ -119,8 +123,10 @@ class LoopThread:
             return
         with contextlib.suppress(RuntimeError):  # the loop has been closed already
             loop.call_soon_threadsafe(main.cancel)
-        if thread is not threading.current_thread() and wait != 0:
-            thread.join(wait)
+        if wait and thread is not threading.current_thread():
+            thread.join(STOP_GRACE)
+            if thread.is_alive():
+                _logger.warning("%s: a callback has not returned for %s s", self.name, STOP_GRACE)
 
     def forked(self) -> None:
         """See `pyon.forks`: the thread is the parent's, and so is the loop, which stays open."""
@@ -138,4 +144,4 @@ selector, which both processes share."""
 @atexit.register
 def _stop_all() -> None:
     for thread in sorted(_running, key=lambda thread: thread.number, reverse=True):
-        thread.stop(wait=EXIT_GRACE)  # mirrors, made later, before what they may follow
+        thread.stop()  # mirrors, made later, before what they may follow

@@ -247,7 +247,10 @@ class Mirror:
     # The end.
 
     def close(self) -> None:
-        """End the thread. May be called again; what was mirrored last can still be read."""
+        """End the thread. May be called again; what was mirrored last can still be read.
+
+        No callback begins after it has returned; one that is running is waited for, 5 s at most.
+        """
         self._thread.stop()
 
     def __enter__(self) -> Self:
@@ -259,7 +262,7 @@ class Mirror:
     def __del__(self) -> None:
         thread = getattr(self, "_thread", None)
         if thread is not None and thread.alive and not thread.stopping:
-            thread.stop(wait=0)
+            thread.stop(wait=False)
             warnings.warn(f"unclosed {thread.name}", ResourceWarning, source=self, stacklevel=2)
 
 

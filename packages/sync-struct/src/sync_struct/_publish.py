@@ -96,7 +96,7 @@ class PublisherThread:
     def __del__(self) -> None:
         thread = getattr(self, "_thread", None)
         if thread is not None and thread.alive and not thread.stopping:
-            thread.stop(wait=0)
+            thread.stop(wait=False)
             warnings.warn(f"unclosed {thread.name}", ResourceWarning, source=self, stacklevel=2)
 
 
