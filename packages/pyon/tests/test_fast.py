@@ -52,13 +52,31 @@ PLAIN = st.recursive(
 
 @given(PLAIN | st.lists(FLOATS | NEAR, min_size=9) | st.lists(st.integers() | NEAR, min_size=300))
 def test_text_is_the_same_byte_for_byte(patch, x):
-    assert with_(pyon.encode, x, version=2) == without(patch, pyon.encode, x, version=2)
+    for version in (1, 2):
+        written = with_(pyon.encode, x, version=version)
+        assert written == without(patch, pyon.encode, x, version=version)
 
 
 @given(st.floats(-9e-4, 9e-4))
 def test_small_numbers_among_many_others(patch, x):
     numbers = [0.5] * 3000 + [x, x / 10, x * 1e20, -x]
-    assert pyon.encode(numbers, version=2) == without(patch, pyon.encode, numbers, version=2)
+    for version in (1, 2):
+        written = pyon.encode(numbers, version=version)
+        assert written == without(patch, pyon.encode, numbers, version=version)
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["d\u00e9tuning", "\U0001f600", "\ud83d", "\ud83d\ude00", "NaN", "null", "\x7f", "[1,2]: {3}",
+     1e-7, 1e300, float("nan"), float("-inf"), -0.0, 2**64, 10**700, True, None, {}, [], {"a": []}],
+)  # fmt: skip
+def test_one_odd_part_among_many_plain_ones(patch, version, part):
+    for many in ([0.5] * 50, list(range(50)), ["a, b: c"] * 50, [{"k": [1, 2.5]}] * 50):
+        for x in ([*many, part], {"many": many, "part": part}):
+            written = with_(pyon.encode, x, version=version)
+            assert written == without(patch, pyon.encode, x, version=version)
+            if type(written) is str and part == part:
+                assert pyon.decode(written) == x
 
 
 @given(st.text(st.sampled_from('[]{}:,"\\ 0123456789.-+eEutrfalsn\u00e9\ud83d\x00')), st.booleans())

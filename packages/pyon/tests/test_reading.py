@@ -157,6 +157,11 @@ HOSTILE = [
     'nparray((1, ), "<f8", b"AAAAAAAAAA!=")',
     'nparray((1, ), "<f8", b"AAAAAAAAAAA")',
     'nparray((1, ), "<f8", b"AAAA AAAAAAA=")',
+    'nparray((3, ), "|u1", b"A!A!A!A!")',  # right, if what is no base64 were passed over
+    'nparray((3, ), "|u1", b"AAAA\\n\\n\\n\\n")',
+    'npscalar("|u1", b"A!A!=!=!")',
+    '{"__jsonclass__":["bytes",["A!A!A!A!"]]}',
+    '{"__jsonclass__":["nparray",[[3],"|u1","A!A!A!A!"]]}',
     'nparray((1, ), "<f8", 0)',
     'nparray((1, ), "<f8", -1)',
     'nparray((99999999999, ), "<f8", b"")',
