@@ -201,6 +201,10 @@ async def test_whatever_happens_on_the_way_the_log_replays_to_the_same_state(
             asked = True
             s.resync()
 
+    def take_state(state):
+        nonlocal asked
+        asked = asked and state != "stale"
+
     def change(i):
         kind = chance.randrange(6)
         n["diary"].append(i)
@@ -218,7 +222,7 @@ async def test_whatever_happens_on_the_way_the_log_replays_to_the_same_state(
             n["a"] = np.full(50, float(i))
 
     async with Relay(publisher.port) as network:
-        s = Subscriber("d", None, write, decode=False)
+        s = Subscriber("d", None, write, decode=False, state_cb=take_state)
         async with s.following("127.0.0.1", network.port, longest_wait=0.01):
             for i in range(300):
                 with n.batch() if chance.random() < 0.3 else contextlib.nullcontext():
@@ -247,6 +251,5 @@ async def test_whatever_happens_on_the_way_the_log_replays_to_the_same_state(
             await until(lambda: b'"end"' in (tmp_path / "log").read_bytes())
             assert plain(state_at(read_recording(files()))) == plain(n.read)
             assert plain(state_at(read_recording(files()[-1:]))) == plain(n.read)
-            assert len(files()) > 2
         await publisher.stop()
     recorder.close()

@@ -146,6 +146,10 @@ async def log(options: argparse.Namespace) -> None:
             asked = True
             subscriber.resync()
 
+    def take_state(state: str) -> None:
+        nonlocal asked
+        asked = asked and state != "stale"  # what was asked for went with the connection
+
     subscriber = Subscriber(
         options.name,
         None,
@@ -153,6 +157,7 @@ async def log(options: argparse.Namespace) -> None:
         path=options.path,
         max_rate=options.rate,
         decode=False,
+        state_cb=take_state,
         on_error=say_once(),
     )
     _leave_log_to_us()
