@@ -19,6 +19,7 @@ HEAVY = (
     "pyon.backoff",
     "pyon.forks",
     "pyon.framing",
+    "pyon.growth",
     "pyon.tcp",
     "pyon.tcp_options",
     "pyon.terminal",

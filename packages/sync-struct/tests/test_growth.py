@@ -6,6 +6,7 @@ import numpy as np
 import pyon
 import pytest
 from pyon.framing import Receiver
+from pyon.growth import LEAST_ROOM
 from sync_struct import (
     ChangedBehindBack,
     ModError,
@@ -15,7 +16,6 @@ from sync_struct import (
     Subscriber,
     process_mod,
 )
-from sync_struct._growth import LEAST_ROOM
 from sync_struct._log import Cursor, Encoding, Log
 from sync_struct._replica import Replica
 from sync_struct._selection import EVERYTHING, Wish
@@ -331,27 +331,6 @@ def test_late_joiners_cost_one_snapshot_and_appends_cost_their_rows():
     assert same(late.read(), n.read)
     assert same(early.replica.target, n.read)
     assert [mod["action"] for mod in late.mods] == ["init"]
-
-
-def test_a_row_is_copied_a_bounded_number_of_times(monkeypatch):
-    from sync_struct import _growth
-
-    moved = []
-    real = _growth._with_room
-
-    def counting(array, length):
-        memory = real(array, length)
-        if memory is not array.base:
-            moved.append(len(array))
-        return memory
-
-    monkeypatch.setattr(_growth, "_with_room", counting)
-    n = Notifier({"x": np.zeros(0)})
-    part = n["x"]
-    for _ in range(20_000):
-        part.append(1.0)
-    assert sum(moved) < 10 * 20_000
-    assert len(n.read["x"].base) < 1.2 * 20_000
 
 
 async def test_a_live_plot_follows_and_keeps_what_it_was_told(until):

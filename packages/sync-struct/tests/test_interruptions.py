@@ -440,7 +440,8 @@ def test_a_callback_that_exits_ends_the_program_with_nothing_half_done():
             subscriber = Subscriber("n", lambda x: x, [leave, heard.append])
             await subscriber.connect("127.0.0.1", publisher.port)
             n["x"] = 1
-            await asyncio.sleep(PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await subscriber.receive_task
 
     with pytest.raises(SystemExit):
         asyncio.run(main())

@@ -6,6 +6,7 @@ read-only or the caller's own, and nobody waits for anybody's callbacks.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import warnings
@@ -123,8 +124,7 @@ class Mirror:
         return f"<Mirror, {self.state}: {self._view.snapshot()!r}>"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        import numpy
-
+        numpy = sys.modules["numpy"]  # it is who asks
         return numpy.array(self._view.copy(), dtype=dtype)
 
     def __copy__(self) -> Any:

@@ -60,9 +60,9 @@ def is_grown(value: Any, older: Any) -> bool:
 @functools.cache
 def growth() -> ModuleType:
     """Return the module that makes arrays grow. It loads numpy, so only where there is one."""
-    from sync_struct import _growth
+    import pyon.growth
 
-    return _growth
+    return pyon.growth
 
 
 def is_container(value: Any) -> bool:

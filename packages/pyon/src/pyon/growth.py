@@ -4,7 +4,10 @@ numpy's arrays have a fixed size. An array that has grown is a view of the first
 piece of memory, which has room for more; the next one is a longer view of the same memory. So every
 row is written once, and older views stay as they are.
 
-Loads numpy: import this module only where there is an array.
+Loads numpy: `import pyon` does not load this module. All functions may be called by any thread, but
+two threads must not let the same array grow at the same time.
+
+    series = grown(series, as_row(series, 1.5))
 """
 
 from __future__ import annotations
@@ -37,13 +40,25 @@ class _Memory(np.ndarray):
 def grown(array: Any, x: Any) -> Any:
     """Return an array with a row more at its end (or rows, if `x` has as many dimensions).
 
-    `array` stays as it is, but for memory that it may share with the result. It takes part in the
-    growth if nothing else has been appended to it.
+    Parameters
+    ----------
+    array : numpy.ndarray of shape (n, ...)
+        With at least one dimension. It keeps its length and values. Its first growth copies it;
+        what has grown shares memory with what it grows to next, so that an element that is set in
+        the one is set in the other.
+    x : object
+        A row of shape ``array.shape[1:]``, or an array of shape (m, ...) of m rows, as `as_row` and
+        `as_rows` return them: nothing is checked here.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of shape (n + 1, ...), or (n + m, ...), and the dtype of `array`.
 
     Raises
     ------
     ValueError, TypeError
-        `x` is no row of this array, nor rows.
+        By numpy: `x` is no row of this array, nor rows.
     """
     length = len(array)
     if not isinstance(x, np.ndarray) or x.ndim < array.ndim:
@@ -71,7 +86,7 @@ def _with_room(array: Any, length: int) -> Any:
 
 
 def is_successor(array: Any, older: Any) -> bool:
-    """Tell whether `array` is what `older` has grown to, or the other way round."""
+    """Tell whether one array is what the other one has grown to, by `grown`."""
     memory, other = array.base, older.base
     if type(memory) is not _Memory:
         return type(other) is _Memory and other.origin() is array
@@ -80,6 +95,19 @@ def is_successor(array: Any, older: Any) -> bool:
 
 def as_row(array: Any, x: Any) -> Any:
     """Return what to append to an array for a row that a user gave.
+
+    Parameters
+    ----------
+    array : numpy.ndarray of shape (n, ...)
+        What is to grow.
+    x : object
+        A row: a number, a list or array of shape ``array.shape[1:]``, a record. An array of as many
+        dimensions as `array` counts as several rows.
+
+    Returns
+    -------
+    object
+        A number, record or array that has the dtype of `array` and shares no memory with `x`.
 
     Raises
     ------
@@ -101,7 +129,25 @@ def as_row(array: Any, x: Any) -> Any:
 
 
 def as_rows(array: Any, values: Any) -> Any:
-    """Return what to append to an array for several rows that a user gave; errors as `as_row`."""
+    """Return what to append to an array for several rows that a user gave.
+
+    Parameters
+    ----------
+    array : numpy.ndarray of shape (n, ...)
+        What is to grow.
+    values : numpy.ndarray or sequence
+        The rows: anything that numpy makes an array of shape (m, ...) of.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of shape (m, ...) and the dtype of `array`; it shares no memory with `values`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They are no rows of that array; the message says why.
+    """
     if not array.ndim:
         raise TypeError("an array without a dimension cannot grow")
     if not isinstance(values, np.ndarray) and not len(values):
