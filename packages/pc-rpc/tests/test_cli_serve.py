@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
-from pc_rpc import Client
+from pc_rpc import Client, ConnectionLost
 from pc_rpc._cli_errors import STATUSES
 from pyon.tcp_options import loopback_addresses
 
@@ -92,6 +93,24 @@ class Closable(Bare):
 
 class ClosableAndCallable(Closable):
     def __call__(self):
+        pass
+
+class BoundToItsThread:
+    def __init__(self):
+        import sqlite3
+        self.connection = sqlite3.connect(":memory:")
+    def version(self):
+        return self.connection.execute("select 42").fetchone()[0]
+    def close(self):
+        self.connection.close()
+        print("closed where it was made", file=sys.stderr, flush=True)
+
+class NeverEnds(Bare):
+    def hang(self):
+        print("hanging", file=sys.stderr, flush=True)
+        import threading
+        threading.Event().wait()
+    def close(self):
         pass
 
 class BadClose(Bare):
@@ -319,9 +338,39 @@ def test_clients_can_call_what_is_exposed_and_not_hidden(start, factory, options
         assert dir(client.__rpc__) == methods
 
 
+def test_a_driver_that_is_bound_to_its_thread_is_made_called_and_closed_there(start):
+    process, line = start("drivers:BoundToItsThread", "--bind", "127.0.0.1", "--worker-threads")
+    with Client("127.0.0.1", int(line.split()[-1]), timeout=30) as client:
+        assert client.version() == 42
+        client.terminate()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()[-1]) == (0, "closed where it was made")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+def test_a_driver_whose_method_never_ends_is_not_closed_and_the_command_ends(start):
+    process, line = start("drivers:NeverEnds", "--bind", "127.0.0.1", "--worker-threads")
+    with Client("127.0.0.1", int(line.split()[-1])) as client:
+
+        def call():
+            with pytest.raises(ConnectionLost):
+                client.hang()
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        assert process.stderr.readline() == "hanging\n"
+        process.send_signal(signal.SIGTERM)
+        caller.join(60)
+        assert not caller.is_alive()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert err.endswith("pc-rpc: the driver was not closed: its thread was busy for 5 s\n")
+
+
+@pytest.mark.parametrize("where", [(), ("--worker-threads",)])
 @pytest.mark.parametrize("factory", ["drivers:BadClose", "drivers:BadAsyncClose"])
-def test_what_close_raises_is_shown_as_the_drivers(start, factory):
-    process, line = start(factory, "--bind", "127.0.0.1")
+def test_what_close_raises_is_shown_as_the_drivers(start, factory, where):
+    process, line = start(factory, "--bind", "127.0.0.1", *where)
     with Client("127.0.0.1", int(line.split()[-1]), timeout=30) as client:
         client.terminate()
     _, err = process.communicate(timeout=60)
@@ -332,14 +381,15 @@ def test_what_close_raises_is_shown_as_the_drivers(start, factory):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
-def test_control_c_while_a_driver_is_made_ends_the_command(start, tmp_path):
+@pytest.mark.parametrize("where", [(), ("--worker-threads",)])
+def test_control_c_while_a_driver_is_made_ends_the_command(start, tmp_path, where):
     (tmp_path / "slow.py").write_text(
         "import sys, threading\n"
         "def make():\n"
         "    print('making', file=sys.stderr, flush=True)\n"
         "    threading.Event().wait()\n"
     )
-    process, line = start("slow:make")
+    process, line = start("slow:make", *where)
     assert line == "making\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

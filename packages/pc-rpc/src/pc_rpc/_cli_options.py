@@ -111,7 +111,9 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--target", help="name of the target; default: that of the class")
     command.add_argument("--description", help="what the server tells about itself")
     command.add_argument("--allow-parallel", action="store_true", help="see pc_rpc.Server")
-    command.add_argument("--worker-threads", action="store_true", help="see pc_rpc.Server")
+    command.add_argument(
+        "--worker-threads", action="store_true", help="make, call and close it on its own thread"
+    )
     command.add_argument(
         "--expose",
         action="append",

@@ -1,7 +1,8 @@
 """``pc-rpc serve``: make a driver from a user's module, serve it, close it.
 
 The one idea to keep in mind: the user's code runs within `user_code` and nowhere else. What it
-raises is shown as the user's; every other error here is about the command line.
+raises is shown as the user's; every other error here is about the command line. With worker
+threads, the driver is made, called and closed on one thread of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import difflib
+import functools
 import importlib
 import inspect
 import logging
@@ -20,14 +22,25 @@ from typing import TYPE_CHECKING, Any
 from pyon.tcp_options import loopback_addresses
 
 from pc_rpc._cli_arguments import parse_arguments
-from pc_rpc._cli_errors import UsageError, explained, files_of, user_code, user_frames
+from pc_rpc._cli_errors import (
+    DRIVER,
+    Exit,
+    UsageError,
+    complain,
+    explained,
+    files_of,
+    user_code,
+    user_frames,
+)
 from pc_rpc._exposure import attributes, find_methods
 from pc_rpc._server import Server
 from pc_rpc._server_loop import log_end, serve_until
 from pc_rpc._signals import TerminationSignals
+from pc_rpc._worker import Worker
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
 
 def run(options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
@@ -40,9 +53,12 @@ def run(options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
     )
     sys.path.insert(0, os.getcwd())
     factory = find_factory(options.factory)
-    driver = make_driver(factory, args, kwargs)
+    make = functools.partial(make_driver, factory, args, kwargs)
     target = options.target or options.factory.rpartition(":")[2]
-    asyncio.run(_serve_driver(driver, target, options, context))
+    if options.worker_threads:
+        asyncio.run(_serve_on_own_thread(make, target, options, context))
+    else:
+        asyncio.run(_serve_on_loop(make(), target, options, context))
 
 
 # The driver.
@@ -123,25 +139,80 @@ def _signature(factory: Any) -> inspect.Signature | None:
 
 # Serving it.
 
+CLOSING = "close() of the driver"
 
-async def _serve_driver(
+CLOSE_TIMEOUT = 5.0
+"""Seconds that closing a driver on its thread may take. A method that still runs there comes first;
+if it never ends, neither would this process."""
+
+
+async def _serve_on_loop(
     driver: Any, target: str, options: argparse.Namespace, context: ssl.SSLContext | None
 ) -> None:
     """Serve until terminated, then close the driver, if it can be closed."""
     with TerminationSignals() as signals:
         try:
-            with explained():
-                server = _server(driver, target, options)
-                bind = options.bind or loopback_addresses()
-                with files_of("serve"):
-                    await serve_until(signals, server, bind, options.port, ssl=context)
-                if signals.received is not None:  # a client's terminate is nothing to report
-                    log_end(server, signals)
+            await _serve_until_end(driver, target, options, context, signals)
         finally:
-            with user_code("close() of the driver"):
-                closed: Any = _close(driver)
-                if hasattr(type(closed), "__await__"):
-                    await closed
+            with user_code(CLOSING):
+                await _settled(_close(driver))
+
+
+async def _serve_on_own_thread(
+    make: Callable[[], Any],
+    target: str,
+    options: argparse.Namespace,
+    context: ssl.SSLContext | None,
+) -> None:
+    """Make a driver, serve it until terminated, close it, all of it on one thread of its own."""
+    worker = Worker(f"target {target}")
+    driver = await worker.call(make)  # Ctrl-C ends the process at once until there is a driver
+    with TerminationSignals() as signals:
+        try:
+            await _serve_until_end(driver, target, options, context, signals, worker)
+        finally:
+            await _close_on_own_thread(driver, worker)
+            worker.stop()
+
+
+async def _close_on_own_thread(driver: Any, worker: Worker) -> None:
+    def close() -> Any:
+        with user_code(CLOSING):
+            return _close(driver)
+
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT) as limit:
+            closed = await worker.call(close)
+            with user_code(CLOSING):
+                await _settled(closed)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        complain(f"pc-rpc: the driver was not closed: its thread was busy for {CLOSE_TIMEOUT:g} s")
+        raise Exit(DRIVER) from None
+
+
+async def _serve_until_end(
+    driver: Any,
+    target: str,
+    options: argparse.Namespace,
+    context: ssl.SSLContext | None,
+    signals: TerminationSignals,
+    worker: Worker | None = None,
+) -> None:
+    with explained():
+        server = _server(driver, target, options, worker)
+        bind = options.bind or loopback_addresses()
+        with files_of("serve"):
+            await serve_until(signals, server, bind, options.port, ssl=context)
+        if signals.received is not None:  # a client's terminate is nothing to report
+            log_end(server, signals)
+
+
+async def _settled(closed: Any) -> None:
+    """Await what closing a driver returned, if that is needed."""
+    if hasattr(type(closed), "__await__"):
+        await closed
 
 
 def _close(driver: Any) -> Any:
@@ -151,7 +222,16 @@ def _close(driver: Any) -> Any:
     return driver.close() if hasattr(driver, "close") else None
 
 
-def _server(driver: Any, target: str, options: argparse.Namespace) -> Server:
+class _DriverServer(Server):
+    """A server of one target, whose thread may exist already."""
+
+    def __init__(self, target: str, driver: Any, worker: Worker | None, **options: Any) -> None:
+        super().__init__({target: driver}, builtin_terminate=True, **options)
+        if worker is not None:
+            self._shared.lent[target] = worker
+
+
+def _server(driver: Any, target: str, options: argparse.Namespace, worker: Worker | None) -> Server:
     expose, hide = options.expose, options.hide
     for option, names in (("--expose", expose), ("--hide", hide)):
         for name in names or ():
@@ -162,10 +242,11 @@ def _server(driver: Any, target: str, options: argparse.Namespace) -> Server:
         methods = {name: getattr(driver, name) for name in names}
         driver = SimpleNamespace(**methods, __doc__=inspect.getdoc(driver))
         expose, hide = names, []
-    return Server(
-        {target: driver},
-        options.description,
-        builtin_terminate=True,
+    return _DriverServer(
+        target,
+        driver,
+        worker,
+        description=options.description,
         allow_parallel=options.allow_parallel,
         worker_threads=options.worker_threads,
         expose=None if expose is None else {target: expose},

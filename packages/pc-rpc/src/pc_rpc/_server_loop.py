@@ -47,9 +47,7 @@ async def serve(
     """
     with TerminationSignals() as signals:
         await serve_until(signals, server, host, port, ssl=ssl, ready_cb=ready_cb)
-    _logger.info(
-        "stopped serving %s: %s", ", ".join(server.targets), signals.received or TERMINATED
-    )
+    log_end(server, signals)
 
 
 async def serve_until(

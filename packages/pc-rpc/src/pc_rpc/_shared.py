@@ -32,6 +32,11 @@ class Shared:
     targets, description, builtin_terminate, parallel, worker_threads, expose, hide, limit,
     line_limit
         As for `Server`.
+
+    Attributes
+    ----------
+    lent : dict of str to Worker
+        Threads that targets have already, by target name. They are stopped by their owner.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Shared:
         self._closings = Tasks()
         self._aside = Aside()
         self._worker_threads = worker_threads
+        self.lent: dict[str, Worker] = {}
         self._running = False
         self._places: dict[str, Place] = {}
 
@@ -93,7 +99,9 @@ class Shared:
         return True
 
     def _place(self, name: str, common: Lane) -> Place:
-        worker = Worker(f"target {name}") if self._worker_threads else None
+        worker = self.lent.get(name)
+        if worker is None and self._worker_threads:
+            worker = Worker(f"target {name}")
         lane = Lane() if self._worker_threads else common
         return Place(
             self.tasks, self._closings, self._aside, None if self.parallel else lane, worker
@@ -138,7 +146,8 @@ class Shared:
         except TimeoutError:
             busy = True
         for worker in workers:
-            worker.stop(busy=busy)
+            if worker not in self.lent.values():
+                worker.stop(busy=busy)
         await self._aside.wait(STOP_GRACE)
         await self._closings.wait()  # of the targets of connections that ended just now
         await self.tasks.cancel()

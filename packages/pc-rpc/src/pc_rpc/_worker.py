@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pyon import forks
+
+from pc_rpc._outcome import Outcome
+
+Result = TypeVar("Result")
 
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +47,15 @@ class Worker:
     def submit(self, function: Callable[[], Any], then: Callable[[], Any]) -> None:
         """Call `function`, which raises nothing, on the thread, and `then` on the loop."""
         self._inbox.put((function, then))
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """Call a function on the thread; return what it returns, or raise what it raises."""
+        outcome, done = Outcome(), asyncio.Event()
+        self.submit(functools.partial(outcome.run, function), done.set)
+        await done.wait()
+        if outcome.error is not None:
+            raise outcome.error
+        return cast("Result", outcome.take())
 
     def stop(self, *, busy: bool = False) -> None:
         """End the thread, when what it runs now has returned.
