@@ -30,7 +30,8 @@ def _float(x: float) -> str:
 def _json(x: Any, items: int, floating: list[Collection[Any]]) -> str:
     if items >= FAST_FROM_ITEMS:
         return write_plain(x, floating, _write_json, False)
-    return with_whole_characters(x, _write_json(x))
+    text = _write_json(x)
+    return with_whole_characters(x, text) if "\\" in text else text
 
 
 def write_plain(

@@ -95,7 +95,10 @@ class Spelling:
 
 
 def plain_text(x: Any, spelling: Spelling) -> str | None:
-    """Give the text on one line of a value that is plain JSON; None for all others."""
+    """Give the text on one line of a scalar or of plain JSON, without a writer; None for others."""
+    leaf = spelling.leaves.get(type(x))
+    if leaf is not None:
+        return leaf(x)
     return plain_json(x, MAX_DEPTH, spelling.json) if type(x) in CONTAINERS else None
 
 

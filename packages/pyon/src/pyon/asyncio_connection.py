@@ -156,7 +156,8 @@ class Connection(asyncio.BufferedProtocol):
         For callers that batch their own messages: every call writes at once. Queued messages go
         first; what the socket does not accept is queued.
         """
-        if self.writable:
+        # `writable`, without a call: this is what a message to many peers costs for each of them.
+        if self._writable and not self._queue and self._state is _OPEN:
             self.transport.write(data)
         else:
             self.send_chunks((data,))
