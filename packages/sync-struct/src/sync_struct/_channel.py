@@ -13,7 +13,7 @@ import threading
 from typing import NamedTuple, Protocol
 
 from sync_struct._change import Change
-from sync_struct._log import Cursor, Log
+from sync_struct._log import Chunks, Cursor, Encoding, Log
 
 __all__ = ["Channel", "Counters", "Outgoing"]
 
@@ -106,21 +106,29 @@ class Channel:
         """Bring what is new to the subscribers, in the turn of the loop after it was made."""
         self._due = False
         self.log.collect()
-        connections = list(self.connections)
-        ready = [connection for connection in connections if connection.is_ready]
-        steps = self.log.take_together([connection.cursor for connection in ready])
-        sent = 0
-        for connection, (chunks, size) in zip(ready, steps, strict=True):
-            if chunks is None:
-                connection.pump()
-            else:  # the path that matters for speed
-                for chunk in chunks:
-                    connection.send_now(chunk)
-                sent += size
-        self.sent += sent
-        for connection in connections:
+        others: list[Outgoing] = []  # those who need more than one small write
+        chunks: Chunks | None = None
+        number: int | None = -1
+        encoding: Encoding | None = None
+        last = size = sent = 0
+        for connection in list(self.connections):  # with many of them, what matters for speed
+            cursor = connection.cursor
             if not connection.is_ready:
-                connection.pump()
+                others.append(connection)
+                continue
+            if cursor.number != number or cursor.encoding is not encoding:
+                number, encoding = cursor.number, cursor.encoding
+                last, chunks, size = self.log.small_step(number, encoding)
+            if chunks is None:
+                others.append(connection)
+                continue
+            for chunk in chunks:
+                connection.send_now(chunk)
+            cursor.number = last
+            sent += size
+        self.sent += sent
+        for connection in others:
+            connection.pump()
 
     def keep_snapshots(self) -> None:
         """Forget the encoded structures after a while, counted from the first of them."""

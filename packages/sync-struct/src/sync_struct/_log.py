@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pyon
@@ -193,12 +193,15 @@ class Log:
 
     def collect(self) -> None:
         """Move what `tell` took note of to the log."""
-        with contextlib.suppress(IndexError):
-            while True:
-                change = self._arrived.popleft()
-                self._collected_size += change.size
-                if change.number > self.number:
-                    self._append(_Entry(change))
+        arrived = self._arrived
+        while arrived:
+            try:
+                change = arrived.popleft()
+            except IndexError:  # `tell` has forgotten it in this moment
+                break
+            self._collected_size += change.size
+            if change.number > self.number:
+                self._append(_Entry(change))
         self._spans.clear()
 
     def _append(self, entry: _Entry) -> None:
@@ -304,35 +307,27 @@ class Log:
                 break
         if not entries:
             return number, []
-        if not encoding.grows and any(entry.change.grows for entry in entries):
+        lags = number < self.last_growth and not encoding.grows
+        if lags and any(entry.change.grows for entry in entries):
             return self._make_whole_arrays(number, encoding)
         last = entries[-1].change
         return last.number, self.write(entries, encoding, ends=last.ends)
 
-    def take_together(self, cursors: Sequence[Cursor]) -> Iterator[tuple[Chunks | None, int]]:
-        """Return for each of some plain cursors what `Cursor.take` would, and its size in bytes.
+    def small_step(self, number: int | None, encoding: Encoding) -> tuple[int, Chunks | None, int]:
+        """Return what brings plain cursors at mod `number` up to date by one small write.
 
-        None where there is more to it than one small write: then `Cursor.take` has to be called.
-        Subscribers at the same place are sent the same chunks: this path matters for speed.
+        That is the last mod's number, the chunks and their size in bytes, the same for all who are
+        at this place. None instead of the chunks: there is more to it, see `Cursor.take`.
         """
-        number: int | None = -1
-        encoding: Encoding | None = None
-        chunks: Chunks | None = None
-        size = 0
-        for cursor in cursors:
-            if cursor.number != number or cursor.encoding is not encoding:
-                number, encoding = cursor.number, cursor.encoding
-                chunks, size = self._small_step(cursor)
-            if chunks is not None:
-                cursor.number = self.number
-            yield chunks, size
-
-    def _small_step(self, cursor: Cursor) -> tuple[Chunks | None, int]:
-        if cursor.number is None or cursor.overrun or cursor.must_grow:
-            return None, 0
-        last, chunks = self.span(cursor.number, cursor.encoding)
+        if number is None or number < self.oldest:
+            return 0, None, 0
+        if number < self.last_growth and not encoding.grows:  # see `Cursor.must_grow`
+            return 0, None, 0
+        last, chunks = self.span(number, encoding)
         size = 0 if chunks is None else frame_size(chunks)
-        return (chunks, size) if last == self.number and size <= SMALL_STEP else (None, 0)
+        if last != self.number or size > SMALL_STEP:
+            return 0, None, 0
+        return last, chunks, size
 
     def _make_whole_arrays(self, number: int, encoding: Encoding) -> tuple[int, Chunks | None]:
         """Return all mods after mod `number` for those who cannot append to arrays."""
