@@ -51,6 +51,13 @@ class WithTypeError:
     def __init__(self):
         len(5)
 
+class WithBadSignature(type):
+    __signature__ = property(lambda self: {}["signature"])
+
+class Unsigned(metaclass=WithBadSignature):
+    def __init__(self):
+        {}["serial"]
+
 class WithExit:
     def __init__(self):
         sys.exit(0)
@@ -90,6 +97,9 @@ class Closable(Bare):
     rate = property(lambda self: boom(ValueError("touched")))
     def close(self):
         pass
+
+class CloseIsARegister(Bare):
+    close = property(lambda self: boom(ValueError("touched")))
 
 class ClosableAndCallable(Closable):
     def __call__(self):
@@ -166,6 +176,7 @@ OURS = re.compile(r"pc_rpc[/\\]|importlib|asyncio[/\\]")
      ("drivers:WithOSError", "FileNotFoundError: [Errno 2] No such file or directory"),
      ("drivers:WithConnectionRefused", "ConnectionRefusedError: [Errno 111] Connection refused"),
      ("drivers:WithTypeError", "TypeError: object of type 'int' has no len()"),
+     ("drivers:Unsigned", "KeyError: 'serial'"),
      ("drivers:WithExit", "SystemExit: 0"), ("drivers:WithEscape", r"ValueError: \x1b[2J"),
      ("drivers:with_bad_str", "drivers.WithBadStr: <exception str() failed>"),
      ("drivers:with_generator_exit", "GeneratorExit"),
@@ -365,6 +376,14 @@ def test_a_driver_whose_method_never_ends_is_not_closed_and_the_command_ends(sta
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4
     assert err.endswith("pc-rpc: the driver was not closed: its thread was busy for 5 s\n")
+
+
+def test_what_is_called_close_and_is_no_method_is_not_read_in_the_end(start):
+    process, line = start("drivers:CloseIsARegister", "--bind", "127.0.0.1")
+    with Client("127.0.0.1", int(line.split()[-1]), timeout=30) as client:
+        client.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
 
 
 @pytest.mark.parametrize("where", [(), ("--worker-threads",)])

@@ -84,6 +84,21 @@ def test_in_the_child_a_client_is_lost_and_closing_it_leaves_the_parent_alone(se
     client.close_rpc()
 
 
+def test_in_the_child_a_best_effort_client_does_not_say_that_it_is_connected(serve):
+    client = BestEffortClient("127.0.0.1", serve({"laser": Laser()}).port, "laser")
+    assert in_child(lambda: (client.connected, repr(client))).startswith("(False, ")
+    assert "not connected" in in_child(lambda: repr(client))
+
+    def grandchild():
+        with pytest.raises(ConnectionLost) as caught:
+            client.echo(1)
+        return caught.value
+
+    assert f"made in another process, {os.getpid()}" in in_child(lambda: in_child(grandchild))
+    assert client.connected
+    client.close_rpc()
+
+
 @pytest.mark.parametrize("make", [Client, BestEffortClient])
 def test_in_the_child_a_client_may_be_forgotten_and_a_new_one_made(serve, options, make):
     port = serve({"laser": Laser()}, **options[0]).port

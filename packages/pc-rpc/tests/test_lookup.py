@@ -86,6 +86,13 @@ def test_what_needs_no_look_up(host, numeric):
     assert is_numeric(host) is numeric
 
 
+@pytest.mark.parametrize("host", ["a" * 70 + ".lab", "laser..lab"])
+@pytest.mark.parametrize("timeout", [None, 30])
+def test_what_cannot_be_a_name_is_named(host, timeout):
+    with pytest.raises(socket.gaierror, match=rf"no connection to {host}:1: .* right\?"):
+        Client(host, 1, timeout=timeout)
+
+
 def test_a_name_that_does_not_exist_is_named(monkeypatch):
     def unknown(host, *args, **kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

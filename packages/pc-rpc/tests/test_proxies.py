@@ -110,6 +110,9 @@ class Listening:
         left = self.left = threading.Event()
 
         class Counted(Laser):
+            def fail(self):
+                raise ValueError("no light")
+
             def close(self):
                 left.set()
 
@@ -142,6 +145,29 @@ async def test_an_asyncio_client_that_nobody_holds_is_closed_with_a_warning(list
 
     with pytest.warns(ResourceWarning, match="client of 'laser' at 127"):
         assert await measure() == 1
+    assert await asyncio.to_thread(listening.left.wait, 30)
+
+
+@pytest.mark.parametrize("make", [Client, BestEffortClient])
+def test_a_call_that_raised_does_not_keep_its_client(listening, make):
+    def measure():
+        with pytest.raises(ValueError, match="no light"):
+            make("127.0.0.1", listening.port, "laser", timeout=30).fail()
+
+    with pytest.warns(ResourceWarning, match="client of 'laser' at 127"):
+        measure()
+    assert listening.left.wait(30)
+
+
+async def test_a_call_that_raised_does_not_keep_its_asyncio_client(listening):
+    async def measure():
+        client = AsyncioClient()
+        await client.connect_rpc("127.0.0.1", listening.port, "laser", timeout=30)
+        with pytest.raises(ValueError, match="no light"):
+            await client.fail()
+
+    with pytest.warns(ResourceWarning, match="client of 'laser' at 127"):
+        await measure()
     assert await asyncio.to_thread(listening.left.wait, 30)
 
 

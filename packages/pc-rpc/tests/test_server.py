@@ -310,7 +310,7 @@ def test_a_close_that_fails_is_logged(serve, connect, caplog):
     assert "closing its target failed" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["", "two words", "line\nend", " "])
+@pytest.mark.parametrize("name", ["", "two words", "line\nend", " ", 5])
 def test_a_target_name_that_cannot_be_selected_is_refused(name):
     with pytest.raises(ValueError, match="expected a target name without white space"):
         Server({name: object()})

@@ -142,7 +142,9 @@ def test_who_selects_a_target_that_cannot_be_made_hears_why(
     with pytest.raises(FileNotFoundError, match="/dev/ttyUSB0") as caught:
         either_client(thread.port, "broken")
     assert "in broken" in "".join(caught.value.parent_traceback)
-    assert any("cannot make 'broken'" in note for note in caught.value.__notes__)
+    said, frames = caught.value.__notes__
+    assert "cannot make 'broken'" in said
+    assert "in broken" in frames  # last, where the command looks for them
     assert either_client(thread.port, "main").echo(5) == 5
     (record,) = caplog.records
     assert "target 'broken' cannot be made" in record.getMessage()
@@ -359,6 +361,30 @@ async def test_a_best_effort_client_tries_again_where_a_target_cannot_be_made_ye
             pass
         await asyncio.to_thread(client.close_rpc)
     assert len(attempts) == 3
+
+
+@pytest.mark.parametrize("worker_threads", [False, True])
+def test_what_is_called_close_and_is_no_method_is_not_read(serve, connect, caplog, worker_threads):
+    touched = []
+
+    class Register:
+        def __get__(self, instance, owner):
+            touched.append("close")
+            raise OSError("no instrument")
+
+    class WithRegister(Driver):
+        close = Register()
+
+    class WithValue(Driver):
+        close = 5
+
+    thread = serve({"main": WithRegister, "other": WithValue}, worker_threads=worker_threads)
+    for name in ("main", "other"):
+        client = connect(thread.port, name)
+        assert client.echo(5) == 5
+        client.close_rpc()
+    thread.stop()
+    assert (touched, caplog.records) == ([], [])
 
 
 def test_the_built_in_terminate_goes_before_that_of_the_driver(serve, connect):

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+def _speaks(error: BaseException) -> bool:
+    """Say whether a time-out tells what it was about: that of asyncio does not."""
+    return error.args != () or hasattr(error, "parent_traceback")
+
+
 class _Closing:
     """What `AsyncioClient.close_rpc` returns: may be awaited, need not be."""
 
@@ -156,7 +161,7 @@ class AsyncioClient(Proxy[Driver]):
             connection.end(error)
             if self._target.connection is connection:
                 await connection.wait_closed()
-            if isinstance(error, TimeoutError) and not hasattr(error, "parent_traceback"):
+            if isinstance(error, TimeoutError) and not _speaks(error):
                 raise TimeoutError(f"{peer} did not answer within {timeout} s") from error
             raise
         finally:

@@ -89,6 +89,11 @@ class _Reconnecting:
         peer = format_address((host, port))
         return f"{target!r} at {peer}" if isinstance(target, str) else peer
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now, as far as the last call could tell."""
+        return self.connection is not None and self._foreign is None
+
     def invoke(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> Any:
@@ -200,10 +205,11 @@ class _Reconnecting:
 
     def forked(self) -> None:
         """See `pyon.forks`: there is no thread here, and those of the parent may hold the locks."""
-        self._foreign = ConnectionLost(
-            f"connection to {self.label} lost: made in another process, {os.getppid()}; "
-            "make a new client here"
-        )
+        if self._foreign is None:  # not forked before
+            self._foreign = ConnectionLost(
+                f"connection to {self.label} lost: made in another process, {os.getppid()}; "
+                "make a new client here"
+            )
         self._mutex = threading.RLock()
         self._closed, self._broken = threading.Event(), threading.Event()
 
@@ -309,7 +315,7 @@ class BestEffortClient(Proxy[Any]):
     @property
     def connected(self) -> bool:
         """Whether there is a connection now, as far as the last call could tell."""
-        return self._target.connection is not None
+        return self._target.connected
 
     @property
     def last_error(self) -> BaseException | None:

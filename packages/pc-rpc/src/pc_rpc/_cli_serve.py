@@ -32,7 +32,7 @@ from pc_rpc._cli_errors import (
     user_code,
     user_frames,
 )
-from pc_rpc._exposure import attributes, find_methods
+from pc_rpc._exposure import attributes, close_of, find_methods
 from pc_rpc._server import Server
 from pc_rpc._server_loop import log_end, serve_until
 from pc_rpc._signals import TerminationSignals
@@ -133,7 +133,7 @@ def _signature(factory: Any) -> inspect.Signature | None:
     """Return the signature of a class or a function, None if it tells none."""
     try:
         return inspect.signature(factory)
-    except (TypeError, ValueError):
+    except Exception:  # it may be computed, by code of the user's
         return None
 
 
@@ -219,7 +219,8 @@ def _close(driver: Any) -> Any:
     """Close a driver; a client is closed itself, not the driver behind it."""
     if "close_rpc" in attributes(driver):
         return driver.close_rpc()
-    return driver.close() if hasattr(driver, "close") else None
+    close = close_of(driver)
+    return None if close is None else close()
 
 
 class _DriverServer(Server):

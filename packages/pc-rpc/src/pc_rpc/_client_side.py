@@ -226,8 +226,13 @@ class ClientSide:
             raise ProtocolError(expected) from error
         if self.features.target_errors and isinstance(names, dict) and "exception" in names:
             raised = rebuild_exception(names["exception"])
-            BaseException.add_note(raised, f"{self.peer} cannot make {self.selected_target!r}")
-            raise raised
+            note = f"{self.peer} cannot make {self.selected_target!r}"
+            notes = [note, *getattr(raised, "__notes__", ())]  # the frames at the server come last
+            BaseException.__setattr__(raised, "__notes__", notes)
+            try:
+                raise raised
+            finally:
+                del raised  # see `result`
         if not isinstance(names, (set, dict, list)):  # v1 spells the empty set like an empty dict
             raise ProtocolError(expected)
         self.methods = frozenset(str(name) for name in names)
@@ -349,7 +354,10 @@ class ClientSide:
                 raise ValueError(f"unknown status {status!r:.100}")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise _unreadable(call, message.line, error) from error
-        raise raised
+        try:
+            raise raised
+        finally:
+            del raised  # its traceback refers to this frame, and that to the connection
 
     def _stopped(self, call: Call, *, begun: bool) -> ConnectionLost:
         state = "may have been executed" if begun else "was not executed"

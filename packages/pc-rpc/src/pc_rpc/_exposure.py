@@ -202,6 +202,17 @@ def _why_not(name: str, members: Mapping[str, Any]) -> str | None:
     return f"it cannot be called ({kind.__name__})"
 
 
+def close_of(target: Any) -> Callable[[], Any] | None:
+    """Return the method that closes a target; None if it has none.
+
+    What is called ``close`` and is no method is not read: it may be a register of the instrument.
+    """
+    if _why_not("close", attributes(target)) is not None:
+        return None
+    close = getattr(target, "close", None)
+    return close if callable(close) else None
+
+
 def served(thing: Any) -> Any:
     """Return what is served of a target: of a client its remote methods, else the thing itself."""
     if issubclass(type(thing), Proxy):

@@ -87,7 +87,10 @@ def look_up(host: str, port: int, deadline: float | None) -> list[AddressInfo]:
 
 def look_up_now(host: str, port: int) -> list[AddressInfo]:
     """Return the addresses of a host, however long it takes."""
-    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    try:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except UnicodeError as error:  # too long a label, an empty one
+        raise socket.gaierror(socket.EAI_NONAME, "no name of a host") from error
 
 
 def begin(host: str, port: int) -> LookUp:

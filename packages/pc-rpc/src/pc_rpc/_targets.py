@@ -18,6 +18,7 @@ import pyon
 from pc_rpc._execution import Place, run_at
 from pc_rpc._exposure import (
     Methods,
+    close_of,
     find_methods,
     is_factory,
     kind_of,
@@ -127,8 +128,8 @@ class Instance:
 def _close(target: object) -> Any:
     if type(target) is RemoteMethods:
         return close_client(target)
-    close = getattr(target, "close", None)
-    return close() if callable(close) else None
+    close = close_of(target)
+    return None if close is None else close()
 
 
 def _cannot_close(peer: str, error: BaseException) -> Failure:
@@ -189,7 +190,7 @@ class Target:
         terminate: bool = False,
         worker_threads: bool = False,
     ) -> None:
-        if not name or name.split() != [name]:
+        if not isinstance(name, str) or name.split() != [name]:
             raise ValueError(f"expected a target name without white space, got {name!r}")
         self.name = name
         self._given = served(given)

@@ -20,7 +20,7 @@ def wanted(host_and_port: str, target_name: object) -> str:
 
 def explained(error: OSError, what: str) -> OSError:
     """Return the error of a connection that cannot be made, with what was to be reached."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) and error.errno is None:  # ours, not the system's
         return TimeoutError(f"no connection to {what} within the time-out")
     text = f"no connection to {what}: {error.strerror or error}"
     if isinstance(error, socket.gaierror):
