@@ -1,4 +1,5 @@
 import copy
+import operator
 import pickle
 import threading
 
@@ -442,3 +443,64 @@ def test_any_sequence_of_mutations_reaches_the_replica(data):
         except (KeyError, IndexError):
             pass
         assert same(notifier.read, replica)
+
+
+def test_an_array_is_sorted_as_numpy_does_it_and_in_one_mod():
+    n, mods = Notifier({"x": np.array([3.0, 1.0, 2.0]), "im": np.array([[2, 1], [1, 2]])}), []
+    n.add_listener(mods.append)
+    n["x"].sort()
+    n["im"].sort()
+    assert n["x"].read.tolist() == [1, 2, 3]
+    assert n["im"].read.tolist() == [[1, 2], [1, 2]]
+    assert len(mods) == 2
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda n: n["x"].sort(key=abs),
+        lambda n: n["x"].sort(reverse=True),
+        lambda n: n["x"].reverse(),
+        lambda n: n["z"].reverse(),
+        lambda n: n["d"].sort(),
+        lambda n: n["t"].reverse(),
+    ],
+)
+def test_what_is_no_list_is_not_arranged_like_one(arrange):
+    n, mods = Notifier({"x": np.arange(3), "z": np.array(1), "d": {"b": 1}, "t": ([1], 2)}), []
+    n.add_listener(mods.append)
+    with pytest.raises(TypeError, match=r"expected a list to arrange|as numpy does it"):
+        arrange(n)
+    assert mods == []
+
+
+ELLIPSES = {
+    "all": lambda a: a.__setitem__(..., 7),
+    "all of a part": lambda a: a[...].__setitem__((0, 1, 0), 7),
+    "first": lambda a: a.__setitem__((..., 1), 7),
+    "last": lambda a: a.__setitem__((1, ...), 7),
+    "between": lambda a: a.__setitem__((0, ..., 1), 7),
+    "nothing": lambda a: a.__setitem__((0, 0, 1, ...), 7),
+    "with a new axis": lambda a: a.__setitem__((None, ..., 1), 7),
+    "with a mask": lambda a: a.__setitem__((..., np.array([[True, False], [False, True]])), 7),
+    "in place": lambda a: operator.iadd(a[..., 0], 1),
+}
+
+
+@pytest.mark.parametrize("change", ELLIPSES.values(), ids=ELLIPSES)
+def test_an_ellipsis_reaches_subscribers_as_the_slices_that_it_stands_for(change):
+    n = Notifier({"x": np.zeros((2, 2, 2))}, debug=True)
+    plain, replica = np.zeros((2, 2, 2)), n.copy()
+    n.add_listener(lambda mod: process_mod(replica, mod))
+    change(plain)
+    change(n["x"])
+    assert plain.tolist() == n["x"].read.tolist() == replica["x"].tolist()
+    assert plain.any()
+
+
+def test_an_array_without_a_dimension_is_set_by_an_ellipsis():
+    n, mods = Notifier({"z": np.array(1.0)}), []
+    n.add_listener(mods.append)
+    n["z"][...] = 5
+    assert n["z"].read == 5
+    assert mods == [{"action": "setitem", "path": ["z"], "key": (), "value": 5}]

@@ -32,6 +32,7 @@ from sync_struct._values import (
     is_record,
     occurs_twice,
     own,
+    without_ellipsis,
 )
 
 __all__ = ["Notifier"]
@@ -165,7 +166,14 @@ class Notifier:
     def __getitem__(self, key: Any) -> Any:
         if type(key) is slice and isinstance(self._backing, list):
             return [self[i] for i in range(*key.indices(len(self)))]
+        key = self._spelled(key)
         return self._part(key, self.read[key])
+
+    def _spelled(self, key: Any) -> Any:
+        """Return a key as it can be sent: an ellipsis as the slices that it stands for."""
+        if key is not ... and not (type(key) is tuple and any(part is ... for part in key)):
+            return key
+        return without_ellipsis(key, self._backing.ndim) if is_array(self._backing) else key
 
     def _part(self, key: Any, item: Any) -> Any:
         """Return an item as the user gets it: as a notifier where mods can reach inside."""
@@ -298,7 +306,7 @@ class Notifier:
                 raise TypeError("expected a key that can be hashed, got a slice")
             if isinstance(self._backing, list):
                 value = list(value)
-        self._record("setitem", key, value)
+        self._record("setitem", self._spelled(key), value)
 
     def __delitem__(self, key: Any) -> None:
         self._record("delitem", key)
@@ -326,8 +334,13 @@ class Notifier:
         del self[self.index(x)]
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
-        """As on a list."""
-        self._arrange(functools.partial(sorted, key=key, reverse=reverse))
+        """As on a list; an array is sorted as numpy does it, along its last axis."""
+        if not is_array(self._backing):
+            self._arrange(functools.partial(sorted, key=key, reverse=reverse))
+        elif key is not None or reverse:
+            raise TypeError("an array is sorted without key and reverse, as numpy does it")
+        else:
+            self._replace_all(lambda items, _: sys.modules["numpy"].sort(items), None)
 
     def reverse(self) -> None:
         """As on a list."""
@@ -336,6 +349,8 @@ class Notifier:
     def _arrange(self, arranged: Callable[[list[Any]], list[Any]]) -> None:
         """Assign `arranged(items)`, which is the user's code, so the lock is not held meanwhile."""
         structure = self._structure
+        if not isinstance(self._backing, list):
+            raise TypeError(f"expected a list to arrange, got a {type(self._backing).__name__}")
         while True:
             items = list(self.read)
             new = arranged(items)

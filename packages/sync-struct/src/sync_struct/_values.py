@@ -28,6 +28,7 @@ __all__ = [
     "occurs_twice",
     "own",
     "same",
+    "without_ellipsis",
 ]
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
@@ -44,6 +45,23 @@ def is_record(value: Any) -> bool:
     """Tell whether `value` is a record: a window on one element of an array that has fields."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.void) and value.dtype.names is not None
+
+
+def without_ellipsis(key: Any, ndim: int) -> Any:
+    """Return a key of an array of `ndim` dimensions with slices for the ellipsis in it."""
+    parts = key if isinstance(key, tuple) else (key,)
+    at = next(i for i, part in enumerate(parts) if part is ...)
+    others = (*parts[:at], *parts[at + 1 :])
+    rest = (slice(None),) * (ndim - sum(map(_dimensions, others)))
+    return (*parts[:at], *rest, *parts[at + 1 :])
+
+
+def _dimensions(part: Any) -> int:
+    """Return how many dimensions of an array a part of a key stands for."""
+    if part is None:
+        return 0
+    is_mask = is_array(part) and part.dtype.kind == "b"
+    return part.ndim if is_mask else 1
 
 
 def is_grown(value: Any, older: Any) -> bool:
