@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pyon
-from sync_struct import Notifier, Publisher, Subscriber
+from sync_struct import Notifier, Publisher, Subscriber, mirror
 from sync_struct._relay import relaying
 
 
@@ -89,7 +89,7 @@ async def test_an_origin_that_restarts_reaches_the_leaf_as_differences(until):
                 other["big"].append(5)
                 await until(lambda: leaf.target == other.read)
                 assert [mod["action"] for mod in told] == ["init", "setitem", "append"]
-                assert states == ["connecting", "live"]
+                assert states == ["connecting", "live", "stale", "live"]
 
 
 async def test_a_structure_of_another_kind_replaces_the_one_before(until):
@@ -129,3 +129,83 @@ async def test_a_chain_of_three_with_random_kills_ends_equal(until):
             await until(lambda: leaf.target["d"] == n.read["d"])
         for relay in reversed(chain[1:]):
             await relay.stop()
+
+
+async def test_leaves_are_stale_while_the_relay_has_lost_its_origin(until):
+    origin = Publisher({"d": Notifier({"x": 1})})
+    await origin.start("127.0.0.1", 0)
+    port = origin.port
+    async with Relay(origin) as first, Relay(first) as second:
+        leaf = Subscriber("d", lambda x: x)
+        part = Subscriber("d", lambda x: x, path=["y"], max_rate=1000)
+        async with (
+            leaf.following("127.0.0.1", second.port, longest_wait=0.01),
+            part.following("127.0.0.1", second.port, longest_wait=0.01),
+        ):
+            assert (leaf.state, part.state) == ("live", "absent")
+            await origin.stop()
+            await until(lambda: (leaf.state, part.state) == ("stale", "stale"))
+            assert leaf.target == {"x": 1}
+            async with Publisher({"d": Notifier({"x": 2, "y": 3})}) as again:
+                await again.start("127.0.0.1", port)
+                await until(lambda: (leaf.state, part.state) == ("live", "live"))
+                assert leaf.target == {"x": 2, "y": 3}
+                assert part.target == 3
+
+
+async def test_live_is_said_of_a_relay_behind_what_made_it_true(until):
+    origin = Publisher({"d": Notifier({"x": 0})})
+    await origin.start("127.0.0.1", 0)
+    port = origin.port
+    async with Relay(origin) as relay:
+        seen = []
+        leaf = Subscriber(
+            "d", lambda x: x, state_cb=lambda state: seen.append((state, leaf.target))
+        )
+        async with leaf.following("127.0.0.1", relay.port, longest_wait=0.01):
+            await origin.stop()
+            await until(lambda: leaf.state == "stale")
+            async with Publisher({"d": Notifier({"x": 1, "y": "z" * 10**6})}) as again:
+                await again.start("127.0.0.1", port)
+                del seen[:]
+                await until(lambda: seen)
+                assert [(state, target["x"], len(target["y"])) for state, target in seen] == [
+                    ("live", 1, 10**6)
+                ]
+
+
+async def test_who_joins_a_relay_that_has_lost_its_origin_hears_so_and_gets_what_there_is(until):
+    origin = Publisher({"d": Notifier({"x": 1})})
+    await origin.start("127.0.0.1", 0)
+    async with Relay(origin) as relay:
+        before = Subscriber("d", lambda x: x)
+        async with before.following("127.0.0.1", relay.port):
+            await origin.stop()
+            await until(lambda: before.state == "stale")
+            states = []
+            late = Subscriber("d", lambda x: x, state_cb=states.append)
+            async with late.following("127.0.0.1", relay.port):
+                assert late.target == {"x": 1}
+                assert states == ["connecting", "stale"]
+            view = await asyncio.to_thread(mirror, "127.0.0.1", relay.port, "d")
+            with view:
+                assert view == {"x": 1}
+                assert view.state == "stale"
+
+
+async def test_a_structure_of_another_kind_from_a_relay_that_is_stale_is_stale(until):
+    n = Notifier({"x": 1})
+    async with Publisher({"d": n}) as origin:
+        await origin.start("127.0.0.1", 0)
+        origin.set_stale("d", True)
+        async with Relay(origin) as relay:
+            leaf = Subscriber("d", lambda x: x)
+            async with leaf.following("127.0.0.1", relay.port, longest_wait=0.01):
+                assert leaf.state == "stale"
+                origin.remove_notifier("d")
+                origin.add_notifier("d", Notifier([1]))
+                origin.set_stale("d", True)
+                await until(lambda: leaf.target == [1])
+                assert leaf.state == "stale"
+                origin.set_stale("d", False)
+                await until(lambda: leaf.state == "live")

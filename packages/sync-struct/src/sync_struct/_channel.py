@@ -50,6 +50,9 @@ class Outgoing(Protocol):
     def pump(self) -> None:
         """Send what the subscriber needs, as much as the socket is going to take."""
 
+    def tell_staleness(self) -> None:
+        """Say whether the notifier is out of date, if the subscriber believes otherwise."""
+
     def end(self, error: Exception) -> None:
         """Say why, and close."""
 
@@ -67,6 +70,7 @@ class Channel:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._due = False
+        self._staleness_changed = False
         self._forgetting: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -84,6 +88,13 @@ class Channel:
         self._forget_snapshots()
         for connection in self.connections.copy():
             connection.end(error)
+
+    def set_stale(self, stale: bool) -> None:
+        """Have subscribers told that the notifier is out of date, or not any more."""
+        if stale != self.log.stale:
+            self.log.set_stale(stale)
+            self._staleness_changed = True
+            self.wake()
 
     def _tell(self, changes: list[Change]) -> None:
         """Take changes of the notifier, in the thread in which they were made."""
@@ -129,6 +140,10 @@ class Channel:
         self.sent += sent
         for connection in others:
             connection.pump()
+        if self._staleness_changed:
+            self._staleness_changed = False
+            for connection in self.connections.copy():
+                connection.tell_staleness()
 
     def keep_snapshots(self) -> None:
         """Forget the encoded structures after a while, counted from the first of them."""

@@ -44,6 +44,8 @@ class Conversation(Generic[_Part]):
         Whether what came is as good as the connection: false until the structure has come.
     absent : bool
         Whether the structure has no such part as was asked for, at present.
+    stale : bool
+        Whether the publisher has said that what it publishes is out of date: see *staleness*.
     features : list of str
         What the publisher is going to make use of.
     troubles : list of pyon.DecodeError
@@ -55,6 +57,7 @@ class Conversation(Generic[_Part]):
         self.legacy = False
         self.live = False
         self.absent = False
+        self.stale = False
         self.features: list[str] = []
         self.troubles: list[pyon.DecodeError] = []
         self._wish = wish
@@ -71,7 +74,7 @@ class Conversation(Generic[_Part]):
         """Begin a new connection; what was half received on the last one is void."""
         self.legacy = legacy
         self._followed = self._followed or self.live
-        self.live = False
+        self.live = self.stale = False
         self.features = []
         self._pending.clear()
 
@@ -87,6 +90,7 @@ class Conversation(Generic[_Part]):
         except LookupError as error:
             raise ProtocolError(f"expected a hello with {error}, got {hello!r}") from None
         self._stream = position.stream
+        self.stale = hello.get("stale") is True
         if self._wish.mods_only:
             lost = self.number is not None and not resumed
             self.number, self.live = self.number if resumed else position.number, True
@@ -104,6 +108,12 @@ class Conversation(Generic[_Part]):
 
     def _take_pong(self, pong: Mod) -> None:
         """Nothing to do: that something came is what counts."""
+
+    def _take_stale(self, notice: Mod) -> None:
+        self.stale = True
+
+    def _take_live(self, notice: Mod) -> None:
+        self.stale = False
 
     def _take_error(self, message: Mod) -> None:
         _raise_refusal(message)
@@ -147,6 +157,8 @@ CONTROLS: Mapping[str, Callable[[Conversation[Any], Mod], None]] = {
     "hello": Conversation._take_hello,
     "gap": Conversation._take_gap,
     "pong": Conversation._take_pong,
+    "stale": Conversation._take_stale,
+    "live": Conversation._take_live,
     "error": Conversation._take_error,
 }
 """The messages that carry no values, and what each does."""

@@ -145,6 +145,10 @@ class Log:
         The last mod that is known here.
     oldest : int
         The mod before the first one in the log.
+    stale : bool
+        Whether the notifier is known to be out of date: it follows another one, which is away.
+    current : int
+        The mod after which it was up to date again.
     resyncs : int
         How often a subscriber had to be given the structure anew.
     """
@@ -162,6 +166,8 @@ class Log:
         self.backlog = backlog
         self.notify = notify
         self.resyncs = 0
+        self.stale = False
+        self.current = 0
         self.last_growth = 0
         self._recorded = 0  # bytes of mods since the beginning
         self._arrived: deque[Change] = deque()
@@ -223,6 +229,11 @@ class Log:
         while self._log_size > self.backlog and len(self._log) > 1:
             self._log_size -= self._log.popleft().size
             self.oldest += 1
+
+    def set_stale(self, stale: bool) -> None:
+        """Take note of whether the notifier, as it is now, is out of date."""
+        self.collect()
+        self.stale, self.current = stale, self.number
 
     # Mods, out.
 

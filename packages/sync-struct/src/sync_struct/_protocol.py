@@ -23,6 +23,7 @@ __all__ = [
     "GROWING_ARRAYS",
     "LEGACY_BANNER",
     "RAW_BUFFERS",
+    "STALENESS",
     "Position",
     "Request",
     "control",
@@ -47,6 +48,9 @@ GROWING_ARRAYS = "growing_arrays"
 
 ABSENT_PARTS = "absent_parts"
 """That a part is not there is a state of the subscription, and no error."""
+
+STALENESS = "staleness"
+"""A publisher that follows another one, which is away, says so: what it has may be out of date."""
 
 Line = bytes
 

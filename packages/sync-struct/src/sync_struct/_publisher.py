@@ -113,6 +113,19 @@ class Publisher(AsyncioServer):
         channel = self._channels.pop(name)
         channel.close(SubscriptionLost(f"the notifier {name!r} is not published any more"))
 
+    def set_stale(self, name: str, stale: bool) -> None:
+        """Say that a notifier is out of date, because what it follows is away; or not any more.
+
+        Subscribers have the state ``"stale"`` meanwhile; those of the established protocol cannot
+        be told. They are told the end of it behind the changes that were made until now.
+
+        Raises
+        ------
+        KeyError
+            There is no notifier of that name.
+        """
+        self._channels[name].set_stale(stale)
+
     @property
     def counters(self) -> dict[str, Counters]:
         """Figures about each notifier, by name."""

@@ -137,8 +137,17 @@ class PublisherConnection(Connection):
         if chunks:
             self.send_chunks(chunks)
             channel.sent += frame_size(chunks)
+        self.tell_staleness()
         if self.cursor.behind:
             self._loop.call_soon(self.pump)
+
+    def tell_staleness(self) -> None:
+        """See `Outgoing`."""
+        if self._full or self.closed:
+            return
+        notice = self._side.staleness()
+        if notice is not None:
+            self.send(notice)
 
     def pause_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -152,6 +161,7 @@ class PublisherConnection(Connection):
         super().resume_writing()
         self.is_ready = self._side.is_immediate and not self._full
         self.pump()
+        self.tell_staleness()
 
     # The end.
 

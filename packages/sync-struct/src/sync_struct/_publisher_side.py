@@ -20,6 +20,7 @@ from sync_struct._protocol import (
     GROWING_ARRAYS,
     LEGACY_BANNER,
     RAW_BUFFERS,
+    STALENESS,
     Line,
     Request,
     control,
@@ -29,7 +30,7 @@ from sync_struct._protocol import (
 
 __all__ = ["PublisherSide"]
 
-FEATURES = (RAW_BUFFERS, GROWING_ARRAYS, ABSENT_PARTS)
+FEATURES = (RAW_BUFFERS, GROWING_ARRAYS, ABSENT_PARTS, STALENESS)
 
 WHOLE_ARRAY_RATE = 20e6
 """Bytes per second, on average, of arrays that have grown and are sent whole, since a subscriber of
@@ -64,6 +65,8 @@ class PublisherSide:
         self._find = find
         self._legacy_version = legacy_version
         self._interval: float | None = None  # seconds between updates; None: no updates, all mods
+        self._tells_staleness = False  # the subscriber understands it
+        self._stale = False  # what the subscriber believes of the notifier
         self._unanswered = False  # an update has been sent and not yet been acknowledged
         self._not_before = -math.inf  # when the next one may be sent
 
@@ -107,6 +110,8 @@ class PublisherSide:
         features = [word for word in FEATURES if word in request.features]
         encoding = _encoding(2, raw=RAW_BUFFERS in features, grows=GROWING_ARRAYS in features)
         self.name = request.name
+        self._tells_staleness = STALENESS in features
+        self._stale = self._tells_staleness and log.stale
         self.cursor = Cursor(log, encoding, request.wish, number, tells_absence=tells_absence)
         if request.max_rate is not None:
             self._interval = 1.0 / request.max_rate
@@ -116,6 +121,7 @@ class PublisherSide:
             number=log.number if self.cursor.number is None else self.cursor.number,
             resumed=resumed,
             features=features,
+            **({"stale": True} if self._stale else {}),
         )
         return [hello]
 
@@ -161,6 +167,20 @@ class PublisherSide:
         elif chunks and grows:
             self._not_before = now + frame_size(chunks) / WHOLE_ARRAY_RATE
         return chunks
+
+    def staleness(self) -> Line | None:
+        """Return what to say of whether the notifier is out of date, and count it as said.
+
+        None: nothing. That it is up to date again is said behind the mods that made it so.
+        """
+        cursor = self.cursor
+        if cursor is None or not self._tells_staleness or cursor.log.stale == self._stale:
+            return None
+        stale = cursor.log.stale
+        if not stale and (cursor.number is None or cursor.number < cursor.log.current):
+            return None
+        self._stale = stale
+        return control("stale" if stale else "live")
 
 
 @functools.cache

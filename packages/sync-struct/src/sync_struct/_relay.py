@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sync_struct._mods import Mod, process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publisher import Publisher
-from sync_struct._subscriber import Subscriber
+from sync_struct._subscriber import State, Subscriber
 from sync_struct._update import update_from_dict
 
 if TYPE_CHECKING:
@@ -39,6 +39,13 @@ class Reflection:
         self._publisher = publisher
         self._name = name
         self._notifier: Notifier | None = None
+        self._stale = False
+
+    def set_state(self, state: State) -> None:
+        """Take note of how the origin is followed; subscribers hear of it behind what changed."""
+        self._stale = state != "live"
+        if self._notifier is not None:
+            self._publisher.set_stale(self._name, self._stale)
 
     def take(self, mods: Sequence[Mod]) -> None:
         """Apply mods that belong together."""
@@ -74,6 +81,7 @@ class Reflection:
         self._withdraw()
         self._notifier = notifier = Notifier(structure)
         self._publisher.add_notifier(self._name, notifier)
+        self._publisher.set_stale(self._name, self._stale)
         return notifier
 
     def _withdraw(self) -> None:
@@ -95,7 +103,8 @@ async def relaying(
 ) -> AsyncIterator[None]:
     """Return a context in which a publisher has the notifiers of another one.
 
-    Each is there from when its structure has come, and stays while the origin is away.
+    Each is there from when its structure has come, and stays while the origin is away; subscribers
+    are told that it is stale.
 
     Parameters
     ----------
@@ -116,7 +125,7 @@ async def relaying(
                 name,
                 reflection.become,
                 on_error=_named(on_error, name),
-                state_cb=_named(on_state, name),
+                state_cb=_both(reflection.set_state, _named(on_state, name)),
             )
             subscriber._observe(_Batches(reflection))
             subscribers.append(subscriber)
@@ -146,3 +155,13 @@ def _named(callback: Callable[[str, Any], Any] | None, name: str) -> Callable[[A
     if callback is None:
         return None
     return lambda what: callback(name, what)
+
+
+def _both(
+    first: Callable[[State], None], then: Callable[[State], Any] | None
+) -> Callable[[State], Any]:
+    def call(state: State) -> Any:
+        first(state)
+        return None if then is None else then(state)
+
+    return call

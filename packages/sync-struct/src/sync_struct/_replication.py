@@ -183,10 +183,10 @@ class First:
 
     def wait(self, *, may_be_absent: bool) -> None:
         view = self._replication
-        came = ("live", "absent")
+        came = ("live", "absent", "stale")
         with view.changed:
             view.changed.wait_for(lambda: self._state in came or self._error or view.ended)
             if self._state not in came:
                 raise self._error or view.ended or SubscriptionLost("the mirror has ended")
-            if self._state == "absent" and not may_be_absent:
+            if view.subscriber.absent and not may_be_absent:
                 raise UnknownNotifier("the structure has no part that this path leads to")

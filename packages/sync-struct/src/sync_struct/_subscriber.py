@@ -41,6 +41,7 @@ from sync_struct._protocol import (
     GROWING_ARRAYS,
     LEGACY_BANNER,
     RAW_BUFFERS,
+    STALENESS,
     Request,
     control,
     write_banner,
@@ -143,7 +144,8 @@ class Subscriber:
     state : {"connecting", "live", "absent", "stale", "closed"}
         ``"live"``: the target is what the publisher has sent; see `lag`. ``"absent"``: the
         connection stands, and the structure has no such part; the target is None.
-        ``"stale"``: the connection is lost, or the structure is awaited anew.
+        ``"stale"``: the connection is lost, or the structure is awaited anew, or the publisher is a
+        relay that has lost its own publisher.
     """
 
     def __init__(
@@ -183,7 +185,7 @@ class Subscriber:
         self._timeout = timeout
         wish = Wish(tuple(path), mods_only, newest=max_rate is not None)
         self._may_be_absent = may_be_absent
-        features = frozenset({ABSENT_PARTS, GROWING_ARRAYS})
+        features = frozenset({ABSENT_PARTS, GROWING_ARRAYS, STALENESS})
         if raw_buffers and decode:
             features |= {RAW_BUFFERS}
         self._request = Request(notifier_name, wish, features, max_rate)
@@ -197,13 +199,18 @@ class Subscriber:
         self._activity: asyncio.Future[Any] | None = None  # what close() has to end
         self._reconnects = False
         self._before_receive_cb: Callable[[], Any] | None = None
-        self._went_live = asyncio.Event()
+        self._has_begun = asyncio.Event()
         forks.register(self)
 
     @property
     def target(self) -> Any:
         """What `target_builder` made of the structure, with all mods since."""
         return self._replica.target
+
+    @property
+    def absent(self) -> bool:
+        """Whether the structure had no such part, as far as the publisher has said."""
+        return self._replica.absent
 
     @property
     def legacy(self) -> bool:
@@ -308,10 +315,10 @@ class Subscriber:
         ssl: ssl.SSLContext | None = None,
         longest_wait: float = LONGEST_WAIT,
     ) -> AsyncIterator[Self]:
-        """Return a context in which `run` is at work, and the target live or absent at first."""
+        """Return a context in which `run` is at work, and the structure has come or is absent."""
         running = asyncio.ensure_future(self.run(host, port, ssl=ssl, longest_wait=longest_wait))
-        self._went_live = asyncio.Event()  # of this loop
-        live = asyncio.ensure_future(self._went_live.wait())
+        self._has_begun = asyncio.Event()  # of this loop
+        live = asyncio.ensure_future(self._has_begun.wait())
         try:
             await asyncio.wait({running, live}, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
@@ -489,7 +496,10 @@ class Subscriber:
             connection.fail(UnknownNotifier(f"the structure has no part {part!r}"))
         elif replica.live:
             state: State = "absent" if replica.absent else "live"
+            if replica.stale:
+                state = "stale"
             if state != self.state:
+                self._has_begun.set()
                 self._set_state(state)
             self._tell(connection, mods, ends)
 
@@ -588,8 +598,6 @@ class Subscriber:
         if state == self.state:
             return
         self.state = state
-        if state in ("live", "absent"):
-            self._went_live.set()
         if self._state_cb is not None:
             self._callbacks.fire(self._state_cb, state)
 
