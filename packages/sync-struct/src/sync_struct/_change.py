@@ -15,9 +15,9 @@ from typing import Any
 import pyon
 
 from sync_struct._mods import ACTIONS, Mod, place
-from sync_struct._values import ATOMS, is_array
+from sync_struct._values import ATOMS, all_atoms, is_array
 
-__all__ = ["MAX_LEVELS", "Change", "Restart", "check_structure", "encode", "fixed"]
+__all__ = ["MAX_LEVELS", "Change", "Restart", "check_structure", "encode", "fixed", "write_path"]
 
 MOD_OVERHEAD = 500
 """Bytes of memory of a mod besides its text, so that bounds in bytes hold for tiny ones too."""
@@ -28,6 +28,12 @@ is most mods, and saves a third of the time that they take."""
 
 MAX_LEVELS = pyon.MAX_DEPTH - 1
 """Levels of containers that a structure may have: the message that it is sent in is one more."""
+
+SHORT = 100
+"""Items up to which a list is looked through to find that it is flat: it costs less than to write
+it at its depth."""
+
+_NAMES = frozenset({str})
 
 _HEAD = '{"action":"%s","path":'
 
@@ -52,8 +58,6 @@ class Change:
         Whether the container is an array.
     line : bytes
         PYON v2 of the mod, referring to `buffers`.
-    path_end : int
-        Where the path ends in `line`.
     buffers : sequence of memoryview
         Memory that nobody writes to.
     line_v1 : bytes or None
@@ -72,7 +76,6 @@ class Change:
         "line_v1",
         "number",
         "path",
-        "path_end",
         "size",
     )
 
@@ -86,15 +89,14 @@ class Change:
         self.key: Any = None if self.action == "append" else mod[fields[0]]
         buffers: list[memoryview] = []
         if path_text is None:
-            path_text = pyon.encode(self.path, version=2)
-        text = _write(mod, fields, path_text, lambda buffer: buffers.append(fixed(buffer)))
-        self.path_end = len(_HEAD) - 2 + len(self.action) + len(path_text)
+            path_text = write_path(self.path)
+        text = _write(mod, fields, path_text, buffers.append)
         self.line = text.encode()
         self.line_v1 = pyon.encode(mod, version=1).encode() if with_v1 else None
         self.size = MOD_OVERHEAD + len(text)
         self.buffers: Sequence[memoryview] = ()
         if buffers:
-            self.buffers = buffers
+            self.buffers = list(map(fixed, buffers))
             self.size += sum(map(len, buffers))
 
     @property
@@ -106,8 +108,10 @@ class Change:
         """Return `line` for those who know a part only: without the first keys of the path."""
         if not depth:
             return self.line
-        path_text = pyon.encode(self.path[depth:], version=2)
-        return (_HEAD % self.action + path_text).encode() + self.line[self.path_end :]
+        whole, shorter = (
+            _HEAD % self.action + write_path(path) for path in (self.path, self.path[depth:])
+        )
+        return shorter.encode() + self.line[len(whole) :]
 
     def mod(self) -> Mod:
         """Return the mod as a subscriber receives it: nothing in it is shared with anybody."""
@@ -129,7 +133,6 @@ class Restart(Change):
         self.ends = False
         self.in_array = False
         self.line, self.line_v1, self.buffers = init, None, ()
-        self.path_end = 0
         self.size = MOD_OVERHEAD + len(init)
 
 
@@ -161,7 +164,7 @@ def _write_part(part: Any, path: Sequence[Any], level: int, take: _Taker | None 
     kind = type(part)
     if kind in (int, float) and -EXACT < part < EXACT:
         return repr(part)
-    if kind in ATOMS or is_array(part):
+    if kind in ATOMS or is_array(part) or (kind is list and _is_flat(part, path)):
         return pyon.encode(part, version=2, buffer_callback=take)
     levels = 1 + len(path) + 1 + level  # the message, and the containers from the root on
     wrapped = part
@@ -176,10 +179,22 @@ def _write_part(part: Any, path: Sequence[Any], level: int, take: _Taker | None 
         ) from None
 
 
+def _is_flat(items: list[Any], path: Sequence[Any]) -> bool:
+    """Tell whether a list has one level, at a place where there is room for it."""
+    return len(items) <= SHORT and len(path) + 2 <= MAX_LEVELS and all_atoms(items)
+
+
 @functools.lru_cache(maxsize=1024)
 def _write_name(name: str) -> str:
     """Return the PYON of a key that is a string: most structures have few, set again and again."""
     return pyon.encode(name, version=2)
+
+
+def write_path(path: list[Any]) -> str:
+    """Return the PYON v2 of a path: most consist of names that come again and again."""
+    if _NAMES.issuperset(map(type, path)):
+        return f"[{','.join(map(_write_name, path))}]"
+    return pyon.encode(path, version=2)
 
 
 def fixed(buffer: memoryview) -> memoryview:

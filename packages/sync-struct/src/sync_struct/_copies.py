@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sync_struct._mods import Mod
-from sync_struct._values import ATOMS, is_array
+from sync_struct._values import ATOMS, all_atoms, is_array
 
 __all__ = ["apart", "copy_mod", "copy_of", "has_foreign", "same_leaf"]
 
@@ -31,13 +31,13 @@ def copy_of(value: Any, leaf: Callable[[Any], Any] = copy.deepcopy) -> Any:
     if kind in ATOMS:
         return value
     if kind is list:
-        return value.copy() if _all_atoms(value) else [copy_of(item, leaf) for item in value]
+        return value.copy() if all_atoms(value) else [copy_of(item, leaf) for item in value]
     if kind is dict:
-        if _all_atoms(value.values()):
+        if all_atoms(value.values()):
             return value.copy()
         return {key: copy_of(item, leaf) for key, item in value.items()}
     if kind is tuple:
-        return value if _all_atoms(value) else tuple([copy_of(item, leaf) for item in value])
+        return value if all_atoms(value) else tuple([copy_of(item, leaf) for item in value])
     if kind is set or is_array(value):
         return value.copy()
     return leaf(value)
@@ -84,7 +84,3 @@ def has_foreign(value: Any) -> bool:
 
 _HARMLESS = frozenset({"builtins", "datetime", "fractions", "numpy", "sync_struct._read_only"})
 """Modules whose values, as leaves of a structure, never change: sets are copied with the rest."""
-
-
-def _all_atoms(values: Any) -> bool:
-    return set(map(type, values)) <= ATOMS

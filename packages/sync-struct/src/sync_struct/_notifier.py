@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 import pyon
 
-from sync_struct._change import Change, Restart, check_structure
+from sync_struct._change import Change, Restart, check_structure, write_path
 from sync_struct._errors import ChangeInProgress, StaleView
 from sync_struct._mods import ACTIONS, Mod, grow, place, walk
 from sync_struct._structure import Structure, Witness, replica_of
@@ -127,14 +127,20 @@ class Notifier:
         copy: bool = False,
         debug: bool = False,
     ) -> None:
-        self._copies: bool = copy if root is None else root._copies
-        self._backing = backing_struct if root is not None else _checked(backing_struct, copy)
-        self._root = self if root is None else root
         self._path = list(path)
         self._path_text = None if path else "[]"
         self._in_array = False  # whether it is a part of an array
-        self._structure: Structure = Structure() if root is None else root._structure
-        self._witness = Witness(self._backing) if debug and root is None else None
+        self._root = self if root is None else root
+        if root is not None:
+            self._backing = backing_struct
+            self._copies: bool = root._copies
+            self._structure: Structure = root._structure
+            self._witness = None
+            return
+        self._backing = _checked(backing_struct, copy)
+        self._copies = copy
+        self._structure = Structure()
+        self._witness = Witness(self._backing) if debug else None
 
     # To read.
 
@@ -177,17 +183,17 @@ class Notifier:
 
     def _part(self, key: Any, item: Any) -> Any:
         """Return an item as the user gets it: as a notifier where mods can reach inside."""
-        if type(item) in ATOMS:
+        kind, backing = type(item), self._backing
+        if kind in ATOMS:
             return item
-        if type(item) not in _PLAIN and not is_container(item):
+        if kind not in _PLAIN and not is_container(item):
             return hand_out(item)
-        plain = type(self._backing) in _PLAIN
-        in_array = not plain and (is_array(self._backing) or is_record(self._backing))
-        # Not `base`: what a list or mask selects is a copy, but may have a base of its own.
-        if in_array and not sys.modules["numpy"].may_share_memory(item, self._backing):
-            return item
         part = Notifier(item, self._root, [*self._path, key])
-        part._in_array = in_array
+        if type(backing) not in _PLAIN and (is_array(backing) or is_record(backing)):
+            # Not `base`: what a list or mask selects is a copy, but may have a base of its own.
+            if not sys.modules["numpy"].may_share_memory(item, backing):
+                return item
+            part._in_array = True
         return part
 
     def __len__(self) -> int:
@@ -481,7 +487,7 @@ class Notifier:
         mod[fields[-1]] = last = values[-1]
         structure = self._structure
         if self._path_text is None:
-            self._path_text = pyon.encode(self._path, version=2)
+            self._path_text = write_path(self._path)
         if type(last) in ATOMS:
             change = Change(mod, bool(structure.wants_v1), self._path_text)
         else:
@@ -583,10 +589,14 @@ class Notifier:
 
     def _containers(self) -> list[Any]:
         """Return what this view is part of, from the root on, and itself."""
-        containers = [self._root._backing]
-        with contextlib.suppress(LookupError, TypeError):  # then `_locate` fails, too
+        here = self._root._backing
+        containers = [here]
+        try:
             for key in self._path:
-                containers.append(containers[-1][key])
+                here = here[key]
+                containers.append(here)
+        except (LookupError, TypeError):  # then `_locate` fails, too
+            return containers
         return containers
 
     def _stale(self) -> StaleView:

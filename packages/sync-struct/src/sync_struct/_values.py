@@ -18,6 +18,7 @@ import pyon
 
 __all__ = [
     "ATOMS",
+    "all_atoms",
     "find_difference",
     "growth",
     "hand_out",
@@ -87,7 +88,7 @@ def is_container(value: Any) -> bool:
     """Tell whether mods can reach inside `value`: a tuple is one if it holds one."""
     if isinstance(value, (list, dict)) or is_array(value) or is_record(value):
         return True
-    return isinstance(value, tuple) and not _all_atoms(value) and any(map(is_container, value))
+    return isinstance(value, tuple) and not all_atoms(value) and any(map(is_container, value))
 
 
 def hand_out(value: Any) -> Any:
@@ -102,7 +103,7 @@ def hand_out(value: Any) -> Any:
     if kind is set:
         return frozenset(value)
     if kind is tuple:
-        return value if _all_atoms(value) else tuple(map(hand_out, value))
+        return value if all_atoms(value) else tuple(map(hand_out, value))
     return copy.deepcopy(value)
 
 
@@ -123,13 +124,13 @@ def _copied(value: Any) -> Any:
     if kind in ATOMS:
         return value
     if kind is list:
-        return value.copy() if _all_atoms(value) else [_copied(item) for item in value]
+        return value.copy() if all_atoms(value) else [_copied(item) for item in value]
     if kind is dict:
-        if _all_atoms(value.values()):
+        if all_atoms(value.values()):
             return value.copy()
         return {key: _copied(item) for key, item in value.items()}
     if kind is tuple:
-        return value if _all_atoms(value) else tuple([_copied(item) for item in value])
+        return value if all_atoms(value) else tuple([_copied(item) for item in value])
     if is_array(value):
         return value.copy()
     if kind is frozenset:
@@ -145,6 +146,8 @@ def occurs_twice(value: Any, containers: Sequence[Any] = ()) -> bool:
     A change of it would be a change in two places, of which one is told. `value` must be known to
     be finite: to have a PYON.
     """
+    if type(value) is list and all_atoms(value):  # what is assigned most
+        return id(value) in map(id, containers)
     return _meets_again(value, set(map(id, containers)))
 
 
@@ -157,12 +160,13 @@ def _meets_again(value: Any, met: set[int]) -> bool:
             return True
         met.add(id(value))
     items = value.values() if isinstance(value, dict) else value
-    if not (is_tuple or isinstance(value, (list, dict))) or _all_atoms(items):
+    if not (is_tuple or isinstance(value, (list, dict))) or all_atoms(items):
         return False
     return any(_meets_again(item, met) for item in items)
 
 
-def _all_atoms(values: Any) -> bool:
+def all_atoms(values: Any) -> bool:
+    """Tell whether nothing in an iterable can change."""
     return set(map(type, values)) <= ATOMS
 
 
