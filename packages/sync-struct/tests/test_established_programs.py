@@ -351,6 +351,21 @@ async def test_the_receive_task_ends_when_the_subscription_does(how):
         await subscriber.close()
 
 
+async def test_a_cancelled_receive_task_ends_the_subscription(until):
+    n, mods, lost = Notifier({}), [], []
+    async with Publisher({"n": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        subscriber = Subscriber("n", lambda x: x, mods.append, lambda: lost.append(True))
+        await subscriber.connect("127.0.0.1", publisher.port)
+        subscriber.receive_task.cancel()
+        await until(lambda: subscriber.state == "closed")
+        await until(lambda: publisher.counters["n"].subscribers == 0)
+        assert lost == [True]
+        await subscriber.connect("127.0.0.1", publisher.port)
+        assert subscriber.state == "live"
+        await subscriber.close()
+
+
 # An experiment, a master, a dashboard
 
 EXPERIMENT = """

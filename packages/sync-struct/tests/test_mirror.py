@@ -5,6 +5,7 @@ import contextlib
 import copy
 import gc
 import json
+import operator
 import os
 import pickle
 import threading
@@ -626,3 +627,17 @@ def test_in_a_forked_child_a_mirror_and_a_publisher_are_lost_and_the_parents_liv
         n["x"] = 2
         view.wait(lambda d: d["x"] == 2, timeout=30)
         assert view.state == "live"
+
+
+def test_a_mirror_adds_up_with_dicts_and_lists_like_one():
+    with (
+        publisher(d=Notifier({"x": [1]}), l=Notifier([1])) as (port, _),
+        mirror("127.0.0.1", port, "d") as view,
+        mirror("127.0.0.1", port, "l") as items,
+    ):
+        assert view | {"y": 2} == {"x": [1], "y": 2}
+        assert {"y": 2, "x": 0} | view == {"y": 2, "x": [1]}
+        assert operator.add(items, [2]) == [1, 2]
+        assert operator.add([0], items) == [0, 1]
+        (view | {})["x"].append(2)
+        assert view == {"x": [1]}

@@ -80,3 +80,24 @@ def test_a_program_that_forgets_to_close_ends_all_the_same():
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 3)
+
+
+def test_a_closed_publisher_says_that_it_is():
+    with publish("127.0.0.1", 0, {"lab": Notifier({})}) as publisher:
+        pass
+    for use in (
+        lambda: publisher.counters,
+        lambda: publisher.add_notifier("a", Notifier({})),
+        lambda: publisher.remove_notifier("lab"),
+    ):
+        with pytest.raises(RuntimeError, match=r"publisher of 'lab' at .* is closed"):
+            use()
+
+
+def test_a_change_made_on_the_publishers_own_thread_can_ask_the_publisher():
+    lab, asked = Notifier({}), []
+    with publish("127.0.0.1", 0, {"lab": lab}) as publisher:
+        thread = publisher._thread
+        lab.add_listener(lambda mod: asked.append(publisher.counters["lab"].subscribers))
+        thread.call(lambda: lab.update(x=1))
+        assert asked == [0]

@@ -96,11 +96,30 @@ class LoopThread:
                 with contextlib.suppress(SystemExit, KeyboardInterrupt):
                     loop.run_until_complete(task)
 
-    def call(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine on the loop and return its result; for other threads."""
+    def call(self, function: Callable[[], _T]) -> _T:
+        """Call a function on the loop and return its result; from any thread.
+
+        Raises
+        ------
+        RuntimeError
+            The thread has been stopped.
+        """
         assert self._loop is not None
         self.check()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        if self.is_current:
+            return function()
+        if self.stopping:
+            raise RuntimeError(f"the {self.name} is closed")
+        result: concurrent.futures.Future[_T] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                result.set_result(function())
+            except BaseException as error:
+                result.set_exception(error)
+
+        self._loop.call_soon_threadsafe(run)
+        return result.result()
 
     def check(self) -> None:
         """Raise `SubscriptionLost` in another process than the one that made this."""

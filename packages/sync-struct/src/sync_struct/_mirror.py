@@ -118,6 +118,18 @@ class Mirror:
         mine = self._view.snapshot()
         return mine == (other._view.snapshot() if isinstance(other, Mirror) else other)
 
+    def __or__(self, other: Any) -> Any:
+        return self.read | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.read
+
+    def __add__(self, other: Any) -> Any:
+        return self.read + other
+
+    def __radd__(self, other: Any) -> Any:
+        return other + self.read
+
     def __repr__(self) -> str:
         if not self._thread.here:
             return f"<{self._thread.name}, made in another process>"

@@ -54,27 +54,15 @@ class PublisherThread:
     @property
     def counters(self) -> dict[str, Counters]:
         """Figures about each notifier, by name: see `Publisher.counters`."""
-
-        async def read() -> dict[str, Counters]:
-            return self._publisher.counters
-
-        return self._thread.call(read())
+        return self._thread.call(lambda: self._publisher.counters)
 
     def add_notifier(self, name: str, notifier: Notifier) -> None:
         """Publish one more notifier, from now on: see `Publisher.add_notifier`."""
-
-        async def add() -> None:
-            self._publisher.add_notifier(name, notifier)
-
-        self._thread.call(add())
+        self._thread.call(lambda: self._publisher.add_notifier(name, notifier))
 
     def remove_notifier(self, name: str) -> None:
         """Publish a notifier no more: see `Publisher.remove_notifier`."""
-
-        async def remove() -> None:
-            self._publisher.remove_notifier(name)
-
-        self._thread.call(remove())
+        self._thread.call(lambda: self._publisher.remove_notifier(name))
 
     def close(self) -> None:
         """Stop publishing: what was changed until now is sent, then subscribers are disconnected.

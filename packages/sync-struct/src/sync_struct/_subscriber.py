@@ -140,7 +140,8 @@ class Subscriber:
     notify_cbs : list of callables
         The callbacks; may be changed at any time, which counts from the next mod on.
     receive_task : asyncio.Task or None
-        After `connect`: done when the subscription has ended, for whatever reason.
+        After `connect`: done when the subscription has ended, for whatever reason. To cancel it
+        ends the subscription, as a loss of the connection does.
     state : {"connecting", "live", "absent", "stale", "closed"}
         ``"live"``: the target is what the publisher has sent; see `lag`. ``"absent"``: the
         connection stands, and the structure has no such part; the target is None.
@@ -275,7 +276,8 @@ class Subscriber:
         self._before_receive_cb = before_receive_cb
         with self._active(self._establish(Place(host, port, ssl))) as activity:
             connection = await activity
-        self.receive_task = asyncio.ensure_future(_end_of(connection))
+        self.receive_task = task = asyncio.ensure_future(_end_of(connection))
+        task.add_done_callback(lambda task: connection.drop() if task.cancelled() else None)
 
     async def run(
         self,
