@@ -5,7 +5,11 @@ import asyncio
 import numpy as np
 import pyon
 import pytest
+from pyon.framing import Message
 from sync_struct import Notifier, Publisher, Subscriber, process_mod
+from sync_struct._mods import walk
+from sync_struct._replica import Replica
+from sync_struct._selection import Wish
 
 
 def same(a, b):
@@ -134,3 +138,28 @@ def test_listeners_and_publish_get_mods_of_their_own():
         for mod in mods:
             process_mod(model, mod)
     assert all(same(model, n.read) for model in models)
+
+
+RECORD_CHANGES = {
+    "a field of a record": lambda n: n["r"][0].__setitem__("a", 3),
+    "a record": lambda n: n["r"].__setitem__(0, (3, 4)),
+    "a field": lambda n: n["r"].__setitem__("a", 3),
+    "an element of a field": lambda n: n["r"]["a"].__setitem__(0, 3),
+    "records": lambda n: n["r"].__setitem__(slice(None), (3, 4)),
+}
+
+
+@pytest.mark.parametrize("change", RECORD_CHANGES.values(), ids=RECORD_CHANGES)
+@pytest.mark.parametrize("part", [["r", "a"], ["r", 0], ["r", 0, "a"]], ids=str)
+def test_a_part_of_records_cut_from_an_established_publisher_follows_every_change(change, part):
+    n = Notifier({"r": np.zeros(2, [("a", "f8"), ("b", "i4")])})
+    replica = Replica(lambda x: x, Wish(tuple(part)))
+    replica.connected(legacy=True)
+
+    def receive(mod):
+        replica.receive(Message(pyon.encode(mod, version=2).encode()))
+
+    receive({"action": "init", "struct": n.read})
+    n.add_listener(receive)
+    change(n)
+    assert pyon.encode(replica.target) == pyon.encode(walk(n.read, part))

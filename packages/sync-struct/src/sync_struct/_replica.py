@@ -16,7 +16,7 @@ from sync_struct._mods import Mod, applied, walk
 from sync_struct._protocol import shorten
 from sync_struct._selection import EVERYTHING, Touch, Wish, touch
 from sync_struct._undecodable import decode_around
-from sync_struct._values import is_array
+from sync_struct._values import is_array, is_record
 
 __all__ = ["Replica", "check_size"]
 
@@ -170,7 +170,8 @@ class Replica(Conversation[Mod]):
             in_array = False
             if not self._wish.mods_only:
                 self._whole = applied(self._whole, copy_mod(mod))
-                in_array = is_array(walk(self._whole, mod["path"]))
+                changed = walk(self._whole, mod["path"])
+                in_array = is_array(changed) or is_record(changed)
             how = touch(mod["action"], mod["path"], mod.get("key", mod.get("i")), part, in_array)
             if how is Touch.REPLACED:
                 told += [] if self._wish.mods_only else self._start_part(share)
