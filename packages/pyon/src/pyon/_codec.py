@@ -13,7 +13,7 @@ from ._reading import Reader
 from ._types import Forms
 from ._v1_spelling import V1
 from ._v2_spelling import V2, V2_PRETTY
-from ._writer import Spelling, Writer, plain_text
+from ._writer import Spelling, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,9 +90,8 @@ class Codec:
             If a part of the value has no PYON form. The error says where it is.
         """
         spelling = _spelling(version, pretty, buffer_callback)
-        text = None if pretty or sort_keys else plain_text(x, spelling)
-        if text is not None:
-            return text
+        if type(x) in spelling.leaves:  # without a writer, which takes longer than the text
+            return spelling.leaves[type(x)](x)
         return Writer(spelling, self._forms, pretty, sort_keys, buffer_callback).text(x)
 
     def encode_pieces(
@@ -125,9 +124,8 @@ class Codec:
             As `encode`.
         """
         spelling = _spelling(version, pretty, buffer_callback)
-        text = None if pretty or sort_keys else plain_text(x, spelling)
-        if text is not None:
-            return [text]
+        if type(x) in spelling.leaves:
+            return [spelling.leaves[type(x)](x)]
         writer = Writer(spelling, self._forms, pretty, sort_keys, buffer_callback, as_bytes=True)
         return writer.pieces(x)
 

@@ -22,6 +22,9 @@ SPACE = re.compile(f"[{WHITESPACE}]*")
 SPLIT_PAIR = "[\ud800-\udbff][\udc00-\udfff]"
 """The halves of a character beyond U+FFFF in a string: their escapes would be read as one."""
 
+LEAST_SAFE = -SAFE_BOUND
+"""By name, for to negate it takes as long as to write a small integer."""
+
 Scan = Callable[[str, int], "tuple[Any, int]"]
 
 
@@ -81,8 +84,8 @@ def write_str(x: str) -> str:
 
 def write_int(x: int) -> str:
     """Write an integer of any size in decimal."""
-    if -SAFE_BOUND < x < SAFE_BOUND:
-        return int.__repr__(x)
+    if LEAST_SAFE < x < SAFE_BOUND:
+        return repr(x)
     try:
         return integer_text(x)
     except ValueError as error:

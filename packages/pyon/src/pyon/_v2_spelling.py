@@ -23,7 +23,7 @@ _write_json = json_encoder(",", ":")
 
 
 def _float(x: float) -> str:
-    text = float.__repr__(x)
+    text = repr(x)
     return NON_FINITE.get(text, text)
 
 

@@ -20,7 +20,7 @@ from ._types import MAX_DEPTH, SPELLED, Form, Forms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ClassVar
+    from typing import Any
 
 SWEEP_FROM = 9
 """Items from which a container is worth a sweep: below, writing the items one by one costs no
@@ -94,14 +94,6 @@ class Spelling:
         self.keys: dict[str, str] = {}
 
 
-def plain_text(x: Any, spelling: Spelling) -> str | None:
-    """Give the text on one line of a scalar or of plain JSON, without a writer; None for others."""
-    leaf = spelling.leaves.get(type(x))
-    if leaf is not None:
-        return leaf(x)
-    return plain_json(x, MAX_DEPTH, spelling.json) if type(x) in CONTAINERS else None
-
-
 class Writer:
     """Writes one value.
 
@@ -130,9 +122,6 @@ class Writer:
         as_bytes: bool = False,
     ) -> None:
         self._spelling = spelling
-        self._leaves = spelling.leaves
-        self._comma = spelling.comma
-        self._keys = spelling.keys
         self._forms = forms
         self._pretty = pretty
         self._sort_keys = sort_keys
@@ -161,9 +150,9 @@ class Writer:
     def _whole(self, x: Any) -> str:
         try:
             text = self._write(x, 0)
-            return text + self._note() if self._notes else text
         except RecursionError:
             raise EncodeError("nested too deeply for what the caller left of the stack") from None
+        return text + self._note() if self._notes else text
 
     def _interleaved(self, text: str) -> list[str | bytes]:
         parts: list[Any] = text.split(MARK) if self._pieces else [text]
@@ -172,27 +161,38 @@ class Writer:
 
     def _write(self, x: Any, depth: int) -> str:
         kind = type(x)
-        leaf = self._leaves.get(kind)
-        if leaf is not None:
-            return leaf(x)
+        if kind in self._spelling.leaves:
+            return self._spelling.leaves[kind](x)
         if depth == MAX_DEPTH and kind not in FLAT:
             raise EncodeError(f"nested more than {MAX_DEPTH} deep, or contains itself")
-        container = self.containers.get(kind)
-        if container is not None:
-            return container(self, x, depth + 1)
+        if kind in WRITERS:
+            return WRITERS[kind](self, x, depth + 1)
         form = self._forms.of(kind)
         if form is None:
             raise EncodeError(_no_form(x))
         return self._form(form, x, depth + 1)
 
-    def _items(self, items: Iterable[Any], depth: int) -> list[str]:
-        """Write each of `items`; an error gets to know in which of them it was."""
+    def _items(self, items: Collection[Any], depth: int, one_by_one: bool = False) -> list[str]:
+        """Write each of `items`; an error gets to know in which of them it was.
+
+        A table, which begins with a container, is worth a sweep although its rows are few. Its text
+        is in one piece, unless its items are needed one by one.
+        """
         texts: list[str] = []
-        leaves = self._leaves
+        leaves = self._spelling.leaves
         try:
             for x in items:
                 kind = type(x)
-                texts.append(leaves[kind](x) if kind in leaves else self._write(x, depth))
+                if kind in leaves:
+                    texts.append(leaves[kind](x))
+                elif (
+                    kind in CONTAINERS
+                    and not (texts or one_by_one or self._one_by_one)
+                    and (text := self._plain(list(items), depth))
+                ):
+                    return [text[1:-1]]
+                else:
+                    texts.append(self._write(x, depth))
         except EncodeError as error:
             error.within("{...}" if isinstance(items, set) else f"[{len(texts)}]")
             raise
@@ -200,24 +200,22 @@ class Writer:
 
     def _joined(self, items: Collection[Any], depth: int) -> str:
         """Write `items` with commas between them."""
-        if len(items) >= SWEEP_FROM and self._may_be_plain(items, depth):
-            text = plain_json(list(items), MAX_DEPTH + 1 - depth, self._spelling.json)
+        if len(items) >= SWEEP_FROM and self._may_be_plain(items):
+            text = self._plain(list(items), depth)
             if text is not None:
                 return text[1:-1]
-        return self._comma.join(self._items(items, depth))
+        return self._spelling.comma.join(self._items(items, depth))
 
-    def _may_be_plain(self, items: Collection[Any], depth: int) -> bool:
-        """Say whether to try: not what `plain_text` has tried, and pretty only what is flat."""
-        if self._one_by_one:
-            return type(items) is not dict and not any(
-                map(CONTAINERS.__contains__, map(type, items))
-            )
-        return depth > 1 or type(items) not in (list, dict)
+    def _may_be_plain(self, items: Collection[Any]) -> bool:
+        """Say whether to try: what is written in order or in lines must be flat."""
+        return not (self._one_by_one and any(map(CONTAINERS.__contains__, map(type, items))))
 
     def _list(self, x: list[Any], depth: int) -> str:
+        if not x:
+            return "[]"
         if len(x) < SWEEP_FROM and not self._pretty:
-            return f"[{self._comma.join(self._items(x, depth))}]"
-        if not self._pretty or not self._spelling.tagged or not x:
+            return "[" + self._spelling.comma.join(self._items(x, depth)) + "]"
+        if not self._pretty or not self._spelling.tagged:
             return f"[{self._joined(x, depth)}]"
         return self._in_lines(
             "[]", list(enumerate(x)), lambda item: self._item(item[0], item[1], depth)
@@ -232,7 +230,9 @@ class Writer:
 
     def _tuple(self, x: tuple[Any, ...], depth: int) -> str:
         if len(x) < SWEEP_FROM:
-            return self._spelling.sequence("tuple", self._comma.join(self._items(x, depth)), len(x))
+            return self._spelling.sequence(
+                "tuple", self._spelling.comma.join(self._items(x, depth)), len(x)
+            )
         return self._spelling.sequence("tuple", self._joined(x, depth), len(x))
 
     def _set(self, x: set[Any], depth: int) -> str:
@@ -251,19 +251,29 @@ class Writer:
         written.sort()
         self._may_splice = may_splice
         self._notes = notes + [note for _, note in written if note]
-        return self._comma.join([text for text, _ in written])
+        return self._spelling.comma.join([text for text, _ in written])
 
     def _dict(self, x: dict[Any, Any], depth: int) -> str:
-        if len(x) >= SWEEP_FROM and self._may_be_plain(x, depth):
-            text = plain_json(x, MAX_DEPTH + 1 - depth, self._spelling.json)
+        if not x:
+            return "{}"
+        if len(x) >= SWEEP_FROM and not self._one_by_one:
+            text = self._plain(x, depth)
             if text is not None:
                 return text
         if self._spelling.tagged and (CLASS_KEY in x or not STR.issuperset(map(type, x))):
             return self._spelling.form("dict", [self._pairs(x, depth)])
-        colon = self._spelling.colon
         if self._one_by_one:
-            return self._entries("{}", x, lambda entry: self._pair(entry, depth, colon)[0])
-        return f"{{{self._comma.join(self._pair(x.items(), depth, colon))}}}"
+            return self._entries(
+                "{}", x, lambda entry: self._pair(entry, depth, self._spelling.colon)[0]
+            )
+        return (
+            "{"
+            + self._spelling.comma.join(self._pair(x.items(), depth, self._spelling.colon))
+            + "}"
+        )
+
+    def _plain(self, x: list[Any] | dict[Any, Any], depth: int) -> str | None:
+        return plain_json(x, MAX_DEPTH + 1 - depth, self._spelling.json)
 
     def _ordered_dict(self, x: OrderedDict[Any, Any], depth: int) -> str:
         if not self._spelling.tagged:
@@ -274,7 +284,7 @@ class Writer:
 
     def _pairs(self, x: dict[Any, Any], depth: int) -> str:
         """Write a dict as a list of pairs."""
-        comma = self._comma
+        comma = self._spelling.comma
         if self._one_by_one:
             return self._entries("[]", x, lambda entry: f"[{self._pair(entry, depth, comma)[0]}]")
         return f"[{comma.join([f'[{pair}]' for pair in self._pair(x.items(), depth, comma)])}]"
@@ -282,30 +292,54 @@ class Writer:
     def _pair(self, entries: Iterable[tuple[Any, Any]], depth: int, between: str) -> list[str]:
         """Write keys and values; an error gets to know in which of them it was."""
         texts: list[str] = []
-        leaves = self._leaves
-        containers = self.containers if depth < MAX_DEPTH else NONE
-        keys = self._keys if between != self._comma else {}
+        leaves = self._spelling.leaves
+        writers = WRITERS if depth < MAX_DEPTH else NONE
+        keys = self._spelling.keys if between is self._spelling.colon else NONE
         at_key = True
         try:
             for key, value in entries:
-                at_key = True
-                start = keys.get(key) if type(key) is str else None
-                if start is None:
-                    start = self._write(key, depth) + between
-                    if type(key) is str and len(key) <= LONGEST_KEY and len(keys) < MOST_KEYS:
-                        keys[key] = start
+                if key in keys and type(key) is str:
+                    start = keys[key]
+                else:
+                    at_key = True
+                    start = self._key(key, depth, between)
                 at_key = False
                 kind = type(value)
                 if kind in leaves:
                     texts.append(start + leaves[kind](value))
-                elif kind in containers:
-                    texts.append(start + containers[kind](self, value, depth + 1))
+                elif (
+                    not texts
+                    and kind in CONTAINERS
+                    and (text := self._table(entries, depth, between))
+                ):
+                    return [text]
+                elif kind in writers:
+                    texts.append(start + writers[kind](self, value, depth + 1))
                 else:
                     texts.append(start + self._write(value, depth))
         except EncodeError as error:
             error.within(f"<key {shorten(key)}>" if at_key else f"[{shorten(key)}]")
             raise
         return texts
+
+    def _table(self, entries: Iterable[tuple[Any, Any]], depth: int, between: str) -> str | None:
+        """Write a dict that begins with a container in one piece, if it is plain and may be."""
+        if self._one_by_one or between is not self._spelling.colon:
+            return None
+        text = self._plain(dict(entries), depth)
+        return text and text[1:-1]
+
+    def _key(self, key: Any, depth: int, between: str) -> str:
+        """Write a key and what is between it and its value; keep the spelling of a field's name."""
+        start = self._write(key, depth) + between
+        if (
+            type(key) is str
+            and len(key) <= LONGEST_KEY
+            and len(self._spelling.keys) < MOST_KEYS
+            and between is self._spelling.colon
+        ):
+            self._spelling.keys[key] = start
+        return start
 
     def _entries(
         self, brackets: str, x: dict[Any, Any], write: Callable[[list[tuple[Any, Any]]], str]
@@ -320,7 +354,7 @@ class Writer:
                 self._notes.clear()
         if self._pretty and len(x) > (not self._spelling.tagged):
             return self._in_lines(brackets, [[entry] for entry in entries], write)
-        inside = self._comma.join([write([entry]) for entry in entries])
+        inside = self._spelling.comma.join([write([entry]) for entry in entries])
         return brackets[0] + inside + brackets[1]
 
     def _in_lines(self, brackets: str, parts: list[Any], write: Callable[[Any], str]) -> str:
@@ -351,9 +385,9 @@ class Writer:
         data = [self._data(arguments.pop())] if form.raw else []
         shape = []
         if form.raw and self._spelling.tagged and type(arguments[0]) is tuple:
-            shape.append(f"[{self._comma.join(map(str, arguments.pop(0)))}]")
+            shape.append(f"[{self._spelling.comma.join(map(str, arguments.pop(0)))}]")
         try:
-            texts = self._items(arguments, depth)
+            texts = self._items(arguments, depth, one_by_one=True)
         except EncodeError as error:
             error.within(f".{form.name}")
             raise
@@ -385,15 +419,16 @@ class Writer:
             spelled = f"{MARK}{len(self._pieces) - 1}{MARK}"
         return f"{self._spelling.before}{spelled}{self._spelling.behind}"
 
-    containers: ClassVar[dict[type, Callable[[Any, Any, int], str]]] = {
-        list: _list,
-        tuple: _tuple,
-        set: _set,
-        dict: _dict,
-        bytes: _bytes,
-        OrderedDict: _ordered_dict,
-    }
 
+WRITERS: dict[type, Callable[[Writer, Any, int], str]] = {
+    list: Writer._list,
+    tuple: Writer._tuple,
+    set: Writer._set,
+    dict: Writer._dict,
+    bytes: Writer._bytes,
+    OrderedDict: Writer._ordered_dict,
+}
+"""What writes values that contain others, or much, by their exact type."""
 
 STANDARD = frozenset(
     [
@@ -417,7 +452,7 @@ STANDARD = frozenset(
 )
 """Names of the types that `standard_types` has forms for; it is not loaded for an error."""
 
-NONE: dict[type, Any] = {}
+NONE: dict[Any, Any] = {}
 CONTAINERS: frozenset[type] = frozenset({list, dict})
 """What may stand in lines itself."""
 
