@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pybase64
 import pyon
-from pyon import _base64, _v2, framing
+from pyon import _base64, _writer, framing
 
 ROUNDS = 31
 MESSAGES = 50
@@ -25,7 +25,7 @@ def connection():
 
 
 def exchange(sender, socket_, receiver, x, raw):
-    _v2.RAW_BUFFER_SIZE = 0 if raw else 2**40
+    _writer.RAW_BUFFER_SIZE = 0 if raw else 2**40
     buffers = []
     text = pyon.encode(x, version=2, buffer_callback=buffers.append)
     sender.sendmsg(framing.frame(text, buffers))

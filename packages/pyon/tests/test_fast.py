@@ -79,6 +79,21 @@ def test_one_odd_part_among_many_plain_ones(patch, version, part):
                 assert pyon.decode(written) == x
 
 
+@pytest.mark.parametrize(
+    "odd", ["d\u00e9tuning", "\x80\xff", "\u03bc", "\uffff\U00010000", "\U0001f600\n", "\ud83d"]
+)
+def test_a_few_characters_that_are_not_ascii_among_many_that_are(patch, version, odd):
+    plain = ["calibration 'x', \\xe9 \\u00e9\n"] * 2000
+    for x in (
+        [*plain, odd],
+        [odd, *plain],
+        [*plain, odd, 1e-7, float("nan")],
+        {"a": plain, odd: 1},
+    ):
+        written = pyon.encode(x, version=version)
+        assert written == without(patch, pyon.encode, x, version=version)
+
+
 @given(st.text(st.sampled_from('[]{}:,"\\ 0123456789.-+eEutrfalsn\u00e9\ud83d\x00')), st.booleans())
 def test_the_same_is_read(patch, same, text, plain):
     text = '[["' + "x" * 300 + '"],' + text + "]"

@@ -304,6 +304,29 @@ def test_notes_are_comments_of_v1_in_pretty_texts_only():
     assert pyon.encode(np.int64(7), pretty=True) == 'npscalar("<i8", b"BwAAAAAAAAA=")  # 7'
 
 
+TABLES = [[[1, 2], None], [{"a": None}, True], {"a": [None], "b": "x"}, {"a": {}, "b": [{}]}]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_small_values_that_begin_with_a_container_are_written_as_others_are(version, table):
+    comma, colon = (", ", ": ") if version == 1 else (",", ":")
+    expected = json.dumps(table, separators=(comma, colon))
+    assert pyon.encode(table, version=version) == expected
+    for x in (
+        [table, (1,)],
+        {"a": table, "b": (table,)},
+        {"__jsonclass__": table, "b": 1},
+        {1: table, "b": table},
+        slice(table, None, table),
+        collections.OrderedDict(a=table, b=None),
+    ):
+        text = pyon.encode(x, version=version)
+        assert pyon.decode(text) == x
+        assert text.count(expected) == str(x).count(str(table))
+    if version == 1:
+        assert pyon.encode(slice(table, None)) == f"slice({expected}, None, None)"
+
+
 # --- pieces
 
 

@@ -7,8 +7,10 @@ differently, these functions decline, and `json` does the work.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Collection, Iterable
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from ._integers import digits_are_limited
@@ -28,6 +30,16 @@ FIXED_BELOW = 1e16
 REWRITE_SPACING = 200
 """Minimum average distance, in characters, between numbers that must be respelled. Where they
 stand closer, `json` is faster than respelling."""
+
+ESCAPE = "pyon.escape"
+"""What Python calls our way to write characters that are not ASCII."""
+
+ESCAPE_SPACING = 500
+"""Minimum average distance, in bytes, between characters to be escaped. Where they stand closer,
+`json` is faster."""
+
+SAMPLE_SIZE = 4096
+"""Bytes that are looked at before all are."""
 
 
 def encode(x: Any) -> bytes | None:
@@ -53,8 +65,13 @@ def exact(text: bytes, floating: Collection[Collection[Any]], spaced: bool) -> s
     spaced : bool
         Whether a space is to be behind each comma and colon.
     """
-    if not text.isascii() or b"\x7f" in text:
+    if b"\x7f" in text:
         return None
+    if not text.isascii():
+        escaped = _escaped(text)
+        if escaped is None:
+            return None
+        text = escaped
     if floating:
         if b'"' in text or b"n" in text:  # in a string, what looks like a number need not be one
             if not _in_fixed_notation(floating):
@@ -67,6 +84,23 @@ def exact(text: bytes, floating: Collection[Collection[Any]], spaced: bool) -> s
     if spaced:
         text = msgspec.json.format(text, indent=0)
     return text.decode("ascii")
+
+
+def _escaped(text: bytes) -> bytes | None:
+    """Escape what is not ASCII as `json` does; None if there is much of it."""
+    for part in (text[:SAMPLE_SIZE], text):
+        characters = part.decode(errors="ignore")  # which the end of the sample may cut
+        if (len(part) - len(characters)) * ESCAPE_SPACING > len(part):
+            return None
+    return characters.encode("ascii", ESCAPE)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return encode_basestring_ascii(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(ESCAPE, _escape)
 
 
 def decode(text: str) -> Any:

@@ -213,13 +213,15 @@ class Writer:
     def _list(self, x: list[Any], depth: int) -> str:
         if not x:
             return "[]"
-        if len(x) < SWEEP_FROM and not self._pretty:
-            return "[" + self._spelling.comma.join(self._items(x, depth)) + "]"
-        if not self._pretty or not self._spelling.tagged:
-            return f"[{self._joined(x, depth)}]"
-        return self._in_lines(
-            "[]", list(enumerate(x)), lambda item: self._item(item[0], item[1], depth)
-        )
+        if self._pretty and self._spelling.tagged:
+            return self._in_lines(
+                "[]", list(enumerate(x)), lambda item: self._item(item[0], item[1], depth)
+            )
+        if len(x) >= SWEEP_FROM and self._may_be_plain(x):
+            text = self._plain(x, depth)
+            if text is not None:
+                return text
+        return "[" + self._spelling.comma.join(self._items(x, depth)) + "]"
 
     def _item(self, index: int, x: Any, depth: int) -> str:
         try:
