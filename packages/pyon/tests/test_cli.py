@@ -292,6 +292,15 @@ def test_convert_says_which_comments_are_lost_before_they_are(files, capsys):
     assert "# 7" in (files / "x.pyon").read_text()
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_convert_says_which_values_are_lost_since_their_key_comes_again(files, capsys, more):
+    (files / "x.pyon").write_text("{'a': 1,\n 'b': 2,\n 'a': 3}\n")
+    assert main(["convert", "x.pyon", "--to", "v2", *more]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "pyon: x.pyon: line 3: the key 'a' is also in line 1; the last one counts"
+    ]
+
+
 @pytest.mark.parametrize("step", ["replace", "fsync", "write"])
 def test_a_convert_that_fails_leaves_nothing_and_can_be_repeated(files, capsys, monkeypatch, step):
     def fail(*_):

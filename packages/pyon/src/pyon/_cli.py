@@ -50,6 +50,10 @@ class _File:
         if names:
             shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
             yield f"types that are not registered here: {shown}"
+        yield from self.repeated_keys()
+
+    def repeated_keys(self) -> Iterator[str]:
+        """Give the places of keys whose values get lost, since the same key comes again."""
         for key, first, again in repeated_keys(self.text, self.codec):
             yield f"line {again}: the key {key} is also in line {first}; the last one counts"
 
@@ -76,6 +80,8 @@ def _convert(name: str, options: argparse.Namespace) -> None:
     form = {"version": version, "sort_keys": options.sort_keys}
     text = file.codec.encode(file.value, pretty=True, **form)
     _tell_of_comments(file, text, options.dry_run)
+    for note in file.repeated_keys():
+        complain("pyon", f"{file.name}: {note}")
     if name == "-":
         print(text if not options.dry_run else f"{name}: would be converted to {options.to}")
         return
