@@ -42,6 +42,39 @@ print(*heavy & set(sys.modules))
     assert run(code) == []
 
 
+def test_the_modules_for_tcp_do_not_load_the_codec():
+    code = """
+import sys
+import pyon
+from pyon import asyncio_connection, asyncio_server, asyncio_tasks, backoff, forks, framing
+from pyon import tcp, tcp_options, terminal
+parts = ("codec", "reading", "types", "writer", "v1_reader", "v2_reader", "v1_spelling")
+print(*[part for part in parts if f"pyon._{part}" in sys.modules])
+"""
+    assert run(code) == []
+
+
+def test_names_of_the_codec_are_there_at_first_use():
+    code = """
+import sys, threading
+import pyon
+assert set(pyon.__all__) <= set(dir(pyon))
+assert not hasattr(pyon, "no_such_name")
+barrier, seen = threading.Barrier(8), []
+def first_use():
+    barrier.wait()
+    seen.append(pyon.register)
+threads = [threading.Thread(target=first_use) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(set(seen)) == 1, "registrations of one would be unknown to others"
+from pyon import *
+assert decode(encode((1, {2}))) == (1, {2}) and encode is pyon.encode
+print(encode([1], version=2), Codec.__name__)
+"""
+    assert run(code) == ["[1]", "Codec"]
+
+
 def test_encoding_and_decoding_without_arrays_loads_no_numpy():
     code = """
 import sys, pyon, fractions, collections

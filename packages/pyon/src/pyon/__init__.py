@@ -8,13 +8,27 @@ The functions are the methods of one `Codec` that all share; make one of your ow
 that nobody else is to see.
 """
 
-# None of these loads `typing`, which takes a quarter of the time that all of pyon does: they set
-# TYPE_CHECKING, which type checkers take for true, themselves.
-from ._codec import Codec, shared
+from __future__ import annotations
+
 from ._errors import DecodeError, EncodeError, PyonError
-from ._integers import MAX_INT_DIGITS
-from ._types import MAX_DEPTH
-from ._writer import RAW_BUFFER_SIZE
+
+# `typing` takes a quarter of the time that all of pyon does: our modules set TYPE_CHECKING, which
+# type checkers take for true, themselves.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._codec import Codec, shared
+    from ._integers import MAX_INT_DIGITS
+    from ._types import MAX_DEPTH
+    from ._writer import RAW_BUFFER_SIZE
+
+    encode = shared().encode
+    decode = shared().decode
+    load_file = shared().load_file
+    store_file = shared().store_file
+    register = shared().register
+    deregister = shared().deregister
 
 __version__ = "1.0.0"
 
@@ -37,10 +51,18 @@ __all__ = [
 for _error in (PyonError, EncodeError, DecodeError):
     _error.__module__ = "pyon"  # where people find them
 
-_shared = shared()
-encode = _shared.encode
-decode = _shared.decode
-load_file = _shared.load_file
-store_file = _shared.store_file
-register = _shared.register
-deregister = _shared.deregister
+
+def __getattr__(name: str) -> Any:
+    """Load the codec when a name of it is first used: the modules for TCP do without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _codec, _integers, _types, _writer
+
+    for module in (_codec, _integers, _types, _writer, _codec.shared()):
+        names = [public for public in __all__ if hasattr(module, public)]
+        globals().update({public: getattr(module, public) for public in names})
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from os import PathLike
 
 from ._buffers import NO_BUFFERS, Buffers
@@ -275,10 +274,9 @@ def _spelling(version: int, pretty: bool, buffer_callback: object) -> Spelling:
     raise ValueError("only version 2 of PYON can refer to buffers")
 
 
-@cache
 def shared() -> Codec:
     """Give the codec that everybody shares."""
-    return Codec()
+    return _SHARED
 
 
 def _text_of(s: object) -> str | bytes:
@@ -300,3 +298,6 @@ def _text_of(s: object) -> str | bytes:
 def _bytes_of(buffer: Readable) -> memoryview:
     view = memoryview(buffer)
     return view.cast("B") if view.nbytes else memoryview(b"")  # which cannot be cast
+
+
+_SHARED = Codec()
