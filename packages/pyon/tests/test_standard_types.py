@@ -12,7 +12,7 @@ from pathlib import Path
 import pyon
 import pyon.standard_types
 import pytest
-from pyon import _writer, standard_types
+from pyon import _refusing, standard_types
 
 UTC = datetime.UTC
 EAST = datetime.timezone(datetime.timedelta(hours=5, minutes=30), "IST")
@@ -70,7 +70,7 @@ def test_the_error_says_which_line_registers_them(version, x):
 
 
 def test_every_type_of_the_set_is_named_by_the_error():
-    assert {form.type.__name__ for form in standard_types._FORMS} <= _writer.STANDARD
+    assert {form.type.__name__ for form in standard_types._FORMS} <= _refusing.STANDARD
 
 
 def test_registering_twice_and_beside_own_names_does_no_harm():

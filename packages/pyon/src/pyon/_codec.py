@@ -9,10 +9,11 @@ from os import PathLike
 from ._buffers import NO_BUFFERS, Buffers
 from ._errors import DecodeError
 from ._reading import Reader
+from ._spelling import Spelling
 from ._types import Forms
 from ._v1_spelling import V1
 from ._v2_spelling import V2, V2_PRETTY
-from ._writer import Spelling, Writer
+from ._writer import Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

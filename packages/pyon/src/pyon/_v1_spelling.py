@@ -7,8 +7,8 @@ from json.encoder import encode_basestring_ascii
 
 from ._json import json_encoder, write_int, write_str
 from ._plain import QUOTED_KEY
+from ._spelling import Spelling
 from ._v2_spelling import FAST_FROM_ITEMS, with_whole_characters, write_plain
-from ._writer import Spelling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

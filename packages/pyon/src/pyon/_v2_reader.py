@@ -15,8 +15,8 @@ from ._errors import DecodeError
 from ._json import SPACE, WHITESPACE, JsonScanner
 from ._on_demand import load_base64, load_fast
 from ._plain import CLASS_KEY
+from ._refusing import shorten
 from ._types import Form, Forms, check_pairs, put_together, read_fraction
-from ._writer import shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

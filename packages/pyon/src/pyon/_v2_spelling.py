@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from ._json import SPLIT_PAIR, json_encoder, write_int, write_str
 from ._on_demand import load_fast
 from ._plain import CLASS_KEY, strings_in
-from ._writer import Spelling
+from ._spelling import Spelling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,14 +9,15 @@ stands in for it, and in the end the text comes out in pieces.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 
 from ._errors import EncodeError
 from ._on_demand import load_arrays, load_base64
 from ._plain import CLASS_KEY, STR, plain_json
-from ._types import MAX_DEPTH, SPELLED, Form, Forms
+from ._refusing import describe, no_form, shorten
+from ._spelling import Spelling
+from ._types import MAX_DEPTH, Form, Forms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,50 +49,6 @@ LONGEST_KEY = 40
 again and again. At most some 100 kB."""
 
 Callback = Callable[[memoryview], object]
-
-
-class Spelling:
-    """How a generation spells things, for texts on one line or for pretty ones.
-
-    Parameters
-    ----------
-    leaves : dict
-        Functions that give the whole text of a value, by exact type.
-    comma, colon : str
-        What is between items, and behind a key.
-    sequence : callable
-        Gives the text of a tuple or set from its name, the text of its items, and their number.
-    form : callable
-        Gives the text of a form from its name and the texts of its arguments.
-    quotes : str
-        What is before and behind base64: two strings with a blank between them.
-    json : callable
-        Gives the text of plain JSON: see `plain_json`.
-    tagged : bool
-        Whether dicts with other keys than strings are forms with a list of pairs, and lists stand
-        in lines if pretty. If not, a dict of one item stays on its line.
-    """
-
-    def __init__(
-        self,
-        leaves: dict[type, Callable[[Any], str]],
-        comma: str,
-        colon: str,
-        sequence: Callable[[str, str, int], str],
-        form: Callable[[str, list[str]], str],
-        quotes: str,
-        json: Callable[[Any, int, list[Collection[Any]]], str],
-        tagged: bool,
-    ) -> None:
-        self.leaves = leaves
-        self.comma = comma
-        self.colon = colon
-        self.sequence = sequence
-        self.form = form
-        self.before, self.behind = quotes.split()
-        self.json = json
-        self.tagged = tagged
-        self.keys: dict[str, str] = {}
 
 
 class Writer:
@@ -169,7 +126,7 @@ class Writer:
             return WRITERS[kind](self, x, depth + 1)
         form = self._forms.of(kind)
         if form is None:
-            raise EncodeError(_no_form(x))
+            raise EncodeError(no_form(x))
         return self._form(form, x, depth + 1)
 
     def _items(self, items: Collection[Any], depth: int, one_by_one: bool = False) -> list[str]:
@@ -403,7 +360,7 @@ class Writer:
         try:
             return list(form.take_apart(x))
         except ValueError as error:
-            raise EncodeError(f"{_describe(x)}: {error}") from error
+            raise EncodeError(f"{describe(x)}: {error}") from error
 
     def _data(self, data: bytes | memoryview) -> str:
         """Spell data as base64, as the mark of a piece, or as the number of a buffer."""
@@ -432,55 +389,6 @@ WRITERS: dict[type, Callable[[Writer, Any, int], str]] = {
 }
 """What writes values that contain others, or much, by their exact type."""
 
-STANDARD = frozenset(
-    [
-        "datetime",
-        "date",
-        "time",
-        "timedelta",
-        "timezone",
-        "ZoneInfo",
-        "Decimal",
-        "UUID",
-        "PosixPath",
-        "WindowsPath",
-        "PurePosixPath",
-        "PureWindowsPath",
-        "range",
-        "frozenset",
-        "bytearray",
-        "deque",
-    ]
-)
-"""Names of the types that `standard_types` has forms for; it is not loaded for an error."""
-
 NONE: dict[Any, Any] = {}
 CONTAINERS: frozenset[type] = frozenset({list, dict})
 """What may stand in lines itself."""
-
-
-def _describe(x: object) -> str:
-    return f"{type(x).__qualname__} {shorten(x)}"
-
-
-def shorten(x: object) -> str:
-    """Give a short `repr` of anything, on one line."""
-    from reprlib import Repr
-
-    try:
-        return " ".join(Repr().repr(x).split())
-    except Exception as error:  # repr is the user's code; the error to report is another one
-        return f"<its repr raised {type(error).__name__}>"
-
-
-def _no_form(x: object) -> str:
-    for base in type(x).__mro__[1:]:
-        if base in SPELLED:
-            return f"{_describe(x)} is no exact {base.__name__}: convert it, or register its type"
-    hint = ""
-    if (
-        type(x).__name__ in STANDARD
-        and type(x).__module__.partition(".")[0] in sys.stdlib_module_names
-    ):
-        hint = " (pyon.standard_types.register() does)"
-    return f"{_describe(x)} has no PYON form: convert it, or register its type{hint}"
