@@ -223,6 +223,12 @@ def greet() -> Callable[[socket.socket, Any], None]:
     return _greet
 
 
+@pytest.fixture(params=[True, False], ids=["lean", "general"])
+def either_road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have blocking calls take the lean road, or never: what is promised is the same."""
+    monkeypatch.setattr("pc_rpc._connection.LEAN", request.param)
+
+
 @pytest.fixture(params=["Client", "AsyncioClient"])
 def either_client(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Make clients of both kinds that are called like blocking ones."""

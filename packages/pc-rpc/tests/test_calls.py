@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pc_rpc import ConnectionLost
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 CALLS = int(os.environ.get("PC_RPC_CALLS", "100"))
 """Of each of the many threads. A thousand take longer than a suite that is run all the time may."""
 

@@ -16,6 +16,8 @@ from pc_rpc import AsyncioClient, BestEffortClient, Client, ConnectionLost, Prot
 from pc_rpc._connection import BlockingConnection
 from pc_rpc._socket import _connect_any
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 REPLY = b'{"status":"ok","ret":"caf\xc3\xa9"}\n'
 
 
@@ -282,7 +284,7 @@ class Full:
     def __init__(self, taken):
         self.taken = taken
 
-    def __call__(self, data):
+    def __call__(self, data, *flags):
         if self.taken:
             taken, self.taken = self.taken, 0
             return taken

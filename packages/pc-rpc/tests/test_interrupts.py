@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import gc
 import itertools
 import signal
 import socket
@@ -10,6 +11,8 @@ import sys
 import threading
 
 import pytest
+
+pytestmark = pytest.mark.usefixtures("either_road")
 
 CHECKED_BEHIND = ("CALL", "PRECALL", "RESUME", "JUMP_BACKWARD")
 """What instructions begin with that the interpreter looks behind whether there is a signal."""
@@ -38,6 +41,7 @@ def interrupted(step, action):
 
     previous = sys.gettrace()
     sys._getframe().f_trace_opcodes = True  # before, or Python 3.12 leaves them out at first
+    gc.disable()  # it would end other tests' clients in here, where what is raised is lost
     sys.settrace(trace)
     try:
         action()
@@ -46,6 +50,7 @@ def interrupted(step, action):
         return True
     finally:
         sys.settrace(previous)
+        gc.enable()
     assert left > 0, "Ctrl-C was lost"
     return False
 

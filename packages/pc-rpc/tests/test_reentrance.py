@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pc_rpc import Client, ConnectionLost, RpcError
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 CHECKED_BEHIND = ("CALL", "PRECALL", "RESUME", "JUMP_BACKWARD")
 """What instructions begin with that the interpreter looks behind whether there is a signal."""
 
@@ -48,11 +50,13 @@ def disturbed(step, action, disturb):
 
     previous = sys.gettrace()
     sys._getframe().f_trace_opcodes = True  # before, or Python 3.12 leaves them out at first
+    gc.disable()  # it would end other tests' clients in here, where what is raised is lost
     sys.settrace(trace)
     try:
         result = action()
     finally:
         sys.settrace(previous)
+        gc.enable()
     return left < 0, result
 
 

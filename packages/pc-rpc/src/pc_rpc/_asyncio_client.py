@@ -152,11 +152,7 @@ class AsyncioClient(Proxy[Driver]):
             async with asyncio.timeout(timeout):
                 what, deadline = wanted(peer, target_name), deadline_of(timeout)
                 await connect(connection, host, port, ssl, what, deadline)
-                self._target.connection, self._target.description = connection, {}
-                self._forget_methods()
-                await connection.take_step(*side.greet(), None)
-                if target_name is not None:
-                    await connection.take_step(*side.select(target_name), None)
+                await self._shake_hands(connection, target_name)
         except BaseException as error:
             connection.end(error)
             if self._target.connection is connection:
@@ -166,6 +162,15 @@ class AsyncioClient(Proxy[Driver]):
             raise
         finally:
             self._connecting = None
+
+    async def _shake_hands(
+        self, connection: AsyncioConnection, target_name: str | AutoTarget | type[AutoTarget] | None
+    ) -> None:
+        self._target.connection, self._target.description = connection, {}
+        self._forget_methods()
+        await connection.take_step(*connection.side.greet(), None)
+        if target_name is not None:
+            await connection.take_step(*connection.side.select(target_name), None)
 
     def _forget_methods(self) -> None:
         """Have methods looked up anew: another server may have others."""

@@ -262,11 +262,22 @@ class ClientSide:
             else:  # the same, in a fifth of the time
                 text, buffers = features.encode(values)
                 quoted = f'"{name}"' if name.isidentifier() and name.isascii() else json.dumps(name)
+                if len(text) == 1 and not buffers and features.request_ids:
+                    return self._issue_line(name, quoted, text[0])
                 text = around(f'{{"action":"call","name":{quoted},"args":', text, ',"kwargs":{}}')
         except pyon.EncodeError as error:
             error.add_note(f"in the arguments of {name}()")
             raise
         return self._issue(f"call of {name}()", text, buffers)
+
+    def _issue_line(self, name: str, quoted: str, args: str) -> tuple[Call, Chunks]:
+        """Do what `_issue` does, for a call that is one line without buffers: most are."""
+        call = Call(next(self._numbers), f"call of {name}()")
+        head = f'{{"id":{call.number},"action":"call","name":{quoted},"args":'
+        line = f'{head}{args},"kwargs":{{}}}}\n'.encode()
+        if len(line) > self.limit + 1:
+            raise _beyond(f"the {call.what}", len(line) - 1, self.limit)
+        return call, [line]
 
     def encode_action(self, action: str) -> tuple[Call, Chunks]:
         """Return a request that is no call of a method, and the message to send.
@@ -328,6 +339,23 @@ class ClientSide:
             return None
         call.reply = message
         return call
+
+    def receive_alone(self, call: Call, data: bytes) -> bool:
+        """Take bytes that came, if they are the reply to a call and nothing else; say whether.
+
+        For connections with ids, where nothing is in hand of an earlier message.
+        """
+        end = len(data) - 1
+        if (
+            not data.startswith(b'{"id":%d,' % call.number)
+            or data.find(b"\n") != end
+            or end > self.limit
+            or end > self.line_limit
+        ):
+            return False
+        self._by_number.pop(call.number, None)
+        call.reply = Message(data[:end])
+        return True
 
     def result(self, call: Call) -> Any:
         """Return what the method returned, or raise what it raised.

@@ -27,9 +27,10 @@ from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, FramingError, Receiver
 from pyon.tcp import format_address
 
 from pc_rpc._client_side import Call, ClientSide
-from pc_rpc._deadlines import deadline_of, remaining, within
+from pc_rpc._deadlines import RECHECK, deadline_of, remaining, within
 from pc_rpc._errors import ConnectionLost, RpcError
-from pc_rpc._interrupts import Interrupts
+from pc_rpc._interrupts import Interrupts, interruption
+from pc_rpc._lean_call import try_to_exchange
 from pc_rpc._methods import warn_unclosed
 from pc_rpc._protocol import HANDSHAKE_LIMIT, AutoTarget, Chunks
 from pc_rpc._socket import Queue, connect
@@ -40,16 +41,12 @@ if TYPE_CHECKING:
     from _thread import RLock
     from collections.abc import Collection, Mapping, Sequence
 
-SCRATCH_SIZE = 2**16
+SCRATCH_SIZE = 2**14
 """Bytes taken per read. Making a larger buffer takes longer than connecting; arrays do not pass
 through it, and what is longer than it gets memory of its own."""
 
-RECHECK = 0.05
-"""Seconds after which a thread that waits looks around. Somebody else may have read its reply: a
-signal handler or finaliser that ran on the same thread. Or nobody reads, because the leader is held
-up by one; or a peer takes nothing until it has been read from. All of this is rare."""
-
-
+LEAN = True
+"""Whether common calls may take the lean road: off in tests that the general one is as good."""
 DESCRIPTION_TIMEOUT = 5.0
 """Seconds that documentation may take: a server whose event loop is busy answers later, and people
 who asked for help, or mistyped a name, do not wait for that."""
@@ -106,6 +103,8 @@ class BlockingConnection:
         # The last message that was to go out in one step: thread, size, bytes taken of it.
         self._attempt: tuple[int, int, list[int]] = (0, 0, [])
         self._followers: dict[Call, None] = {}
+        self._simple = False  # whether calls may take the lean road
+        self._heard = 0.0  # when the last bytes came
         self._unsent: Queue = deque()
         self._interrupts = Interrupts()
         self._description: Mapping[str, Any] | None = None
@@ -113,15 +112,23 @@ class BlockingConnection:
         what = wanted(self.side.peer, target_name)
         self._socket = connect(host, port, ssl, deadline, what)
         forks.register(self)
+        self._shake_hands(target_name, first, deadline)
+
+    # Handshake.
+
+    def _shake_hands(
+        self,
+        target_name: str | AutoTarget | type[AutoTarget] | None,
+        timeout: float | None,
+        deadline: float | None,
+    ) -> None:
         try:
-            self._take_step(*self.side.greet(), first, deadline)
+            self._take_step(*self.side.greet(), timeout, deadline)
             if target_name is not None:
-                self._take_step(*self.side.select(target_name), first, deadline)
+                self._take_step(*self.side.select(target_name), timeout, deadline)
         except BaseException:
             self.close()
             raise
-
-    # Handshake.
 
     def select(self, target_name: str | AutoTarget | type[AutoTarget]) -> None:
         """Select a target and learn its methods. A time-out or interruption ends the connection."""
@@ -137,6 +144,8 @@ class BlockingConnection:
     ) -> None:
         self._complete(call, chunks, timeout, deadline)
         self.side.configure(self._receiver)
+        plain = self._socket.send is not None
+        self._simple = LEAN and plain and self.side.features.request_ids
 
     # Calls.
 
@@ -198,8 +207,12 @@ class BlockingConnection:
     ) -> None:
         """Send a request and wait for its reply, or for the end of the connection."""
         try:
-            self._send(call, chunks, deadline)
-            self._wait(call, deadline)
+            if self._simple:
+                try_to_exchange(self, call, chunks, deadline)
+            if not call.sent or self._unsent:
+                self._send(call, chunks, deadline)
+            if call.reply is None:
+                self._wait(call, deadline)
         except TimeoutError:
             self._give_up(call)
             raise self.side.too_late(call, timeout) from None
@@ -230,32 +243,36 @@ class BlockingConnection:
         except RpcError:
             raise
         except OSError as error:
-            self._lose(error)
-            call.sent = call.sent and not self._is_untouched(chunks)
-            raise self.side.error_for(call) from error
+            raise self._failed_to_send(call, chunks, error) from error
         except BaseException as error:
             if error is self._interrupts.let_in:
                 self._keep_unsent(outer)
             elif self._in_the_middle(me):  # between writing bytes and noting how many
-                self._lose(_interruption(error))
+                self._lose(interruption(error))
             raise
         finally:
             if self._sender == me:
                 self._sender = 0
             self._leave(self._sending)
 
+    def _failed_to_send(self, call: Call, chunks: Chunks, error: OSError) -> ConnectionLost:
+        self._lose(error)
+        call.sent = call.sent and not self._is_untouched(chunks)
+        return self.side.error_for(call)
+
     def _put_out(self, call: Call, chunks: Chunks, deadline: float | None) -> None:
         self._begin_sending(deadline)
         self._look_for_the_end()
         if self.side.reason is not None:
             raise self.side.error_for(call)
-        if self._send_at_once(call, chunks, deadline):
+        if not call.sent and self._send_at_once(call, chunks, deadline):
             return
         self._sender = get_ident()
-        if self._unsent:  # by a call that timed out
+        if self._unsent:  # by a call that timed out, or the rest of this one
             self._push([], deadline)
-        self.side.expect(call)
-        self._push(chunks, deadline)
+        if not call.sent:
+            self.side.expect(call)
+            self._push(chunks, deadline)
 
     def _send_at_once(self, call: Call, chunks: Chunks, deadline: float | None) -> bool:
         """Send a small message in one step, if possible; return whether it is out, or on its way.
@@ -271,7 +288,7 @@ class BlockingConnection:
             return False
         self.side.expect(call)
         try:
-            sent.extend(map(send, chunks))
+            sent.extend(map(send, chunks, self._socket.at_once))
         except BlockingIOError:
             sent.append(0)
         if (size := sent[0]) != len(chunk):
@@ -411,16 +428,14 @@ class BlockingConnection:
                 return
             self._reader = get_ident()
             self._receive()
-            while (message := self._receiver.next_message()) is not None:
-                call = self.side.receive(message)
-                if call is not None and call.waiter is not None:
-                    _wake(call)
+            self._heard = time.monotonic()
+            self._hand_out()
         except BlockingIOError:
             pass
         except (OSError, EOFError, RpcError, FramingError) as error:
             self._lose(error)
         except BaseException as error:
-            self._lose(_interruption(error))  # between taking bytes and noting how many
+            self._lose(interruption(error))  # between taking bytes and noting how many
             raise
         finally:
             if self._reader == get_ident():
@@ -428,10 +443,25 @@ class BlockingConnection:
                 self._leave(self._reading)
 
     def _receive(self) -> None:
-        size = self._socket.recv_into(self._receiver.get_buffer())
+        self._note(self._socket.recv_into(self._receiver.get_buffer()))
+
+    def _note(self, size: int) -> None:
         if not size:
             raise self.side.closed_by_peer(self._receiver.pending)
         self._receiver.buffer_updated(size)
+
+    def _take_in_read(self, data: bytes) -> None:
+        """Go on with bytes that were read already, where nothing was in hand before them."""
+        self._receiver.get_buffer()[: len(data)] = data
+        self._note(len(data))
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Hand out the replies that are complete."""
+        while (message := self._receiver.next_message()) is not None:
+            call = self.side.receive(message)
+            if call is not None and call.waiter is not None:
+                _wake(call)
 
     # Ends.
 
@@ -439,11 +469,11 @@ class BlockingConnection:
         """Leave what an exception left this thread in: a signal handler may raise anywhere."""
         me = get_ident()
         if self._sender == me:
-            self._lose(_interruption(error))
+            self._lose(interruption(error))
             self._sender = 0
             self._leave(self._sending)
         if self._reader == me:
-            self._lose(_interruption(error))
+            self._lose(interruption(error))
             self._reader = 0
             self._leave(self._reading)
 
@@ -465,26 +495,43 @@ class BlockingConnection:
 
     def _lose(self, reason: BaseException) -> None:
         """End the connection: nothing that is pending will come."""
+        self._note_end(reason)
+        self._socket.shutdown()
+
+    def _note_end(self, reason: BaseException) -> None:
         reason.__traceback__ = None  # it leads to this object, which is to end with its last user
         for call in self.side.lost(reason):
             if call.waiter is not None:
                 _wake(call)
-        self._socket.shutdown()
 
     def close(self) -> None:
         """Close the connection. Calls that wait end in `ConnectionLost`. May be called again."""
-        self._interrupts.held_back(self._lose, ConnectionLost("closed by close_rpc()"))
-        self._interrupts.held_back(self._free)
+        self._interrupts.held_back(self._end)
 
-    def _free(self) -> None:
-        """Give the socket back, unless somebody uses it: who leaves last does it then."""
+    def _end(self) -> None:
+        reason = ConnectionLost("closed by close_rpc()")
+        if not self._free(reason):  # somebody uses the socket: have them leave
+            self._lose(reason)
+            self._free()
+
+    def _free(self, reason: BaseException | None = None) -> bool:
+        """Give the socket back, unless somebody uses it: who leaves last does it then.
+
+        Parameters
+        ----------
+        reason : BaseException or None, optional
+            Of the end of the connection, if that is not noted yet.
+        """
         taken = []
         try:
             for lock in (self._sending, self._leading, self._reading):
                 if not lock.acquire(blocking=False):
-                    return
+                    return False
                 taken.append(lock)
+            if reason is not None:
+                self._note_end(reason)
             self._socket.close()
+            return True
         finally:
             for lock in taken:
                 self._leave(lock)
@@ -518,8 +565,3 @@ def _wake(call: Call) -> None:
         call.waiter.release()
     except RuntimeError:  # awake already
         pass
-
-
-def _interruption(error: BaseException) -> InterruptedError:
-    """Return the reason of the end of a connection whose state an exception has spoilt."""
-    return InterruptedError(f"interrupted by {type(error).__name__} in the middle of a message")

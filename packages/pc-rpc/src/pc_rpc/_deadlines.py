@@ -7,6 +7,11 @@ import time
 LONGEST = 1e6
 """Seconds, eleven days, beyond which a time-out is none: some systems cannot wait for longer."""
 
+RECHECK = 0.05
+"""Seconds after which a thread that waits looks around. Somebody else may have read its reply: a
+signal handler or finaliser that ran on the same thread. Or nobody reads, because the leader is held
+up by one; or a peer takes nothing until it has been read from. All of this is rare."""
+
 
 def deadline_of(timeout: float | None) -> float | None:
     """Return the time that a time-out from now ends at; None if it has none."""

@@ -10,6 +10,7 @@ and its client used on.
 from __future__ import annotations
 
 import contextlib
+import os
 from signal import SIGINT
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,8 +26,26 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-def _on_main_thread() -> bool:
-    return get_ident() == main_thread().ident
+_main = main_thread().ident
+
+
+def _note_main_thread() -> None:
+    global _main
+    _main = main_thread().ident
+
+
+if hasattr(os, "register_at_fork"):  # the thread that forks is the main one of the child
+    os.register_at_fork(after_in_child=_note_main_thread)
+
+
+def on_main_thread(me: int) -> bool:
+    """Say whether a thread is the one that signal handlers run on, from its ident."""
+    return me == _main
+
+
+def interruption(error: BaseException) -> InterruptedError:
+    """Return the reason of the end of a connection whose state an exception has spoilt."""
+    return InterruptedError(f"interrupted by {type(error).__name__} in the middle of a message")
 
 
 class Interrupts:
@@ -47,7 +66,7 @@ class Interrupts:
 
     def held_back(self, action: Callable[..., Result], *args: Any) -> Result:
         """Do something; Ctrl-C that comes meanwhile is raised behind it, or where it waits."""
-        if not _on_main_thread():
+        if get_ident() != _main:
             return action(*args)
         depth = len(self._outer)
         try:
@@ -94,7 +113,7 @@ class Interrupts:
 
     def during(self, wait: Callable[..., Result], *args: Any) -> Result:
         """Do what only waits. It may be interrupted, and is not begun if it has been already."""
-        if not _on_main_thread():
+        if get_ident() != _main:
             return wait(*args)
         try:
             self._waiting = True

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
+import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pyon.forks import drop_descriptor
 from pyon.tcp import set_keepalive
 
-from pc_rpc._deadlines import remaining
+from pc_rpc._deadlines import RECHECK, remaining
 from pc_rpc._lookup import AddressInfo, look_up
 from pc_rpc._unreachable import explained, explained_tls
 
@@ -47,10 +49,11 @@ class NonBlockingSocket:
     def __init__(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         set_keepalive(sock)
-        sock.setblocking(False)
         self._sock = sock
-        self.send: Callable[[bytes | memoryview], int] | None = sock.send
-        """A function in C that sends what the socket takes at once, where that is possible."""
+        self.at_once, self.receive = _waiting_receive(sock)
+        """The flags of a step that must not wait; and what does wait, to receive."""
+        self.send: Callable[..., int] | None = sock.send
+        """A function in C that sends what the socket takes, where that is possible."""
         self._polls: list[Any] = []  # those that nobody uses now: each is for one wait at a time
 
     def recv_into(self, buffer: memoryview) -> int:
@@ -61,7 +64,11 @@ class NonBlockingSocket:
         BlockingIOError
             Nothing came yet.
         """
-        return self._sock.recv_into(buffer)
+        return self._sock.recv_into(buffer, 0, *self.at_once)
+
+    def receive_at_once(self, size: int) -> bytes:
+        """Receive so many bytes at most, as `recv_into` does."""
+        return self._sock.recv(size, *self.at_once)
 
     def wait_readable(self, timeout: float | None) -> bool:
         """Wait until `recv_into` has something to say, for so many seconds; return whether it has.
@@ -106,7 +113,8 @@ class NonBlockingSocket:
         """
         while queue:
             chunk = queue[0]
-            size = self._sock.send(chunk if len(chunk) <= PIECE_SIZE else chunk[:PIECE_SIZE])
+            piece = chunk if len(chunk) <= PIECE_SIZE else chunk[:PIECE_SIZE]
+            size = self._sock.send(piece, *self.at_once)
             if size == len(chunk):
                 queue.popleft()
             else:
@@ -128,6 +136,30 @@ class NonBlockingSocket:
     def getsockname(self) -> object:
         """Return the address of the local end."""
         return self._sock.getsockname()
+
+
+def _waiting_receive(
+    sock: socket.socket,
+) -> tuple[tuple[int], Callable[[int], bytes] | None]:
+    """Set a socket up; return the flags of a step that must not wait, and what receives and waits.
+
+    To wait for bytes and to receive them in one step costs one change of threads less. That takes
+    a socket that blocks, for a while, and a flag for the steps that must not. Linux has both.
+    """
+    sock.setblocking(False)
+    if sys.platform != "linux":
+        return (0,), None
+    seconds, fraction = divmod(RECHECK, 1)
+    try:
+        sock.setsockopt(
+            socket.SOL_SOCKET,
+            socket.SO_RCVTIMEO,
+            struct.pack("@ll", int(seconds), int(fraction * 1e6)),
+        )
+    except OSError:  # another layout of the same fields
+        return (0,), None
+    sock.setblocking(True)
+    return (socket.MSG_DONTWAIT,), sock.recv
 
 
 def _poll(sock: socket.socket, events: int) -> select.poll:
@@ -198,7 +230,7 @@ class TlsSocket(NonBlockingSocket):
             self._ciphertext.append(ciphertext)
 
     def _feed(self) -> None:
-        size = self._sock.recv_into(self._received)
+        size = self._sock.recv_into(self._received, 0, *self.at_once)
         if size:
             self._incoming.write(memoryview(self._received)[:size])
         else:

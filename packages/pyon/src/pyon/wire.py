@@ -10,8 +10,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ._codec import Readable, shared
+from ._errors import EncodeError
+from ._plain import CLASS_KEY
+from ._v2_reader import PLAIN
+from ._v2_spelling import V2
 
 __all__ = ["Pieces", "around", "decode", "encode_pieces"]
+
+FEW = 8
+"""Items of a list that are spelt one by one: the arguments of most calls."""
+
+SMALL = 256
+"""Bytes of a text that is read without preparations. No integer in it is too long for any limit."""
+
+_LEAVES = V2.leaves
+_scan = PLAIN.quick()
 
 Pieces = list[Any]
 """A text as strings and, for long base64, bytes, in order. The first and the last are strings."""
@@ -35,7 +48,23 @@ def encode_pieces(
     EncodeError
         As `pyon.encode`.
     """
+    if version == 2:
+        text = _few_leaves(value)
+        if text is not None:
+            return [text]
     return shared().encode_pieces(value, version=version, buffer_callback=buffer_callback)
+
+
+def _few_leaves(value: Any) -> str | None:
+    """Spell a leaf, or a list of few, in v2; None for all else, also where an error has a place."""
+    try:
+        if type(value) is not list:
+            return _LEAVES[type(value)](value)
+        if len(value) > FEW:
+            return None
+        return f"[{','.join([_LEAVES[type(x)](x) for x in value])}]"
+    except (KeyError, EncodeError):
+        return None
 
 
 def around(before: str, pieces: Pieces, behind: str) -> Pieces:
@@ -59,4 +88,13 @@ def decode(text: str | Readable, *, version: int, buffers: Sequence[Readable] | 
     DecodeError
         If the text is not of this generation.
     """
+    if version == 2 and not buffers and type(text) is bytes and len(text) < SMALL:
+        try:
+            small = text.decode()
+            if "\\" not in small and not ("_" in small and CLASS_KEY in small):
+                value, end = _scan(small, 0)
+                if end == len(small):
+                    return value
+        except (ValueError, StopIteration, RecursionError):
+            pass  # said better by who reads all texts
     return shared().decode(text, buffers=buffers, _version=version)
