@@ -504,3 +504,35 @@ def test_an_array_without_a_dimension_is_set_by_an_ellipsis():
     n["z"][...] = 5
     assert n["z"].read == 5
     assert mods == [{"action": "setitem", "path": ["z"], "key": (), "value": 5}]
+
+
+IN_PLACE = ["iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow"]
+BITWISE = ["iand", "ior", "ixor", "ilshift", "irshift"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(name, float) for name in IN_PLACE] + [(name, int) for name in BITWISE]
+)
+def test_operators_in_place_change_arrays_at_the_publisher_and_at_subscribers(name, dtype):
+    operate = getattr(operator, name)
+    n, mods, replica = followed({"x": np.arange(1, 5, dtype=dtype), "t": (np.array(6, dtype),)})
+    n["x"] = operate(n["x"], 3)
+    n["x"][1:] = operate(n["x"][1:], 2)
+    n["t"][0].__setitem__((), operate(np.asarray(n["t"][0]), 2))
+    operate(n["t"][0], 2)
+    plain, scalar = np.arange(1, 5, dtype=dtype), np.array(6, dtype)
+    plain = operate(plain, 3)
+    plain[1:] = operate(plain[1:], 2)
+    scalar = operate(operate(scalar, 2), 2)
+    assert n["x"].read.tolist() == replica["x"].tolist() == plain.tolist()
+    assert n["t"][0].read == replica["t"][0] == scalar
+    assert len(mods) == 4
+
+
+def test_an_operator_that_changes_arrays_is_refused_where_there_is_none():
+    n, mods, _ = followed({"l": [1], "d": {}})
+    with pytest.raises(TypeError, match="-="):
+        n["l"] -= [1]
+    with pytest.raises(TypeError, match="&="):
+        n["d"] &= {}
+    assert mods == []

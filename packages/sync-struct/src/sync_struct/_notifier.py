@@ -60,6 +60,18 @@ def _as_one(method: _Method[_P]) -> _Method[_P]:
     return whole
 
 
+def _of_arrays(operate: Callable[[Any, Any], Any]) -> Callable[[Notifier, Any], Any]:
+    """Return the method of an in-place operator that changes arrays only."""
+
+    def method(self: Notifier, other: Any) -> Any:
+        if not is_array(self._backing):
+            return NotImplemented
+        self._replace_all(operate, other)
+        return self
+
+    return method
+
+
 class Notifier:
     """Encapsulates a structure whose changes need to be published.
 
@@ -426,8 +438,21 @@ class Notifier:
         self[_everything(self._backing)] = operate(self.read.copy(), _plain(other))
 
     def __ior__(self, other: Any) -> Self:
-        self.update(other)
+        if is_array(self._backing):
+            self._replace_all(operator.ior, other)
+        else:
+            self.update(other)
         return self
+
+    __isub__ = _of_arrays(operator.isub)
+    __itruediv__ = _of_arrays(operator.itruediv)
+    __ifloordiv__ = _of_arrays(operator.ifloordiv)
+    __imod__ = _of_arrays(operator.imod)
+    __ipow__ = _of_arrays(operator.ipow)
+    __iand__ = _of_arrays(operator.iand)
+    __ixor__ = _of_arrays(operator.ixor)
+    __ilshift__ = _of_arrays(operator.ilshift)
+    __irshift__ = _of_arrays(operator.irshift)
 
     # To tell.
 
