@@ -24,6 +24,7 @@ from sync_struct import (
     mirror,
     publish,
 )
+from sync_struct._replication import First, Replication
 from sync_struct._subscriber_connection import SubscriberConnection
 
 
@@ -641,3 +642,39 @@ def test_a_mirror_adds_up_with_dicts_and_lists_like_one():
         assert operator.add([0], items) == [0, 1]
         (view | {})["x"].append(2)
         assert view == {"x": [1]}
+
+
+class Gain:
+    """Of a type that the reader does not know."""
+
+
+def test_a_mirror_begins_although_a_value_of_its_first_structure_cannot_be_decoded():
+    n, errors = Notifier({"x": 1}), []
+    pyon.register(Gain, name="Gain", encode=lambda x: (5,), decode=lambda x: Gain())
+    try:
+        n["gain"] = Gain()
+        text = pyon.encode(n.read, version=2)
+    finally:
+        pyon.deregister(Gain, "Gain")
+    assert "Gain" in text
+    with publisher(d=n) as (port, _):
+        pyon.register(Gain, name="Gain", encode=lambda x: (5,), decode=_refuse)
+        try:
+            with mirror("127.0.0.1", port, "d", on_error=errors.append) as view:
+                assert view["x"] == 1
+                assert view.state == "live"
+        finally:
+            pyon.deregister(Gain, "Gain")
+    assert ["root['gain']" in str(error) for error in errors] == [True]
+
+
+def _refuse(x):
+    raise ValueError("no gain here")
+
+
+def test_a_mirror_that_cannot_begin_says_why_and_not_what_a_value_lacked():
+    first = First(Replication(), None, None)
+    first.take_error(pyon.DecodeError("a value"))
+    first.take_error(ConnectionRefusedError("the publisher"))
+    with pytest.raises(ConnectionRefusedError):
+        first.wait(may_be_absent=False)

@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pyon
+
 from sync_struct._copies import copy_of, has_foreign, same_leaf
 from sync_struct._errors import SubscriptionLost, UnknownNotifier
 from sync_struct._mods import Mod
@@ -175,9 +177,10 @@ class First:
 
     def take_error(self, error: Exception) -> None:
         changed = self._replication.changed
-        with changed:
-            self._error = self._error or error
-            changed.notify_all()
+        if not isinstance(error, pyon.DecodeError):  # of one value: the rest is on its way
+            with changed:
+                self._error = self._error or error
+                changed.notify_all()
         if self._on_error is not None:
             self._on_error(error)
 
