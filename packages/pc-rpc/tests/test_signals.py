@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from pc_rpc import Client
+from pc_rpc._signals import TerminationSignals
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
 
@@ -70,6 +73,31 @@ def controller(tmp_path, request):
     yield process, int(process.stdout.readline())
     process.kill()
     process.communicate()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of another kind")
+async def test_a_signal_that_does_not_interrupt_the_wait_of_the_loop_ends_it_all_the_same():
+    """As one that comes just before the wait; then nothing would happen until somebody calls."""
+    came, main = asyncio.Event(), threading.get_ident()
+
+    def take_it():
+        while sys._current_frames()[main].f_code.co_name != "select":
+            pass
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        ended.wait(60)
+
+    ended, other = threading.Event(), threading.Thread(target=take_it)
+    with TerminationSignals() as signals:
+        signals.call(came.set)
+        asyncio.get_running_loop().call_soon(other.start)
+        try:
+            async with asyncio.timeout(20):
+                await came.wait()
+        finally:
+            ended.set()
+            other.join(30)
+    assert signals.received == "SIGTERM"
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -36,6 +36,13 @@ class Driver:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.to_thread(self.may_end.wait, 30)
 
+    async def go_on(self):
+        """Take no notice of being cancelled, for ever."""
+        self.begun.set()
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
     async def tidy_up(self):
         self.begun.set()
         try:
@@ -115,6 +122,16 @@ async def test_what_a_cancelled_method_returns_in_time_is_its_result():
         assert await asyncio.to_thread(driver.begun.wait, 30)
         await server.stop()
         assert await call == "tidied up"
+
+
+def test_a_method_that_never_ends_when_cancelled_does_not_keep_the_event_loop(serve, connect):
+    driver = Driver()
+    thread = serve({"main": driver})
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(connect(thread.port).go_on)
+        assert driver.begun.wait(30)
+        assert isinstance(stop_during(thread, call), ConnectionLost)
+    thread.join()  # `asyncio.run` returns
 
 
 def test_a_call_is_cut_off_by_another_clients_terminate(serve, connect):

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from pyon.asyncio_tasks import end, keep, settle, settle_error
+from pyon.asyncio_tasks import abandon, end, keep, settle, settle_error
 
 
 async def test_a_task_is_kept_until_it_is_done():
@@ -90,3 +90,23 @@ async def test_an_error_is_raised_where_the_future_is_awaited():
     settle(future, 1)
     with pytest.raises(ValueError, match="no"):
         await future
+
+
+def test_the_end_of_a_loop_does_not_wait_for_a_task_that_is_abandoned():
+    tasks, cancelled = set(), []
+
+    async def go_on():
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(1)
+
+    async def main():
+        task = keep(tasks, go_on())
+        await asyncio.sleep(0)
+        assert await end(tasks, 0.01) == {task}
+        abandon(task)
+
+    asyncio.run(main())
+    assert cancelled == [1]

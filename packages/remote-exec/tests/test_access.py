@@ -209,6 +209,18 @@ def test_tls_that_demands_certificates_is_served_everywhere():
     assert would_serve("0.0.0.0", ssl=certified)
 
 
+def test_the_loop_says_what_it_cannot_do_before_it_binds_anything():
+    with pytest.raises(ValueError, match="positive number of seconds or None, not -1"):
+        would_serve("127.0.0.1", deadline=-1)
+    with pytest.raises(ValueError, match="positive number of seconds or None, not '5'"):
+        would_serve("127.0.0.1", deadline="5")
+
+
+async def test_where_an_event_loop_runs_the_loop_says_so():
+    with pytest.raises(RuntimeError, match="call it in a thread of its own"):
+        would_serve("127.0.0.1")
+
+
 def test_what_the_established_stack_takes_is_refused_with_what_to_write():
     with pytest.raises(TypeError, match=r"ssl=pyon\.tcp\.server_context\("):
         would_serve("0.0.0.0", ssl_config=object())

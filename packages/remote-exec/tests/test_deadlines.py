@@ -140,6 +140,24 @@ def test_a_coroutine_that_cannot_be_cancelled_is_abandoned(controller, client):
     assert client.call("answer") == 42
 
 
+def test_a_coroutine_that_never_ends_when_cancelled_does_not_keep_the_controller(start_controller):
+    controller = start_controller(deadline=0.05)
+    client = controller.connect()
+    client.add_code(
+        "async def go_on():\n"
+        "    import asyncio\n"
+        "    while True:\n"
+        "        try:\n"
+        "            await asyncio.Event().wait()\n"
+        "        except asyncio.CancelledError:\n"
+        "            pass\n"
+    )
+    with pytest.raises(TimeoutError, match="deadline") as caught:
+        client.call("go_on")
+    assert "left running, abandoned" in str(caught.value.__notes__)
+    controller.stop()
+
+
 def test_while_code_runs_others_can_connect_and_ask(controller, client):
     """Calls of the driver wait for their turn, as the calls of any target do."""
     client.add_code("def hold():\n    controller_driver.hold()\n    return 'done'\n")

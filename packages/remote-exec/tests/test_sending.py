@@ -104,6 +104,17 @@ def test_a_function_of_a_function_is_sent_if_it_stands_alone(controller):
     assert controller.rexec().send(local)(1) == 2
 
 
+def test_a_function_of_a_function_may_have_classes_in_it(controller):
+    def local(x):
+        class Pair:
+            def twice(self):
+                return 2 * x
+
+        return Pair().twice()
+
+    assert controller.rexec().send(local)(21) == 42
+
+
 def test_a_traceback_shows_the_file_and_the_line_that_were_sent(controller):
     there = controller.rexec().send(fails)
     with pytest.raises(ValueError, match="this very line") as caught:

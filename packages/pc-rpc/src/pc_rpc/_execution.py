@@ -14,6 +14,8 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
+from pyon.asyncio_tasks import abandon
+
 from pc_rpc._failures import Failure, bare, describe, is_quiet
 from pc_rpc._outcome import Outcome
 from pc_rpc._schedule import Call
@@ -123,6 +125,11 @@ class Tasks:
         for task in self._tasks:
             task.cancel()
         await self.wait()
+
+    def abandon(self) -> None:
+        """Leave behind what does not end: it must not keep the process from ending."""
+        for task in self._tasks - {asyncio.current_task()}:
+            abandon(task)
 
 
 class Place(NamedTuple):

@@ -152,6 +152,8 @@ class Shared:
         await self._closings.wait()  # of the targets of connections that ended just now
         await self.tasks.cancel()
         await self._closings.cancel()
+        self.tasks.abandon()
+        self._closings.abandon()
 
     def terminate(self) -> None:
         """Let the server end, as a client's call of ``terminate`` does."""

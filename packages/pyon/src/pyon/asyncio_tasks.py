@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["end", "keep", "settle", "settle_error"]
+__all__ = ["abandon", "end", "keep", "settle", "settle_error"]
 
 _T = TypeVar("_T")
 
@@ -34,6 +34,19 @@ def keep(tasks: set[asyncio.Task[_T]], coroutine: Coroutine[Any, Any, _T]) -> as
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task
+
+
+def abandon(task: asyncio.Task[Any]) -> None:
+    """Have `asyncio.run` not wait for a task that goes on although it was cancelled.
+
+    It cancels all tasks once more in the end and waits for them, however long that takes.
+
+    Parameters
+    ----------
+    task : asyncio.Task
+        It runs on while its event loop does.
+    """
+    asyncio.tasks._unregister_task(task)
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]], grace: float) -> set[asyncio.Task[Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 from pc_rpc import Client, Server, serve
 
 from remote_exec._access import require_guard
-from remote_exec._server import RemoteExecServer
+from remote_exec._server import RemoteExecServer, checked_deadline
 
 
 class _GuardedServer(Server):
@@ -74,12 +74,16 @@ def simple_rexec_server_loop(
         certificate of clients nor is `allow_remote` set. Nothing was accepted.
     OSError
         An address cannot be bound.
+    RuntimeError
+        An event loop is running in this thread.
     """
     if ssl_config is not None or not isinstance(ssl, SSLContext | None):
         raise TypeError(
             "simple_rexec_server_loop() takes an ssl.SSLContext: write"
             " ssl=pyon.tcp.server_context(certificate, key, peer_certificate)"
         )
+    _refuse_running_loop()
+    checked_deadline(deadline)
     namespace = {"controller_driver": target}
     make = functools.partial(
         RemoteExecServer, namespace, deadline=deadline, allow_remote=allow_remote
@@ -97,6 +101,17 @@ def simple_rexec_server_loop(
         asyncio.run(serve(server, host, port, ssl=ssl, ready_cb=ready_cb))
     finally:
         _close_clients(namespace)
+
+
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "simple_rexec_server_loop blocks until the server has ended, and an event loop is running"
+        " in this thread (that of a notebook, for example): call it in a thread of its own"
+    )
 
 
 def _close_clients(namespace: dict[str, Any]) -> None:

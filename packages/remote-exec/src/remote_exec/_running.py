@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from pyon.asyncio_tasks import settle
+from pyon.asyncio_tasks import abandon, settle
 
 logger = logging.getLogger("remote_exec")
 
@@ -190,6 +190,8 @@ class Runner:
         await asyncio.wait({ended}, timeout=INTERRUPT_GRACE)
         if not ended.done():
             logger.warning("%s: code does not react to being interrupted; abandoned", self._name)
+            if isinstance(ended, asyncio.Task):
+                abandon(ended)
             _insist(ended, interrupt)
 
 

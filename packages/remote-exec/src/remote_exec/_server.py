@@ -57,7 +57,7 @@ class RemoteExecServer:
     ) -> None:
         self._namespace = Namespace(initial_namespace)
         self._runner = Runner(self._namespace.name)
-        self._deadline = _checked(deadline)
+        self._deadline = checked_deadline(deadline)
         self._allow_remote = allow_remote
         self._output: Output | None = None
         self._finished = 0
@@ -194,7 +194,9 @@ class RemoteExecServer:
                 raise
 
     async def _run(self, function: Callable[[], Any], deadline: float | None) -> Outcome:
-        limits = [limit for limit in (_checked(deadline), self._deadline) if limit is not None]
+        limits = [
+            limit for limit in (checked_deadline(deadline), self._deadline) if limit is not None
+        ]
         output = self._output
         context = contextvars.copy_context() if output is None else output.context()
         try:
@@ -205,8 +207,9 @@ class RemoteExecServer:
                 output.wake()
 
 
-def _checked(deadline: float | None) -> float | None:
-    if deadline is not None and not deadline > 0:
+def checked_deadline(deadline: float | None) -> float | None:
+    """Return a deadline, or raise what is wrong with it."""
+    if deadline is not None and not (isinstance(deadline, int | float) and deadline > 0):
         raise ValueError(f"a deadline is a positive number of seconds or None, not {deadline!r}")
     return deadline
 

@@ -97,7 +97,8 @@ def definition_of(thing: FunctionType | type, called_at: tuple[str, int] | None)
         first_line += skipped
         node = _parsed(code)
     if isinstance(thing, FunctionType):
-        _compare(thing.__code__, code, _postpones(thing))
+        # At its own line: the code of a class in it has that as a constant, since Python 3.13.
+        _compare(thing.__code__, "\n" * (first_line - 1) + code, _postpones(thing))
     names, assigned = _global_names(_without_annotations(node))
     every_name, _ = _global_names(node)
     found = Definition(
@@ -224,6 +225,7 @@ def _traits(code: CodeType) -> set[tuple[str, str]]:
             (type(constant).__name__, repr(constant))
             for constant in one.co_consts
             if isinstance(constant, int | float | complex | str | bytes)
+            and constant != one.co_qualname  # of a class: it says what is around that, too
         }
     return traits
 
