@@ -153,6 +153,12 @@ async def test_port_in_use_is_an_error_that_names_it():
             second.port
 
 
+@pytest.mark.parametrize("host", [[], ()])
+async def test_no_address_at_all_is_an_error_that_says_so(host):
+    with pytest.raises(ValueError, match="expected an address to bind"):
+        await Echo().start(host, 0)
+
+
 async def test_start_twice_is_an_error():
     async with Echo() as server:
         await server.start("127.0.0.1", 0)

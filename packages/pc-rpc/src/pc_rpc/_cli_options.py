@@ -42,9 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pc-rpc",
         description="Talk to RPC servers, or be one.",
-        epilog="\n".join(
-            ["exit status:", *(f"  {status:<4}{text}" for status, text in STATUSES.items())]
-        ),
+        epilog=_exit_statuses(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pc-rpc {__version__}")
@@ -79,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     stubs.add_argument("-o", "--output", metavar="FILE", help="write here instead of to stdout")
     _add_serve(add("serve", "Serve an object of any Python class until terminated."))
     return parser
+
+
+def _exit_statuses() -> str:
+    lines = [f"  {status:<4}{text}" for status, text in STATUSES.items()]
+    return "\n".join(["exit status:", *lines])
 
 
 def _port(text: str) -> int:

@@ -39,6 +39,10 @@ class Shared:
         Threads that targets have already, by target name. They are stopped by their owner.
     """
 
+    stopping = False
+    lost = False  # this is a forked child, which has none of the connections
+    _running = False
+
     def __init__(
         self,
         targets: Mapping[str, Any],
@@ -71,8 +75,6 @@ class Shared:
         self.limit = limit
         self.line_limit = line_limit
         self.parallel = parallel
-        self.stopping = False
-        self.lost = False  # this is a forked child, which has none of the connections
         self.terminated = asyncio.Event()
         self.sessions: set[Session] = set()  # that have selected a target
         self.tasks = Tasks()
@@ -80,7 +82,6 @@ class Shared:
         self._aside = Aside()
         self._worker_threads = worker_threads
         self.lent: dict[str, Worker] = {}
-        self._running = False
         self._places: dict[str, Place] = {}
 
     def prepare(self) -> None:

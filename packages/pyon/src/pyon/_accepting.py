@@ -46,6 +46,8 @@ def addresses_of(sockets: Sequence[socket.socket]) -> list[tuple[str, int]]:
 
 async def bind(host: str | Sequence[str] | None, port: int) -> list[socket.socket]:
     """Return sockets that are bound, but do not listen yet; see `AsyncioServer.start`."""
+    if host is not None and not isinstance(host, str) and not host:
+        raise ValueError("expected an address to bind, or several, got an empty list")
     attempt = 1
     while True:
         sockets = await _bind_once(host, port)
