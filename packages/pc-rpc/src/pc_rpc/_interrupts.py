@@ -9,7 +9,6 @@ and its client used on.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from signal import SIGINT
 from threading import get_ident, main_thread
@@ -82,8 +81,10 @@ class Interrupts:
     def _begin(self) -> None:
         if self._handler is None and callable(handler := getsignal(SIGINT)):
             self._noted, self._handler = False, handler
-            with contextlib.suppress(ValueError):  # in a subinterpreter, where no signal comes
+            try:
                 signal(SIGINT, self._note)
+            except ValueError:  # in a subinterpreter, where no signal comes
+                pass
             self._handler = handler  # again: a call that came in between has forgotten it
         self._outer.append(self._waiting)
         self._waiting = False

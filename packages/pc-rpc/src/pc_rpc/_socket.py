@@ -34,6 +34,8 @@ PIECE_SIZE = 2**20
 TLS_PIECE_SIZE = 2**18
 """Plain bytes encrypted ahead of the socket: enough to keep it busy."""
 
+_RECEIVE_TIMEOUT = struct.pack("@ll", 0, int(RECHECK * 1e6))  # a `struct timeval`
+
 Queue = deque[bytes | memoryview]
 
 
@@ -146,20 +148,16 @@ def _waiting_receive(
     To wait for bytes and to receive them in one step costs one change of threads less. That takes
     a socket that blocks, for a while, and a flag for the steps that must not. Linux has both.
     """
-    sock.setblocking(False)
-    if sys.platform != "linux":
-        return (0,), None
-    seconds, fraction = divmod(RECHECK, 1)
-    try:
-        sock.setsockopt(
-            socket.SOL_SOCKET,
-            socket.SO_RCVTIMEO,
-            struct.pack("@ll", int(seconds), int(fraction * 1e6)),
-        )
-    except OSError:  # another layout of the same fields
-        return (0,), None
-    sock.setblocking(True)
-    return (socket.MSG_DONTWAIT,), sock.recv
+    if sys.platform == "linux":
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _RECEIVE_TIMEOUT)
+        except OSError:  # another layout of the same fields
+            pass
+        else:
+            sock.settimeout(None)
+            return (socket.MSG_DONTWAIT,), sock.recv
+    sock.settimeout(0)
+    return (0,), None
 
 
 def _poll(sock: socket.socket, events: int) -> select.poll:
