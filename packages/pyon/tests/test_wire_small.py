@@ -1,0 +1,39 @@
+"""Small texts of a protocol, which take a short way: the same text and value as on the long one."""
+
+from __future__ import annotations
+
+import pyon
+import pytest
+from pyon import DecodeError, EncodeError, wire
+
+SMALL = [
+    5, -3, 2**70, True, None, 1.5, float("inf"), float("-inf"), "a€", "a\\u005fb", "__jsonclass__",
+    1j, [], [1, 2.5, "a", None, False], [float("-inf")], list(range(20)), {"a_b": [1]}, (1, 2), {3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", SMALL, ids=repr)
+def test_a_small_text_is_written_and_read_as_by_the_codec(value):
+    pieces = wire.encode_pieces(value, version=2)
+    assert pieces == [pyon.encode(value, version=2)]
+    assert wire.decode(pieces[0].encode(), version=2) == value
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"1 2", b"[1", b"(1,)", b"\xff", b'{"__jsonclass__":["x",[]]}']
+)
+def test_a_small_text_that_is_none_is_refused_as_by_the_codec(text):
+    with pytest.raises(DecodeError) as short:
+        wire.decode(text, version=2)
+    with pytest.raises(DecodeError) as long:
+        wire.decode(text + b" " * wire.SMALL, version=2)
+    assert type(short.value) is type(long.value)
+
+
+@pytest.mark.parametrize("value", ["\ud800\udc00", [1, "\ud800\udc00"], [object()]], ids=ascii)
+def test_a_small_value_that_has_no_text_is_refused_in_the_words_of_the_codec(value):
+    with pytest.raises(EncodeError) as short:
+        wire.encode_pieces(value, version=2)
+    with pytest.raises(EncodeError) as long:
+        pyon.encode(value, version=2)
+    assert str(short.value) == str(long.value)
