@@ -209,3 +209,45 @@ async def test_a_structure_of_another_kind_from_a_relay_that_is_stale_is_stale(u
                 assert leaf.state == "stale"
                 origin.set_stale("d", False)
                 await until(lambda: leaf.state == "live")
+
+
+async def test_every_kind_of_subscriber_is_told_that_what_it_has_is_stale(until):
+    n = Notifier({"x": 0})
+    async with Publisher({"n": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        subscribers = [
+            Subscriber("n", lambda x: x),
+            Subscriber("n", lambda x: x, path=["x"]),
+            Subscriber("n", lambda x: x, mods_only=True),
+            Subscriber("n", lambda x: x, max_rate=1000),
+            Subscriber("n", None, decode=False),
+        ]
+        for subscriber in subscribers:
+            await subscriber.connect("127.0.0.1", publisher.port)
+        publisher.set_stale("n", True)
+        await until(lambda: {s.state for s in subscribers} == {"stale"})
+        n["x"] = 1
+        publisher.set_stale("n", False)
+        await until(lambda: {s.state for s in subscribers} == {"live"})
+        assert subscribers[0].target == {"x": 1}
+        assert subscribers[3].target == {"x": 1}
+        for subscriber in subscribers:
+            await subscriber.close()
+
+
+async def test_who_comes_back_to_a_publisher_that_is_stale_is_never_live_meanwhile(until):
+    n, states = Notifier({"x": 0}), []
+    subscriber = Subscriber("n", lambda x: x, state_cb=states.append)
+    async with Publisher({"n": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        port = publisher.port
+        async with subscriber.following("127.0.0.1", port, longest_wait=0.01):
+            await publisher.stop()
+            await until(lambda: subscriber.state == "stale")
+            publisher.set_stale("n", True)
+            n["x"] = 1
+            await publisher.start("127.0.0.1", port)
+            await until(lambda: subscriber.target == {"x": 1})
+            assert states == ["connecting", "live", "stale"]
+            publisher.set_stale("n", False)
+            await until(lambda: subscriber.state == "live")
