@@ -498,6 +498,14 @@ def test_an_ellipsis_reaches_subscribers_as_the_slices_that_it_stands_for(change
     assert plain.any()
 
 
+def test_an_operator_in_place_on_an_ellipsis_is_one_mod():
+    n, mods, replica = followed({"x": np.zeros((2, 2))})
+    n["x"][...] += 1
+    n["x"][..., 1] += 1
+    assert n["x"].read.tolist() == replica["x"].tolist() == [[1, 2], [1, 2]]
+    assert len(mods) == 2
+
+
 def test_an_array_without_a_dimension_is_set_by_an_ellipsis():
     n, mods = Notifier({"z": np.array(1.0)}), []
     n.add_listener(mods.append)

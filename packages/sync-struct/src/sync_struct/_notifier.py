@@ -317,6 +317,8 @@ class Notifier:
             return self._record("pop", i)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if type(key) is not str and type(key) is not int:
+            key = self._spelled(key)
         if isinstance(value, Notifier) and value._stands_for(self, key):
             return  # the second half of ``notifier[key] += x``
         if isinstance(key, slice):
@@ -324,7 +326,7 @@ class Notifier:
                 raise TypeError("expected a key that can be hashed, got a slice")
             if isinstance(self._backing, list):
                 value = list(value)
-        self._record("setitem", self._spelled(key), value)
+        self._record("setitem", key, value)
 
     def __delitem__(self, key: Any) -> None:
         self._record("delitem", key)
