@@ -283,6 +283,14 @@ def test_a_backslash_that_hides_the_closing_quotation_mark_is_told():
 # --- bytes that are no PYON
 
 
+@pytest.mark.parametrize("text", ["5", '{"a": 1}', "(1, )", '{"__jsonclass__":["tuple",[[1]]]}'])
+@pytest.mark.parametrize("known", [None, 1, 2])
+def test_a_byte_order_mark_that_a_program_left_in_a_text_is_named(text, known):
+    for marked in ("\ufeff" + text, b"\xef\xbb\xbf" + text.encode()):
+        with pytest.raises(pyon.DecodeError, match=r"column 1: .*byte order mark"):
+            pyon.decode(marked, _version=known)
+
+
 @pytest.mark.parametrize(
     ("data", "looks"),
     [

@@ -42,6 +42,12 @@ SAMPLE = 4096
 """Bytes that are looked at to tell an encoding."""
 
 
+BYTE_ORDER_MARK = "\ufeff"
+"""What some editors write before UTF-8. In a file it is no part of the text."""
+
+MARKED = "a byte order mark before the value: read the file with load_file, or as utf-8-sig"
+
+
 def explain_json(text: str, reason: str, position: int, why: str = "") -> DecodeError:
     """Give the error of a text that is no JSON: where the slip is, and what JSON has instead.
 
@@ -55,7 +61,9 @@ def explain_json(text: str, reason: str, position: int, why: str = "") -> Decode
     why : str, optional
         What to say first: why the text has to be JSON.
     """
-    if "escape" in reason:
+    if text.startswith(BYTE_ORDER_MARK):
+        position, reason = 0, MARKED
+    elif "escape" in reason:
         position = text.rfind("\\", 0, position + 1)
         reason = f"no such escape: {text[position : position + 2]!r}; {DOUBLE_IT}"
     elif (comma := _comma_before_bracket(text, position)) is not None:
@@ -107,6 +115,8 @@ def explain_beginning(text: str) -> DecodeError | None:
     if text.startswith("\0") and not text.strip("\0"):
         reason = f"nothing but {len(text)} NUL characters, as a crash of the machine leaves a file"
         return DecodeError(reason, text, 0)
+    if text.startswith(BYTE_ORDER_MARK):
+        return DecodeError(MARKED, text, 0)
     looks = looks_like(text[:SAMPLE].encode("utf-8", "surrogatepass"))
     return DecodeError(f"looks like {looks}", text, 0) if looks else None
 
