@@ -219,7 +219,7 @@ class Writer:
             text = self._plain(x, depth)
             if text is not None:
                 return text
-        if self._spelling.tagged and (CLASS_KEY in x or not STR.issuperset(map(type, x))):
+        if self._spelling.tagged and not x.keys() <= self._spelling.keys.keys() and _is_special(x):
             return self._spelling.form("dict", [self._pairs(x, depth)])
         if self._one_by_one:
             return self._entries(
@@ -388,6 +388,12 @@ WRITERS: dict[type, Callable[[Writer, Any, int], str]] = {
     OrderedDict: Writer._ordered_dict,
 }
 """What writes values that contain others, or much, by their exact type."""
+
+
+def _is_special(x: dict[Any, Any]) -> bool:
+    """Say whether a dict has keys that JSON objects do not have, or the key of a tag."""
+    return CLASS_KEY in x or not STR.issuperset(map(type, x))
+
 
 NONE: dict[Any, Any] = {}
 CONTAINERS: frozenset[type] = frozenset({list, dict})
