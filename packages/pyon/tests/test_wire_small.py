@@ -30,7 +30,11 @@ def test_a_small_text_that_is_none_is_refused_as_by_the_codec(text):
     assert type(short.value) is type(long.value)
 
 
-@pytest.mark.parametrize("value", ["\ud800\udc00", [1, "\ud800\udc00"], [object()]], ids=ascii)
+@pytest.mark.parametrize(
+    "value",
+    ["\ud800\udc00", [1, "\ud800\udc00"], [object()]],
+    ids=["text", "in a list", "an object"],
+)
 def test_a_small_value_that_has_no_text_is_refused_in_the_words_of_the_codec(value):
     with pytest.raises(EncodeError) as short:
         wire.encode_pieces(value, version=2)
