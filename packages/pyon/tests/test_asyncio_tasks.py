@@ -1,6 +1,7 @@
 """asyncio_tasks: tasks are kept while they run and ended together, futures are settled once."""
 
 import asyncio
+import gc
 
 import pytest
 from pyon.asyncio_tasks import abandon, end, keep, settle, settle_error
@@ -92,7 +93,7 @@ async def test_an_error_is_raised_where_the_future_is_awaited():
         await future
 
 
-def test_the_end_of_a_loop_does_not_wait_for_a_task_that_is_abandoned():
+def test_the_end_of_a_loop_does_not_wait_for_a_task_that_is_abandoned(caplog):
     tasks, cancelled = set(), []
 
     async def go_on():
@@ -110,3 +111,6 @@ def test_the_end_of_a_loop_does_not_wait_for_a_task_that_is_abandoned():
 
     asyncio.run(main())
     assert cancelled == [1]
+    tasks.clear()
+    gc.collect()
+    assert not caplog.records

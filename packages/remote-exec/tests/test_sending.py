@@ -156,7 +156,7 @@ def closure(local):
 
 def from_no_file():
     namespace = {}
-    exec("def f():\n    pass", namespace)
+    exec(compile("def f():\n    pass", "<no file>", "exec"), namespace)
     return namespace["f"]
 
 

@@ -39,7 +39,8 @@ def keep(tasks: set[asyncio.Task[_T]], coroutine: Coroutine[Any, Any, _T]) -> as
 def abandon(task: asyncio.Task[Any]) -> None:
     """Have `asyncio.run` not wait for a task that goes on although it was cancelled.
 
-    It cancels all tasks once more in the end and waits for them, however long that takes.
+    It cancels all tasks once more in the end and waits for them, however long that takes. Nor does
+    asyncio log later that the task was destroyed: its owner has said so already.
 
     Parameters
     ----------
@@ -47,6 +48,7 @@ def abandon(task: asyncio.Task[Any]) -> None:
         It runs on while its event loop does.
     """
     asyncio.tasks._unregister_task(task)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]], grace: float) -> set[asyncio.Task[Any]]:
