@@ -483,7 +483,8 @@ class BlockingConnection:
         if not chunks or self.side.reason is not None or self._sender == get_ident():
             return
         try:
-            if self._sending.acquire(blocking=False):
+            # Another thread that sends, or gives up too, is nearly always done in a moment.
+            if self._sending.acquire(timeout=RECHECK):
                 self._sender = get_ident()
                 self._push(chunks, time.monotonic())
         except OSError:
