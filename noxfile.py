@@ -168,6 +168,8 @@ def dist(session: nox.Session, package: str) -> None:
         if (ROOT / "packages" / package / folder).exists():
             shutil.copytree(ROOT / "packages" / package / folder, outside / folder)
     shutil.copy(ROOT / "pyproject.toml", outside)
+    for page in (ROOT / "packages" / package).glob("*.md"):  # tests quote them
+        shutil.copy(page, outside)
     with session.chdir(outside):
         session.run("pytest", *ON_ALL_CORES, "tests", *session.posargs)
 
