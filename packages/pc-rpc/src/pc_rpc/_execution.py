@@ -14,7 +14,7 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from pyon.asyncio_tasks import abandon
+from pyon.asyncio_tasks import abandon, keep
 
 from pc_rpc._failures import Failure, bare, describe, is_quiet
 from pc_rpc._outcome import Outcome
@@ -110,10 +110,7 @@ class Tasks:
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a coroutine."""
-        task = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return keep(self._tasks, coroutine)
 
     async def wait(self) -> None:
         """Wait until they have ended, no longer than the grace period."""
