@@ -10,6 +10,7 @@ import itertools
 import json
 import socket
 import sys
+import threading
 from collections.abc import Callable
 
 
@@ -183,6 +184,22 @@ KINDS: dict[str, Callable] = {
 }
 
 
+def serve_threads() -> None:
+    """Send back what comes, in a thread for each connection."""
+
+    def echo(sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        buffer = bytearray(65536)
+        view = memoryview(buffer)
+        while size := sock.recv_into(buffer):
+            sock.sendall(view[:size])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            threading.Thread(target=echo, args=(listener.accept()[0],), daemon=True).start()
+
+
 async def serve(kind: str) -> None:
     server = await asyncio.get_running_loop().create_server(KINDS[kind], "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -190,4 +207,4 @@ async def serve(kind: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    serve_threads() if sys.argv[1] == "threads" else asyncio.run(serve(sys.argv[1]))

@@ -1,17 +1,20 @@
 """Measure pc-rpc against bare sockets and against other packages; say which promises are met.
 
-    python run.py [SECTION...]    sections: small flight clients arrays connect blocked idle import
+    python run.py [--against PYTHON] [SECTION...]
+    sections: cost small flight clients arrays connect blocked idle import
 
 Figures are ratios within one run: the contestants take turns, and the median of the turns counts.
-Other packages are measured if they are installed (``pip install --group bench``).
+Other packages are measured if they are installed (``pip install --group bench``). With `--against`
+the section "cost" also measures the packages that are installed for another Python: an earlier
+checkout, for example.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import importlib.util
-import operator
 import os
 import queue
 import socket
@@ -20,60 +23,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent))
 
-import floors  # noqa: E402
-import pc_rpc  # noqa: E402
-import peers  # noqa: E402
-
-promises: list[tuple[str, float, str, float]] = []
-
-
-def promise(text: str, figure: float, relation: str, bound: float) -> None:
-    promises.append((text, figure, relation, bound))
-
-
-@contextlib.contextmanager
-def server(program: str, name: str) -> Iterator[tuple[int, int]]:
-    """Run a server in a process; give its port and its process id."""
-    process = subprocess.Popen(
-        [sys.executable, HERE / program, name], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield int(process.stdout.readline()), process.pid
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def take_turns(contestants: dict[str, Callable[[], float]], turns: int) -> dict[str, float]:
-    """Return the median of what each contestant returns, in as many turns."""
-    results: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(turns):
-        for name, contestant in contestants.items():
-            results[name].append(contestant())
-    return {name: statistics.median(values) for name, values in results.items()}
-
-
-def timed(action: Callable[[], object], times: int) -> Callable[[], float]:
-    def run() -> float:
-        began = time.perf_counter()
-        for _ in range(times):
-            action()
-        return (time.perf_counter() - began) / times
-
-    return run
-
-
-def table(title: str, rows: dict[str, float], unit: str, factor: float = 1.0) -> None:
-    print(f"\n{title}")
-    for name, value in rows.items():
-        print(f"  {name:34} {value * factor:12.2f} {unit}")
+import both_ends
+import floors
+import pc_rpc
+import peers
+from contest import (
+    bare_socket,
+    one_core,
+    promise,
+    server,
+    table,
+    take_turns,
+    timed,
+    verdict,
+)
 
 
 def available() -> list[str]:
@@ -81,31 +49,7 @@ def available() -> list[str]:
     return [n for n in peers.NAMES if importlib.util.find_spec(modules.get(n, n)) is not None]
 
 
-def bare_socket(port: int) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", port))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
-
-
 LINE = b'{"id":123,"action":"call","name":"echo","args":[5],"kwargs":{}}\n'
-
-
-@contextlib.contextmanager
-def one_core() -> Iterator[None]:
-    """Keep this process and those that it starts on one core, where the system can.
-
-    Otherwise the time of a small exchange is that of waking an idle core, or not, as the scheduler
-    happens to place the two processes: 12 to 100 us for the same bytes on the same machine.
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 JSON_ALONE = "lines of JSON, nothing else"
@@ -242,12 +186,19 @@ async def _crowd(port: int, json_port: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in results.items()}
 
 
+BARE_THREADS, THREADS = "bare sockets, 20 threads", "pc_rpc, 20 threads"
+
+
 def clients(stack: contextlib.ExitStack) -> None:
     """20 clients on one server."""
     port, _ = stack.enter_context(server("peers.py", "pc_rpc"))
     json_port, _ = stack.enter_context(server("floors.py", "json"))
     rows = asyncio.run(_crowd(port, json_port))
-    crowds = {"pc_rpc, 20 threads": crowd_of_threads(peers.pc_rpc, port)}
+    bare_port, _ = stack.enter_context(server("floors.py", "threads"))
+    crowds = {
+        BARE_THREADS: crowd_of_threads(both_ends.bare, bare_port),
+        THREADS: crowd_of_threads(peers.pc_rpc, port),
+    }
     for name in available():
         peer_port, _ = stack.enter_context(server("peers.py", name))
         crowds[name] = crowd_of_threads(getattr(peers, name), peer_port)
@@ -256,8 +207,7 @@ def clients(stack: contextlib.ExitStack) -> None:
     promise("20 clients: rate / bare", rows["pc_rpc"] / rows["bare Protocols, json"], ">=", 0.8)
     if others := [rows[name] for name in available()]:
         promise("20 clients: rate / fastest peer", rows["pc_rpc"] / max(others), ">", 1.0)
-        threads = rows["pc_rpc, 20 threads"]
-        promise("20 clients in threads: rate / fastest peer", threads / max(others), ">", 1.0)
+        promise("20 threads: rate / fastest peer", rows[THREADS] / max(others), ">", 1.0)
 
 
 def memory(pid: int, key: str) -> int:
@@ -392,6 +342,7 @@ def imports(stack: contextlib.ExitStack) -> None:
 
 
 SECTIONS = {
+    "cost": both_ends.cost,
     "small": small,
     "flight": flight,
     "clients": clients,
@@ -403,20 +354,16 @@ SECTIONS = {
 }
 
 
-RELATIONS = {"<=": operator.le, "<": operator.lt, ">": operator.gt, ">=": operator.ge}
-
-
 def main() -> int:
-    for name in sys.argv[1:] or SECTIONS:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--against", metavar="PYTHON", help="that of another checkout's venv")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=" ".join(SECTIONS))
+    options = parser.parse_args()
+    both_ends.against = options.against
+    for name in options.sections or SECTIONS:
         with contextlib.ExitStack() as stack:
             SECTIONS[name](stack)
-    print(f"\n{'promise':52} {'figure':>9}    bound")
-    met = True
-    for text, figure, relation, bound in promises:
-        kept = RELATIONS[relation](figure, bound)
-        met &= kept
-        print(f"{text:52} {figure:9.2f} {relation:>2} {bound:5.2f}  {'met' if kept else 'NOT MET'}")
-    return 0 if met else 1
+    return verdict()
 
 
 if __name__ == "__main__":
