@@ -63,6 +63,9 @@ MYPY = "mypy==2.4.1"
 XDIST = "pytest-xdist>=3.6"
 ON_ALL_CORES = ["-n", "auto", "--dist", "loadfile"]
 
+# Of the suite of faults, beside the packages: see .ci/faults.
+FAULTS_NEED = ["numpy", "psutil", "trustme>=1.1"]
+
 # What a file of tests mentions if it connects, starts or waits for something.
 OUTSIDE = re.compile(r"\b(asyncio|connect|controller|mirror|serve|socket|subprocess|threading)\b")
 
@@ -178,9 +181,33 @@ def dist(session: nox.Session, package: str) -> None:
 def repository(session: nox.Session) -> None:
     """Test what holds the packages together: metadata, pages, the READMEs' install commands."""
     session.install(
-        *_editable(*PACKAGES), *_test_requirements("fire-and-forget"), "packaging", "psutil"
+        *_editable(*PACKAGES),
+        *_test_requirements("fire-and-forget"),
+        "packaging",
+        *FAULTS_NEED,
     )
     session.run("pytest", ".ci/tests", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Try faults, load and hostile input for ten minutes; the report goes to .nox/faults/.
+
+    ``-- --page calls --seed 5`` repeats one page, ``-- --budget 60`` is the short version.
+    """
+    _run_faults(session)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Do what `faults` does for hours, before a campaign: ``-- --hours 8``."""
+    _run_faults(session, *([] if "--hours" in session.posargs else ["--hours", "1"]))
+
+
+def _run_faults(session: nox.Session, *arguments: str) -> None:
+    session.install(*_editable(*PACKAGES), *FAULTS_NEED)
+    session.install(*_group("pyon", "fuzz"), success_codes=[0, 1])  # there is none for some systems
+    session.run("python", "-m", "faults", *arguments, *session.posargs, env={"PYTHONPATH": ".ci"})
 
 
 @nox.session

@@ -1,0 +1,79 @@
+"""The server of the page of calls: a driver that counts each call, once, where nothing can lose it.
+
+``python -m faults.controller PORT COUNTS MODE [CERTIFICATE KEY PEER]``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from typing import Any
+
+import pyon.tcp
+from pc_rpc import Server, serve
+
+from faults.ledger import map_counts
+from faults.processes import HOST, held, memory
+
+MODES: dict[str, dict[str, Any]] = {
+    "serial": {},
+    "parallel": {"allow_parallel": True},
+    "threads": {"worker_threads": True},
+}
+
+
+class Driver:
+    """Counts each call by its number, then does what is asked."""
+
+    def __init__(self, counts: Any) -> None:
+        self._counts = counts
+
+    def echo(self, number: int, value: Any) -> Any:
+        """Return what came."""
+        self._counts[number] += 1
+        return [number, value]
+
+    def fail(self, number: int) -> None:
+        """Raise an error that has the number in it."""
+        self._counts[number] += 1
+        raise ValueError(f"call {number}")
+
+    def odd(self, number: int) -> object:
+        """Return what cannot be sent."""
+        self._counts[number] += 1
+        return object()
+
+    def block(self, number: int, seconds: float) -> int:
+        """Take a while, as a driver of an instrument does."""
+        self._counts[number] += 1
+        time.sleep(seconds)
+        return number
+
+    async def rest(self, number: int, seconds: float) -> int:
+        """Take a while, and let others do something."""
+        self._counts[number] += 1
+        await asyncio.sleep(seconds)
+        return number
+
+    async def held(self) -> dict[str, int]:
+        """Return what the server holds: one connection has come to ask that."""
+        return {**held(), "tasks": len(asyncio.all_tasks()), "memory": memory()}
+
+
+async def main() -> None:
+    """Serve until told to end."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    port, counts, mode, *files = sys.argv[1:]
+    context = pyon.tcp.server_context(*files) if files else None
+    server = Server({"driver": Driver(map_counts(counts))}, **MODES[mode])
+
+    def ready(server: Server) -> None:
+        print("port", server.port, flush=True)
+
+    await serve(server, HOST, int(port), ssl=context, ready_cb=ready)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

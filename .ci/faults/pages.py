@@ -1,0 +1,36 @@
+"""The table of pages: a new one is a module and a line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from faults.report import Report
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page.
+
+    Attributes
+    ----------
+    name : str
+        Its module in this package, and what it is called.
+    share : float
+        Its part of the time, relative to the others.
+    """
+
+    name: str
+    share: float
+
+    @property
+    def run(self) -> Callable[[float, int, Report], None]:
+        """The function ``run(budget, seed, report)`` of the module."""
+        module = importlib.import_module(f"faults.{self.name}")
+        return module.run  # type: ignore[no-any-return]
+
+
+PAGES = [
+    Page("calls", 10),
+]

@@ -1,0 +1,54 @@
+"""The short version of the suite of faults: every page, within a minute."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from faults import report as reports
+from faults.pages import PAGES
+from faults.report import VERDICTS, Report
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(folder, *arguments):
+    """Run the suite as the session does; return its exit status, its report and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "faults", "--report", folder, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / ".ci")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done, json.loads((folder / "report.json").read_text())
+
+
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_and_nobody_gets_in(tmp_path):
+    done, results = run(tmp_path, "--budget", 60)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert [result["page"] for result in results] == [page.name for page in PAGES]
+    assert all(result["found"] == dict.fromkeys(VERDICTS, 0) for result in results)
+    assert done.stdout == (tmp_path / "report.txt").read_text()
+    calls = results[0]["counts"]
+    assert calls["calls answered"] > 100
+    assert sum(number for what, number in calls.items() if what.startswith("faults: ")) > 100
+
+
+def test_a_finding_names_its_seed_and_how_to_see_it_again():
+    report = Report("calls", 7)
+    report.seed = 9
+    report.find("lost", "call 5")
+    text = reports.as_text([{**report.as_dict(), "seed": 7, "seconds": 1.0}])
+    assert (
+        "LOST: call 5\n        again: python3 noxfile.py -s faults -- --page calls --seed 9" in text
+    )
+    assert "all: wrong 0, lost 1, hung 0" in text
+
+
+def test_what_is_found_is_of_a_known_kind():
+    with pytest.raises(ValueError, match="expected one of"):
+        Report("calls", 1).find("odd", "text")
