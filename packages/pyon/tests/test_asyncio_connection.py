@@ -138,6 +138,64 @@ async def test_answers_to_what_one_read_brought_leave_in_one_write(pair, monkeyp
     assert len(writes) == 1
 
 
+async def test_the_lines_of_one_read_can_be_handled_in_one_step(pair, monkeypatch):
+    ours, theirs = pair
+    writes, texts = [], []
+    write = theirs.transport.write
+    monkeypatch.setattr(theirs.transport, "write", lambda data: (writes.append(data), write(data)))
+
+    def lines_received(text):
+        texts.append(text)
+        done = text.partition("other")[0]
+        if done:
+            theirs.send_now(done.upper().encode())
+        return len(done)
+
+    monkeypatch.setattr(theirs, "lines_received", lines_received)
+    ours.send(b"a\nb")
+    assert [(await ours.messages.get()).line for _ in range(2)] == [b"A", b"B"]
+    assert (texts, writes) == (["a\nb\n"], [b"A\nB\n"])
+    ours.send(b"c\nother\nd")
+    assert (await ours.messages.get()).line == b"C"
+    assert [(await theirs.messages.get()).line for _ in range(2)] == [b"other", b"d"]
+    ours.send("\u00e9")
+    assert (await theirs.messages.get()).line == "\u00e9".encode()
+    assert texts[1:] == ["c\nother\nd\n"]
+
+
+async def test_what_is_sent_for_the_lines_of_one_read_leaves_in_one_write(pair, monkeypatch):
+    ours, theirs = pair
+    writes = []
+    write = theirs.transport.write
+    monkeypatch.setattr(theirs.transport, "write", lambda data: (writes.append(data), write(data)))
+
+    def lines_received(text):
+        first, _, rest = text.partition("\n")
+        theirs.send(first)
+        return len(first) + 1 if rest else len(text)
+
+    monkeypatch.setattr(theirs, "lines_received", lines_received)
+    monkeypatch.setattr(theirs, "message_received", lambda message: theirs.send(message.line))
+    ours.send(b"\n".join(b"%d" % number for number in range(100)))
+    for number in range(100):
+        assert (await ours.messages.get()).line == b"%d" % number
+    assert len(writes) == 1
+
+
+async def test_lines_wait_while_reading_is_paused(pair, monkeypatch):
+    ours, theirs = pair
+    theirs.pause_reading()
+    monkeypatch.setattr(theirs, "lines_received", lambda text: pytest.fail(text))
+    paused = asyncio.Event()
+    pause = theirs.transport.pause_reading
+    monkeypatch.setattr(theirs.transport, "pause_reading", lambda: (pause(), paused.set()))
+    ours.send("one")
+    await paused.wait()
+    assert theirs.messages.empty()
+    theirs.resume_reading()
+    assert (await theirs.messages.get()).line == b"one"
+
+
 async def test_large_messages_pass_both_ways_at_once(pair):
     ours, theirs = pair
     large = bytes(range(11, 256)) * 60_000

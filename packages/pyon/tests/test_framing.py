@@ -80,6 +80,55 @@ def test_bytes_of_an_unfinished_raw_buffer_are_pending():
     assert receiver.pending == len(line) + 3
 
 
+def written(receiver, data):
+    """Write bytes to where a receiver has room for them, as an event loop does."""
+    receiver.get_buffer()[: len(data)] = data
+    return len(data)
+
+
+def test_whole_lines_of_one_read_can_be_had_at_once():
+    receiver = Receiver()
+    assert receiver.whole_lines(written(receiver, b"one\ntwo\n")) == "one\ntwo\n"
+    assert receiver.pending == 0  # nothing more is to be done if all are done with
+    assert receiver.whole_lines(written(receiver, b"three\n")) == "three\n"
+
+
+def test_the_lines_of_a_read_that_are_not_done_with_are_messages():
+    receiver = Receiver()
+    size = written(receiver, b"one\ntwo\nthree\n")
+    assert receiver.whole_lines(size) == "one\ntwo\nthree\n"
+    receiver.buffer_updated(size)
+    receiver.skip(len("one\n"))
+    assert [receiver.next_message().line for _ in range(2)] == [b"two", b"three"]
+    assert receiver.next_message() is None
+    assert receiver.pending == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "read"),
+    [
+        (b"", b"one\ntw"),
+        (b"", b"tw"),
+        (b"", "\u00e9\n".encode()),
+        (b"on", b"e\ntwo\n"),
+        (b"x" * 200, b"x\ntwo\n"),
+        (b'{"buffers":[9]}\n', b"one\ntwo\n"),
+    ],
+    ids=["cut", "part", "no ASCII", "rest", "beyond the limit", "raw buffer"],
+)
+def test_a_read_of_anything_but_whole_lines_is_received_as_ever(before, read):
+    receiver, other = Receiver(limit=100), Receiver(limit=100)
+    receiver.raw_buffers = other.raw_buffers = True
+    receiver.feed(before)
+    size = written(receiver, read)
+    assert receiver.whole_lines(size) is None
+    receiver.buffer_updated(size)
+    messages = []
+    while (message := receiver.next_message()) is not None:
+        messages.append(message)
+    assert plain(messages) == plain(other.feed(before) + other.feed(read))
+
+
 def test_receivers_share_one_scratch():
     scratch = bytearray(64)
     first, second = Receiver(scratch=scratch), Receiver(scratch=scratch)

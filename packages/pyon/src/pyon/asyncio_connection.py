@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import cast
 
@@ -83,6 +83,12 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     transport: asyncio.Transport
+
+    lines_received: Callable[[str], int] | None = None
+    """What is asked first about a read that brought nothing but whole lines of ASCII, with their
+    line ends: given all of them as one text, it returns how many characters it is done with, none
+    or whole lines. The rest is delivered as messages, as is everything else. For programs that
+    handle all small messages of one read in one loop. It may call `send_now` once for all."""
 
     def __init__(
         self,
@@ -273,7 +279,25 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
+        done, flush_here = 0, not self._flush_due
+        self._flush_due = True
+        try:
+            if self.lines_received is not None and not self._pauses and self._state is _OPEN:
+                lines = self.receiver.whole_lines(nbytes)
+                if lines is not None:
+                    done = self.lines_received(lines)
+            if done < nbytes:
+                self._take_in(nbytes, done)
+        finally:
+            if flush_here and self._queue:
+                self._flush()
+            elif flush_here:
+                self._flush_due = False
+
+    def _take_in(self, nbytes: int, done: int) -> None:
+        """Deliver the messages that a read completed, but for those that are done with."""
         self.receiver.buffer_updated(nbytes)
+        self.receiver.skip(done)
         if self._pauses:
             # Only now, not in pause_reading: most pauses end before anything more comes in.
             self.transport.pause_reading()

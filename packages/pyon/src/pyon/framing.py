@@ -67,6 +67,7 @@ GROWTH_STEP = 4 * 2**20
 """Bytes by which the memory of a long line grows at most: clearing them takes milliseconds, and
 no event loop is to wait longer for that."""
 
+_LF = ord("\n")
 _BUFFERS_KEY = b'{"buffers":['
 _BUFFERS = re.compile(rb'\{"buffers":\[((?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)\]')
 _LONGEST_ANNOUNCEMENT = len(_BUFFERS_KEY) + MAX_BUFFERS * 19
@@ -261,6 +262,28 @@ class Receiver:
             self._reader[0].advance(nbytes)
         else:
             self._end += nbytes
+
+    def whole_lines(self, nbytes: int) -> str | None:
+        """Return what was just written to what `get_buffer` returned last, if it is whole lines.
+
+        They must be ASCII, and nothing may be in hand from before; otherwise None. Nothing is
+        consumed by this: either all of the lines are done with, and nothing needs to be called, or
+        `buffer_updated` is told of the bytes, and `skip` of those that are done with.
+        """
+        if self._end or self._reader is not None or self._oversize is not None:
+            return None
+        data = self._lent[:nbytes]
+        if data[-1] != _LF:
+            return None
+        try:
+            return str(data, "ascii")
+        except UnicodeDecodeError:
+            return None
+
+    def skip(self, nbytes: int) -> None:
+        """Consume bytes of whole lines without looking at them: see `whole_lines`."""
+        self._start += nbytes
+        self._scanned = self._start
 
     def detach(self) -> None:
         """Leave the shared scratch: what was not consumed moves to memory of its own.

@@ -11,17 +11,30 @@ from typing import Any
 
 from ._codec import Readable, shared
 from ._errors import EncodeError
+from ._json import Scan
 from ._plain import CLASS_KEY
-from ._v2_reader import PLAIN
+from ._v2_reader import PLAIN, may_have_tags
 from ._v2_spelling import V2
 
-__all__ = ["Pieces", "around", "decode", "encode_pieces"]
+__all__ = [
+    "LINE_SIZE",
+    "Pieces",
+    "Scan",
+    "around",
+    "decode",
+    "encode_pieces",
+    "line_scanner",
+    "small_text",
+]
 
 FEW = 8
 """Items of a list that are spelt one by one: the arguments of most calls."""
 
 SMALL = 256
 """Bytes of a text that is read without preparations. No integer in it is too long for any limit."""
+
+LINE_SIZE = 4096
+"""Characters of a value that `line_scanner` is for. No integer in it is longer than PYON allows."""
 
 _LEAVES = V2.leaves
 _scan = PLAIN.quick()
@@ -49,14 +62,14 @@ def encode_pieces(
         As `pyon.encode`.
     """
     if version == 2:
-        text = _few_leaves(value)
+        text = small_text(value)
         if text is not None:
             return [text]
     return shared().encode_pieces(value, version=version, buffer_callback=buffer_callback)
 
 
-def _few_leaves(value: Any) -> str | None:
-    """Spell a leaf, or a list of few, in v2; None for all else, also where an error has a place."""
+def small_text(value: Any) -> str | None:
+    """Spell a leaf, or a list of few, in v2; None for all else, also where it cannot be spelt."""
     try:
         if type(value) is not list:
             return _LEAVES[type(value)](value)
@@ -65,6 +78,20 @@ def _few_leaves(value: Any) -> str | None:
         return f"[{','.join([_LEAVES[type(x)](x) for x in value])}]"
     except (KeyError, EncodeError):
         return None
+
+
+def line_scanner(text: str) -> Scan | None:
+    """Give what reads values of v2 out of a text, each from its offset; None if one may be a tag.
+
+    It returns a value and the offset of its end. It raises `ValueError`, `StopIteration` or
+    `RecursionError` where `decode` reads a value of less than `LINE_SIZE` characters differently,
+    or not at all. It takes white space and line ends for the same: look where the line ends.
+    """
+    if "_" in text and CLASS_KEY in text:
+        return None
+    if "\\" in text and may_have_tags(text):
+        return None
+    return _scan
 
 
 def around(before: str, pieces: Pieces, behind: str) -> Pieces:
