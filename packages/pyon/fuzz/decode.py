@@ -16,6 +16,7 @@ with atheris.instrument_imports(include=["pyon"]):
     import pyon
     import pyon._arrays
     import pyon._v1_reader
+    import pyon._v1_small
     import pyon._v1_tokens
 
 SEEDS = [

@@ -9,7 +9,7 @@ from json import encoder
 from json.encoder import encode_basestring_ascii
 
 from ._errors import EncodeError
-from ._integers import SAFE_BOUND, digits_are_limited, integer_text, parse_integer
+from ._integers import SAFE_BOUND, SAFE_DIGITS, digits_are_limited, integer_text, parse_integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,9 +51,10 @@ class JsonScanner:
         scan: Scan = json.JSONDecoder(strict=False, **self._options, **options).scan_once  # type: ignore[attr-defined]
         return scan
 
-    def quick(self) -> Scan:
-        """Give a scanner that may raise a plain ValueError where an integer is long."""
-        return self._quick if digits_are_limited() else self.thorough()
+    def quick(self, text: str = "") -> Scan:
+        """Give a scanner for `text` that may raise a plain ValueError where an integer is long."""
+        short = len(text) <= SAFE_DIGITS
+        return self._quick if short or digits_are_limited() else self.thorough()
 
     def thorough(self) -> Scan:
         """Give a slower scanner that reads all integers that PYON allows."""

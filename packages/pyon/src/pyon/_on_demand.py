@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any
 
 
 @cache
@@ -41,6 +43,14 @@ def load_v1_reader() -> ModuleType:
     from . import _v1_reader
 
     return _v1_reader
+
+
+@cache
+def load_v1_small() -> Callable[[str], Any]:
+    """Load the reader of small v1 texts."""
+    from ._v1_small import read_small
+
+    return read_small
 
 
 @cache

@@ -4,11 +4,14 @@
 2. *Long base64 is cut out*, so that no parser looks at megabytes of it. If what remains cannot be
    read, or asks for a cut in a place where none belongs, the text is read whole: a cut changes how
    long reading takes, never what is read.
-3. *The version is told.* Where the caller knows it, from the handshake of a connection, nothing is
+3. *Small v1*, such as a request: a dict in which tuples alone are no JSON is read in one pass of
+   the scanner of `json`. Where anything is not as expected, or there is the key of a tag, the text
+   is read as if this had not been tried.
+4. *The version is told.* Where the caller knows it, from the handshake of a connection, nothing is
    tried. Otherwise ``(``, ``'`` or ``#`` outside of strings is v1 for certain: JSON has none.
    Everything else may be JSON.
-4. *v2* is read by the scanner of `json`. What is JSON and has no tag means the same in v1.
-5. *What is no JSON is v1*, unless it has a tag. v1 writers never spell the key of a tag as JSON
+5. *v2* is read by the scanner of `json`. What is JSON and has no tag means the same in v1.
+6. *What is no JSON is v1*, unless it has a tag. v1 writers never spell the key of a tag as JSON
    does (it is in single quotes), so that is a v2 text with a slip, and the error is JSON's. To read
    it as v1 would turn its tuples, sets and arrays into dicts.
 """
@@ -19,13 +22,20 @@ import contextlib
 
 from ._buffers import CUT_SIZE, NO_BUFFERS, Buffers, cut, has_long_arrays
 from ._errors import DecodeError
-from ._on_demand import load_diagnosis, load_tokens, load_v1_reader
-from ._types import Forms
+from ._on_demand import load_diagnosis, load_tokens, load_v1_reader, load_v1_small
+from ._types import MAX_DEPTH, Forms
 from ._v2_reader import NotJsonError, V2Reader, find_slip, may_have_tags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+SMALL = 2 * MAX_DEPTH
+"""Characters of a small text: nothing in it can be nested too deeply, and no integer can be too
+long for any limit."""
+
+BEFORE_TUPLE = frozenset(" ,:[\n")
+"""What is before the bracket of a tuple. Before that of a form, its name is."""
 
 
 class Reader:
@@ -66,7 +76,20 @@ class Reader:
         return self._read(source if type(source) is str else _to_str(source), buffers, version)
 
     def _read(self, text: str, buffers: Buffers, version: int | None) -> Any:
-        not_json = ("(" in text or "'" in text or "#" in text) and is_python_syntax(text)
+        if "(" in text:
+            at = text.index("(")
+            if (
+                text[at - 1] in BEFORE_TUPLE
+                and text[:2] == '{"'
+                and len(text) <= SMALL
+                and version != 2
+                and buffers is NO_BUFFERS
+                and (value := load_v1_small()(text)) is not None
+            ):
+                return value
+            not_json = is_python_syntax(text, at)
+        else:
+            not_json = ("'" in text or "#" in text) and is_python_syntax(text)
         if version == 1 or (not_json and version is None):
             if version is None and may_have_tags(text):
                 _refuse_tags(text)
@@ -105,12 +128,12 @@ def _all_used(buffers: Buffers, value: Any, text: str) -> Any:
     return value
 
 
-def is_python_syntax(text: str) -> bool:
+def is_python_syntax(text: str, at: int = -1) -> bool:
     """Say whether a character that JSON has in strings only stands outside of them.
 
-    False means that the text may still be v1. The first such character decides in nearly all texts.
+    False means that the text may still be v1. The first such character decides in nearly all texts;
+    `at` is where the first bracket is.
     """
-    at = text.find("(")
     if at < 0:
         at = text.find("'")
     if at < 0:

@@ -13,14 +13,11 @@ from collections.abc import Callable
 
 from ._buffers import HEADER_SIZE, Buffers
 from ._errors import DecodeError
-from ._integers import parse_integer, parse_radix_integer
-from ._json import JsonScanner
 from ._on_demand import load_arrays, load_diagnosis, load_fraction
-from ._strings import EscapeError, unescape_bytes, unescape_str
+from ._strings import EscapeError, unescape_bytes
 from ._types import MAX_DEPTH, Form, Forms, put_together
 from ._v1_grammar import (
     ARRAY_HEADER,
-    BEHIND_NUMBER,
     BLANKS,
     COMPLEX,
     EMPTY_SET,
@@ -29,24 +26,17 @@ from ._v1_grammar import (
     FLAT_START,
     FLAT_TUPLE,
     FRACTION,
-    GAP,
-    INT,
     LITERALS,
     NAME,
-    NUMBER,
-    RADIX_INT,
 )
+from ._v1_literals import SCANNER, LiteralReader, complex_number
+from ._v1_small import flat_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is JSON, not v1")
-
-
-SCANNER = JsonScanner(constant=_refuse_constant)
 DATA = '", b"'
 """What is between the dtype of an array and its base64."""
 
@@ -54,14 +44,13 @@ WASTE = 8
 """Times the length of a text that may be read in vain."""
 
 JSON_START = frozenset('"[{-0123456789tfn')
-SPACE_OR_COMMA = frozenset(" ,")
 NUMBERS = frozenset({"inf", "nan", "infj", "nanj"})
 CONSTANTS = {
     "null": None, "None": None, "true": True, "True": True, "false": False, "False": False,
 }  # fmt: skip
 
 
-class V1Reader:
+class V1Reader(LiteralReader):
     """Reads one text.
 
     Attempts to have JSON's scanner read a container can fail, and what it had read by then is
@@ -83,10 +72,10 @@ class V1Reader:
 
     def __init__(self, text: str, forms: Forms, buffers: Buffers, not_json: bool) -> None:
         self._text = text
+        self._scan = SCANNER.quick(text)
         self._forms = forms
         self._buffers = buffers
         self._not_json = not_json
-        self._scan = SCANNER.quick()
         self._layouts: dict[str, Any] = {}
 
     def read(self) -> Any:
@@ -117,19 +106,6 @@ class V1Reader:
             raise self._expected("the end of the text", end)
         return value
 
-    def _error(self, reason: str, position: int) -> DecodeError:
-        return DecodeError(reason, self._text, position)
-
-    def _expected(self, what: str, position: int) -> DecodeError:
-        if position < 2 and (odd := load_diagnosis().explain_beginning(self._text)):
-            return odd  # type: ignore[no-any-return]
-        return self._error(
-            f"expected {what}, not {self._text[position : position + 20]!r}", position
-        )
-
-    def _skip(self, i: int) -> int:
-        return GAP.match(self._text, i).end()  # type: ignore[union-attr]
-
     def _value(self, i: int, depth: int) -> tuple[Any, int]:
         """Read the value that begins at or behind `i`; give it, and where it ends."""
         read = START.get(self._text[i])
@@ -150,20 +126,6 @@ class V1Reader:
             values.append(value)
             i = self._comma(i, close)
         return values, i + 1
-
-    def _flat(self, i: int, flat: re.Pattern[str]) -> tuple[list[Any], int] | None:
-        """Read brackets in which there is only what JSON has, and no further brackets."""
-        match = flat.match(self._text, i)
-        if match is None:
-            return None
-        inside = match[1]
-        if inside[-1:] in SPACE_OR_COMMA:
-            inside = inside.rstrip().removesuffix(",")
-        try:
-            values, _ = self._scan(f"[{inside}]", 0)
-        except (StopIteration, ValueError):
-            return None
-        return (values, match.end()) if values else None
 
     def _comma(self, i: int, close: str) -> int:
         """Give the place of the next item behind a comma, or that of the closing bracket."""
@@ -207,17 +169,18 @@ class V1Reader:
     def _parenthesis(self, i: int, depth: int) -> tuple[Any, int]:
         text = self._text
         if depth == MAX_DEPTH and (number := COMPLEX.match(text, i)):
-            return _complex(number), number.end()
+            return complex_number(number), number.end()
         if depth == MAX_DEPTH:
             raise self._too_deep(i)
         depth += 1
         if text[i + 1] in FLAT_START:
-            flat = self._flat(i, FLAT_TUPLE)
-            if flat is not None and (len(flat[0]) != 1 or self._before(flat[1] - 1) == ","):
-                return tuple(flat[0]), flat[1]
-            number = COMPLEX.match(text, i)
-            if number is not None:
-                return _complex(number), number.end()
+            if flat := FLAT_TUPLE.match(text, i):
+                try:
+                    return tuple(flat_items(self._scan, flat[1], 1)), flat.end()
+                except (StopIteration, ValueError):
+                    pass
+            if number := COMPLEX.match(text, i):
+                return complex_number(number), number.end()
         return self._tuple(i, depth)
 
     def _tuple(self, i: int, depth: int) -> tuple[Any, int]:
@@ -231,18 +194,10 @@ class V1Reader:
         if text[end] == ",":
             rest, end = self._values(end + 1, ")", depth)
             return (first, *rest), end
-        number = COMPLEX.match(text, i)
-        if number is not None:
-            return _complex(number), number.end()
+        if number := COMPLEX.match(text, i):
+            return complex_number(number), number.end()
         only = text[end] == ")"
         raise self._expected(f"','{' behind the only item of a tuple' if only else ' or )'}", end)
-
-    def _before(self, i: int) -> str:
-        """Give the last character before `i` that is no space."""
-        i -= 1
-        while self._text[i] == " ":
-            i -= 1
-        return self._text[i]
 
     def _brace(self, i: int, depth: int) -> tuple[Any, int]:
         text = self._text
@@ -257,8 +212,11 @@ class V1Reader:
         start = self._skip(i + 1)
         if text[start] == "}":
             return {}, start + 1
-        if flat := self._flat(i, FLAT_SET):
-            return set(flat[0]), flat[1]
+        if flat := FLAT_SET.match(text, i):
+            try:
+                return set(flat_items(self._scan, flat[1], 0)), flat.end()
+            except (StopIteration, ValueError):
+                pass
         if text[start] == "*" and (empty := EMPTY_SET.match(text, i)):
             return set(), empty.end()
         first, end = self._value(start, depth)
@@ -310,57 +268,6 @@ class V1Reader:
         except TypeError as error:
             raise self._expected(f"what can be a key ({error})", start) from None
         return self._comma(i, "}")
-
-    def _number(self, i: int, depth: int) -> tuple[Any, int]:
-        try:
-            value, end = self._scan(self._text, i)
-        except (StopIteration, ValueError):  # no number that JSON has, or a long integer
-            pass
-        else:
-            if self._text[end : end + 1] in BEHIND_NUMBER:
-                return value, end
-        number = INT.match(self._text, i)
-        if number is not None:
-            return self._integer(number)
-        number = NUMBER.match(self._text, i)
-        if number is None and (number := RADIX_INT.match(self._text, i)):
-            return self._integer(number, parse_radix_integer)
-        if number is None:
-            raise self._expected("a number", i)
-        return (complex if number[2] else float)(number[0]), number.end()
-
-    def _integer(
-        self, number: re.Match[str], parse: Callable[[str], int] = parse_integer
-    ) -> tuple[int, int]:
-        try:
-            return parse(number[0]), number.end()
-        except ValueError as error:
-            raise self._error(str(error), number.start()) from None
-
-    def _string(self, i: int, depth: int) -> tuple[Any, int]:
-        text = self._text
-        end = text.find(text[i], i + 1)
-        body = text[i + 1 : end]
-        if "\\" not in body and end > 0:
-            return body, end + 1
-        body, end = self._quoted(i)
-        try:
-            return unescape_str(body), end
-        except EscapeError as error:
-            raise self._error(str(error), i + 1 + error.offset) from None
-
-    def _quoted(self, i: int) -> tuple[str, int]:
-        """Give what is between the quotation mark at `i` and the one that ends the literal."""
-        text = self._text
-        quote = text[i]
-        end = text.find(quote, i + 1)
-        body = text[i + 1 : end]
-        if end < 0 or "\\" in body:
-            literal = LITERALS[quote].match(text, i)
-            if literal is None:
-                raise load_diagnosis().explain_open_string(text, i)
-            return literal[0][1:-1], literal.end()
-        return body, end + 1
 
     def _name(self, i: int, depth: int) -> tuple[Any, int]:
         end = NAME.match(self._text, i).end()  # type: ignore[union-attr]
@@ -418,13 +325,6 @@ class V1Reader:
             return put_together(form, arguments), end
         except ValueError as error:
             raise self._error(str(error), start) from error
-
-
-def _complex(number: re.Match[str]) -> complex:
-    try:
-        return complex(number[0])
-    except ValueError:  # there are gaps in it
-        return complex("".join(number.groups()))
 
 
 def _read_layout(header: str) -> Any:

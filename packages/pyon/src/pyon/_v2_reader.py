@@ -139,7 +139,7 @@ def _scan(scanner: JsonScanner, text: str) -> Any:
     start = SPACE.match(text).end() if text[:1] in WHITESPACE else 0  # type: ignore[union-attr]
     try:
         try:
-            value, end = scanner.quick()(text, start)
+            value, end = scanner.quick(text)(text, start)
         except (json.JSONDecodeError, _BadTagError):
             raise
         except ValueError:  # a long integer
