@@ -225,8 +225,9 @@ def greet() -> Callable[[socket.socket, Any], None]:
 
 @pytest.fixture(params=[True, False], ids=["lean", "general"])
 def either_road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have blocking calls take the lean road, or never: what is promised is the same."""
+    """Have calls of either client take the lean road, or never: the promises are the same."""
     monkeypatch.setattr("pc_rpc._connection.LEAN", request.param)
+    monkeypatch.setattr("pc_rpc._asyncio_connection.LEAN", request.param)
 
 
 @pytest.fixture(params=["Client", "AsyncioClient"])

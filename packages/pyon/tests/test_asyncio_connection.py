@@ -320,3 +320,18 @@ async def test_a_connection_that_is_closed_before_it_is_open_is_never_opened(ser
     await loop.create_connection(lambda: ours, "127.0.0.1", server.port)
     await ours.wait_closed()
     assert (ours.opened.is_set(), ours.ends) == (False, [])
+
+
+async def test_a_small_message_is_sent_if_the_peer_keeps_up_and_the_connection_is_open(pair):
+    ours, theirs = pair
+    assert ours.send_small(b"first\n")
+    assert ours.send_small(b"second\n")
+    assert await theirs.messages.get() == Message(b"first")
+    assert await theirs.messages.get() == Message(b"second")
+    theirs.pause_reading()
+    while ours.backlog <= HIGH_WATER:
+        ours.send(b"x" * HIGH_WATER)
+        await asyncio.sleep(0)
+    assert not ours.send_small(b"third\n")
+    ours.abort()
+    assert not ours.send_small(b"fourth\n")

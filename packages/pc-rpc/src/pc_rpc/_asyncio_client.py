@@ -11,13 +11,14 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, copy_if_shared
+from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 from pyon.tcp import format_address
 
 from pc_rpc._asyncio_connection import AsyncioConnection, connect
 from pc_rpc._client_side import ClientSide
 from pc_rpc._deadlines import deadline_of
 from pc_rpc._errors import ConnectionLost
+from pc_rpc._lean_asyncio import call as lean_call
 from pc_rpc._methods import Driver, Proxy, RemoteMethod, warn_unclosed
 from pc_rpc._migration import takes_context
 from pc_rpc._protocol import AutoTarget
@@ -71,13 +72,14 @@ class _Target:
             raise RuntimeError("not connected: await connect_rpc() first")
         return self.connection
 
-    async def invoke(
+    def invoke(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
-    ) -> Any:
+    ) -> Awaitable[Any]:
         """Call a method of the selected target and return its result."""
-        connection = self.connected()
-        call, chunks = connection.side.encode_call(name, args, kwargs)
-        return await connection.complete(call, copy_if_shared(chunks), timeout)
+        connection = self.connection
+        if connection is None or connection.lines_received is None or kwargs:
+            return self.connected().call(name, args, kwargs, timeout)
+        return lean_call(connection, name, args, timeout)
 
     async def request(self, action: str) -> Any:
         """Make a request that is no call of a method and return what it gives."""

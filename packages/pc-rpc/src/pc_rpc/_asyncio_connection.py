@@ -10,21 +10,28 @@ import asyncio
 import contextlib
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyon.asyncio_connection import HIGH_WATER, Connection
 from pyon.asyncio_tasks import settle
-from pyon.framing import FramingError, Message
+from pyon.framing import FramingError, Message, copy_if_shared
+from pyon.wire import LINE_SIZE
 
 from pc_rpc._client_side import Call, ClientSide
 from pc_rpc._deadlines import remaining
 from pc_rpc._errors import ConnectionLost, GenericRemoteException, ProtocolError
+from pc_rpc._lean_asyncio import lose, receive, take_replies
 from pc_rpc._lookup import AddressInfo, begin, is_numeric, look_up_now
 from pc_rpc._protocol import HANDSHAKE_LIMIT, Chunks
 from pc_rpc._unreachable import explained, explained_tls
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping, Sequence
+
+LEAN = True
+"""Whether common calls may take the lean road: off in tests that the general one is as good."""
 
 
 class AsyncioConnection(Connection):
@@ -39,11 +46,15 @@ class AsyncioConnection(Connection):
     def __init__(self, side: ClientSide) -> None:
         super().__init__(limit=HANDSHAKE_LIMIT)
         self.side = side
+        self.loop = self._loop
+        self.lean: dict[str, asyncio.Future[Any]] = {}
         self._process = os.getpid()
 
     # What comes in.
 
     def message_received(self, message: Message) -> None:
+        if self.lean and receive(self, message):
+            return
         try:
             call = self.side.receive(message)
         except ProtocolError as error:
@@ -60,8 +71,10 @@ class AsyncioConnection(Connection):
 
     def end(self, reason: BaseException) -> None:
         """Close the connection: nothing that is pending will come."""
+        self.lines_received = None  # which refers to this object
         for call in self.side.lost(reason):
             settle(call.waiter, None)
+        lose(self)
         if not self.closed:
             self.abort()
 
@@ -86,6 +99,15 @@ class AsyncioConnection(Connection):
             self.end(ConnectionAbortedError("given up in the handshake") if given_up else error)
             raise
         self.side.configure(self.receiver)
+        if LEAN and self.side.features.request_ids and self.side.takes(LINE_SIZE):
+            self.lines_received = partial(take_replies, self)
+
+    async def call(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
+    ) -> Any:
+        """Call a method of the selected target and return its result, on the general road."""
+        call, chunks = self.side.encode_call(name, args, kwargs)
+        return await self.complete(call, copy_if_shared(chunks), timeout)
 
     async def complete(self, call: Call, chunks: Chunks, timeout: float | None) -> Any:
         """Make a request and return what it gives."""
@@ -97,6 +119,10 @@ class AsyncioConnection(Connection):
                     await self._exchange(call, chunks)
             except TimeoutError:
                 raise self.side.too_late(call, timeout) from None
+        return self.result(call)
+
+    def result(self, call: Call) -> Any:
+        """Return what a call gave, or raise why there is nothing."""
         if call.reply is None:
             raise self.side.error_for(call)
         try:

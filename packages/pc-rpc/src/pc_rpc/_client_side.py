@@ -87,6 +87,14 @@ class Call:
         self.waiter: Any = None
 
 
+class Requests(dict[str, str]):
+    """What a request says between its id and its arguments, by the name of the method."""
+
+    def __missing__(self, name: str) -> str:
+        text = self[name] = f',"action":"call","name":{json.dumps(name)},"args":'
+        return text
+
+
 class ClientSide:
     """The client's end of one connection.
 
@@ -141,8 +149,9 @@ class ClientSide:
         self.reason: BaseException | None = None
         self._again = again
         self._tls = tls
+        self.requests = Requests()
         self._offered: list[str] | None = None
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
         self._in_order: deque[Call] = deque()
         self._by_number: dict[int, Call] = {}
 
@@ -205,6 +214,10 @@ class ClientSide:
         receiver.line_limit = self.line_limit if selected else None
         receiver.raw_buffers = self.features.raw_buffers
 
+    def takes(self, size: int) -> bool:
+        """Say whether replies of that many bytes are within the limits."""
+        return size <= min(self.limit, self.line_limit)
+
     def _read_greeting(self, line: bytes) -> None:
         try:
             greeting = _read_json(line.decode())
@@ -261,23 +274,12 @@ class ClientSide:
                 )
             else:  # the same, in a fifth of the time
                 text, buffers = features.encode(values)
-                quoted = f'"{name}"' if name.isidentifier() and name.isascii() else json.dumps(name)
-                if len(text) == 1 and not buffers and features.request_ids:
-                    return self._issue_line(name, quoted, text[0])
-                text = around(f'{{"action":"call","name":{quoted},"args":', text, ',"kwargs":{}}')
+                head = self.requests[name]
+                text = around(f"{{{head[1:]}", text, ',"kwargs":{}}')
         except pyon.EncodeError as error:
             error.add_note(f"in the arguments of {name}()")
             raise
         return self._issue(f"call of {name}()", text, buffers)
-
-    def _issue_line(self, name: str, quoted: str, args: str) -> tuple[Call, Chunks]:
-        """Do what `_issue` does, for a call that is one line without buffers: most are."""
-        call = Call(next(self._numbers), f"call of {name}()")
-        head = f'{{"id":{call.number},"action":"call","name":{quoted},"args":'
-        line = f'{head}{args},"kwargs":{{}}}}\n'.encode()
-        if len(line) > self.limit + 1:
-            raise _beyond(f"the {call.what}", len(line) - 1, self.limit)
-        return call, [line]
 
     def encode_action(self, action: str) -> tuple[Call, Chunks]:
         """Return a request that is no call of a method, and the message to send.
@@ -292,7 +294,7 @@ class ClientSide:
         return self._issue(action, *self.features.encode({"action": action}))
 
     def _issue(self, what: str, text: Pieces, buffers: list[memoryview]) -> tuple[Call, Chunks]:
-        call = Call(next(self._numbers), what)
+        call = Call(next(self.numbers), what)
         if self.features.request_ids:
             text[0] = f'{{"id":{call.number},{text[0][1:]}'
         chunks = frame(text, buffers)

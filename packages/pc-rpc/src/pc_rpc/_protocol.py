@@ -45,6 +45,9 @@ ID_END = 10**18
 _ID = re.compile(rb'\{(?:"buffers":\[[0-9,]*\],)?"id":([0-9]{1,18})[,}]')
 """The id, which comes first so that it is found without parsing the line."""
 
+RETURNED = ',"status":"ok","ret":'
+"""What stands behind the id in the reply of a call that has returned something."""
+
 _read_json = json.JSONDecoder(strict=False).decode
 _write_json = json.JSONEncoder(separators=(",", ":")).encode
 

@@ -156,6 +156,20 @@ class Connection(asyncio.BufferedProtocol):
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
+    def send_small(self, line: bytes) -> bool:
+        """Send a small message, queued as by `send`; say whether it was taken.
+
+        It is not if the connection is closing, or if more than `HIGH_WATER` bytes are waiting.
+        """
+        if self._state is not _OPEN or not self._writable or self._queued > HIGH_WATER:
+            return False
+        self._queue.append(line)
+        self._queued += len(line)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+        return True
+
     def send_now(self, data: bytes | memoryview) -> None:
         """Send bytes as `framing.frame` returned them, in this turn of the loop.
 
