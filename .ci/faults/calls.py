@@ -316,7 +316,7 @@ async def _run_round(this: Round, network: Network, port: int, seconds: float) -
     await asyncio.to_thread(this.end_server, server, kill=False)
 
 
-def _settle(before: dict[str, int], report: Report) -> None:
+def settle(before: dict[str, int], report: Report) -> None:
     """Find what the clients' process still holds."""
     deadline = time.monotonic() + 20
     while True:
@@ -348,7 +348,7 @@ def run(budget: float, seed: int, report: Report) -> None:
                     report.count(f"faults: {kind}", number)
                 for error in network.errors:
                     report.find("wrong", f"the proxy itself: {error!r}")
-            _settle(before, report)
+            settle(before, report)
             sums, disagreements = this.ledger.check()
             for what, number in sums.items():
                 report.count(what, number)

@@ -33,4 +33,5 @@ class Page:
 
 PAGES = [
     Page("calls", 10),
+    Page("structures", 10),
 ]

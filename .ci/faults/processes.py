@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -47,16 +48,17 @@ class Child:
 
     Parameters
     ----------
-    module : str
-        The module to run, after ``-m``.
+    program : str
+        The name of a module, or a path: of a script in Python.
     arguments : str
         What follows on its command line.
     """
 
-    def __init__(self, module: str, *arguments: object) -> None:
+    def __init__(self, program: str | Path, *arguments: object) -> None:
+        command = [program] if isinstance(program, Path) else ["-m", program]
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
+            [sys.executable, *map(str, [*command, *arguments])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -68,12 +70,13 @@ class Child:
     def wait_until_serving(self) -> Self:
         """Wait until it listens."""
         line = self.hear()
-        if not line.startswith("port "):
+        found = re.search(r"\bport (\d+)$", line)
+        if found is None:
             self.process.kill()
             raise RuntimeError(
                 f"the server said {line!r} instead of its port: {self.log()[-2000:]}"
             )
-        self.port = int(line.split()[1])
+        self.port = int(found[1])
         return self
 
     def hear(self) -> str:

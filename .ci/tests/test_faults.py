@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from faults import report as reports
 from faults.pages import PAGES
+from faults.proxy import ROUGH
 from faults.report import VERDICTS, Report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,9 +34,11 @@ def test_nothing_is_lost_and_nobody_gets_in(tmp_path):
     assert [result["page"] for result in results] == [page.name for page in PAGES]
     assert all(result["found"] == dict.fromkeys(VERDICTS, 0) for result in results)
     assert done.stdout == (tmp_path / "report.txt").read_text()
-    calls = results[0]["counts"]
-    assert calls["calls answered"] > 100
-    assert sum(number for what, number in calls.items() if what.startswith("faults: ")) > 100
+    did = {result["page"]: result["counts"] for result in results}
+    assert did["calls"]["calls answered"] > 100
+    assert did["structures"]["replicas compared in the end"] > 10
+    for page in ("calls", "structures"):
+        assert {f"faults: {kind}" for kind in ROUGH.weights} <= did[page].keys()
 
 
 def test_a_finding_names_its_seed_and_how_to_see_it_again():
