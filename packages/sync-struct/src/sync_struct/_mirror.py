@@ -13,11 +13,13 @@ import warnings
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Sequence, ValuesView
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from sync_struct._addresses import name_in
 from sync_struct._copies import copy_of
 from sync_struct._errors import SubscriptionLost
 from sync_struct._loop_thread import LoopThread
 from sync_struct._mods import Mod
 from sync_struct._own_loop import refuse_own_loop
+from sync_struct._reaching import Place
 from sync_struct._read_only import read_only
 from sync_struct._replication import First, Replication
 from sync_struct._subscriber import FIRST_MESSAGE_TIMEOUT, HEARTBEAT, State, Subscriber
@@ -280,8 +282,8 @@ class Mirror:
 
 def mirror(
     host: str,
-    port: int,
-    notifier_name: str,
+    port: int | None = None,
+    notifier_name: str | None = None,
     notify_cb: Callable[[Mod], Any] | None = None,
     *,
     path: Sequence[Any] = (),
@@ -298,7 +300,7 @@ def mirror(
     Parameters
     ----------
     host, port, notifier_name
-        What to mirror.
+        What to mirror. Or an address instead of all three, as in ``nats://host/name``.
     notify_cb, state_cb, on_error : callable, optional
         As for `Subscriber`; they are called in the background thread, and nobody waits for them.
     path, max_rate, timeout, heartbeat
@@ -322,7 +324,10 @@ def mirror(
     RuntimeError
         This event loop publishes on that port: it would wait here for itself.
     """
-    refuse_own_loop(host, port)
+    place = Place.of(host, port, ssl)
+    if notifier_name is None and not (notifier_name := name_in(host)):
+        raise TypeError(f"expected the name of a notifier, too: there is none in {place}")
+    refuse_own_loop(host, place.port)
     replication = Replication()
     first = First(replication, state_cb, on_error)
     replication.subscriber = subscriber = Subscriber(
@@ -337,7 +342,7 @@ def mirror(
         heartbeat=heartbeat,
     )
     subscriber._observe(replication.changed, replication.take_step)
-    thread = LoopThread(f"mirror of {notifier_name} at {host} port {port}")
+    thread = LoopThread(f"mirror of {notifier_name} at {place}")
     thread.start(lambda: replication.follow(host, port, ssl))
     try:
         first.wait(may_be_absent=may_be_absent)

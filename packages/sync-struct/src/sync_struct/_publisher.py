@@ -19,6 +19,7 @@ from sync_struct._notifier import Notifier
 from sync_struct._publisher_connection import PublisherConnection, Unidentified
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
 __all__ = ["Publisher", "serving"]
@@ -143,16 +144,29 @@ class Publisher(AsyncioServer):
         ssl: ssl.SSLContext | None = None,
     ) -> None:
         """Start serving: see `pyon.asyncio_server.AsyncioServer.start`."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            serving.add(self)
-            for channel in self._channels.values():
-                channel.open(self._loop)
+        self._begin()
         try:
             await super().start(host, port, ssl=ssl)
         except OSError:
             await self.stop()
             raise
+
+    async def attach(self, sock: socket.socket) -> None:
+        """Serve the client at the other end of a connected socket, which is ours from now on.
+
+        It needs no `start`: for gateways, which bring their clients along.
+        """
+        self._begin()
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(self._make_connection, sock)
+
+    def _begin(self) -> None:
+        """Begin to listen to the notifiers."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            serving.add(self)
+            for channel in self._channels.values():
+                channel.open(self._loop)
 
     async def stop(self) -> None:
         """Stop serving; subscribers are disconnected. May be started again."""

@@ -13,10 +13,11 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from sync_struct._addresses import connect_through, is_address, without_secrets
 from sync_struct._subscriber_connection import Refused, SubscriberConnection
 
 if TYPE_CHECKING:
-    import ssl
+    from ssl import SSLContext
 
 __all__ = ["FIRST_WAIT", "Place", "Reaching"]
 
@@ -36,13 +37,25 @@ class Place(NamedTuple):
 
     host: str
     port: int
-    ssl: ssl.SSLContext | None
+    ssl: SSLContext | None
+
+    @classmethod
+    def of(cls, host: str, port: int | None, ssl: SSLContext | None) -> Place:
+        """Return the place of a host and port, or of an address, which needs no port."""
+        if port is None and not is_address(host):
+            raise TypeError(f"expected a port, too: {host!r} is no address like nats://host/name")
+        return cls(host, port or 0, ssl)
 
     def __str__(self) -> str:
+        if is_address(self.host):
+            return without_secrets(self.host)
         return f"{self.host} port {self.port}"
 
     async def connect(self, connection: SubscriberConnection) -> None:
         """Open a connection, or raise an `OSError` of the same class that names this place."""
+        if is_address(self.host):
+            await connect_through(self.host, self.ssl, connection)
+            return
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(lambda: connection, self.host, self.port, ssl=self.ssl)

@@ -94,7 +94,7 @@ class Reflection:
 async def relaying(
     publisher: Publisher,
     host: str,
-    port: int,
+    port: int | None,
     names: Sequence[str],
     *,
     ssl: ssl.SSLContext | None = None,

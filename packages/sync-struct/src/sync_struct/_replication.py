@@ -85,7 +85,7 @@ class Replication:
                 reader.ended = self.ended
             self.changed.notify_all()
 
-    async def follow(self, host: str, port: int, ssl: ssl.SSLContext | None) -> None:
+    async def follow(self, host: str, port: int | None, ssl: ssl.SSLContext | None) -> None:
         """Keep the replica up to date, until this is cancelled."""
         running = asyncio.ensure_future(self.subscriber.run(host, port, ssl=ssl))
         try:

@@ -8,6 +8,8 @@ are read without reading what is in between.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import pyon
@@ -16,13 +18,13 @@ from pyon.framing import Message
 from sync_struct._conversation import CONTROLS, Conversation
 from sync_struct._errors import ProtocolError
 from sync_struct._mods import Mod
-from sync_struct._protocol import shorten
+from sync_struct._protocol import Position, shorten
 from sync_struct._replica import Replica, check_size
 from sync_struct._selection import EVERYTHING, Wish
 
 __all__ = ["Step", "StepReader"]
 
-_ACTION = re.compile(rb'\s*\{\s*"action"\s*:\s*"([a-z_]+)"')
+_ACTION = re.compile(rb'\s*\{\s*(?:"buffers":\[[0-9,]*\],)?"action"\s*:\s*"([a-z_]+)"')
 _NUMBER = re.compile(rb',"number":([0-9]{1,18})\}\s*\Z')
 
 
@@ -42,6 +44,17 @@ class Step(NamedTuple):
     number: int | None
     """Of the last mod. None: the publisher knows the established protocol only."""
 
+    buffers: tuple[tuple[memoryview, ...], ...] = ()
+    """The raw buffers behind each line; empty if none has any."""
+
+    @property
+    def frames(self) -> list[bytes | memoryview]:
+        """The bytes as they came, line ends and raw buffers included, in pieces."""
+        pieces: list[bytes | memoryview] = []
+        for line, buffers in zip_longest(self.lines, self.buffers, fillvalue=()):
+            pieces += [b"%b\n" % bytes(line), *buffers]
+        return pieces
+
     def mods(self) -> list[Mod]:
         """Return the mods, decoded; the caller's own.
 
@@ -51,20 +64,26 @@ class Step(NamedTuple):
             A value is of a type that is not known here.
         """
         mods: list[Mod] = []
-        for line in self.lines:
-            mod = pyon.decode(line)
+        for line, buffers in zip_longest(self.lines, self.buffers, fillvalue=()):
+            mod = pyon.decode(bytes(line), buffers=buffers)
             mod.pop("number", None)
+            mod.pop("buffers", None)
             mods += mod["mods"] if mod["action"] == "mods" else [mod]
         return mods
 
 
-class StepReader(Conversation[bytes]):
+_Raw = tuple[bytes, tuple[memoryview, ...]]
+
+
+class StepReader(Conversation[_Raw]):
     """Takes the place of a `Replica` for a subscriber that does not decode."""
 
     target: Any = None
 
-    def __init__(self, wish: Wish = EVERYTHING) -> None:
+    def __init__(self, wish: Wish = EVERYTHING, position: Position | None = None) -> None:
         super().__init__(wish)
+        if position is not None:
+            self._stream, self.number = position
         self._part: Replica | None = None  # cuts the part from all that an old publisher sends
 
     def connected(self, legacy: bool) -> None:
@@ -85,14 +104,19 @@ class StepReader(Conversation[bytes]):
         if action in CONTROLS:
             CONTROLS[action](self, pyon.decode(line))
             return []
+        raw = (line, tuple(message.buffers))
         if action == "init":
-            return [Step(action, (line,), self._stream, number)] if self._begin(number) else []
+            return [self._step(action, [raw], number)] if self._begin(number) else []
         if action == "absent":
             self._vanish()
-            return [Step(action, (line,), self._stream, number)]
-        lines = self._complete([line], number)
+            return [self._step(action, [raw], number)]
+        whole = self._complete([raw], number)
+        return [self._step("mods", whole, self.number)] if whole else []
+
+    def _step(self, action: str, raw: Sequence[_Raw], number: int | None) -> Step:
+        lines, buffers = zip(*raw, strict=True)
         stream = "" if self.legacy else self._stream
-        return [Step("mods", tuple(lines), stream, self.number)] if lines else []
+        return Step(action, lines, stream, number, buffers if any(buffers) else ())
 
     def _cut(self, part: Replica, message: Message) -> list[Step]:
         mods = part.receive(message)

@@ -42,6 +42,7 @@ from sync_struct._protocol import (
     LEGACY_BANNER,
     RAW_BUFFERS,
     STALENESS,
+    Position,
     Request,
     control,
     write_banner,
@@ -117,7 +118,7 @@ class Subscriber:
         Called with every exception that does not reach anybody otherwise: of callbacks, of mods
         that do not fit, of attempts to connect in `run`. All of them are logged, too.
     raw_buffers : bool, optional
-        Whether arrays may travel as they are instead of as text.
+        Whether arrays may travel as they are instead of as text. By default if `decode` is true.
     limit : int, optional
         Bytes of the largest message to take.
     line_limit : int, optional
@@ -132,6 +133,9 @@ class Subscriber:
         Whether to make values of what comes. If not, there is no target (`target_builder` may be
         None), and `notify_cb` is called with each `Step`, as text: for recorders and gateways,
         which need not know all types.
+    position : tuple of str and int, optional
+        `Step.stream` and `Step.number` of the last step that another subscriber was told of, with
+        the same `path`: go on from there, if the publisher still can. Only with ``decode=False``.
 
     Attributes
     ----------
@@ -161,14 +165,17 @@ class Subscriber:
         max_rate: float | None = None,
         state_cb: Callable[[State], Any] | None = None,
         on_error: Callable[[Exception], Any] | None = None,
-        raw_buffers: bool = True,
+        raw_buffers: bool | None = None,
         limit: int = DEFAULT_LIMIT,
         line_limit: int = REPLY_LINE_LIMIT,
         timeout: float | None = FIRST_MESSAGE_TIMEOUT,
         heartbeat: float | None = HEARTBEAT,
         decode: bool = True,
         may_be_absent: bool = False,
+        position: tuple[str, int] | None = None,
     ) -> None:
+        if position is not None and decode:
+            raise TypeError("expected no position: only decode=False has no target to go on from")
         self.state: State = "closed"
         if notify_cb is None:
             callbacks: Iterable[Callback] = ()
@@ -187,13 +194,14 @@ class Subscriber:
         wish = Wish(tuple(path), mods_only, newest=max_rate is not None)
         self._may_be_absent = may_be_absent
         features = frozenset({ABSENT_PARTS, GROWING_ARRAYS, STALENESS})
-        if raw_buffers and decode:
+        if decode if raw_buffers is None else raw_buffers:
             features |= {RAW_BUFFERS}
         self._request = Request(notifier_name, wish, features, max_rate)
         self._guard: contextlib.AbstractContextManager[Any] | None = None
         self._on_step: Callable[[Sequence[Mod]], None] | None = None
         self._replica: Replica | StepReader
         self._decode = decode
+        self._position = None if position is None else Position(*position)
         self._replica = self._make_replica()
         self._connection: SubscriberConnection | None = None
         self._reaching = Reaching(notifier_name, self._open)
@@ -248,7 +256,7 @@ class Subscriber:
     async def connect(
         self,
         host: str,
-        port: int,
+        port: int | None = None,
         before_receive_cb: Callable[[], Any] | None = None,
         *,
         ssl: ssl.SSLContext | None = None,
@@ -258,7 +266,8 @@ class Subscriber:
         Parameters
         ----------
         host, port
-            Of the publisher.
+            Of the publisher. Or an address instead of both, as in ``nats://host/name``; without a
+            name it is that of the subscriber.
         before_receive_cb : callable, optional
             Called without arguments before the first message of the publisher is handled.
         ssl : ssl.SSLContext, optional
@@ -274,7 +283,7 @@ class Subscriber:
             The subscriber is connected already.
         """
         self._before_receive_cb = before_receive_cb
-        with self._active(self._establish(Place(host, port, ssl))) as activity:
+        with self._active(self._establish(Place.of(host, port, ssl))) as activity:
             connection = await activity
         self.receive_task = task = asyncio.ensure_future(_end_of(connection))
         task.add_done_callback(lambda task: connection.drop() if task.cancelled() else None)
@@ -282,7 +291,7 @@ class Subscriber:
     async def run(
         self,
         host: str,
-        port: int,
+        port: int | None = None,
         *,
         ssl: ssl.SSLContext | None = None,
         longest_wait: float = LONGEST_WAIT,
@@ -300,7 +309,7 @@ class Subscriber:
             Seconds between attempts to connect, at most.
         """
         self._before_receive_cb = None
-        following = self._follow(host, port, ssl, Backoff(FIRST_WAIT, longest_wait))
+        following = self._follow(Place.of(host, port, ssl), Backoff(FIRST_WAIT, longest_wait))
         with (
             contextlib.suppress(SubscriptionLost),  # by close(): the only way that it ends
             self._active(following, reconnects=True) as activity,
@@ -312,7 +321,7 @@ class Subscriber:
     async def following(
         self,
         host: str,
-        port: int,
+        port: int | None = None,
         *,
         ssl: ssl.SSLContext | None = None,
         longest_wait: float = LONGEST_WAIT,
@@ -361,7 +370,7 @@ class Subscriber:
 
     def _make_replica(self) -> Replica | StepReader:
         if not self._decode:
-            return StepReader(self._request.wish)
+            return StepReader(self._request.wish, self._position)
         if self._build is None:
             raise TypeError("expected a target_builder, got None: only decode=False has no target")
         return Replica(self._build, self._request.wish, guard=self._guard, on_step=self._on_step)
@@ -398,18 +407,16 @@ class Subscriber:
 
     # The connection.
 
-    async def _follow(
-        self, host: str, port: int, ssl: ssl.SSLContext | None, backoff: Backoff
-    ) -> None:
+    async def _follow(self, place: Place, backoff: Backoff) -> None:
         loop = asyncio.get_running_loop()
         failed = False
         while True:
             began = loop.time()
             try:
-                connection = await self._establish(Place(host, port, ssl))
+                connection = await self._establish(place)
             except Exception as error:
                 level = logging.DEBUG if failed else logging.WARNING
-                _logger.log(level, "%s port %s: %r; trying again", host, port, error)
+                _logger.log(level, "%s: %r; trying again", place, error)
                 failed = True
                 self._callbacks.report(error)
             else:

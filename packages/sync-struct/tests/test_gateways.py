@@ -1,0 +1,123 @@
+"""The door for gateways: steps as bytes, where to go on, sockets of one's own, addresses."""
+
+import asyncio
+import socket
+
+import numpy as np
+import pyon
+import pytest
+from pyon.framing import Receiver
+from sync_struct import Notifier, Publisher, Subscriber, _addresses, mirror
+
+
+def follow(publisher, *steps, **options):
+    """Return a subscriber that keeps steps as bytes."""
+    subscriber = Subscriber("d", None, *steps, decode=False, raw_buffers=True, **options)
+    return subscriber, subscriber.following("127.0.0.1", publisher.port, longest_wait=0.01)
+
+
+async def test_steps_come_as_they_travel_raw_buffers_included(until):
+    n = Notifier({"a": np.zeros(1000), "x": 0})
+    steps = []
+    async with Publisher({"d": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        _, following = follow(publisher, steps.append)
+        async with following:
+            with n.batch():
+                n["x"] = 1
+                n["a"] = np.arange(2000.0)
+            await until(lambda: len(steps) == 2)
+    init, step = steps
+    assert (init.number, step.number) == (0, 2)
+    assert [len(part) for part in init.buffers] == [1]
+    assert step.mods()[1]["value"].tolist() == list(range(2000))
+    receiver = Receiver(raw_buffers=True)
+    messages = receiver.feed(b"".join(map(bytes, step.frames)))
+    assert [bytes(message.line) for message in messages] == list(step.lines)
+    assert bytes(messages[-1].buffers[0]) == np.arange(2000.0).tobytes()
+
+
+async def test_steps_of_recorders_have_no_raw_buffers(until):
+    n = Notifier({"a": np.zeros(1000)})
+    steps = []
+    async with Publisher({"d": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        subscriber = Subscriber("d", None, steps.append, decode=False)
+        await subscriber.connect("127.0.0.1", publisher.port)
+        await subscriber.close()
+    assert steps[0].buffers == ()
+    assert steps[0].frames == [steps[0].lines[0] + b"\n"]
+
+
+async def test_another_subscriber_goes_on_where_the_last_one_left_off(until):
+    n = Notifier({"x": 0})
+    first, second = [], []
+    async with Publisher({"d": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        _, following = follow(publisher, first.append)
+        async with following:
+            n["x"] = 1
+            await until(lambda: len(first) == 2)
+        n["x"] = 2
+        at = (first[-1].stream, first[-1].number)
+        subscriber, following = follow(publisher, second.append, position=at)
+        async with following:
+            n["x"] = 3
+            await until(lambda: second and second[-1].number == 3)
+            assert subscriber.state == "live"
+    assert [step.action for step in second] == ["mods"] * len(second)
+
+
+async def test_a_position_that_the_publisher_does_not_know_brings_the_structure(until):
+    n = Notifier({"x": 0})
+    steps = []
+    async with Publisher({"d": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        _, following = follow(publisher, steps.append, position=("another", 7))
+        async with following:
+            await until(lambda: steps)
+    assert steps[0].action == "init"
+
+
+def test_a_position_is_for_those_without_a_target():
+    with pytest.raises(TypeError, match="only decode=False has no target to go on from"):
+        Subscriber("d", lambda x: x, position=("s", 1))
+
+
+async def test_a_publisher_serves_a_socket_that_is_brought_to_it():
+    async with Publisher({"d": Notifier({"x": 1})}) as publisher:
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        await publisher.attach(far)
+        reader, writer = await asyncio.open_connection(sock=near)
+        writer.write(b'{"sync_struct":1,"notifier":"d"}\n')
+        assert pyon.decode(await reader.readline())["action"] == "hello"
+        assert pyon.decode(await reader.readline())["struct"] == {"x": 1}
+        await publisher.stop()
+        assert pyon.decode(await reader.readline())["error"] == "SubscriptionLost"
+        assert await reader.read() == b""
+        writer.close()
+
+
+# Addresses.
+
+
+async def test_an_address_of_no_known_gateway_says_which_there_are():
+    with pytest.raises(ValueError, match="an address with nats://; got ftp://"):
+        await Subscriber("d", lambda x: x).connect("ftp://host/d")
+
+
+async def test_a_host_without_a_port_is_no_address():
+    with pytest.raises(TypeError, match="'localhost' is no address like nats://host/name"):
+        await Subscriber("d", lambda x: x).connect("localhost")
+
+
+def test_a_mirror_needs_a_name_in_its_address():
+    with pytest.raises(TypeError, match="the name of a notifier, too: there is none in nats://h:1"):
+        mirror("nats://user:secret@h:1")
+
+
+def test_addresses_are_shown_without_what_is_secret():
+    shown = _addresses.without_secrets("nats://me:secret@a:1,b:2/lab?creds=/x")
+    assert shown == "nats://a:1,b:2/lab"
+    assert _addresses.name_in("nats://a:1,b:2/site%2Flab?creds=/x") == "site/lab"
