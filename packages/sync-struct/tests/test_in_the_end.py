@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sync_struct import ModError, Notifier, Publisher, Subscriber, process_mod
-from sync_struct._mods import walk
+from sync_struct._actions import walk
 
 PATIENCE = 30.0
 EXAMPLES = int(os.environ.get("SYNC_STRUCT_EXAMPLES", "60"))

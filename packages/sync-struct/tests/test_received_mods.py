@@ -7,7 +7,7 @@ import pyon
 import pytest
 from pyon.framing import Message
 from sync_struct import Notifier, Publisher, Subscriber, process_mod
-from sync_struct._mods import walk
+from sync_struct._actions import walk
 from sync_struct._replica import Replica
 from sync_struct._selection import Wish
 

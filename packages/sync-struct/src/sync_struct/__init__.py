@@ -1,5 +1,6 @@
 """A nested list or dict owned by one process and mirrored live in others."""
 
+from sync_struct._actions import ModAction
 from sync_struct._channel import Counters
 from sync_struct._errors import (
     ChangedBehindBack,
@@ -13,7 +14,7 @@ from sync_struct._errors import (
     UnknownNotifier,
 )
 from sync_struct._mirror import Mirror, mirror
-from sync_struct._mods import ModAction, process_mod
+from sync_struct._mods import process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publish import PublisherThread, publish
 from sync_struct._publisher import Publisher

@@ -14,8 +14,8 @@ from typing import Any
 
 import pyon
 
-from sync_struct._mods import ACTIONS, Mod, place
-from sync_struct._values import ATOMS, all_atoms, is_array
+from sync_struct._actions import ACTIONS, Mod, place
+from sync_struct._kinds import ATOMS, all_atoms, is_array
 
 __all__ = ["MAX_LEVELS", "Change", "Restart", "check_structure", "encode", "fixed", "write_path"]
 

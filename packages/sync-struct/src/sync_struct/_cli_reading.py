@@ -14,12 +14,12 @@ import pyon
 from pyon.tcp_options import tls_context
 from pyon.terminal import OutputError, complain, emit, legible
 
+from sync_struct._actions import Mod
 from sync_struct._cli_paths import format_path
-from sync_struct._mods import Mod
+from sync_struct._kinds import is_array
 from sync_struct._recording import Recorder
 from sync_struct._steps import Step
 from sync_struct._subscriber import Subscriber
-from sync_struct._values import is_array
 
 if TYPE_CHECKING:
     from sync_struct._cli_view import View

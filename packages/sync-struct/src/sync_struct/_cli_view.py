@@ -13,8 +13,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 from rich.tree import Tree
 
-from sync_struct._mods import Mod
-from sync_struct._values import is_array
+from sync_struct._actions import Mod
+from sync_struct._kinds import is_array
 
 __all__ = ["View", "describe_array", "image", "sparkline"]
 

@@ -11,8 +11,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import pyon
 
+from sync_struct._actions import Mod
 from sync_struct._errors import ModError, ModsLost, ProtocolError, SubscriptionLost, UnknownNotifier
-from sync_struct._mods import Mod
 from sync_struct._protocol import Position
 from sync_struct._selection import EVERYTHING, Wish
 

@@ -10,8 +10,8 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sync_struct._mods import Mod
-from sync_struct._values import ATOMS, all_atoms, is_array
+from sync_struct._actions import Mod
+from sync_struct._kinds import ATOMS, all_atoms, is_array
 
 __all__ = ["apart", "copy_mod", "copy_of", "has_foreign", "same_leaf"]
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import pyon
 from pyon.framing import frame, frame_size
 
+from sync_struct._actions import walk
 from sync_struct._change import Change, Restart, encode, fixed
 from sync_struct._errors import UnknownNotifier
-from sync_struct._mods import walk
 from sync_struct._notifier import Notifier
 from sync_struct._selection import EVERYTHING, Touch, Wish, newest, touch
 

@@ -13,11 +13,11 @@ import warnings
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Sequence, ValuesView
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from sync_struct._actions import Mod
 from sync_struct._addresses import name_in
 from sync_struct._copies import copy_of
 from sync_struct._errors import SubscriptionLost
 from sync_struct._loop_thread import LoopThread
-from sync_struct._mods import Mod
 from sync_struct._own_loop import refuse_own_loop
 from sync_struct._reaching import Place
 from sync_struct._read_only import read_only

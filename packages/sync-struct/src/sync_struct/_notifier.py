@@ -18,22 +18,21 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 import pyon
 
+from sync_struct._actions import ACTIONS, Mod, place, walk
 from sync_struct._change import Change, Restart, check_structure, write_path
 from sync_struct._errors import ChangeInProgress, StaleView
-from sync_struct._mods import ACTIONS, Mod, grow, place, walk
-from sync_struct._structure import Structure, Witness, replica_of
-from sync_struct._values import (
+from sync_struct._kinds import (
     ATOMS,
     growth,
-    hand_out,
     is_array,
     is_container,
     is_grown,
     is_record,
-    occurs_twice,
-    own,
     without_ellipsis,
 )
+from sync_struct._mods import grow
+from sync_struct._ownership import hand_out, occurs_twice, own
+from sync_struct._structure import Structure, Witness, replica_of
 
 __all__ = ["Notifier"]
 

@@ -10,9 +10,10 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from sync_struct._actions import ACTIONS, Mod
 from sync_struct._copies import copy_of
-from sync_struct._mods import ACTIONS, Mod, applied
-from sync_struct._values import ATOMS, is_array
+from sync_struct._kinds import ATOMS, is_array
+from sync_struct._mods import applied
 
 __all__ = ["ReadOnlyDict", "ReadOnlyList", "ReadOnlySet", "after", "read_only", "thawed"]
 

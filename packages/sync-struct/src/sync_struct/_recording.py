@@ -16,8 +16,8 @@ from typing import IO, NamedTuple
 
 import pyon
 
+from sync_struct._actions import Mod
 from sync_struct._errors import SyncStructError
-from sync_struct._mods import Mod
 from sync_struct._steps import Step
 
 __all__ = ["Record", "Recorder", "RecordingError", "read_recording"]

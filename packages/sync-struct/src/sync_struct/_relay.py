@@ -12,7 +12,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sync_struct._mods import Mod, process_mod
+from sync_struct._actions import Mod
+from sync_struct._mods import process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publisher import Publisher
 from sync_struct._subscriber import State, Subscriber

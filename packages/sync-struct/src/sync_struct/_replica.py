@@ -9,14 +9,15 @@ from typing import Any
 import pyon
 from pyon.framing import Message
 
+from sync_struct._actions import Mod, walk
 from sync_struct._conversation import CONTROLS, Conversation
 from sync_struct._copies import apart, copy_mod, copy_of
 from sync_struct._errors import ModError, ProtocolError
-from sync_struct._mods import Mod, applied, walk
+from sync_struct._kinds import is_array, is_record
+from sync_struct._mods import applied
 from sync_struct._protocol import shorten
 from sync_struct._selection import EVERYTHING, Touch, Wish, touch
 from sync_struct._undecodable import decode_around
-from sync_struct._values import is_array, is_record
 
 __all__ = ["Replica", "check_size"]
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyon
 
+from sync_struct._actions import Mod
 from sync_struct._copies import copy_of, has_foreign, same_leaf
 from sync_struct._errors import SubscriptionLost, UnknownNotifier
-from sync_struct._mods import Mod
+from sync_struct._kinds import ATOMS
 from sync_struct._read_only import ReadOnlyDict, read_only
 from sync_struct._subscriber import State, Subscriber
 from sync_struct._updates import Steps
-from sync_struct._values import ATOMS
 
 if TYPE_CHECKING:
     import ssl

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import pyon
 from pyon.framing import Message
 
+from sync_struct._actions import Mod
 from sync_struct._conversation import CONTROLS, Conversation
 from sync_struct._errors import ProtocolError
-from sync_struct._mods import Mod
 from sync_struct._protocol import Position, shorten
 from sync_struct._replica import Replica, check_size
 from sync_struct._selection import EVERYTHING, Wish

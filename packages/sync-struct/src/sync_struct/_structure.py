@@ -21,10 +21,11 @@ from typing import Any
 import pyon
 from pyon import forks
 
+from sync_struct._actions import Mod, place
 from sync_struct._change import Change
+from sync_struct._difference import find_difference
 from sync_struct._errors import ChangedBehindBack
-from sync_struct._mods import Mod, applied, place
-from sync_struct._values import find_difference
+from sync_struct._mods import applied
 
 __all__ = ["Structure", "Witness", "replica_of"]
 

@@ -26,6 +26,7 @@ from pyon.asyncio_tasks import settle
 from pyon.backoff import Backoff
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, Message
 
+from sync_struct._actions import Mod
 from sync_struct._callbacks import Callbacks, is_awaitable
 from sync_struct._copies import copy_mod
 from sync_struct._errors import (
@@ -35,7 +36,6 @@ from sync_struct._errors import (
     SyncStructError,
     UnknownNotifier,
 )
-from sync_struct._mods import Mod
 from sync_struct._protocol import (
     ABSENT_PARTS,
     GROWING_ARRAYS,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pyon
 
-from sync_struct._mods import place
+from sync_struct._actions import place
 
 __all__ = ["Repaired", "Undecodable", "decode_around"]
 

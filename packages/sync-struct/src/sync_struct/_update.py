@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+from sync_struct._difference import same
 from sync_struct._notifier import Notifier
-from sync_struct._values import own, same
+from sync_struct._ownership import own
 
 __all__ = ["update_from_dict"]
 

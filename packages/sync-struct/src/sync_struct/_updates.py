@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+from sync_struct._actions import Mod
 from sync_struct._copies import copy_mod
 from sync_struct._errors import ModsLost
-from sync_struct._mods import Mod, applied
+from sync_struct._kinds import ATOMS, is_array
+from sync_struct._mods import applied
 from sync_struct._read_only import after
-from sync_struct._values import ATOMS, is_array
 
 __all__ = ["Condition", "Steps", "Updates", "follow"]
 

@@ -1,0 +1,91 @@
+"""Ownership: whose a value of a structure is, and what is handed out of it.
+
+A structure keeps what is assigned by reference, as a dict does; where that cannot be, and where the
+user asked for it, it keeps a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import pyon
+
+from sync_struct._kinds import ATOMS, all_atoms, is_array, is_container
+
+__all__ = ["hand_out", "occurs_twice", "own"]
+
+
+def hand_out(value: Any) -> Any:
+    """Return a value of the structure in a form in which nobody can change it unnoticed.
+
+    For values that mods cannot reach into: a set comes as a frozenset, so that an attempt to change
+    it raises instead of being lost; other mutable objects come as copies.
+    """
+    kind = type(value)
+    if kind in ATOMS:
+        return value
+    if kind is set:
+        return frozenset(value)
+    if kind is tuple:
+        return value if all_atoms(value) else tuple(map(hand_out, value))
+    return copy.deepcopy(value)
+
+
+def own(value: Any) -> Any:
+    """Return a value equal to `value` that shares nothing mutable with it, nor with itself.
+
+    A notifier in it stands for its structure, and a frozenset (which has no PYON) for a set.
+    """
+    try:
+        return _copied(value)
+    except Exception:
+        pyon.encode(value, version=2)  # says better what is wrong, and where
+        raise
+
+
+def _copied(value: Any) -> Any:
+    kind = type(value)
+    if kind in ATOMS:
+        return value
+    if kind is list:
+        return value.copy() if all_atoms(value) else [_copied(item) for item in value]
+    if kind is dict:
+        if all_atoms(value.values()):
+            return value.copy()
+        return {key: _copied(item) for key, item in value.items()}
+    if kind is tuple:
+        return value if all_atoms(value) else tuple([_copied(item) for item in value])
+    if is_array(value):
+        return value.copy()
+    if kind is frozenset:
+        return set(value)
+    if hasattr(kind, "raw_view"):  # a notifier
+        return _copied(value.raw_view)
+    return copy.deepcopy(value)
+
+
+def occurs_twice(value: Any, containers: Sequence[Any] = ()) -> bool:
+    """Tell whether a list, dict or array is in `value` twice, or is one of `containers`.
+
+    A change of it would be a change in two places, of which one is told. `value` must be known to
+    be finite: to have a PYON.
+    """
+    if type(value) is list and all_atoms(value):  # what is assigned most
+        return id(value) in map(id, containers)
+    return _meets_again(value, set(map(id, containers)))
+
+
+def _meets_again(value: Any, met: set[int]) -> bool:
+    is_tuple = isinstance(value, tuple)
+    if not is_tuple:
+        if not is_container(value):
+            return False
+        if id(value) in met:
+            return True
+        met.add(id(value))
+    items = value.values() if isinstance(value, dict) else value
+    if not (is_tuple or isinstance(value, (list, dict))) or all_atoms(items):
+        return False
+    return any(_meets_again(item, met) for item in items)
