@@ -16,7 +16,9 @@ from sync_struct import (
     Subscriber,
     process_mod,
 )
-from sync_struct._log import Cursor, Encoding, Log
+from sync_struct._cursor import Cursor
+from sync_struct._encoding import Encoding
+from sync_struct._log import Log
 from sync_struct._replica import Replica
 from sync_struct._selection import EVERYTHING, Wish
 
@@ -218,7 +220,7 @@ class Reader:
 
 def served(structure, backlog=2**20):
     notifier = Notifier(structure)
-    log = Log(notifier, backlog)
+    log = Log(notifier._structure, backlog)
     notifier._structure.add_sink(log.tell, True)
     return notifier, log
 

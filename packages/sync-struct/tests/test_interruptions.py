@@ -11,7 +11,9 @@ import weakref
 import pyon
 import pytest
 from sync_struct import ChangeInProgress, Notifier, Publisher, Subscriber, process_mod
-from sync_struct._log import Cursor, Encoding, Log
+from sync_struct._cursor import Cursor
+from sync_struct._encoding import Encoding
+from sync_struct._log import Log
 
 PATIENCE = 30.0
 
@@ -127,7 +129,7 @@ def test_a_finaliser_cannot_ask_for_a_result(Finalised):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="a signal from a clock")
 def test_a_signal_handler_that_makes_changes_at_any_moment_is_heard_in_order():
     n, replica, _ = followed({"l": [], "s": 0})
-    log = Log(n)
+    log = Log(n._structure)
     n._structure.add_sink(log.tell, False)
     count = 0
 
@@ -161,7 +163,7 @@ def test_a_signal_handler_that_makes_changes_at_any_moment_is_heard_in_order():
 
 def test_an_exception_from_outside_within_a_change_leaves_nobody_unequal():
     n, _, mods = followed({})
-    log = Log(n)
+    log = Log(n._structure)
 
     def interrupted(changes):
         if n.read == {"x": 1}:
@@ -345,7 +347,7 @@ def test_the_structure_stands_still_while_a_snapshot_is_encoded():
         pass
 
     n = Notifier({"a": Slow.__name__, "z": 0})
-    log = Log(n)
+    log = Log(n._structure)
     n._structure.add_sink(log.tell, False)
     begun, ended = threading.Event(), threading.Event()
 

@@ -4,7 +4,9 @@ import pytest
 from pyon.framing import Receiver
 from sync_struct import Notifier, Publisher, UnknownNotifier
 from sync_struct._change import MAX_LEVELS
-from sync_struct._log import Cursor, Encoding, Log
+from sync_struct._cursor import Cursor
+from sync_struct._encoding import Encoding
+from sync_struct._log import Log
 from sync_struct._replica import Replica
 from sync_struct._selection import EVERYTHING, Wish
 
@@ -43,7 +45,7 @@ class Reader:
 
 def served(structure, backlog=2**20):
     notifier = Notifier(structure)
-    log = Log(notifier, backlog)
+    log = Log(notifier._structure, backlog)
     notifier._structure.add_sink(log.tell, False)
     return notifier, log
 
@@ -329,7 +331,7 @@ def test_a_structure_that_cannot_be_encoded_is_told():
 
 def test_only_whole_structures_are_published():
     with pytest.raises(ValueError, match="whole"):
-        Log(Notifier({"a": []})["a"])
+        Publisher({"a": Notifier({"a": []})["a"]})
     with pytest.raises(ValueError, match="legacy_version"):
         Publisher({}, legacy_version=3)
     with pytest.raises(ValueError, match="overflow"):

@@ -354,7 +354,7 @@ def test_a_listener_that_raises_is_logged_and_others_are_told(caplog):
 
 def test_many_threads_lose_nothing():
     notifier, _, replica = followed({"l": [], "d": {}})
-    notifier._root._witness = None  # would make it quadratic
+    notifier._structure.witness = None  # would make it quadratic
 
     def work(name):
         for i in range(200):

@@ -1,8 +1,8 @@
 """Channel: one notifier of a publisher and its subscribers, as the event loop sees them.
 
-The log decides what each subscriber is sent (see `_log`). A notifier wakes the loop once per turn;
-then every subscriber that is up to date is sent the same bytes. One whose socket is full is left
-alone until asyncio says that it takes data again.
+What each subscriber is sent is decided by its cursor (see `_cursor`). A notifier wakes the loop
+once per turn; then every subscriber that is up to date is sent the same bytes. One whose socket is
+full is left alone until asyncio says that it takes data again.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from sync_struct._change import Change
-from sync_struct._log import Chunks, Cursor, Encoding, Log
+from sync_struct._cursor import Cursor, small_step
+
+if TYPE_CHECKING:
+    from sync_struct._change import Change
+    from sync_struct._encoding import Chunks, Encoding
+    from sync_struct._log import Log
 
 __all__ = ["Channel", "Counters", "Outgoing"]
 
@@ -129,7 +133,7 @@ class Channel:
                 continue
             if cursor.number != number or cursor.encoding is not encoding:
                 number, encoding = cursor.number, cursor.encoding
-                last, chunks, size = self.log.small_step(number, encoding)
+                last, chunks, size = small_step(self.log, number, encoding)
             if chunks is None:
                 others.append(connection)
                 continue

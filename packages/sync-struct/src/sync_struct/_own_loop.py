@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import weakref
+from typing import Protocol
 
-from sync_struct._publisher import serving
+__all__ = ["refuse_own_loop", "serving"]
 
-__all__ = ["refuse_own_loop"]
+
+class _Server(Protocol):
+    def serves(self, loop: asyncio.AbstractEventLoop, port: int) -> bool:
+        """Tell whether it serves a port on an event loop. May be called by any thread."""
+
+
+serving: weakref.WeakSet[_Server] = weakref.WeakSet()
+"""Publishers of this process that have been started."""
 
 
 def refuse_own_loop(host: str, port: int) -> None:

@@ -6,7 +6,6 @@ It knows the notifiers by name; everything about one of them and its subscribers
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -15,17 +14,17 @@ from pyon.asyncio_server import AsyncioServer
 from sync_struct._channel import Channel, Counters
 from sync_struct._errors import SubscriptionLost, UnknownNotifier
 from sync_struct._log import DEFAULT_BACKLOG, Log
-from sync_struct._notifier import Notifier
+from sync_struct._own_loop import serving
 from sync_struct._publisher_connection import PublisherConnection, Unidentified
+from sync_struct._publisher_side import PublisherSide
 
 if TYPE_CHECKING:
     import socket
     import ssl
 
-__all__ = ["Publisher", "serving"]
+    from sync_struct._notifier import Notifier
 
-serving: weakref.WeakSet[Publisher] = weakref.WeakSet()
-"""Publishers of this process that have been started; see `_own_loop`."""
+__all__ = ["Publisher"]
 
 
 class Publisher(AsyncioServer):
@@ -97,9 +96,10 @@ class Publisher(AsyncioServer):
             raise ValueError(f"there is a notifier {name!r} already: remove it first")
         if "\n" in name:
             raise ValueError(f"expected a name of one line, got {name!r}")
-        self._channels[name] = channel = Channel(
-            Log(notifier, self._backlog), self._legacy_version, self._disconnects_slow
-        )
+        if notifier._path:
+            raise ValueError("expected the notifier of a whole structure, got one of a part")
+        log = Log(notifier._structure, self._backlog)
+        self._channels[name] = channel = Channel(log, self._legacy_version, self._disconnects_slow)
         if self._loop is not None:
             channel.open(self._loop)
 
@@ -176,9 +176,8 @@ class Publisher(AsyncioServer):
         await super().stop()
 
     def _make_connection(self) -> asyncio.BaseProtocol:
-        return PublisherConnection(
-            self._channel, self._unidentified, self._legacy_version, scratch=self._scratch
-        )
+        side = PublisherSide(lambda name: self._channel(name).log, self._legacy_version)
+        return PublisherConnection(side, self._channel, self._unidentified, scratch=self._scratch)
 
     def _channel(self, name: str) -> Channel:
         channel = self._channels.get(name)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pyon
 from pyon.asyncio_connection import Connection
 from pyon.framing import Message, frame_size
 
-from sync_struct._channel import Channel
 from sync_struct._errors import ProtocolError, UnknownNotifier
-from sync_struct._log import Cursor
 from sync_struct._protocol import BANNER_LIMIT, refusal
-from sync_struct._publisher_side import PublisherSide
+
+if TYPE_CHECKING:
+    from sync_struct._channel import Channel
+    from sync_struct._cursor import Cursor
+    from sync_struct._publisher_side import PublisherSide
 
 __all__ = ["PublisherConnection", "Unidentified"]
 
@@ -36,12 +39,12 @@ class PublisherConnection(Connection):
 
     Parameters
     ----------
+    side : PublisherSide
+        Our half of the conversation.
     find : callable
         Returns the channel of the notifier of a name; raises `UnknownNotifier`.
     unidentified : Unidentified
         The clients that have not sent a banner yet.
-    legacy_version : {2, 1}
-        Generation of PYON for subscribers of the established protocol.
 
     Attributes
     ----------
@@ -55,14 +58,14 @@ class PublisherConnection(Connection):
 
     def __init__(
         self,
+        side: PublisherSide,
         find: Callable[[str], Channel],
         unidentified: Unidentified,
-        legacy_version: int,
         *,
         scratch: bytearray,
     ) -> None:
         super().__init__(limit=BANNER_LIMIT, scratch=scratch)
-        self._side = PublisherSide(lambda name: find(name).log, legacy_version)
+        self._side = side
         self._find = find
         self._unidentified = unidentified
         self._channel: Channel | None = None

@@ -1,7 +1,7 @@
 """The publisher's half of the conversation, as text and state: see PROTOCOL.md.
 
 Pure code: no socket, no loop and no clock, so every dialogue can be tested as a table. What a
-subscriber is sent next is decided by its `Cursor` (see `_log`); when, is decided here.
+subscriber is sent next is decided by its `Cursor` (see `_cursor`); when, is decided here.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pyon
 from pyon.framing import frame_size
 
+from sync_struct._cursor import Cursor
+from sync_struct._encoding import Chunks, Encoding
 from sync_struct._errors import ProtocolError
-from sync_struct._log import Chunks, Cursor, Encoding, Log
 from sync_struct._protocol import (
     ABSENT_PARTS,
     GROWING_ARRAYS,
@@ -27,6 +29,9 @@ from sync_struct._protocol import (
     read_banner,
     shorten,
 )
+
+if TYPE_CHECKING:
+    from sync_struct._log import Log
 
 __all__ = ["PublisherSide"]
 

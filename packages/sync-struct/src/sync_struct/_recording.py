@@ -12,13 +12,15 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import pyon
 
 from sync_struct._actions import Mod
 from sync_struct._errors import SyncStructError
-from sync_struct._steps import Step
+
+if TYPE_CHECKING:
+    from sync_struct._steps import Step
 
 __all__ = ["Record", "Recorder", "RecordingError", "read_recording"]
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from sync_struct._actions import Mod
 from sync_struct._mods import process_mod
 from sync_struct._notifier import Notifier
-from sync_struct._publisher import Publisher
 from sync_struct._subscriber import State, Subscriber
 from sync_struct._update import update_from_dict
 
 if TYPE_CHECKING:
     import ssl
+
+    from sync_struct._publisher import Publisher
 
 __all__ = ["Reflection", "relaying"]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sync_struct._mods import applied
 from sync_struct._recording import Record, RecordingError
-from sync_struct._relay import Reflection
+
+if TYPE_CHECKING:
+    from sync_struct._relay import Reflection
 
 __all__ = ["play", "state_at"]
 

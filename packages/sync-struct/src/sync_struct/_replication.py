@@ -20,11 +20,12 @@ from sync_struct._copies import copy_of, has_foreign, same_leaf
 from sync_struct._errors import SubscriptionLost, UnknownNotifier
 from sync_struct._kinds import ATOMS
 from sync_struct._read_only import ReadOnlyDict, read_only
-from sync_struct._subscriber import State, Subscriber
 from sync_struct._updates import Steps
 
 if TYPE_CHECKING:
     import ssl
+
+    from sync_struct._subscriber import State, Subscriber
 
 __all__ = ["First", "Replication"]
 

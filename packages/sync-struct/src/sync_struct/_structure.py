@@ -1,4 +1,4 @@
-"""Structure: what all parts of one structure share; it orders its mods and tells of them.
+"""Structure: a value, and what all parts of it share; it orders its mods and tells of them.
 
 The one idea to keep in mind: there is one lock per structure, and whoever makes a change or a
 snapshot holds it for that long, or for a batch. Nobody's code but ours runs while a change is being
@@ -16,30 +16,41 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyon
 from pyon import forks
 
-from sync_struct._actions import Mod, place
-from sync_struct._change import Change
-from sync_struct._difference import find_difference
-from sync_struct._errors import ChangedBehindBack
-from sync_struct._mods import applied
+if TYPE_CHECKING:
+    from sync_struct._actions import Mod
+    from sync_struct._change import Change
+    from sync_struct._witness import Witness
 
-__all__ = ["Structure", "Witness", "replica_of"]
+__all__ = ["Structure"]
 
 _logger = logging.getLogger(__name__)
 
-_Listener = Callable[[Mod], object]
-_Sink = Callable[[list[Change]], None]
+_Listener = Callable[["Mod"], object]
+_Sink = Callable[[list["Change"]], None]
 
 
 class Structure:
-    """The mods of one structure.
+    """A structure, and the mods of it.
+
+    Parameters
+    ----------
+    value : object
+        The structure itself.
+    copies : bool, optional
+        Whether what is assigned is copied.
+    witness : Witness, optional
+        Notices what was changed without a mod; see `check`.
 
     Attributes
     ----------
+    value : object
+        The structure as it is now. Replaced where it is an array that grows.
+    witness : Witness or None
+        Follows every mod.
     lock : threading.RLock
         Held while the structure changes, while it is encoded whole, and throughout a batch.
     busy : bool
@@ -66,7 +77,10 @@ class Structure:
         To be called, by `settle`, once the lock has been released: see `try_to_hold`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, value: Any, *, copies: bool = False, witness: Witness | None = None) -> None:
+        self.value = value
+        self.copies = copies
+        self.witness = witness
         self.lock = threading.RLock()
         self.busy = False
         self.number = self.released = 0
@@ -138,6 +152,11 @@ class Structure:
             yield
         finally:
             self.busy = False
+
+    def check(self) -> None:
+        """In debug mode: raise if the structure is not what the mods so far have made of it."""
+        if self.witness is not None:
+            self.witness.compare(self.value)
 
     def add(self, change: Change) -> None:
         """Number a change that has just been made, and tell of it unless a batch is open."""
@@ -264,29 +283,3 @@ def _tell(listener: _Listener, change: Change) -> BaseException | None:
     except BaseException:  # also CancelledError: it is the listener's, not of who made the change
         _logger.exception("a listener failed on %r", mod)
     return None
-
-
-class Witness:
-    """A replica that is kept only to notice changes that nobody was told of (debug mode)."""
-
-    def __init__(self, structure: Any) -> None:
-        self._replica = replica_of(structure)
-
-    def apply(self, change: Change) -> None:
-        """Follow a mod."""
-        self._replica = applied(self._replica, change.mod())
-
-    def compare(self, structure: Any) -> None:
-        """Raise `ChangedBehindBack` (once for each such change) if the structure is another."""
-        path = find_difference(self._replica, structure)
-        if path is not None:
-            self._replica = replica_of(structure)
-            raise ChangedBehindBack(
-                f"the structure was changed at {place(path)}, but not through its notifier: "
-                "subscribers do not know of it"
-            )
-
-
-def replica_of(structure: Any) -> Any:
-    """Return a copy of a structure that shares nothing with it, as a subscriber would get it."""
-    return pyon.decode(pyon.encode(structure, version=2))

@@ -1,0 +1,277 @@
+"""Cursors: what each subscriber is sent next.
+
+Pure code. A subscriber is not much more than a number: the last mod that it has been given. One
+that falls so far behind that the log has forgotten what comes next is given the structure anew.
+What is written for one is shared by all that are at the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyon
+from pyon.framing import frame, frame_size
+
+from sync_struct._actions import walk
+from sync_struct._encoding import Chunks, Encoding, Entry, write_step
+from sync_struct._errors import UnknownNotifier
+from sync_struct._selection import EVERYTHING, Touch, Wish, newest
+
+if TYPE_CHECKING:
+    from sync_struct._log import Log
+
+__all__ = ["Cursor", "small_step", "span"]
+
+SPAN_SIZE = 2**20
+"""Bytes of mods that a subscriber is given at a time: what a socket takes in one or two writes."""
+
+SMALL_STEP = 256 * 2**10
+"""Bytes that are handed to a socket at once; more is for the queue, which cuts it into pieces."""
+
+
+class Cursor:
+    """What one subscriber has been given, and needs next.
+
+    Parameters
+    ----------
+    log : Log
+        What it subscribed to.
+    encoding : Encoding
+        How it can be written to.
+    wish : Wish
+        What it wants.
+    number : int, optional
+        The last mod that it has. None: it has nothing yet.
+    tells_absence : bool, optional
+        Whether the subscriber understands that its part is absent.
+    """
+
+    __slots__ = (
+        "absent",
+        "encoding",
+        "is_plain",
+        "log",
+        "number",
+        "tells_absence",
+        "wish",
+    )
+
+    def __init__(
+        self,
+        log: Log,
+        encoding: Encoding,
+        wish: Wish = EVERYTHING,
+        number: int | None = None,
+        *,
+        tells_absence: bool = False,
+    ) -> None:
+        self.log = log
+        self.encoding = encoding
+        self.wish = wish
+        self.absent = False
+        self.tells_absence = tells_absence
+        self.is_plain = not (wish.path or wish.newest)
+        self.number = number
+        if number is None and wish.mods_only:
+            self.number = log.number
+
+    @property
+    def must_grow(self) -> bool:
+        """Whether arrays have grown that this subscriber has to be sent whole."""
+        return not self.encoding.grows and (self.number or 0) < self.log.last_growth
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something to be given to this subscriber."""
+        return self.number is None or self.number < self.log.number
+
+    @property
+    def overrun(self) -> bool:
+        """Whether the log has forgotten what comes next: the structure has to be given anew."""
+        return self.number is not None and self.number < self.log.oldest
+
+    def start_anew(self) -> None:
+        """Have the subscriber given the structure next: it cannot go on from what it has."""
+        self.log.resyncs += 1
+        self.number = None
+
+    def take(self) -> Chunks | None:
+        """Return what to send next to the subscriber, and count it as given.
+
+        None: it needs the structure, which is being changed; see `Log.snapshot`.
+
+        Raises
+        ------
+        UnknownNotifier, pyon.EncodeError
+            There is nothing to give; see `Log.snapshot`.
+        """
+        if self.overrun:
+            self.start_anew()
+        if self.number is None:
+            return self._take_snapshot()
+        if self.number >= self.log.number:
+            return []
+        if self.is_plain:
+            self.number, chunks = span(self.log, self.number, self.encoding)
+            return chunks
+        return self._take_selected(self.log.entries(self.number))
+
+    def _take_snapshot(self, at_least: int = 0) -> Chunks | None:
+        if self.wish.mods_only:
+            self.number = self.log.number
+            return frame(b'{"action":"gap","number":%d}' % self.number)
+        try:
+            snapshot = self.log.snapshot(self.encoding, self.wish.path, at_least)
+        except UnknownNotifier:
+            if not self.tells_absence:
+                raise
+            return self._take_absence()
+        if snapshot is None:
+            self.number = None
+            return None
+        self.number, self.absent = snapshot.number, False
+        return snapshot.chunks(self.encoding)
+
+    def _take_absence(self) -> Chunks:
+        """Return what tells that the part is not there, once."""
+        self.number = self.log.number
+        if self.absent:
+            return []
+        self.absent = True
+        return frame(b'{"action":"absent","number":%d}' % self.number)
+
+    def _take_selected(self, entries: list[Entry]) -> Chunks | None:
+        """Return the mods that the subscriber wants; they belong together, as one step for it."""
+        if self.absent:  # nothing can be inside, and anything may make it
+            return self._take_snapshot(self.log.number)
+        self.number = self.log.number
+        path = self.wish.path
+        if path:
+            touched = [(entry, entry.touch(path)) for entry in entries]
+            if any(how is Touch.REPLACED for _, how in touched):
+                return self._take_snapshot(self.log.number)
+            entries = [entry for entry, how in touched if how is Touch.INSIDE]
+        if not self.encoding.grows and any(entry.change.grows for entry in entries):
+            return self._take_snapshot(self.number)
+        if self.wish.newest:
+            kept = {change.number for change in newest([entry.change for entry in entries])}
+            entries = [entry for entry in entries if entry.change.number in kept]
+        if not entries:
+            return []
+        texts = [self.log.text(entry, self.encoding, len(path)) for entry in entries]
+        return write_step(texts, self.encoding, entries[-1].change.number)
+
+
+# For those who want everything, once for all who are at the same place.
+
+
+def span(log: Log, number: int, encoding: Encoding) -> tuple[int, Chunks | None]:
+    """Return the mods after mod `number`, or the first of many, and the last one's number.
+
+    The log has to hold them: see `Log.holds`. None: the structure is needed; see `Log.snapshot`.
+    """
+    key = encoding, number
+    known = log.spans.get(key)
+    if known is not None:
+        return known
+    last, chunks = _make_span(log, number, encoding)
+    if chunks is None:
+        return number, None
+    log.spans[key] = last, chunks
+    return last, chunks
+
+
+def _make_span(log: Log, number: int, encoding: Encoding) -> tuple[int, Chunks | None]:
+    entries, size = [], 0
+    for entry in log.since(number):
+        entries.append(entry)
+        size += entry.change.size
+        if size > SPAN_SIZE:
+            break
+    if not entries:
+        return number, []
+    lags = number < log.last_growth and not encoding.grows
+    if lags and any(entry.change.grows for entry in entries):
+        return _make_whole_arrays(log, number, encoding)
+    last = entries[-1].change
+    texts = [log.text(entry, encoding) for entry in entries]
+    return last.number, write_step(texts, encoding, last.number if last.ends else None)
+
+
+def small_step(log: Log, number: int | None, encoding: Encoding) -> tuple[int, Chunks | None, int]:
+    """Return what brings plain cursors at mod `number` up to date by one small write.
+
+    That is the last mod's number, the chunks and their size in bytes, the same for all who are
+    at this place. None instead of the chunks: there is more to it, see `Cursor.take`.
+    """
+    if number is None or number < log.oldest:
+        return 0, None, 0
+    if number < log.last_growth and not encoding.grows:  # see `Cursor.must_grow`
+        return 0, None, 0
+    last, chunks = span(log, number, encoding)
+    size = 0 if chunks is None else frame_size(chunks)
+    if last != log.number or size > SMALL_STEP:
+        return 0, None, 0
+    return last, chunks, size
+
+
+# For those who cannot append to arrays.
+
+
+def _make_whole_arrays(log: Log, number: int, encoding: Encoding) -> tuple[int, Chunks | None]:
+    """Return all mods after mod `number`, with arrays that have grown as they are now."""
+    structure = log.structure
+    if not structure.try_to_hold(log.notify):
+        return number, None
+    try:
+        with structure.step():
+            log.collect()
+            lines = None
+            if log.holds(number) and not encoding.numbered:
+                lines = _whole_arrays(log, log.entries(number), encoding)
+    finally:
+        structure.lock.release()
+        structure.settle()
+    if lines is not None:
+        return log.number, [b"\n".join([*lines, b""])]
+    snapshot = log.snapshot(encoding, at_least=log.number)
+    return (number, None) if snapshot is None else (snapshot.number, snapshot.chunks(encoding))
+
+
+def _whole_arrays(log: Log, entries: Sequence[Entry], encoding: Encoding) -> list[bytes] | None:
+    """Return mods in which arrays that have grown are assigned as they are now.
+
+    None: not possible, since something took the place of one of them, or it is the root.
+    """
+    value = log.structure.value
+    places: list[Sequence[Any]] = []
+    for entry in entries:
+        if entry.change.grows:
+            place = _assignable(value, entry.change.path)
+            if place is None:
+                return None
+            if place not in places:
+                places.append(place)
+    lines = []
+    for entry in entries:
+        touched = [entry.touch(place) for place in places]
+        if Touch.REPLACED in touched:
+            return None
+        if Touch.INSIDE not in touched:
+            lines.append(log.text(entry, encoding)[0])
+    for place in places:
+        array = walk(value, place)
+        mod = {"action": "setitem", "path": place[:-1], "key": place[-1], "value": array}
+        lines.append(pyon.encode(mod, version=encoding.version).encode())
+    return lines
+
+
+def _assignable(structure: Any, path: Sequence[Any]) -> Sequence[Any] | None:
+    """Return the path of what has to be assigned to replace what is at `path`; None: the root."""
+    try:
+        while path and isinstance(walk(structure, path[:-1]), tuple):
+            path = path[:-1]
+    except (LookupError, TypeError):
+        return None
+    return path or None

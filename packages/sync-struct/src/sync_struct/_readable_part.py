@@ -1,0 +1,123 @@
+"""Readable parts: a container of a structure, read as the list, dict or array that it is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from typing import Any
+
+from sync_struct._kinds import ATOMS, is_array, is_container, is_record, without_ellipsis
+from sync_struct._ownership import hand_out
+from sync_struct._part import PLAIN, Part, plain
+from sync_struct._witness import replica_of
+
+__all__ = ["MISSING", "ReadablePart"]
+
+MISSING: Any = object()
+"""Stands for an argument that was not given, and for what is not there."""
+
+
+class ReadablePart(Part):
+    """Reads like the list or dict that it stands for; what mods can reach into comes out as such.
+
+    Lists, dicts and arrays in it come out as parts too, and so do tuples that hold one; sets come
+    out as frozensets, everything else as it is.
+    """
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]  # compares by value, and changes
+
+    def copy(self) -> Any:
+        """Return the structure as plain Python objects that share nothing with it."""
+        with self._structure.batch():
+            return replica_of(self.read)
+
+    def __getitem__(self, key: Any) -> Any:
+        if type(key) is slice and isinstance(self._backing, list):
+            return [self[i] for i in range(*key.indices(len(self)))]
+        key = self._spelled(key)
+        return self._item(key, self.read[key])
+
+    def _spelled(self, key: Any) -> Any:
+        """Return a key as it can be sent: an ellipsis as the slices that it stands for."""
+        if key is not ... and not (type(key) is tuple and any(part is ... for part in key)):
+            return key
+        return without_ellipsis(key, self._backing.ndim) if is_array(self._backing) else key
+
+    def _item(self, key: Any, item: Any) -> Any:
+        """Return an item as the user gets it: as a part where mods can reach inside."""
+        kind, backing = type(item), self._backing
+        if kind in ATOMS:
+            return item
+        if kind not in PLAIN and not is_container(item):
+            return hand_out(item)
+        part = self._child(key, item)
+        if type(backing) not in PLAIN and (is_array(backing) or is_record(backing)):
+            # Not `base`: what a list or mask selects is a copy, but may have a base of its own.
+            if not sys.modules["numpy"].may_share_memory(item, backing):
+                return item
+            part._in_array = True
+        return part
+
+    def _child(self, key: Any, item: Any) -> Part:
+        """Return the part that an item is."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.read)
+
+    def __bool__(self) -> bool:
+        return bool(self.read)
+
+    def __contains__(self, item: object) -> bool:
+        return plain(item) in self.read
+
+    def __iter__(self) -> Iterator[Any]:
+        if isinstance(self._backing, dict):
+            return iter(self._backing)
+        return (self._item(i, item) for i, item in enumerate(self.read))
+
+    def __reversed__(self) -> Iterator[Any]:
+        if isinstance(self._backing, dict):
+            return reversed(self._backing)
+        return (self[i] for i in reversed(range(len(self))))
+
+    def __eq__(self, other: object) -> Any:
+        return self.read == plain(other)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        numpy = sys.modules["numpy"]  # it is who asks
+        return numpy.array(self.read, dtype=dtype)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """As on a dict."""
+        item = self.read.get(key, MISSING)
+        return default if item is MISSING else self._item(key, item)
+
+    def keys(self) -> KeysView[Any]:
+        """As on a dict."""
+        keys: KeysView[Any] = self.read.keys()
+        return keys
+
+    def values(self) -> ValuesView[Any]:
+        """As on a dict."""
+        return ValuesView(self._as_mapping())
+
+    def items(self) -> ItemsView[Any, Any]:
+        """As on a dict."""
+        return ItemsView(self._as_mapping())
+
+    def _as_mapping(self) -> Any:
+        if not isinstance(self._backing, dict):
+            raise AttributeError(f"a {type(self._backing).__name__} has no keys")
+        return self
+
+    def index(self, x: Any, *bounds: int) -> int:
+        """As on a list."""
+        found: int = self.read.index(plain(x), *bounds)
+        return found
+
+    def count(self, x: Any) -> int:
+        """As on a list."""
+        number: int = self.read.count(plain(x))
+        return number
