@@ -1,5 +1,7 @@
 """ARCHITECTURE.md is true: its modules are those of the tree, and its words are there once."""
 
+import ast
+import functools
 import re
 from pathlib import Path
 
@@ -45,3 +47,39 @@ def test_every_noun_of_the_glossary_has_one_meaning():
     nouns = [noun.strip() for row in rows for noun in row.split(",")]
     assert len(nouns) >= 40
     assert len(nouns) == len(set(nouns))
+
+
+# The longest chain of imports inside a package: how many files have to be understood before a file.
+MOST_FLOORS = {"sync-struct": 9}
+
+
+def imports(source):
+    """Return the modules of its own package that each module imports at run time."""
+    modules = {path.stem: path for path in source.glob("*.py")}
+    return {
+        name: imported(ast.parse(path.read_text(encoding="utf-8")), source.name) & set(modules)
+        for name, path in modules.items()
+    }
+
+
+def imported(node, package):
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return set()
+    if isinstance(node, ast.ImportFrom) and node.module == package:
+        return {"__init__"}
+    if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith(f"{package}."):
+        return {node.module.split(".")[1]}
+    return {name for child in ast.iter_child_nodes(node) for name in imported(child, package)}
+
+
+@pytest.mark.parametrize("package", sorted(MOST_FLOORS))
+def test_a_package_has_few_floors(package):
+    (source,) = (PACKAGES[package] / "src").iterdir()
+    graph = imports(source)
+
+    @functools.cache
+    def floor(module):
+        return 1 + max(map(floor, graph[module]), default=0)
+
+    floors = {module: floor(module) for module in graph}  # without end if there is a circle
+    assert max(floors.values()) <= MOST_FLOORS[package], floors

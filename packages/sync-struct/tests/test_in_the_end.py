@@ -327,7 +327,9 @@ class Machine(RuleBasedStateMachine):
     def describe(self, one):
         replica, _, relay = one
         subscriber = getattr(replica, "subscriber", None)
-        state = (subscriber.state, subscriber._replica.position) if subscriber else "old"
+        state = (
+            (subscriber.state, subscriber._subscription.replica.position) if subscriber else "old"
+        )
         same_port = relay.target == self.publisher.port
         return self.is_equal(replica), state, same_port, relay.held, replica.target
 

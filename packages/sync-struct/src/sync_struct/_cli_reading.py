@@ -24,7 +24,7 @@ from sync_struct._subscriber import Subscriber
 if TYPE_CHECKING:
     from sync_struct._cli_view import View
 
-__all__ = ["get", "log", "say_once", "watch"]
+__all__ = ["Recording", "get", "log", "say_once", "watch"]
 
 REFRESH_RATE = 10.0
 """Updates per second on a terminal: more cannot be read."""
@@ -130,43 +130,65 @@ async def log(options: argparse.Namespace) -> None:
     recorder = Recorder(options.file, size=options.rotate_size, interval=options.rotate_every)
     if recorder.dropped:
         complain("sync-struct", f"{options.file}: cut off {recorder.dropped} bytes of a torn line")
-    failures: list[OSError] = []
-    asked = False
-
-    async def write(step: Step) -> None:
-        nonlocal asked
-        if step.action == "init":
-            asked = False
-        try:
-            recorder.write(step)
-        except OSError as error:
-            failures.append(OSError(f"{options.file}: {error.strerror or error}"))
-            await subscriber.close()
-        if recorder.is_full and not asked:  # the next file is to begin with the structure
-            asked = True
-            subscriber.resync()
-
-    def take_state(state: str) -> None:
-        nonlocal asked
-        asked = asked and state != "stale"  # what was asked for went with the connection
-
-    subscriber = Subscriber(
+    recording = Recording(recorder)
+    recording.subscriber = Subscriber(
         options.name,
         None,
-        write,
+        recording.write,
         path=options.path,
         max_rate=options.rate,
         decode=False,
-        state_cb=take_state,
+        state_cb=recording.take_state,
         on_error=say_once(),
     )
     _leave_log_to_us()
     try:
-        await subscriber.run(options.host, options.port, ssl=tls_context(options))
+        await recording.subscriber.run(options.host, options.port, ssl=tls_context(options))
     finally:
         recorder.close()
-    if failures:
-        raise failures[0]
+    if recording.failure is not None:
+        raise OSError(f"{options.file}: {recording.failure.strerror or recording.failure}")
+
+
+class Recording:
+    """Has what a subscriber gets written to files, until one cannot be written.
+
+    Parameters
+    ----------
+    recorder : Recorder
+        Writes them.
+
+    Attributes
+    ----------
+    subscriber : Subscriber
+        Calls `write` and `take_state`; does not decode.
+    failure : OSError or None
+        Why no more was written.
+    """
+
+    subscriber: Subscriber
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.failure: OSError | None = None
+        self._recorder = recorder
+        self._asked = False  # for the structure, which the next file is to begin with
+
+    async def write(self, step: Step) -> None:
+        """Write a step, and see to it that another file begins when it is time."""
+        if step.action == "init":
+            self._asked = False
+        try:
+            self._recorder.write(step)
+        except OSError as error:
+            self.failure = error
+            await self.subscriber.close()
+        if self._recorder.is_full and not self._asked:
+            self._asked = True
+            self.subscriber.resync()
+
+    def take_state(self, state: str) -> None:
+        """Take note that the connection is lost: what was asked for went with it."""
+        self._asked = self._asked and state != "stale"
 
 
 def say_once() -> Callable[[Exception], None]:

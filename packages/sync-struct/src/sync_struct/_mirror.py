@@ -22,7 +22,8 @@ from sync_struct._own_loop import refuse_own_loop
 from sync_struct._reaching import Place
 from sync_struct._read_only import read_only
 from sync_struct._replication import First, Replication
-from sync_struct._subscriber import FIRST_MESSAGE_TIMEOUT, HEARTBEAT, State, Subscriber
+from sync_struct._subscriber import FIRST_MESSAGE_TIMEOUT, HEARTBEAT, Subscriber
+from sync_struct._subscription import State
 from sync_struct._updates import Condition, Steps, Updates, follow
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Reaching a publisher: where it is, and which of the two protocols it knows.
+"""Reaching a publisher: where it is, which of the two protocols it knows, and reaching it again.
 
 The one idea to keep in mind: a connection that is closed without a word may mean an established
 publisher, which does that at a banner of ours, or a tunnel whose target is just starting. Only a
@@ -10,21 +10,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from pyon.backoff import Backoff
 
 from sync_struct._addresses import connect_through, is_address, without_secrets
+from sync_struct._protocol import LEGACY_BANNER, write_banner
 from sync_struct._subscriber_connection import Refused, SubscriberConnection
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-__all__ = ["FIRST_WAIT", "Place", "Reaching"]
+    from sync_struct._subscription import Subscription
+
+__all__ = ["LONGEST_WAIT", "Limits", "Place", "Reaching"]
 
 _logger = logging.getLogger(__name__)
 
 FIRST_WAIT = 0.1
 """Seconds before the first attempt to connect again: a publisher that restarts needs about that."""
+
+LONGEST_WAIT = 10.0
+"""Seconds between attempts in the long run: nobody waits longer in front of a dashboard."""
 
 BANNER_ATTEMPTS = 2
 """Connections that have to end without a word at our banner before the established one is tried.
@@ -77,28 +84,69 @@ def _named(error: OSError, place: Place) -> OSError:
     return type(error)(text) if error.errno is None else type(error)(error.errno, text)
 
 
+class Limits(NamedTuple):
+    """What a subscriber bears."""
+
+    timeout: float | None
+    """Seconds until the first message."""
+
+    size: int
+    """Bytes of the largest message."""
+
+    line_size: int
+    """Bytes of its line."""
+
+
 class Reaching:
     """How one subscriber reaches publishers.
 
     Parameters
     ----------
-    name : str
-        Of the notifier, for the log.
-    connect : callable
-        Connects to a place and says the banner of our protocol, or of the established one if its
-        second argument is true; returns the connection when the publisher has said something. In
-        the established protocol, what it said is held.
+    subscription : Subscription
+        What the connections are for.
+    limits : Limits
     """
 
-    def __init__(
-        self, name: str, connect: Callable[[Place, bool], Awaitable[SubscriberConnection]]
-    ) -> None:
-        self._name = name
-        self._open = connect
+    def __init__(self, subscription: Subscription, limits: Limits) -> None:
+        self._subscription = subscription
+        self._limits = limits
         self._ours: set[Place] = set()  # where our own protocol has been spoken
         self._established: set[Place] = set()  # where it is not known
 
-    async def reach(self, place: Place) -> tuple[SubscriberConnection, bool]:
+    async def follow(self, place: Place, longest_wait: float) -> NoReturn:
+        """Connect again and again, at most `longest_wait` seconds after the last attempt."""
+        loop = asyncio.get_running_loop()
+        backoff = Backoff(FIRST_WAIT, longest_wait)
+        failed = False
+        while True:
+            began = loop.time()
+            try:
+                connection = await self.establish(place)
+            except Exception as error:
+                level = logging.DEBUG if failed else logging.WARNING
+                _logger.log(level, "%s: %r; trying again", place, error)
+                failed = True
+                self._subscription.callbacks.report(error)
+            else:
+                failed = False
+                await connection.over
+                if loop.time() - began > LONGEST_WAIT:
+                    backoff.reset()
+            await asyncio.sleep(backoff.next())
+
+    async def establish(self, place: Place) -> SubscriberConnection:
+        """Connect, in whichever protocol, and wait for the structure."""
+        connection, legacy = await self._reach(place)
+        if legacy:
+            self._subscription.connection = connection
+            self._subscription.replica.connected(legacy=True)
+            connection.release()
+        await connection.ready
+        return connection
+
+    # Which protocol.
+
+    async def _reach(self, place: Place) -> tuple[SubscriberConnection, bool]:
         """Return a connection, and whether it speaks the established protocol."""
         ours = await self._try_ours(place)
         if ours is not None:
@@ -149,6 +197,49 @@ class Reaching:
             level,
             "%s: %s knows the established protocol only: every mod comes, and after a lost "
             "connection the whole structure",
-            self._name,
+            self._subscription.request.name,
             place,
+        )
+
+    # One connection.
+
+    async def _open(self, place: Place, legacy: bool) -> SubscriberConnection:
+        """Connect, say a banner, and wait until the publisher has said something.
+
+        In the established protocol, what it said is held.
+        """
+        connection = self._make(place, legacy)
+        if legacy:
+            connection.hold()
+        else:
+            self._subscription.connection = connection
+            self._subscription.replica.connected(legacy=False)
+        timeout = self._limits.timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await place.connect(connection)
+                await connection.heard
+        except TimeoutError:
+            connection.drop()
+            raise TimeoutError(f"{place}: no answer in {timeout} s") from None
+        except BaseException:
+            connection.drop()
+            raise
+        return connection
+
+    def _make(self, place: Place, legacy: bool) -> SubscriberConnection:
+        subscription = self._subscription
+        request = subscription.request
+        if legacy:
+            opening = [LEGACY_BANNER, request.name.encode()]
+        else:
+            opening = [write_banner(request._replace(position=subscription.replica.position))]
+        return SubscriberConnection(
+            subscription.receive,
+            subscription.lose,
+            request.name,
+            str(place),
+            opening,
+            limit=self._limits.size,
+            line_limit=self._limits.line_size,
         )

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sync_struct._actions import Mod
 from sync_struct._mods import process_mod
 from sync_struct._notifier import Notifier
-from sync_struct._subscriber import State, Subscriber
+from sync_struct._subscriber import Subscriber
+from sync_struct._subscription import State
 from sync_struct._update import update_from_dict
 
 if TYPE_CHECKING:

@@ -192,6 +192,10 @@ class Replica(Conversation[Mod]):
         self.absent = False
         return self._start({"action": "init", "struct": part}, share)
 
+    def own(self, mod: Mod) -> Mod:
+        """Return a mod that shares nothing with this one, to be handed out."""
+        return copy_mod(mod)
+
     def give_up(self) -> bool:
         """Disregard mods until the structure comes; tell whether it makes sense to ask for it.
 

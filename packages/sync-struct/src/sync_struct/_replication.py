@@ -25,7 +25,8 @@ from sync_struct._updates import Steps
 if TYPE_CHECKING:
     import ssl
 
-    from sync_struct._subscriber import State, Subscriber
+    from sync_struct._subscriber import Subscriber
+    from sync_struct._subscription import State
 
 __all__ = ["First", "Replication"]
 

@@ -131,6 +131,10 @@ class StepReader(Conversation[_Raw]):
             for mod in mods
         ]
 
+    def own(self, step: Step) -> Step:
+        """Return a step to be handed out; it cannot change."""
+        return step
+
     def give_up(self) -> bool:
         """Ask for the structure: a step that is too long to be kept came."""
         self.live = False

@@ -1,0 +1,253 @@
+"""Subscription: what is made of a publisher's messages, and the order in which it is told.
+
+What a message means is decided by the replica, and what a connection is by
+`_subscriber_connection`. The one idea to keep in mind: a message is handled wholly, callbacks
+included, before the next one is looked at. While a coroutine callback runs, messages wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pyon.asyncio_tasks import settle
+
+from sync_struct._callbacks import Callbacks, is_awaitable
+from sync_struct._errors import (
+    ModError,
+    ModsLost,
+    SyncStructError,
+    UnknownNotifier,
+)
+from sync_struct._protocol import RAW_BUFFERS, Request, control
+
+if TYPE_CHECKING:
+    from pyon.framing import Message
+
+    from sync_struct._actions import Mod
+    from sync_struct._replica import Replica
+    from sync_struct._steps import StepReader
+    from sync_struct._subscriber_connection import SubscriberConnection
+
+__all__ = ["Callback", "State", "Subscription"]
+
+_logger = logging.getLogger(__name__)
+
+State = Literal["connecting", "live", "absent", "stale", "closed"]
+Callback = Callable[[Any], Any]
+
+
+class Subscription:
+    """What a subscriber has of its publisher, from one connection to the next.
+
+    Parameters
+    ----------
+    request : Request
+        What is asked for.
+    callbacks : Callbacks
+        Calls functions of the user's.
+    may_be_absent : bool
+        Whether a part that is absent is waited for from the beginning.
+    heartbeat : float or None
+        Seconds of silence after which the publisher is asked for a sign of life.
+
+    Attributes
+    ----------
+    state : State
+    notify_cbs : list of callables
+        Called with every mod, or step.
+    state_cb, disconnect_cb : callable or None
+        Called with a new state; called when a connection is lost.
+    before_receive_cb : callable or None
+        Called before the first message of a connection.
+    replica : Replica or StepReader
+        What the messages make.
+    connection : SubscriberConnection or None
+        The present one. Messages of others are ignored.
+    reconnects : bool
+        Whether there will be another connection after this one.
+    guard, on_step
+        See `observe`.
+    """
+
+    replica: Replica | StepReader
+
+    def __init__(
+        self,
+        request: Request,
+        callbacks: Callbacks,
+        *,
+        may_be_absent: bool,
+        heartbeat: float | None,
+    ) -> None:
+        self.request = request
+        self.callbacks = callbacks
+        self.state: State = "closed"
+        self.notify_cbs: list[Callback] = []
+        self.state_cb: Callable[[State], Any] | None = None
+        self.disconnect_cb: Callable[[], Any] | None = None
+        self.before_receive_cb: Callable[[], Any] | None = None
+        self.connection: SubscriberConnection | None = None
+        self.reconnects = False
+        self.has_begun = asyncio.Event()
+        self.guard: contextlib.AbstractContextManager[Any] | None = None
+        self.on_step: Callable[[Sequence[Mod]], None] | None = None
+        self._may_be_absent = may_be_absent
+        self._heartbeat = heartbeat
+
+    # Messages.
+
+    def receive(self, connection: SubscriberConnection, message: Message) -> None:
+        """Handle a message of the publisher."""
+        if connection is not self.connection:
+            return
+        if not connection.greeted:
+            self._greet(connection)
+        replica = self.replica
+        number = replica.number
+        share = self.on_step is None and not self.notify_cbs
+        try:
+            mods: Sequence[Any] = replica.receive(message, share=share)
+        except ModsLost as error:
+            self._report(error)
+            mods = []
+        except ModError as error:
+            self._start_anew(connection, error)
+            return
+        except BaseException as error:  # of the target builder, if it is none of ours
+            connection.fail(_as_exception(error))
+            return
+        if replica.troubles:
+            for trouble in replica.take_troubles():
+                self._report(trouble)
+        if not mods:  # it may have been the hello
+            connection.receiver.raw_buffers = RAW_BUFFERS in replica.features
+        ends = bool(mods) or replica.number != number
+        self._take(connection, [] if share else mods, ends)
+
+    def _take(self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool) -> None:
+        """Tell of what has been applied, and of the state that it leads to."""
+        replica = self.replica
+        if replica.absent and not self._may_wait(connection):
+            part = list(self.request.wish.path)
+            connection.fail(UnknownNotifier(f"the structure has no part {part!r}"))
+        elif replica.live:
+            state: State = "absent" if replica.absent else "live"
+            if replica.stale:
+                state = "stale"
+            if state != self.state:
+                self.has_begun.set()
+                self.set_state(state)
+            self._tell(connection, mods, ends)
+
+    def _may_wait(self, connection: SubscriberConnection) -> bool:
+        """Tell whether a part that is absent is to be waited for; once it was there, it is."""
+        return self.reconnects or self._may_be_absent or connection.ready.done()
+
+    def _greet(self, connection: SubscriberConnection) -> None:
+        """Take note that the publisher answers."""
+        connection.greeted = True
+        if self.before_receive_cb is not None:
+            self.callbacks.fire(self.before_receive_cb)
+        if self._heartbeat is not None and not self.replica.legacy:
+            connection.watch(self._heartbeat)
+
+    def _start_anew(self, connection: SubscriberConnection, error: ModError) -> None:
+        if self.replica.give_up():
+            self._report(error)
+            self.set_state("stale")
+            connection.send(control("resync"))
+        else:
+            connection.fail(error)
+
+    def lose(self, connection: SubscriberConnection) -> None:
+        """Take note that a connection that was live is gone."""
+        if connection is self.connection:
+            self.connection = None
+            if connection.error is not None:
+                self._report(connection.error)
+            self.set_state("stale" if self.reconnects else "closed")
+            if self.disconnect_cb is not None:
+                self.callbacks.fire(self.disconnect_cb)
+        settle(connection.over, None)
+
+    # The callbacks.
+
+    def _tell(self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool) -> None:
+        """Call the callbacks; from the first coroutine on, in a task while messages wait."""
+        calls = self._calls(mods) if mods else iter(())
+        for callback, mod in calls:
+            result = self.callbacks.call(callback, mod)
+            if result is not None and is_awaitable(result):
+                connection.hold()
+                self.callbacks.spawn(self._tell_slowly(connection, result, calls, ends))
+                return
+            if connection is not self.connection:
+                return
+        self._told(connection, ends)
+
+    def _calls(self, mods: Sequence[Any]) -> Iterator[tuple[Callback, Any]]:
+        """Return which callback is to be called with what: a mod of its own, or a step."""
+        if len(mods) == len(self.notify_cbs) == 1 and self.on_step is None:
+            return iter([(self.notify_cbs[0], mods[0])])  # the usual small mod
+        return self._all_calls(mods)
+
+    def _all_calls(self, mods: Sequence[Any]) -> Iterator[tuple[Callback, Any]]:
+        own = self.replica.own
+        for mod in mods:
+            callbacks = self.notify_cbs
+            if len(callbacks) == 1 and self.on_step is None:
+                yield callbacks[0], mod
+            else:  # copied before the first of them has it
+                yield from [(callback, own(mod)) for callback in callbacks]
+
+    async def _tell_slowly(
+        self,
+        connection: SubscriberConnection,
+        result: Awaitable[Any],
+        calls: Iterator[tuple[Callback, Any]],
+        ends: bool,
+    ) -> None:
+        try:
+            await self.callbacks.finish(result)
+            for callback, mod in calls:
+                if connection is not self.connection:
+                    return
+                result = self.callbacks.call(callback, mod)
+                if is_awaitable(result):
+                    await self.callbacks.finish(result)
+            self._told(connection, ends)
+        finally:
+            connection.release()
+
+    def _told(self, connection: SubscriberConnection, ends: bool) -> None:
+        if not connection.ready.done():
+            connection.ready.set_result(None)
+        if ends and self.request.max_rate is not None and not self.replica.legacy:
+            connection.send(control("ack"))
+
+    def _report(self, error: Exception) -> None:
+        _logger.warning("%s: %s", self.request.name, error)
+        self.callbacks.report(error)
+
+    def set_state(self, state: State) -> None:
+        """Be in a state, and tell of it if it is another one."""
+        if state == self.state:
+            return
+        self.state = state
+        if self.state_cb is not None:
+            self.callbacks.fire(self.state_cb, state)
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """Return an error that can be reported; what is to end the program is let through."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        raise error
+    if isinstance(error, Exception):
+        return error
+    wrapped = SyncStructError(f"the target could not be built: {error!r}")
+    wrapped.__cause__ = error
+    return wrapped
