@@ -4,14 +4,19 @@ Mutations of every kind from several threads; subscribers that come, go, stall, 
 bytes, reconnect and resume; publishers that restart, with and without memory of what was. The
 structure holds a diary that every mutation appends its number to, so that order, losses and
 doubles show. Every mod that a callback or listener was given is kept: folded by `process_mod`, in
-the end, they make the replica, too.
+the end, they make the replica, too. Some subscribers are what `sync-struct log` runs: their files,
+replayed, make it as well.
 """
 
 import asyncio
 import contextlib
+import datetime
+import itertools
 import logging
 import math
 import os
+import pathlib
+import tempfile
 import threading
 
 import numpy as np
@@ -29,6 +34,10 @@ from hypothesis.stateful import (
 )
 from sync_struct import ModError, Notifier, Publisher, Subscriber, process_mod
 from sync_struct._actions import walk
+from sync_struct._cli_reading import Recording
+from sync_struct._mods import applied
+from sync_struct._recording import Recorder, read_recording
+from sync_struct._replay import state_at
 
 PATIENCE = 30.0
 EXAMPLES = int(os.environ.get("SYNC_STRUCT_EXAMPLES", "60"))
@@ -43,6 +52,8 @@ ours = st.fixed_dictionaries(
         ),
     },
 )
+
+recorded = ours.map(lambda options: {k: v for k, v in options.items() if k != "raw_buffers"})
 
 
 class Ours:
@@ -76,6 +87,61 @@ class Ours:
     async def run(self, port):
         await self.subscriber.run("127.0.0.1", port, longest_wait=0.05)
 
+    def check(self, count):
+        """Check what this has been told, now that its target is right."""
+        assert plain(folded(self.kept)) == plain(self.target)
+        if not self.skips:
+            assert self.diary == list(range(count))
+            assert not [e for e in self.errors if isinstance(e, (AssertionError, ModError))]
+
+    def close(self):
+        """Nothing is open."""
+
+
+class Recorded:
+    """What `sync-struct log` runs, behind a network of its own; its files go on in others."""
+
+    def __init__(self, folder, options):
+        seconds = itertools.count()
+        begin = datetime.datetime(2026, 11, 26, tzinfo=datetime.UTC)
+        self.path = options.get("path", [])
+        self.file = folder / "log"
+        self.target = None
+        self.recorder = Recorder(
+            self.file, size=5_000, now=lambda: begin + datetime.timedelta(seconds=next(seconds))
+        )
+        self.recording = Recording(self.recorder)
+        self.subscriber = self.recording.subscriber = Subscriber(
+            "d",
+            None,
+            self.write,
+            decode=False,
+            state_cb=self.recording.take_state,
+            on_error=lambda error: None,
+            **options,
+        )
+
+    async def write(self, step):
+        await self.recording.write(step)
+        for mod in step.mods():
+            if mod["action"] in ("init", "absent"):
+                self.target = mod.get("struct")
+            else:
+                self.target = applied(self.target, mod)
+
+    async def run(self, port):
+        await self.subscriber.run("127.0.0.1", port, longest_wait=0.05)
+
+    def check(self, count):
+        """Check the files: all together, and the last one alone."""
+        files = [*sorted(self.file.parent.glob("log.*")), self.file]
+        assert self.recording.failure is None
+        for those in (files, files[-1:]):
+            assert plain(state_at(read_recording(those))) == plain(self.target)
+
+    def close(self):
+        self.recorder.close()
+
 
 def folded(mods):
     """Return what mods that were kept make: in a box, since what an array grows to is another."""
@@ -97,6 +163,12 @@ class Old:
 
     def __init__(self):
         self.target = None
+
+    def check(self, count):
+        """It keeps nothing but the target."""
+
+    def close(self):
+        """Nothing is open."""
 
     async def run(self, port):
         while True:
@@ -132,7 +204,7 @@ def structure():
 
 
 class Machine(RuleBasedStateMachine):
-    Relay = None  # set by the test
+    Relay = folder = None  # set by the test
 
     subscribers = Bundle("subscribers")
 
@@ -243,7 +315,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=subscribers, options=st.none() | ours)
     def join(self, options):
-        replica = Old() if options is None else Ours(options)
+        return self.add(Old() if options is None else Ours(options))
+
+    @rule(target=subscribers, options=recorded)
+    def record(self, options):
+        return self.add(Recorded(pathlib.Path(tempfile.mkdtemp(dir=self.folder)), options))
+
+    def add(self, replica):
         relay = self.Relay(self.publisher.port)
         self.do(relay.__aenter__())
         task = self.loop.create_task(replica.run(relay.port))
@@ -318,11 +396,7 @@ class Machine(RuleBasedStateMachine):
             while not self.is_equal(replica):
                 assert not task.done(), task
                 await asyncio.sleep(0)
-            if isinstance(replica, Ours):
-                assert plain(folded(replica.kept)) == plain(replica.target)
-            if isinstance(replica, Ours) and not replica.skips:
-                assert replica.diary == list(range(self.count))
-                assert not [e for e in replica.errors if isinstance(e, (AssertionError, ModError))]
+            replica.check(self.count)
 
     def describe(self, one):
         replica, _, relay = one
@@ -337,18 +411,19 @@ class Machine(RuleBasedStateMachine):
         try:
             expected = walk(self.notifier.read, replica.path)
         except LookupError:
-            return replica.subscriber.state == "absent"
+            return replica.subscriber.state == "absent" and not replica.subscriber.lag
         if plain(replica.target) != plain(expected):
             return False
         return isinstance(replica, Old) or replica.subscriber.state == "live"
 
     async def dismiss(self, one):
-        _, task, relay = one
+        replica, task, relay = one
         relay.held = False
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await relay.__aexit__()
+        replica.close()
 
 
 def plain(structure):
@@ -361,9 +436,9 @@ def plain(structure):
 
 
 @pytest.mark.timeout(300)
-def test_in_the_end_every_replica_equals_the_structure(Relay, caplog):
+def test_in_the_end_every_replica_equals_the_structure(Relay, caplog, tmp_path):
     caplog.set_level(logging.CRITICAL)
-    Machine.Relay = Relay
+    Machine.Relay, Machine.folder = Relay, tmp_path
     run_state_machine_as_test(
         Machine,
         settings=settings(
