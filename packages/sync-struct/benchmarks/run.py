@@ -38,6 +38,7 @@ from peers import (
     subscribers,
     write_pieces,
 )
+from pyon import wire
 
 REPEATS = 5
 MIB = 2**20
@@ -261,14 +262,14 @@ async def joining(kind, structure, count, *, cheap):
     publisher = Ours(structure) if is_ours else Greeter(structure)
     port = await publisher.start()
     encodings = 0
-    real = pyon.encode
+    real = wire.encode_pieces
 
-    def counting(value, *args, **options):
+    def counting(value, **options):
         nonlocal encodings
-        encodings += isinstance(value, dict) and value.get("action") == "init"
-        return real(value, *args, **options)
+        encodings += value["action"] == "init"
+        return real(value, **options)
 
-    pyon.encode = counting
+    wire.encode_pieces = counting
     gc.collect()
     async with Stalls() as stalls:
         if cheap:
@@ -277,7 +278,7 @@ async def joining(kind, structure, count, *, cheap):
         else:
             child = Child("ours-init" if is_ours else "json-init", port, count)
         took = await child.next()
-    pyon.encode = real
+    wire.encode_pieces = real
     await child.stop()
     await publisher.stop()
     return took, stalls.longest, encodings

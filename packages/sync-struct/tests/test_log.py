@@ -1,6 +1,7 @@
 import numpy as np
 import pyon
 import pytest
+from pyon import wire
 from pyon.framing import Receiver
 from sync_struct import Notifier, Publisher, UnknownNotifier
 from sync_struct._change import MAX_LEVELS
@@ -96,9 +97,12 @@ def test_who_joins_inside_a_batch_gets_all_of_it_or_nothing():
 
 def test_subscribers_that_join_at_once_share_one_encoding(monkeypatch):
     notifier, log = served({"l": list(range(10_000))})
-    texts = []
-    real = pyon.encode
+    texts, structures = [], []
+    real, real_pieces = pyon.encode, wire.encode_pieces
     monkeypatch.setattr(pyon, "encode", lambda *a, **k: texts.append(a[0]) or real(*a, **k))
+    monkeypatch.setattr(
+        wire, "encode_pieces", lambda *a, **k: structures.append(a[0]) or real_pieces(*a, **k)
+    )
     readers = []
     for i in range(50):
         encoding = (RAW, Encoding(), OLD)[i % 3]
@@ -107,8 +111,8 @@ def test_subscribers_that_join_at_once_share_one_encoding(monkeypatch):
         notifier["x"] = i
         log.collect()
     assert all(reader.read() == notifier.read for reader in readers)
-    assert len([x for x in texts if isinstance(x, dict) and x["action"] == "init"]) == 1
-    assert len(texts) <= 1 + 50 + 1  # of each mod its value, and one key
+    assert len(structures) == 1
+    assert len(texts) <= 50 + 1  # of each mod its value, and one key
 
 
 def test_a_mod_is_written_once_for_all_subscribers():
@@ -119,6 +123,16 @@ def test_a_mod_is_written_once_for_all_subscribers():
     notifier["x"] = 1
     log.collect()
     assert first.cursor.take()[0] is second.cursor.take()[0]
+
+
+@pytest.mark.parametrize("encoding", [Encoding(), OLD, OLD_V1])
+def test_a_structure_as_text_is_sent_in_the_pieces_in_which_it_was_encoded(encoding):
+    array = np.random.default_rng(1).random(100_000)
+    notifier, log = served({"a": array, "b": array[:10_000] + 1})
+    *_, before, last, end = list(map(bytes, Cursor(log, encoding).take()))
+    assert max(map(len, (before, last, end))) < 120_000
+    reader = Reader(log, encoding)
+    assert same(reader.read(), notifier.read)
 
 
 def test_raw_arrays_are_copied_once_for_all_subscribers():

@@ -17,7 +17,7 @@ import pyon
 from sync_struct._actions import ACTIONS, Mod, place
 from sync_struct._kinds import ATOMS, all_atoms, is_array
 
-__all__ = ["MAX_LEVELS", "Change", "Restart", "check_structure", "encode", "fixed", "write_path"]
+__all__ = ["MAX_LEVELS", "Change", "Restart", "check_structure", "fixed", "write_path"]
 
 MOD_OVERHEAD = 500
 """Bytes of memory of a mod besides its text, so that bounds in bytes hold for tiny ones too."""
@@ -205,9 +205,3 @@ def fixed(buffer: memoryview) -> memoryview:
 def check_structure(structure: Any) -> None:
     """Raise `pyon.EncodeError` if a structure cannot be sent."""
     _write_part(structure, (), -1, lambda buffer: None)
-
-
-def encode(message: Mod) -> tuple[bytes, list[memoryview]]:
-    """Return the PYON v2 of a message and the raw buffers that it refers to."""
-    buffers: list[memoryview] = []
-    return pyon.encode(message, version=2, buffer_callback=buffers.append).encode(), buffers

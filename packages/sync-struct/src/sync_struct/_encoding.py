@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyon
+from pyon import wire
 from pyon.framing import frame, frame_size
 
-from sync_struct._change import Change, encode, fixed
+from sync_struct._change import Change, fixed
 from sync_struct._selection import Touch, touch
 
 __all__ = ["Chunks", "Encoding", "Entry", "Snapshot", "Text", "write_step"]
@@ -84,32 +85,35 @@ class Entry:
 
 
 class Snapshot:
-    """The structure, or a part of it, as it was after mod `number`."""
+    """The structure, or a part of it, as it was after mod `number`.
 
-    __slots__ = ("buffers", "line", "number", "recorded", "size")
+    Its text stays in the pieces in which it was encoded: arrays as text are large.
+    """
+
+    __slots__ = ("_pieces", "buffers", "number", "recorded", "size")
 
     def __init__(self, structure: Any, encoding: Encoding, number: int, recorded: int) -> None:
-        message = {"action": "init", "struct": structure}
-        self.buffers: list[memoryview] = []
-        if encoding.version == 1:
-            self.line = pyon.encode(message, version=1).encode()
-        elif encoding.raw:
-            self.line, buffers = encode(message)
-            self.buffers = list(map(fixed, buffers))  # arrays change in place while this is sent
-        else:
-            self.line = pyon.encode(message, version=2).encode()
+        buffers: list[memoryview] = []
+        pieces = wire.encode_pieces(
+            {"action": "init", "struct": structure},
+            version=encoding.version,
+            buffer_callback=buffers.append if encoding.raw else None,
+        )
+        self._pieces = [x.encode() if isinstance(x, str) else x for x in pieces]
+        self.buffers = list(map(fixed, buffers))  # arrays change in place while this is sent
         self.number = number
         self.recorded = recorded
-        self.size = len(self.line) + frame_size(self.buffers)
+        self.size = frame_size(self._pieces) + frame_size(self.buffers)
 
     def chunks(self, encoding: Encoding) -> Chunks:
         """Return the message as it is sent."""
         if not encoding.numbered:
-            return [self.line, b"\n"]
+            return [*self._pieces, b"\n"]
+        *first, last = self._pieces
         end = b',"number":%d}' % self.number
         if self.buffers:
-            return frame(self.line[:-1] + end, self.buffers)
-        return [memoryview(self.line)[:-1], end + b"\n"]
+            return frame([*first, last[:-1] + end], self.buffers)
+        return [*first, memoryview(last)[:-1], end + b"\n"]
 
 
 def write_step(texts: Sequence[Text], encoding: Encoding, number: int | None) -> Chunks:
