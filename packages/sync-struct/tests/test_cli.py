@@ -371,6 +371,24 @@ def test_a_relay_publishes_further(published):
     end(relaying)
 
 
+def test_watch_in_a_pipe_says_that_its_relay_is_stale_and_live_again(tmp_path):
+    file = tmp_path / "lab.pyon"
+    pyon.store_file(file, {"x": 1})
+    origin = publish_editable(file)
+    port = origin.stdout.readline().split()[-1]
+    relaying = command("relay", "127.0.0.1", port, "lab", "--bind", "127.0.0.1")
+    there = relaying.stdout.readline().split()[-1]
+    watching = command("watch", "127.0.0.1", there, "lab")
+    assert '"init"' in watching.stdout.readline()
+    origin.communicate()
+    said = next(line for line in watching.stderr if "stale" in line)
+    assert said == "sync-struct: lab is stale: its publisher, or one before that, is away\n"
+    origin = command("publish", str(file), "--bind", "127.0.0.1", "--port", port)
+    assert next(watching.stderr) == "sync-struct: lab is live again\n"
+    for process in (watching, relaying, origin):
+        end(process)
+
+
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
     folder = tmp_path_factory.mktemp("certificates")

@@ -96,7 +96,10 @@ async def _watch_tree(options: argparse.Namespace, make: type[View]) -> None:
 
 
 async def _watch_lines(options: argparse.Namespace) -> None:
-    """Print every mod as a line: the time, a tab, PYON; of arrays what they are like."""
+    """Print every mod as a line: the time, a tab, PYON; of arrays what they are like.
+
+    Whether it is up to date is said on standard error.
+    """
     failures: list[OutputError] = []
 
     async def write(mod: Mod) -> None:
@@ -107,7 +110,14 @@ async def _watch_lines(options: argparse.Namespace) -> None:
             failures.append(error)
             await subscriber.close()
 
-    subscriber = Subscriber(options.name, _as_it_is, write, path=options.path, on_error=say_once())
+    subscriber = Subscriber(
+        options.name,
+        _as_it_is,
+        write,
+        path=options.path,
+        state_cb=_say_staleness(options.name),
+        on_error=say_once(),
+    )
     _leave_log_to_us()
     await subscriber.run(options.host, options.port, ssl=tls_context(options))
     if failures:
@@ -200,6 +210,21 @@ def say_once() -> Callable[[Exception], None]:
         if str(error) != said:
             complain("sync-struct", error)
         said = str(error)
+
+    return say
+
+
+def _say_staleness(name: str) -> Callable[[str], None]:
+    """Return a function that prints when a structure is out of date, and when no more."""
+    before = ""
+
+    def say(state: str) -> None:
+        nonlocal before
+        if state == "stale":
+            complain("sync-struct", f"{name} is stale: its publisher, or one before that, is away")
+        elif before == "stale" and state != "closed":
+            complain("sync-struct", f"{name} is {state} again")
+        before = state
 
     return say
 
