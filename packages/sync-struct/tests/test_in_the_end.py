@@ -32,7 +32,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sync_struct import ModError, Notifier, Publisher, Subscriber, process_mod
+from sync_struct import ModError, Notifier, Publisher, Subscriber, _lean_steps, process_mod
 from sync_struct._actions import walk
 from sync_struct._cli_reading import Recording
 from sync_struct._mods import applied
@@ -208,8 +208,9 @@ class Machine(RuleBasedStateMachine):
 
     subscribers = Bundle("subscribers")
 
-    @initialize()
-    def begin(self):
+    @initialize(lean=st.booleans())
+    def begin(self, lean):
+        _lean_steps.LEAN = lean
         self.loop = asyncio.new_event_loop()
         self.count = 0
         self.live = []
@@ -436,8 +437,9 @@ def plain(structure):
 
 
 @pytest.mark.timeout(300)
-def test_in_the_end_every_replica_equals_the_structure(Relay, caplog, tmp_path):
+def test_in_the_end_every_replica_equals_the_structure(Relay, caplog, tmp_path, monkeypatch):
     caplog.set_level(logging.CRITICAL)
+    monkeypatch.setattr(_lean_steps, "LEAN", True)  # put back at the end
     Machine.Relay, Machine.folder = Relay, tmp_path
     run_state_machine_as_test(
         Machine,

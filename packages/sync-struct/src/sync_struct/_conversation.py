@@ -48,6 +48,8 @@ class Conversation(Generic[_Part]):
         Whether the publisher has said that what it publishes is out of date: see *staleness*.
     features : list of str
         What the publisher is going to make use of.
+    pending : list
+        What has come of a step that is not yet complete.
     troubles : list of pyon.DecodeError
         Values that could not be decoded; an `Undecodable` stands in the place of each.
     """
@@ -62,7 +64,7 @@ class Conversation(Generic[_Part]):
         self.troubles: list[pyon.DecodeError] = []
         self._wish = wish
         self._stream = ""
-        self._pending: list[_Part] = []  # of a step that is not yet complete
+        self.pending: list[_Part] = []
         self._followed = False  # whether there has been a connection before this one
 
     @property
@@ -76,7 +78,7 @@ class Conversation(Generic[_Part]):
         self._followed = self._followed or self.live
         self.live = self.stale = False
         self.features = []
-        self._pending.clear()
+        self.pending.clear()
 
     def take_troubles(self) -> list[pyon.DecodeError]:
         """Return what has been noted in `troubles`, once."""
@@ -102,7 +104,7 @@ class Conversation(Generic[_Part]):
             self.number = None
 
     def _take_gap(self, gap: Mod) -> None:
-        self._pending.clear()
+        self.pending.clear()
         self.number = gap.get("number", 0)
         raise ModsLost("this subscriber was too slow: mods are lost")
 
@@ -120,7 +122,7 @@ class Conversation(Generic[_Part]):
 
     def _begin(self, number: int | None) -> bool:
         """Take note that the structure has come; tell whether it is wanted."""
-        self._pending.clear()
+        self.pending.clear()
         self.absent = False
         lost = self.legacy and self._wish.mods_only and (self.live or self._followed)
         self.number = None if self.legacy else number
@@ -131,7 +133,7 @@ class Conversation(Generic[_Part]):
 
     def _vanish(self) -> None:
         """Take note that the part is absent: there is nothing to go on from, nor to apply to."""
-        self._pending.clear()
+        self.pending.clear()
         self.number = None
         self.live = self.absent = True
 
@@ -140,14 +142,14 @@ class Conversation(Generic[_Part]):
         if not self.live or (self.absent and not self.legacy):
             return []  # meant for a structure that was given up
         if number is None and not self.legacy:
-            if len(self._pending) + len(parts) > MOST_PENDING:
-                self._pending.clear()
+            if len(self.pending) + len(parts) > MOST_PENDING:
+                self.pending.clear()
                 raise ModError(f"expected the end of a step within {MOST_PENDING} mods")
-            self._pending += parts
+            self.pending += parts
             return []
-        if self._pending:
-            parts = [*self._pending, *parts]
-            self._pending.clear()
+        if self.pending:
+            parts = [*self.pending, *parts]
+            self.pending.clear()
         if number is not None:
             self.number = number
         return parts

@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = [
     "ATOMS",
+    "PLAIN",
     "all_atoms",
     "growth",
     "is_array",
@@ -23,6 +24,10 @@ __all__ = [
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Types whose values cannot change, and hold nothing that can."""
+
+
+PLAIN = (dict, list)
+"""The types of most containers."""
 
 
 def all_atoms(values: Any) -> bool:

@@ -8,6 +8,7 @@ publisher that is known to be there can refuse.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from pyon.backoff import Backoff
 
 from sync_struct._addresses import connect_through, is_address, without_secrets
+from sync_struct._lean_steps import take_lines
 from sync_struct._protocol import LEGACY_BANNER, write_banner
 from sync_struct._subscriber_connection import Refused, SubscriberConnection
 
@@ -236,6 +238,7 @@ class Reaching:
             opening = [write_banner(request._replace(position=subscription.replica.position))]
         return SubscriberConnection(
             subscription.receive,
+            functools.partial(take_lines, subscription),
             subscription.lose,
             request.name,
             str(place),

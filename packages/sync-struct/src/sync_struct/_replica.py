@@ -8,6 +8,7 @@ from typing import Any
 
 import pyon
 from pyon.framing import Message
+from pyon.wire import decode
 
 from sync_struct._actions import Mod, walk
 from sync_struct._conversation import CONTROLS, Conversation
@@ -42,6 +43,8 @@ class Replica(Conversation[Mod]):
     target : object
         What `build` returned last, with all mods since applied to it. None in the beginning, and
         while the part is absent.
+    fits : bool
+        Whether a mod has been applied since the last structure.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Replica(Conversation[Mod]):
         self._guard = guard
         self._on_step = on_step
         self._whole: Any = None  # of a publisher that knows no paths: what the part is cut from
-        self._fits = True  # whether a mod has been applied since the last structure
+        self.fits = True
 
     def receive(self, message: Message, *, share: bool = False) -> list[Mod]:
         """Apply a message of the publisher and return the mods to be told of, in order.
@@ -82,7 +85,10 @@ class Replica(Conversation[Mod]):
         try:
             text = message.take_text()
             try:
-                mod = pyon.decode(text, buffers=message.buffers)
+                if self.legacy:
+                    mod = pyon.decode(text, buffers=message.buffers)
+                else:
+                    mod = decode(text, version=2, buffers=message.buffers)
             except (pyon.DecodeError, ImportError) as error:
                 mod = self._decode_around(text, message, error)
             action = mod["action"]
@@ -113,7 +119,7 @@ class Replica(Conversation[Mod]):
     def _receive_init(self, mod: Mod, number: int | None, share: bool) -> list[Mod]:
         if "struct" not in mod:
             raise ProtocolError("expected a structure, got an init without one")
-        self._fits = False
+        self.fits = False
         if not self._begin(number):
             return []
         if self.legacy and self._wish.path:
@@ -154,7 +160,7 @@ class Replica(Conversation[Mod]):
                 raise
             except Exception as error:  # a target of the user's own making can raise anything
                 raise ModError(f"the target failed on {mod['action']}: {error!r}") from error
-            self._fits = True
+            self.fits = True
 
     def _replace(self, target: Any, told: Mod) -> list[Mod]:
         """Begin with another target; return what is to be told of that."""
@@ -203,7 +209,7 @@ class Replica(Conversation[Mod]):
         """
         self.live = False
         self.number = None
-        return self._fits and not self.legacy
+        return self.fits and not self.legacy
 
 
 def check_size(message: Message) -> None:

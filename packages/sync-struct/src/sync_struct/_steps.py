@@ -79,6 +79,7 @@ class StepReader(Conversation[_Raw]):
     """Takes the place of a `Replica` for a subscriber that does not decode."""
 
     target: Any = None
+    fits = False
 
     def __init__(self, wish: Wish = EVERYTHING, position: Position | None = None) -> None:
         super().__init__(wish)

@@ -49,6 +49,9 @@ class SubscriberConnection(Connection):
     ----------
     receive : callable
         Called with the connection and each message, in order.
+    receive_lines : callable
+        Called first with the connection and all lines of one read, if they came whole: see
+        `Connection.lines_received`.
     lose : callable
         Called with the connection when it is gone, if it had been `ready`; settles `over`.
     name, where : str
@@ -75,6 +78,7 @@ class SubscriberConnection(Connection):
     def __init__(
         self,
         receive: Callable[[SubscriberConnection, Message], None],
+        receive_lines: Callable[[SubscriberConnection, str], int],
         lose: Callable[[SubscriberConnection], None],
         name: str,
         where: str,
@@ -89,7 +93,7 @@ class SubscriberConnection(Connection):
         self.heard, self.ready, self.over = (self._loop.create_future() for _ in range(3))
         for milestone in (self.heard, self.ready):  # nobody has to wait for them
             milestone.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self._receive = receive
+        self._receive, self._receive_lines = receive, receive_lines
         self._lose = lose
         self._name = name
         self._where = where
@@ -125,6 +129,13 @@ class SubscriberConnection(Connection):
         self._waiting_size += _size(message)
         if self._waiting_size > WAITING_SIZE:
             self.pause_reading()
+
+    def lines_received(self, lines: str) -> int:
+        """See `Connection`."""
+        if self._held:
+            return 0
+        self._silent = False
+        return self._receive_lines(self, lines)
 
     def hold(self) -> None:
         """Hand on no message until `release` is called."""

@@ -182,8 +182,7 @@ class Subscription:
         for callback, mod in calls:
             result = self.callbacks.call(callback, mod)
             if result is not None and is_awaitable(result):
-                connection.hold()
-                self.callbacks.spawn(self._tell_slowly(connection, result, calls, ends))
+                self.wait_for(connection, result, calls, ends=ends)
                 return
             if connection is not self.connection:
                 return
@@ -203,6 +202,18 @@ class Subscription:
                 yield callbacks[0], mod
             else:  # copied before the first of them has it
                 yield from [(callback, own(mod)) for callback in callbacks]
+
+    def wait_for(
+        self,
+        connection: SubscriberConnection,
+        result: Awaitable[Any],
+        calls: Iterator[tuple[Callback, Any]],
+        *,
+        ends: bool,
+    ) -> None:
+        """Have messages wait until a coroutine callback is done, and those behind it."""
+        connection.hold()
+        self.callbacks.spawn(self._tell_slowly(connection, result, calls, ends))
 
     async def _tell_slowly(
         self,

@@ -1,0 +1,90 @@
+"""The lean road of a subscriber: small mods that nothing disturbs, all of one read in one loop.
+
+It is taken while the replica is live, nobody looks on, and one function at most is to be told, for
+lines that came whole, each of them a step of one mod in a list or dict. Where a line is anything
+else, nothing of it has happened, and it goes the general road (`Subscription.receive`), which says
+what is wrong with it, if anything is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyon.wire import LINE_SIZE, line_scanner
+
+from sync_struct._actions import ACTIONS
+from sync_struct._callbacks import is_awaitable
+from sync_struct._copies import apart
+from sync_struct._kinds import PLAIN
+
+if TYPE_CHECKING:
+    from sync_struct._subscriber_connection import SubscriberConnection
+    from sync_struct._subscription import Subscription
+
+__all__ = ["take_lines"]
+
+LEAN = True
+"""Whether the lean road may be taken: off in tests that the general one is as good."""
+
+
+def take_lines(subscription: Subscription, connection: SubscriberConnection, lines: str) -> int:
+    """Handle the lines of one read, as far as they are usual; return how many characters."""
+    scan = line_scanner(lines)
+    if scan is None or not _is_usual(subscription, connection):
+        return 0
+    replica, begin = subscription.replica, 0
+    while begin < len(lines):
+        end, callbacks = lines.index("\n", begin), subscription.notify_cbs
+        if end - begin >= LINE_SIZE or len(callbacks) > 1:
+            break
+        try:
+            mod, stop = scan(lines, begin)
+            number, action = mod.pop("number", None), ACTIONS[mod["action"]]
+            if stop != end or type(number) is not int:
+                break
+            container = replica.target
+            for key in mod["path"]:
+                if type(container) not in PLAIN:
+                    break
+                container = container[key]
+            if type(container) not in PLAIN:
+                break
+            action.apply(container, apart(mod) if callbacks else mod)
+        except _UNUSUAL:
+            break
+        begin, replica.number, replica.fits = end + 1, number, True
+        if callbacks:
+            result = subscription.callbacks.call(callbacks[0], mod)
+            if result is not None and is_awaitable(result):
+                subscription.wait_for(connection, result, iter(()), ends=True)
+                break
+            if connection is not subscription.connection:
+                break
+    return begin
+
+
+_UNUSUAL = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    StopIteration,
+    RecursionError,
+)
+"""What a line that is no usual mod raises, before it has changed anything."""
+
+
+def _is_usual(subscription: Subscription, connection: SubscriberConnection) -> bool:
+    """Tell whether a small mod can be applied and told of at once, and there is no more to it."""
+    replica, request = subscription.replica, subscription.request
+    return (
+        LEAN
+        and connection is subscription.connection
+        and subscription.state == "live"
+        and replica.live
+        and not (replica.legacy or replica.pending)
+        and not (request.wish.mods_only or request.max_rate is not None)
+        and subscription.guard is None
+        and connection.ready.done()
+    )

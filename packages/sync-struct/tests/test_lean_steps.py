@@ -1,0 +1,190 @@
+"""Small mods on the lean road and on the general one: what comes of them is the same."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+from pyon.asyncio_server import AsyncioServer
+from sync_struct import Subscriber
+from sync_struct._subscription import Subscription
+
+HELLO = {"action": "hello", "stream": "s", "number": 0, "resumed": False, "features": []}
+INIT = {"action": "init", "struct": {"x": 0, "l": [1], "d": {"e": {}}}, "number": 0}
+END = {"action": "setitem", "path": [], "key": "end", "value": True}
+
+
+def encoded(message):
+    return message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n"
+
+
+class Scripted(AsyncioServer):
+    """A publisher that sends lines in one piece when it is told to, and a structure when asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard = []
+
+    async def _handle_connection_cr(self, reader, writer):
+        self.writer = writer
+        await reader.readline()
+        writer.write(encoded(HELLO) + encoded(INIT))
+        while line := await reader.readline():
+            self.heard.append(json.loads(line)["action"])
+            if self.heard[-1] == "resync":
+                writer.write(encoded({**INIT, "struct": {"end": True}, "number": 100}))
+
+
+def mod(action, path=(), **fields):
+    return {"action": action, "path": list(path), **fields}
+
+
+def numbered(messages):
+    """Return the messages as lines; mods that do not say it themselves have numbers."""
+    counted = [
+        {**message, "number": number} if isinstance(message, dict) else message
+        for number, message in enumerate(messages, 1)
+    ]
+    return b"".join(map(encoded, counted))
+
+
+BEFORE = [mod("setitem", key="x", value=1), mod("append", ["l"], x=2)]
+AFTER = [
+    mod("setitem", ["d", "e"], key="y", value=[1, [2]]),
+    mod("append", ["d", "e", "y", 1], x=3),
+]
+
+LINES = {
+    "nothing else": [],
+    "insert": [mod("insert", ["l"], i=0, x={"a": 1})],
+    "pop": [mod("pop", ["l"], i=-1)],
+    "delitem": [mod("delitem", ["d"], key="e"), mod("setitem", ["d"], key="e", value={})],
+    "index": [mod("setitem", ["l"], key=0, value=None)],
+    "key that is no name": [mod("setitem", ["d"], key=1.5, value=2)],
+    "not ASCII": ['{"action":"append","path":["l"],"x":"µ","number":3}\n'.encode()],
+    "tag": [mod("setitem", key="x", value={"__jsonclass__": ["tuple", [[1]]]})],
+    "slice": [mod("setitem", ["l"], key={"__jsonclass__": ["slice", [0, 1, None]]}, value=[7, 8])],
+    "escapes": [mod("setitem", key="x", value='\\ " \n \u1234')],
+    "long": [mod("setitem", key="x", value="y" * 10_000)],
+    "batch": [{"action": "mods", "mods": [mod("append", ["l"], x=5), mod("append", ["l"], x=6)]}],
+    "half a step": [b'{"action":"append","path":["l"],"x":9}\n'],
+    "number that is none": [b'{"action":"append","path":["l"],"x":9,"number":true}\n'],
+    "spaces": [b' { "action" : "append", "path":["l"] , "x":9,"number":3 } \n'],
+    "not to the end": [b'{"action":"append","path":["l"],"x":9,"number":3} 1\n'],
+    "line end inside": [b'{"action":"append","path":["l"],\n"x":9,"number":3}\n'],
+    "no JSON": [b"nonsense\n"],
+    "no object": [b"[1, 2]\n"],
+    "empty line": [b"\n"],
+    "no action": [{"path": []}],
+    "odd action": [{"action": ["append"], "path": []}],
+    "unknown action": [mod("explode")],
+    "no path": [{"action": "append", "x": 1}],
+    "path that leads nowhere": [mod("append", ["l", 7], x=1)],
+    "path into a number": [mod("append", ["x"], x=1)],
+    "path of a list": [mod("append", [["l"]], x=1)],
+    "no field": [mod("append", ["l"])],
+    "key of a list": [mod("setitem", key=[1], value=1)],
+    "index beyond": [mod("setitem", ["l"], key=9, value=1)],
+    "pop of nothing": [mod("pop", ["d", "e"], i="a")],
+    "index that is none": [mod("insert", ["l"], i="a", x=1)],
+    "pong": [{"action": "pong"}],
+    "stale and live": [{"action": "stale"}, mod("append", ["l"], x=3), {"action": "live"}],
+    "gap": [{"action": "gap"}],
+    "absent": [{"action": "absent"}, mod("append", ["l"], x=3), INIT],
+    "another structure": [INIT],
+    "refusal": [{"action": "error", "error": "SubscriptionLost", "message": "no more"}],
+}
+
+
+class Reader:
+    """A subscriber, and all that it was told."""
+
+    def __init__(self, callbacks):
+        self.told, self.states, self.errors = [], [], []
+        self.subscriber = Subscriber(
+            "d",
+            lambda structure: structure,
+            CALLBACKS[callbacks](self),
+            state_cb=self.states.append,
+            on_error=lambda error: self.errors.append(repr(error)),
+        )
+
+    def keep(self, what):
+        self.told.append(json.dumps(what, default=repr))
+
+    def fail(self, what):
+        self.keep(what)
+        raise ValueError("a callback that fails")
+
+    def spoil(self, what):
+        """Change all that a callback can reach; it is its own."""
+        self.keep(what)
+        for value in what.values():
+            if isinstance(value, list):
+                value.clear()
+
+    def add(self, what):
+        """Have another callback called, from the next mod on."""
+        self.keep(what)
+        self.subscriber.notify_cbs.append(self.keep)
+
+    async def keep_later(self, what):
+        await asyncio.sleep(0)
+        self.keep(what)
+
+    async def close(self, what):
+        self.keep(what)
+        if what.get("x") == 2:
+            await self.subscriber.close()
+
+
+CALLBACKS = {
+    "none": lambda reader: None,
+    "one": lambda reader: reader.keep,
+    "one that fails": lambda reader: reader.fail,
+    "one that spoils what it gets": lambda reader: reader.spoil,
+    "one that adds another": lambda reader: reader.add,
+    "two": lambda reader: [reader.keep, reader.keep],
+    "coroutine": lambda reader: reader.keep_later,
+    "one that closes": lambda reader: reader.close,
+}
+
+
+async def outcome(lines, callbacks, until):
+    """Return all that comes of some lines behind a structure."""
+    reader = Reader(callbacks)
+    subscriber = reader.subscriber
+    async with Scripted() as server:
+        await server.start("127.0.0.1", 0)
+        await subscriber.connect("127.0.0.1", server.addresses[0][1])
+        target = subscriber.target
+        server.writer.write(numbered([*BEFORE, *lines, *AFTER, END]))
+        await until(lambda: "end" in (subscriber.target or {}) or subscriber.state == "closed")
+        with contextlib.suppress(TypeError):
+            await until(lambda: subscriber.lag == 0.0)
+        state, end = subscriber.state, subscriber.target
+        await subscriber.close()
+    states = [state for state in reader.states if state != "closed"]
+    return target, end, state, states, reader.told, reader.errors, server.heard
+
+
+@pytest.mark.parametrize("callbacks", CALLBACKS)
+@pytest.mark.parametrize("lines", LINES.values(), ids=LINES)
+async def test_both_roads_lead_to_the_same(lines, callbacks, until, monkeypatch):
+    lean = await outcome(lines, callbacks, until)
+    monkeypatch.setattr("sync_struct._lean_steps.LEAN", False)
+    assert lean == await outcome(lines, callbacks, until)
+
+
+@pytest.mark.parametrize(("callbacks", "messages"), [("one", 0), ("none", 0), ("two", 5)])
+async def test_usual_mods_take_the_lean_road(callbacks, messages, until, monkeypatch):
+    received = []
+    real = Subscription.receive
+
+    def receive(self, connection, message):
+        received.append(bytes(message.line))
+        real(self, connection, message)
+
+    monkeypatch.setattr(Subscription, "receive", receive)
+    await outcome([], callbacks, until)
+    assert len([line for line in received if b'"number"' in line]) == messages + 2
