@@ -13,11 +13,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyon
+from pyon.framing import frame_size
+from pyon.wire import small_text
 
 from sync_struct._actions import ACTIONS, Mod, place
 from sync_struct._kinds import ATOMS, all_atoms, is_array
 
-__all__ = ["MAX_LEVELS", "Change", "Restart", "check_structure", "fixed", "write_path"]
+__all__ = [
+    "MAX_LEVELS",
+    "Change",
+    "Restart",
+    "check_structure",
+    "fixed",
+    "write_head",
+    "write_path",
+]
 
 MOD_OVERHEAD = 500
 """Bytes of memory of a mod besides its text, so that bounds in bytes hold for tiny ones too."""
@@ -79,7 +89,7 @@ class Change:
         "size",
     )
 
-    def __init__(self, mod: Mod, with_v1: bool = False, path_text: str | None = None) -> None:
+    def __init__(self, mod: Mod, with_v1: bool = False, head: str | None = None) -> None:
         self.action: str = mod["action"]
         self.path: list[Any] = mod["path"]
         self.number = 0
@@ -87,17 +97,22 @@ class Change:
         self.in_array = False
         fields = ACTIONS[self.action].fields
         self.key: Any = None if self.action == "append" else mod[fields[0]]
-        buffers: list[memoryview] = []
-        if path_text is None:
-            path_text = write_path(self.path)
-        text = _write(mod, fields, path_text, buffers.append)
-        self.line = text.encode()
-        self.line_v1 = pyon.encode(mod, version=1).encode() if with_v1 else None
-        self.size = MOD_OVERHEAD + len(text)
+        if head is None:
+            head = write_head(mod, write_path(self.path))
+        last = mod[fields[-1]]
+        text = write_small(last)
         self.buffers: Sequence[memoryview] = ()
-        if buffers:
+        if text is None:
+            buffers: list[memoryview] = []
+            # What is assigned to a slice takes the place of the container, not of an item.
+            level = -1 if type(self.key) is slice and len(fields) > 1 else 0
+            text = _write_part(last, self.path, level, buffers.append)
             self.buffers = list(map(fixed, buffers))
-            self.size += sum(map(len, buffers))
+        self.line = f"{head}{text}}}".encode()
+        self.line_v1 = pyon.encode(mod, version=1).encode() if with_v1 else None
+        self.size = MOD_OVERHEAD + len(self.line)
+        if self.buffers:
+            self.size += frame_size(self.buffers)
 
     @property
     def grows(self) -> bool:
@@ -136,23 +151,26 @@ class Restart(Change):
         self.size = MOD_OVERHEAD + len(init)
 
 
-def _write(mod: Mod, fields: Sequence[str], path_text: str, take: _Taker) -> str:
-    """Return the PYON v2 of a mod, put together from that of its parts.
+def write_head(mod: Mod, path_text: str) -> str:
+    """Return the PYON v2 of a mod up to its last field, which alone may be large.
 
-    A dict of keys that are strings is what JSON says; the parts of a typical mod are scalars, which
-    the codec writes five times faster than the whole. Only the last field may be large.
+    A mod is put together from its parts: a dict of keys that are strings is what JSON says.
     """
-    path = mod["path"]
+    fields = ACTIONS[mod["action"]].fields
     head = _HEAD % mod["action"] + path_text
-    last = mod[fields[-1]]
     if len(fields) == 1:
-        last_text = _write_part(last, path, 0, take)
-        return f'{head},"{fields[0]}":{last_text}}}'
+        return f'{head},"{fields[0]}":'
     key = mod[fields[0]]
-    key_text = _write_name(key) if type(key) is str else _write_part(key, path, 0)
-    # What is assigned to a slice takes the place of the container, not of an item.
-    last_text = _write_part(last, path, -1 if type(key) is slice else 0, take)
-    return f'{head},"{fields[0]}":{key_text},"{fields[1]}":{last_text}}}'
+    key_text = _write_name(key) if type(key) is str else _write_part(key, mod["path"], 0)
+    return f'{head},"{fields[0]}":{key_text},"{fields[1]}":'
+
+
+def write_small(part: Any) -> str | None:
+    """Return the PYON v2 of a value that is written fastest alone; None for all others."""
+    kind = type(part)
+    if kind in (int, float) and -EXACT < part < EXACT:
+        return repr(part)
+    return small_text(part) if kind in ATOMS else None
 
 
 def _write_part(part: Any, path: Sequence[Any], level: int, take: _Taker | None = None) -> str:
@@ -161,9 +179,10 @@ def _write_part(part: Any, path: Sequence[Any], level: int, take: _Taker | None 
     It is written at the depth that it is going to have in a structure on its way to a subscriber,
     or the mod would be sent, and the structure with it could not be.
     """
+    small = write_small(part)
+    if small is not None:
+        return small
     kind = type(part)
-    if kind in (int, float) and -EXACT < part < EXACT:
-        return repr(part)
     if kind in ATOMS or is_array(part) or (kind is list and _is_flat(part, path)):
         return pyon.encode(part, version=2, buffer_callback=take)
     levels = 1 + len(path) + 1 + level  # the message, and the containers from the root on

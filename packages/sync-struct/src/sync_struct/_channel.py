@@ -103,7 +103,8 @@ class Channel:
     def _tell(self, changes: list[Change]) -> None:
         """Take changes of the notifier, in the thread in which they were made."""
         self.log.tell(changes)
-        self.wake()
+        if not self._due:
+            self.wake()
 
     def wake(self) -> None:
         """Have everybody sent what is new, soon. From any thread."""

@@ -14,7 +14,7 @@ import pyon
 from pyon.framing import frame, frame_size
 
 from sync_struct._actions import walk
-from sync_struct._encoding import Chunks, Encoding, Entry, write_step
+from sync_struct._encoding import Chunks, Encoding, Entry, write_small_step, write_step
 from sync_struct._errors import UnknownNotifier
 from sync_struct._selection import EVERYTHING, Touch, Wish, newest
 
@@ -209,6 +209,11 @@ def small_step(log: Log, number: int | None, encoding: Encoding) -> tuple[int, C
         return 0, None, 0
     if number < log.last_growth and not encoding.grows:  # see `Cursor.must_grow`
         return 0, None, 0
+    if number == log.number - 1:
+        change = log.last
+        if change.ends and not change.buffers and encoding.numbered and change.size < SMALL_STEP:
+            line = write_small_step(change)
+            return log.number, [line], len(line)
     last, chunks = span(log, number, encoding)
     size = 0 if chunks is None else frame_size(chunks)
     if last != log.number or size > SMALL_STEP:

@@ -16,7 +16,7 @@ from pyon.framing import frame, frame_size
 from sync_struct._change import Change, fixed
 from sync_struct._selection import Touch, touch
 
-__all__ = ["Chunks", "Encoding", "Entry", "Snapshot", "Text", "write_step"]
+__all__ = ["Chunks", "Encoding", "Entry", "Snapshot", "Text", "write_small_step", "write_step"]
 
 JOIN_SIZE = 16 * 2**10
 """Bytes up to which buffers are joined, once for all subscribers: it costs less than one more write
@@ -116,6 +116,11 @@ class Snapshot:
         return [*first, memoryview(last)[:-1], end + b"\n"]
 
 
+def write_small_step(change: Change) -> bytes:
+    """Return a step of one mod without buffers, for those who know numbers."""
+    return b'%b,"number":%d}\n' % (change.line[:-1], change.number)
+
+
 def write_step(texts: Sequence[Text], encoding: Encoding, number: int | None) -> Chunks:
     """Return mods as buffers to write; those who know numbers take them as one step.
 
@@ -127,8 +132,6 @@ def write_step(texts: Sequence[Text], encoding: Encoding, number: int | None) ->
     if not encoding.numbered:
         return [b"\n".join([*(line for line, _ in texts), b""])]
     end = b"" if number is None else b',"number":%d' % number
-    if len(texts) == 1 and not texts[0][1]:
-        return [b"%b%b}\n" % (texts[0][0][:-1], end)]  # what follows, for the usual small mod
     chunks: Chunks = []
     run: list[bytes] = []  # mods that go into one line, since none has buffers
     last = len(texts) - 1

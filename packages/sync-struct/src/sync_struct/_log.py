@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sync_struct._actions import walk
-from sync_struct._change import Change, Restart
+from sync_struct._change import Change
 from sync_struct._encoding import Chunks, Encoding, Entry, Snapshot, Text
 from sync_struct._errors import UnknownNotifier
 
@@ -110,28 +110,31 @@ class Log:
                 break
             self._collected_size += change.size
             if change.number > self.number:
-                self._append(Entry(change))
+                self._append(change)
         self.spans.clear()
 
-    def _append(self, entry: Entry) -> None:
-        if entry.change.number != self.number + 1:
-            self._log.clear()
-            self._log_size = 0
-            self.oldest = entry.change.number - 1
-        self.number = entry.change.number
-        if isinstance(entry.change, Restart):
-            self._log.clear()
-            self._log_size = 0
-            self.oldest = self.number
-            return
-        if entry.change.grows:
+    def _append(self, change: Change) -> None:
+        if change.number != self.number + 1:
+            self._forget(change.number - 1)
+        self.number = change.number
+        if change.in_array and change.grows:
             self.last_growth = self.number
-        self._log.append(entry)
-        self._log_size += entry.size
-        self._recorded += entry.size
+        elif change.action == "init":  # a `Restart`
+            self._forget(self.number)
+            return
+        size = change.size
+        self._log.append(Entry(change))
+        self._log_size += size
+        self._recorded += size
         while self._log_size > self.backlog and len(self._log) > 1:
             self._log_size -= self._log.popleft().size
             self.oldest += 1
+
+    def _forget(self, number: int) -> None:
+        """Forget all mods: the next one comes after mod `number`."""
+        self._log.clear()
+        self._log_size = 0
+        self.oldest = number
 
     def set_stale(self, stale: bool) -> None:
         """Take note of whether the notifier, as it is now, is out of date."""
@@ -152,6 +155,11 @@ class Log:
         """Return the mods after mod `number`, one after the other."""
         log = self._log  # indexed: most of those who ask are near its end
         return (log[i] for i in range(max(0, number - self.oldest), len(log)))
+
+    @property
+    def last(self) -> Change:
+        """The last mod; there must be one in the log."""
+        return self._log[-1].change
 
     def entries(self, number: int) -> list[Entry]:
         """Return the mods after mod `number`."""

@@ -19,8 +19,8 @@ from sync_struct._actions import Mod
 from sync_struct._change import check_structure
 from sync_struct._kinds import growth, is_array
 from sync_struct._ownership import occurs_twice, own
-from sync_struct._part import Part, plain
-from sync_struct._readable_part import MISSING, ReadablePart
+from sync_struct._part import MISSING, Part, plain
+from sync_struct._readable_part import ReadablePart
 from sync_struct._structure import Structure
 from sync_struct._witness import Witness
 
@@ -149,7 +149,7 @@ class Notifier(ReadablePart):
         """
         if type(self._backing) is not list and is_array(self._backing):
             x = growth().as_row(self._backing, plain(x))
-        self._record("append", x)
+        self._record("append", value=x)
 
     def insert(self, i: int, x: Any) -> None:
         """Insert an element into a list."""
@@ -199,7 +199,7 @@ class Notifier(ReadablePart):
         if not is_array(self._backing):
             self._extend(list(values))
         elif len(rows := growth().as_rows(self._backing, values)):
-            self._record("append", rows)
+            self._record("append", value=rows)
 
     @_as_one
     def _extend(self, values: list[Any]) -> None:

@@ -16,19 +16,22 @@ from typing import TYPE_CHECKING, Any
 import pyon
 
 from sync_struct._actions import ACTIONS, Mod, place, walk
-from sync_struct._change import Change, Restart, write_path
+from sync_struct._change import Change, Restart, write_head, write_path
 from sync_struct._errors import ChangeInProgress, StaleView
-from sync_struct._kinds import ATOMS, is_array, is_container, is_grown, is_record
+from sync_struct._kinds import ATOMS, PLAIN, is_array, is_container, is_grown, is_record
 from sync_struct._mods import grow
 from sync_struct._ownership import occurs_twice, own
 
 if TYPE_CHECKING:
     from sync_struct._structure import Structure
 
-__all__ = ["PLAIN", "Part", "plain"]
+__all__ = ["MISSING", "Part", "plain"]
 
-PLAIN = (dict, list)
-"""The types of most containers."""
+MISSING: Any = object()
+"""Stands for an argument that was not given, and for what is not there."""
+
+MOST_HEADS = 256
+"""Keys of one container whose mods are written from a text that is kept: 50 kB."""
 
 
 class Part:
@@ -46,7 +49,16 @@ class Part:
         Whether it is a part of an array: rows, fields and slices are new objects each time.
     """
 
-    __slots__ = ("__weakref__", "_backing", "_in_array", "_path", "_path_text", "_structure")
+    __slots__ = (
+        "__weakref__",
+        "_backing",
+        "_children",
+        "_heads",
+        "_in_array",
+        "_path",
+        "_path_text",
+        "_structure",
+    )
 
     def __init__(
         self, structure: Structure, backing: Any, path: list[Any], *, in_array: bool = False
@@ -56,6 +68,8 @@ class Part:
         self._path = path
         self._path_text = None if path else "[]"
         self._in_array = in_array
+        self._children: dict[str | int, Part] = {}  # what was looked up last, by key
+        self._heads: dict[tuple[str, str | None], str] = {}  # what mods begin with
 
     @property
     def read(self) -> Any:
@@ -77,25 +91,34 @@ class Part:
             return is_array(here) or is_record(here)
         return is_grown(here, self._backing)
 
-    def _record(self, action: str, *values: Any) -> Any:
-        """Check, encode, apply and tell of one mod; return what was popped."""
-        fields = ACTIONS[action].fields
-        mod = {"action": action, "path": self._path, fields[0]: values[0]}
-        if type(values[0]) not in (str, int) and action != "append" and _has_nan(values[0]):
-            raise ValueError("expected a key or index, got nan: nothing could ever be found there")
-        mod[fields[-1]] = last = values[-1]
-        structure = self._structure
-        if self._path_text is None:
-            self._path_text = write_path(self._path)
-        if type(last) in ATOMS:
-            change = Change(mod, bool(structure.wants_v1), self._path_text)
+    def _record(self, action: str, key: Any = None, value: Any = MISSING) -> Any:
+        """Check, encode, apply and tell of one mod; return what was popped.
+
+        Parameters
+        ----------
+        key : object, optional
+            Key or index, where the action has one.
+        value : object, optional
+            What is assigned, inserted or appended.
+        """
+        fields, structure = ACTIONS[action].fields, self._structure
+        mod = {"action": action, "path": self._path}
+        if action != "append":
+            mod[fields[0]] = key
+        if value is not MISSING:
+            mod[fields[-1]] = value
+        head = self._heads.get((action, key)) if key is None or type(key) is str else None
+        if head is None:
+            head = self._write_head(mod, key)
+        if value is MISSING or type(value) in ATOMS:
+            change = Change(mod, bool(structure.wants_v1), head)
         else:
-            change = self._encode(mod, fields[-1])
+            change = self._encode(mod, fields[-1], head)
         with structure.lock:
             if structure.busy:
                 if action == "pop":
                     self._refuse_when_busy(action)
-                structure.postponed.append(functools.partial(self._record, action, *values))
+                structure.postponed.append(functools.partial(self._record, action, key, value))
                 return None
             structure.busy = True
             try:
@@ -111,20 +134,30 @@ class Part:
             structure.settle()
         return result
 
-    def _encode(self, mod: Mod, field: str) -> Change:
+    def _write_head(self, mod: Mod, key: Any) -> str:
+        """Return the text of a mod up to its last field; most come again and again."""
+        if type(key) not in (str, int) and _has_nan(key):
+            raise ValueError("expected a key or index, got nan: nothing could ever be found there")
+        if self._path_text is None:
+            self._path_text = write_path(self._path)
+        head = write_head(mod, self._path_text)
+        if key is None or type(key) is str:
+            if len(self._heads) >= MOST_HEADS:
+                self._heads.clear()
+            self._heads[mod["action"], key] = head
+        return head
+
+    def _encode(self, mod: Mod, field: str, head: str) -> Change:
         """Return a mod encoded. What cannot be kept by reference is replaced in it by a copy."""
-        with_v1 = bool(self._structure.wants_v1)
-        value = mod[field]
-        if field not in ("x", "value"):
-            return Change(mod, with_v1, self._path_text)
+        value, with_v1 = mod[field], bool(self._structure.wants_v1)
         if self._structure.copies or isinstance(value, Part):
             mod[field] = own(value)
-            return Change(mod, with_v1, self._path_text)
+            return Change(mod, with_v1, head)
         try:
-            change = Change(mod, with_v1, self._path_text)
+            change = Change(mod, with_v1, head)
         except pyon.EncodeError:  # it holds a notifier, maybe
             mod[field] = own(value)
-            return Change(mod, with_v1, self._path_text)
+            return Change(mod, with_v1, head)
         if occurs_twice(value, self._containers()):
             mod[field] = own(value)
         return change
@@ -132,10 +165,13 @@ class Part:
     def _make(self, change: Change, mod: Mod) -> Any:
         """Apply a mod, and tell publishers of it; with the lock held."""
         structure = self._structure
-        structure.check()
+        if structure.witness is not None:
+            structure.check()
         container = self._locate()
+        if self._children and change.action != "append":
+            self._forget_child(change)
         if structure.wants_v1 and change.line_v1 is None:
-            change = Change(mod, True, self._path_text)
+            change = Change(mod, True)
         if type(container) not in PLAIN and (is_array(container) or is_record(container)):
             change.in_array = True
             if change.action == "setitem":
@@ -149,6 +185,13 @@ class Part:
             structure.witness.apply(change)
         structure.add(change)
         return result
+
+    def _forget_child(self, change: Change) -> None:
+        """Keep no item longer than the container does."""
+        if change.action == "setitem" and type(change.key) in (str, int):
+            self._children.pop(change.key, None)
+        else:
+            self._children.clear()
 
     def _grow(self, array: Any, mod: Mod) -> None:
         if mod["action"] != "append":

@@ -6,15 +6,15 @@ import sys
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
-from sync_struct._kinds import ATOMS, is_array, is_container, is_record, without_ellipsis
+from sync_struct._kinds import ATOMS, PLAIN, is_array, is_container, is_record, without_ellipsis
 from sync_struct._ownership import hand_out
-from sync_struct._part import PLAIN, Part, plain
+from sync_struct._part import MISSING, Part, plain
 from sync_struct._witness import replica_of
 
-__all__ = ["MISSING", "ReadablePart"]
+__all__ = ["ReadablePart"]
 
-MISSING: Any = object()
-"""Stands for an argument that was not given, and for what is not there."""
+MOST_CHILDREN = 64
+"""Parts of one container that are kept: as many as programs name, and not each of 100,000."""
 
 
 class ReadablePart(Part):
@@ -33,6 +33,14 @@ class ReadablePart(Part):
             return replica_of(self.read)
 
     def __getitem__(self, key: Any) -> Any:
+        if type(key) in (str, int) and type(self._backing) in PLAIN:
+            item = self._backing[key]
+            if type(item) in ATOMS:
+                return item
+            child = self._children.get(key)
+            if child is not None and child._backing is item:
+                return child
+            return self._kept(key, self._item(key, item))
         if type(key) is slice and isinstance(self._backing, list):
             return [self[i] for i in range(*key.indices(len(self)))]
         key = self._spelled(key)
@@ -58,6 +66,14 @@ class ReadablePart(Part):
                 return item
             part._in_array = True
         return part
+
+    def _kept(self, key: str | int, item: Any) -> Any:
+        """Keep an item, if it is a part, for the next that looks it up."""
+        if isinstance(item, Part):
+            if len(self._children) >= MOST_CHILDREN:
+                self._children.clear()
+            self._children[key] = item
+        return item
 
     def _child(self, key: Any, item: Any) -> Part:
         """Return the part that an item is."""

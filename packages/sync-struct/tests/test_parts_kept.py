@@ -1,0 +1,108 @@
+"""Parts that are looked up again and again are kept, and keep nothing alive that has gone."""
+
+import weakref
+
+import numpy as np
+import pytest
+from sync_struct import Notifier, StaleView
+from sync_struct._readable_part import MOST_CHILDREN
+
+
+def test_a_part_is_the_same_while_it_is_what_is_there():
+    n = Notifier({"l": [[1], [2]], "d": {}})
+    assert n["l"] is n["l"]
+    assert n["l"][1] is n["l"][1]
+    before = n["l"]
+    n["l"] = [[3]]
+    assert n["l"] is not before
+    assert n["l"][0] == [3]
+    with pytest.raises(StaleView):
+        before.append(4)
+    n["l"].insert(0, [0])
+    assert n["l"][0] == [0]
+    assert n["l"][1] == [3]
+    n["l"][1].append(5)
+    assert n.read == {"l": [[0], [3, 5]], "d": {}}
+
+
+def test_equal_keys_are_told_apart():
+    n = Notifier({1: [], "1": [], 2.0: []})
+    n[1].append("integer")
+    n["1"].append("text")
+    n[True].append("bool")
+    n[1.0].append("float")
+    n[2].append(2)
+    told = []
+    n.add_listener(told.append)
+    for key in (1, "1", True, 1.0, 2):
+        n[key].append(0)
+        n[key] = []
+    assert [repr(mod["path"]) for mod in told[::2]] == ["[1]", "['1']", "[True]", "[1.0]", "[2]"]
+    assert [repr(mod["key"]) for mod in told[1::2]] == ["1", "'1'", "True", "1.0", "2"]
+
+
+REMOVALS = {
+    "set": lambda n: n.__setitem__("a", 1),
+    "delete": lambda n: n.__delitem__("a"),
+    "pop": lambda n: n.pop("a"),
+    "clear": lambda n: n.clear(),
+}
+
+
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
+def test_what_is_removed_is_not_kept(remove):
+    n = Notifier({"d": {"a": np.zeros(3)}})
+    assert n["d"]["a"][0] == 0
+    gone = weakref.ref(n.read["d"]["a"])
+    remove(n["d"])
+    assert gone() is None
+
+
+def test_what_goes_with_its_container_is_not_kept():
+    n = Notifier({"d": {"a": np.zeros(3)}})
+    assert n["d"]["a"][0] == 0
+    gone = weakref.ref(n.read["d"]["a"])
+    n["d"] = {}
+    assert gone() is None
+
+
+def test_an_array_that_has_grown_is_not_kept_as_it_was():
+    n = Notifier({"a": np.zeros(3)})
+    n["a"].append(1.0)
+    gone = weakref.ref(n.read["a"])
+    n["a"].extend(np.zeros(1000))
+    assert len(n["a"]) == 1004
+    assert gone() is None
+
+
+def test_few_parts_are_kept_of_many():
+    n = Notifier({str(i): [] for i in range(10 * MOST_CHILDREN)})
+    for key in n:
+        n[key].append(1)
+    assert len(n._children) <= MOST_CHILDREN
+    assert all(n[key] == [1] for key in n)
+
+
+def test_a_mod_begins_with_the_same_text_as_before_whatever_was_told_last():
+    n = Notifier({"d": {}, "l": [1]})
+    told = []
+    n.add_listener(told.append)
+    for _ in range(2):
+        n["d"]["x"] = None
+        n["d"][None] = "x"
+        n["l"].append(None)
+        n["l"].insert(0, 5)
+        n["l"].pop()
+        n["d"].pop("x")
+        n["d"].pop(None)
+    assert told[:7] == told[7:]
+    assert [mod["action"] for mod in told[:7]] == [
+        "setitem",
+        "setitem",
+        "append",
+        "insert",
+        "pop",
+        "pop",
+        "pop",
+    ]
+    assert told[1] == {"action": "setitem", "path": ["d"], "key": None, "value": "x"}
