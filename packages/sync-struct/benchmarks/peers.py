@@ -66,7 +66,7 @@ class Bare:
                 owner.transports.discard(self.transport)
 
         loop = asyncio.get_running_loop()
-        self.server = await loop.create_server(Server, "127.0.0.1", 0)
+        self.server = await loop.create_server(Server, "127.0.0.1", 0, backlog=1024)
         return self.server.sockets[0].getsockname()[1]
 
     def encode(self, items):
