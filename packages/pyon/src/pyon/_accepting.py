@@ -23,9 +23,13 @@ _logger = logging.getLogger(__name__)
 PORT_ATTEMPTS = 10
 """Tries to find one port that is free on every address, when the port is left to the system."""
 
-BACKLOG = 100
-"""Connections that the system holds until they are accepted, and that are accepted in one turn of
-the loop: asyncio's own figure."""
+BACKLOG = 1024
+"""Connections that the system holds until they are accepted, if its own limit is not lower. When a
+server is back, all its clients come at once; whom the system does not hold tries again a second
+later, or later still."""
+
+ACCEPTED_AT_ONCE = 100
+"""Connections that are accepted in one turn of the loop: asyncio's own figure."""
 
 RETRY_INTERVAL = 1.0
 """Seconds without a new attempt after accepting has failed, because descriptors are used up, for
@@ -157,7 +161,7 @@ class Acceptor:
                 return
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(BACKLOG):
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
