@@ -153,7 +153,7 @@ class ClientSide:
         self._offered: list[str] | None = None
         self.numbers = itertools.count(1)
         self._in_order: deque[Call] = deque()
-        self._by_number: dict[int, Call] = {}
+        self.by_number: dict[int, Call] = {}
 
     @property
     def label(self) -> str:
@@ -306,7 +306,7 @@ class ClientSide:
         """Note that the request is going out: the order of these calls is the order on the wire."""
         call.sent = True
         if self.features.request_ids and not call.step:
-            self._by_number[call.number] = call
+            self.by_number[call.number] = call
         else:
             self._in_order.append(call)
 
@@ -316,7 +316,7 @@ class ClientSide:
         That is a request to cancel the call, which has no reply of its own.
         """
         call.abandoned = True
-        if call.number not in self._by_number or call.reply is not None:
+        if call.number not in self.by_number or call.reply is not None:
             return []
         return frame(f'{{"action":"cancel","request":{call.number}}}')
 
@@ -334,30 +334,13 @@ class ClientSide:
         if self._in_order:
             call = self._in_order.popleft()
         elif (number := _number(message.line)) is not None:
-            call = self._by_number.pop(number, None)
+            call = self.by_number.pop(number, None)
         if call is None:
             raise ProtocolError(f"the server sent a reply to no request: {message.line!r:.100}")
         if call.abandoned:
             return None
         call.reply = message
         return call
-
-    def receive_alone(self, call: Call, data: bytes) -> bool:
-        """Take bytes that came, if they are the reply to a call and nothing else; say whether.
-
-        For connections with ids, where nothing is in hand of an earlier message.
-        """
-        end = len(data) - 1
-        if (
-            not data.startswith(b'{"id":%d,' % call.number)
-            or data.find(b"\n") != end
-            or end > self.limit
-            or end > self.line_limit
-        ):
-            return False
-        self._by_number.pop(call.number, None)
-        call.reply = Message(data[:end])
-        return True
 
     def result(self, call: Call) -> Any:
         """Return what the method returned, or raise what it raised.
@@ -411,9 +394,9 @@ class ClientSide:
         """
         if self.reason is None:
             self.reason = reason
-        pending = [*self._in_order, *self._by_number.values()]
+        pending = [*self._in_order, *self.by_number.values()]
         self._in_order.clear()
-        self._by_number.clear()
+        self.by_number.clear()
         return [call for call in pending if not call.abandoned]
 
     def closed_by_peer(self, pending: int) -> EOFError:

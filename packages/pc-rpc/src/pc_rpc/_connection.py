@@ -26,11 +26,11 @@ from pyon import forks
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, FramingError, Receiver
 from pyon.tcp import format_address
 
+from pc_rpc import _lean_call
 from pc_rpc._client_side import Call, ClientSide
 from pc_rpc._deadlines import RECHECK, deadline_of, remaining, within
 from pc_rpc._errors import ConnectionLost, RpcError
 from pc_rpc._interrupts import Interrupts, interruption
-from pc_rpc._lean_call import try_to_exchange
 from pc_rpc._methods import warn_unclosed
 from pc_rpc._protocol import HANDSHAKE_LIMIT, AutoTarget, Chunks
 from pc_rpc._socket import Queue, connect
@@ -103,10 +103,11 @@ class BlockingConnection:
         # The last message that was to go out in one step: thread, size, bytes taken of it.
         self._attempt: tuple[int, int, list[int]] = (0, 0, [])
         self._followers: dict[Call, None] = {}
-        self._simple = False  # whether calls may take the lean road
+        self.lean = False  # whether calls may take the lean road
         self._heard = 0.0  # when the last bytes came
+        self._partial = False  # whether something is in hand of a message that is not complete
         self._unsent: Queue = deque()
-        self._interrupts = Interrupts()
+        self.interrupts = Interrupts()
         self._description: Mapping[str, Any] | None = None
         self._receiver = Receiver(limit=HANDSHAKE_LIMIT, scratch=bytearray(SCRATCH_SIZE))
         what = wanted(self.side.peer, target_name)
@@ -144,8 +145,9 @@ class BlockingConnection:
     ) -> None:
         self._complete(call, chunks, timeout, deadline)
         self.side.configure(self._receiver)
-        plain = self._socket.send is not None
-        self._simple = LEAN and plain and self.side.features.request_ids
+        plain = self._socket.plain
+        ids, roomy = self.side.features.request_ids, self.side.takes(_lean_call.READ_SIZE)
+        self.lean = LEAN and plain and ids and roomy
 
     # Calls.
 
@@ -159,10 +161,12 @@ class BlockingConnection:
         """Target and server, as people write them."""
         return self.side.label
 
-    def invoke(
+    invoke = _lean_call.invoke  # the lean road, which goes over to the general one
+
+    def call(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> Any:
-        """Call a method of the selected target and return its result."""
+        """Do what `invoke` does, on the general road."""
         call, chunks = self.side.encode_call(name, args, kwargs)
         return self._complete(call, chunks, timeout, deadline_of(timeout))
 
@@ -196,19 +200,20 @@ class BlockingConnection:
             )
         if side.reason is not None:
             raise side.error_for(call)
-        self._interrupts.held_back(self._exchange, call, chunks, timeout, deadline)
+        self.interrupts.held_back(self._exchange, call, chunks, timeout, deadline)
+        return self._result(call)
+
+    def _result(self, call: Call) -> Any:
         if call.reply is None:
             self._free()
-            raise side.error_for(call)
-        return side.result(call)
+            raise self.side.error_for(call)
+        return self.side.result(call)
 
     def _exchange(
         self, call: Call, chunks: Chunks, timeout: float | None, deadline: float | None
     ) -> None:
         """Send a request and wait for its reply, or for the end of the connection."""
         try:
-            if self._simple:
-                try_to_exchange(self, call, chunks, deadline)
             if not call.sent or self._unsent:
                 self._send(call, chunks, deadline)
             if call.reply is None:
@@ -245,7 +250,7 @@ class BlockingConnection:
         except OSError as error:
             raise self._failed_to_send(call, chunks, error) from error
         except BaseException as error:
-            if error is self._interrupts.let_in:
+            if error is self.interrupts.let_in:
                 self._keep_unsent(outer)
             elif self._in_the_middle(me):  # between writing bytes and noting how many
                 self._lose(interruption(error))
@@ -280,15 +285,15 @@ class BlockingConnection:
         The number of bytes is noted in the same step. So a signal handler that comes before or
         behind it may send messages of its own, where their order is free.
         """
-        me, chunk, send = get_ident(), chunks[0], self._socket.send
+        me, chunk, sock = get_ident(), chunks[0], self._socket
         sent: list[int] = []
         self._attempt = (me, len(chunk), sent)
-        if len(chunks) > 1 or self._unsent or send is None or not self.side.features.request_ids:
+        if len(chunks) > 1 or self._unsent or not sock.plain or not self.side.features.request_ids:
             self._attempt = (0, 0, sent)
             return False
         self.side.expect(call)
         try:
-            sent.extend(map(send, chunks, self._socket.at_once))
+            sent.extend(map(sock.send, chunks, sock.at_once))
         except BlockingIOError:
             sent.append(0)
         if (size := sent[0]) != len(chunk):
@@ -315,7 +320,7 @@ class BlockingConnection:
         while self.side.reason is None and not self._sending.acquire(blocking=False):
             if self._sending.acquire(timeout=within(deadline, RECHECK)):
                 return
-            self._interrupts.during(bool)  # not while acquiring: it could come behind that
+            self.interrupts.during(bool)  # not while acquiring: it could come behind that
             self._read_if_nobody_does()
 
     def _keep_unsent(self, outer: tuple[int, int, list[int]]) -> None:
@@ -354,7 +359,7 @@ class BlockingConnection:
             timeout = remaining(deadline)
             if not leading:
                 timeout = within(deadline, RECHECK)
-            _, readable = self._interrupts.during(self._socket.wait_writable, timeout, leading)
+            _, readable = self.interrupts.during(self._socket.wait_writable, timeout, leading)
             if readable:
                 self._take_in()
         finally:
@@ -378,7 +383,7 @@ class BlockingConnection:
                     call.waiter.acquire()
                     followers[call] = None
                     following = True
-                elif self._interrupts.during(call.waiter.acquire, True, within(deadline, RECHECK)):
+                elif self.interrupts.during(call.waiter.acquire, True, within(deadline, RECHECK)):
                     followers.pop(call, None)
                     following = False
                 else:
@@ -392,7 +397,7 @@ class BlockingConnection:
 
     def _lead(self, call: Call, deadline: float | None) -> None:
         """Read until the reply is there or the connection is lost; then have another one lead."""
-        wait, during = self._socket.wait_readable, self._interrupts.during
+        wait, during = self._socket.wait_readable, self.interrupts.during
         try:
             while call.reply is None and self.side.reason is None:
                 if during(wait, within(deadline, RECHECK)):
@@ -462,6 +467,7 @@ class BlockingConnection:
             call = self.side.receive(message)
             if call is not None and call.waiter is not None:
                 _wake(call)
+        self._partial = self._receiver.pending > 0
 
     # Ends.
 
@@ -507,7 +513,7 @@ class BlockingConnection:
 
     def close(self) -> None:
         """Close the connection. Calls that wait end in `ConnectionLost`. May be called again."""
-        self._interrupts.held_back(self._end)
+        self.interrupts.held_back(self._end)
 
     def _end(self) -> None:
         reason = ConnectionLost("closed by close_rpc()")

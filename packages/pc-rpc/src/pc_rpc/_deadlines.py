@@ -13,9 +13,11 @@ signal handler or finaliser that ran on the same thread. Or nobody reads, becaus
 up by one; or a peer takes nothing until it has been read from. All of this is rare."""
 
 
-def deadline_of(timeout: float | None) -> float | None:
-    """Return the time that a time-out from now ends at; None if it has none."""
-    return None if timeout is None or timeout > LONGEST else time.monotonic() + timeout
+def deadline_of(timeout: float | None, began: float | None = None) -> float | None:
+    """Return the time that a time-out ends at which began then, or now; None if it has none."""
+    if timeout is None or timeout > LONGEST:
+        return None
+    return (time.monotonic() if began is None else began) + timeout
 
 
 def remaining(deadline: float | None) -> float | None:

@@ -25,21 +25,17 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-_main = main_thread().ident
+main = main_thread().ident
+"""Ident of the thread that signal handlers run on."""
 
 
 def _note_main_thread() -> None:
-    global _main
-    _main = main_thread().ident
+    global main
+    main = main_thread().ident
 
 
 if hasattr(os, "register_at_fork"):  # the thread that forks is the main one of the child
     os.register_at_fork(after_in_child=_note_main_thread)
-
-
-def on_main_thread(me: int) -> bool:
-    """Say whether a thread is the one that signal handlers run on, from its ident."""
-    return me == _main
 
 
 def interruption(error: BaseException) -> InterruptedError:
@@ -53,10 +49,11 @@ class Interrupts:
     For any number of threads; only the main one is ever interrupted, and the others do not notice.
     """
 
-    __slots__ = ("_handler", "_noted", "_outer", "_waiting", "let_in")
+    __slots__ = ("_handler", "_noted", "_waiting", "let_in", "outer")
 
     def __init__(self) -> None:
-        self._outer: list[bool] = []  # for each action: whether what it interrupted waited
+        self.outer: list[bool] = []
+        """For each action that has begun: whether what it interrupted waited."""
         self._handler: Callable[[int, Any], Any] | None = None  # what was there before
         self._waiting = False
         self._noted = False
@@ -65,20 +62,21 @@ class Interrupts:
 
     def held_back(self, action: Callable[..., Result], *args: Any) -> Result:
         """Do something; Ctrl-C that comes meanwhile is raised behind it, or where it waits."""
-        if get_ident() != _main:
+        if get_ident() != main:
             return action(*args)
-        depth = len(self._outer)
+        depth = len(self.outer)
         try:
-            self._begin()
+            self.begin()
             return action(*args)
         finally:
             try:
-                self._end(depth)
+                self.end(depth)
             except BaseException:  # what other signals raise may come between any two steps
-                self._end(depth)
+                self.end(depth)
                 raise
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Hold Ctrl-C back from now on: see `held_back`."""
         if self._handler is None and callable(handler := getsignal(SIGINT)):
             self._noted, self._handler = False, handler
             try:
@@ -86,14 +84,20 @@ class Interrupts:
             except ValueError:  # in a subinterpreter, where no signal comes
                 pass
             self._handler = handler  # again: a call that came in between has forgotten it
-        self._outer.append(self._waiting)
+        self.outer.append(self._waiting)
         self._waiting = False
 
-    def _end(self, depth: int) -> None:
-        """Give the signal back, and raise what was noted. May be called again."""
-        if len(self._outer) > depth:
-            self._waiting = self._outer[depth]
-            del self._outer[depth:]
+    def end(self, depth: int) -> None:
+        """Let Ctrl-C in again, and raise what was noted. May be called again.
+
+        Parameters
+        ----------
+        depth : int
+            The length of `outer` before `begin`.
+        """
+        if len(self.outer) > depth:
+            self._waiting = self.outer[depth]
+            del self.outer[depth:]
         if depth:
             return
         self.let_in = None
@@ -114,7 +118,7 @@ class Interrupts:
 
     def during(self, wait: Callable[..., Result], *args: Any) -> Result:
         """Do what only waits. It may be interrupted, and is not begun if it has been already."""
-        if get_ident() != _main:
+        if get_ident() != main:
             return wait(*args)
         try:
             self._waiting = True

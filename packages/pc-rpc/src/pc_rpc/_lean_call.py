@@ -1,8 +1,8 @@
-"""The lean road of a blocking call: the common case, in one function.
+"""The lean road of a blocking call: the common case, in two functions.
 
-The common case: a small request on a plain connection with ids, which nobody else uses just now;
-the socket takes it at once, and the reply comes in one read. Nearly all calls are such calls, and
-most of what a call takes is the number of functions on its road. What is left here costs half.
+The common case: a small request without keywords on a plain connection with ids, which nobody else
+uses just now; the socket takes it at once, and a small reply comes alone in one read. Nearly all
+calls are such calls, and most of what a call takes is the number of functions on its road.
 
 The one idea to keep in mind: the general road goes on from whatever is reached here. The conditions
 are tested first, and each step leaves a state that `BlockingConnection` understands: the call is
@@ -14,115 +14,168 @@ from __future__ import annotations
 
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pyon.framing import FramingError
+from pyon.framing import FramingError, Message
+from pyon.wire import LINE_SIZE, line_scanner, small_text
 
-from pc_rpc._deadlines import RECHECK
+from pc_rpc import _interrupts
+from pc_rpc._client_side import Call
+from pc_rpc._deadlines import RECHECK, deadline_of
 from pc_rpc._errors import RpcError
-from pc_rpc._interrupts import interruption, on_main_thread
+from pc_rpc._interrupts import interruption
 
 if TYPE_CHECKING:
-    from pc_rpc._client_side import Call
-    from pc_rpc._connection import BlockingConnection
-    from pc_rpc._protocol import Chunks
+    from collections.abc import Mapping, Sequence
 
-READ_SIZE = 4096
+    from pc_rpc._connection import BlockingConnection
+
+READ_SIZE = LINE_SIZE
 """Bytes of a read that is to bring one small reply; the memory is made for each."""
 
-FRESH = 2e-4
+FRESH = 1e-3
 """Seconds since the last bytes came during which the peer is taken to be there still: that long is
 between the calls of a loop. To look costs a system call, and a change of threads; a peer that
 closes in this time is noticed when the reply is waited for. No server restarts as quickly."""
 
 
-def try_to_exchange(
-    connection: BlockingConnection, call: Call, chunks: Chunks, deadline: float | None
-) -> None:
-    """Send a request and take in its reply, as far as this is the common case.
+def invoke(
+    connection: BlockingConnection,
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    timeout: float | None,
+) -> Any:
+    """Call a method of the selected target and return its result."""
+    text = None if kwargs or not connection.lean else small_text([*args])
+    if (
+        text is None
+        or (timeout is not None and timeout < RECHECK)
+        or connection._unsent
+        or connection._followers
+        or connection._sender
+        or connection._reader
+        or ((sent := connection._attempt[2]) and sent[0] != connection._attempt[1])
+    ):
+        return connection.call(name, args, kwargs, timeout)
+    side, me, began = connection.side, get_ident(), monotonic()
+    number = next(side.numbers)
+    line = f'{{"id":{number}{side.requests[name]}{text},"kwargs":{{}}}}\n'.encode()
+    if len(line) > side.limit:
+        return connection.call(name, args, kwargs, timeout)
+    call = Call(number, f"call of {name}()")
+    head = f'{{"id":{number},"status":"ok","ret":'
+    interrupts = connection.interrupts if me == _interrupts.main else None
+    depth = len(connection.interrupts.outer)
+    try:
+        if interrupts is not None:
+            interrupts.begin()
+        reply = _exchange(connection, call, line, head, me, began)
+        if reply is None:
+            connection._exchange(call, [line], timeout, deadline_of(timeout, began))
+    finally:
+        if interrupts is not None:
+            try:
+                interrupts.end(depth)
+            except BaseException:
+                interrupts.end(depth)
+                raise
+    if reply is not None:
+        try:
+            if (scan := line_scanner(reply)) is not None:
+                value, end = scan(reply, len(head))
+                if reply[end:] == "}\n":
+                    return value
+        except (ValueError, StopIteration, RecursionError):
+            pass  # said better by who reads all replies
+        call.reply = Message(reply[:-1].encode())
+    return connection._result(call)
 
-    Where that ends is seen from ``call.sent`` and ``call.reply``.
+
+def _exchange(
+    connection: BlockingConnection, call: Call, line: bytes, head: str, me: int, began: float
+) -> str | None:
+    """Send a request and return its reply; None: this was not the common case, or not to its end.
+
+    Where it ended is seen from ``call.sent`` and ``call.reply``.
     """
-    if len(chunks) > 1 or connection._unsent or connection._followers or not connection._simple:
-        return
-    now = monotonic()
-    if deadline is not None and deadline - now < RECHECK:
-        return
-    leading = connection._leading
+    sock, leading, sending = connection._socket, connection._leading, connection._sending
+    sent: list[int] = []
     try:
         if not leading.acquire(False):
-            return
-        if now - connection._heard > FRESH and connection._socket.wait_readable(0):
+            return None
+        if began - connection._heard > FRESH and sock.wait_readable(0):
             connection._take_in()
-        if connection.side.reason is None and _send(connection, call, chunks):
-            _receive(connection, call)
+        try:
+            if not sending.acquire(False) or connection._unsent or connection.side.reason:
+                return None
+            connection._attempt = me, len(line), sent
+            call.sent = True
+            connection.side.by_number[call.number] = call
+            try:  # the number of bytes is noted in the same step
+                sent.extend(map(sock.send, (line,), sock.at_once))
+            except BlockingIOError:
+                sent.append(0)
+            if sent[0] != len(line):
+                connection._unsent.append(memoryview(line)[sent[0] :])
+                connection._attempt = 0, 0, sent
+                return None
+        except OSError as error:
+            raise connection._failed_to_send(call, [line], error) from error
+        finally:
+            try:
+                sending.release()
+            except RuntimeError:
+                pass
+        return _receive(connection, call, head, me)
+    except BaseException as error:
+        if connection._in_the_middle(me):
+            connection._lose(interruption(error))
+        connection._clean_up(error)
+        connection._give_up(call)
+        raise
     finally:
-        connection._leave(leading)
+        try:
+            leading.release()
+        except RuntimeError:
+            pass
         if connection._followers:
             connection._pass_on()
 
 
-def _send(connection: BlockingConnection, call: Call, chunks: Chunks) -> bool:
-    """Send a request; return whether it is out. The number of bytes is noted in the same step."""
-    sending, send = connection._sending, connection._socket.send
-    assert send is not None
-    sent: list[int] = []
-    try:
-        if not sending.acquire(False):
-            return False
-        if connection._unsent:
-            return False
-        chunk = chunks[0]
-        connection._attempt = get_ident(), len(chunk), sent
-        connection.side.expect(call)
-        try:
-            sent.extend(map(send, chunks, connection._socket.at_once))
-        except BlockingIOError:
-            sent.append(0)
-        if (size := sent[0]) == len(chunk):
-            return True
-        connection._unsent.append(memoryview(chunk)[size:] if size else chunk)
-        connection._attempt = 0, 0, sent
-        return False
-    except OSError as error:
-        raise connection._failed_to_send(call, chunks, error) from error
-    except BaseException as error:
-        if connection._in_the_middle(get_ident()):
-            connection._lose(interruption(error))
-        raise
-    finally:
-        connection._leave(sending)
-
-
-def _receive(connection: BlockingConnection, call: Call) -> None:
-    """Wait for bytes and take them in; if they are not just the reply, as always.
+def _receive(connection: BlockingConnection, call: Call, head: str, me: int) -> str | None:
+    """Wait for bytes; return them if they are the reply to the call, and nothing else.
 
     Off the main thread no signal handler runs while it waits, so that one step can wait and read.
     """
-    me, sock = get_ident(), connection._socket
-    recv = sock.receive
-    if recv is None or on_main_thread(me):
-        if not connection._interrupts.during(sock.wait_readable, RECHECK):
-            return
-        recv = sock.receive_at_once
+    sock, reading = connection._socket, connection._reading
+    flags: tuple[int, ...] = ()
+    if me == _interrupts.main or not sock.waits:
+        flags = sock.at_once
+        if not connection.interrupts.during(sock.wait_readable, RECHECK):
+            return None
     try:
-        if not connection._reading.acquire(False):
-            return
+        if not reading.acquire(False):
+            return None
         connection._reader = me
-        if connection._receiver.pending:
-            return
-        data = recv(READ_SIZE)
-        if not connection.side.receive_alone(call, data):
-            connection._take_in_read(data)
+        if connection._partial:
+            return None
+        data = sock.recv(READ_SIZE, *flags)
         connection._heard = monotonic()
+        reply = data.decode() if data.isascii() else ""
+        if reply.startswith(head) and reply.find("\n") == len(reply) - 1:
+            connection.side.by_number.pop(call.number, None)
+            return reply
+        connection._take_in_read(data)
     except BlockingIOError:
         pass
     except (OSError, EOFError, RpcError, FramingError) as error:
         connection._lose(error)
-    except BaseException as error:
-        connection._lose(interruption(error))  # between taking bytes and noting how many
-        raise
     finally:
         if connection._reader == me:
             connection._reader = 0
-            connection._leave(connection._reading)
+            try:
+                reading.release()
+            except RuntimeError:
+                pass
+    return None

@@ -52,10 +52,13 @@ class NonBlockingSocket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         set_keepalive(sock)
         self._sock = sock
-        self.at_once, self.receive = _waiting_receive(sock)
-        """The flags of a step that must not wait; and what does wait, to receive."""
-        self.send: Callable[..., int] | None = sock.send
-        """A function in C that sends what the socket takes, where that is possible."""
+        self.at_once, self.waits = _waiting_receive(sock)
+        """The flags of a step that must not wait; and whether `recv` does wait without them."""
+        self.send: Callable[..., int] = sock.send
+        self.recv: Callable[..., bytes] = sock.recv
+        """Functions in C that send what the socket takes, and receive, on a plain socket."""
+        self.plain = True
+        """Whether `send` and `recv` may be used: there is no TLS in between."""
         self._polls: list[Any] = []  # those that nobody uses now: each is for one wait at a time
 
     def recv_into(self, buffer: memoryview) -> int:
@@ -67,10 +70,6 @@ class NonBlockingSocket:
             Nothing came yet.
         """
         return self._sock.recv_into(buffer, 0, *self.at_once)
-
-    def receive_at_once(self, size: int) -> bytes:
-        """Receive so many bytes at most, as `recv_into` does."""
-        return self._sock.recv(size, *self.at_once)
 
     def wait_readable(self, timeout: float | None) -> bool:
         """Wait until `recv_into` has something to say, for so many seconds; return whether it has.
@@ -140,10 +139,8 @@ class NonBlockingSocket:
         return self._sock.getsockname()
 
 
-def _waiting_receive(
-    sock: socket.socket,
-) -> tuple[tuple[int], Callable[[int], bytes] | None]:
-    """Set a socket up; return the flags of a step that must not wait, and what receives and waits.
+def _waiting_receive(sock: socket.socket) -> tuple[tuple[int], bool]:
+    """Set a socket up; return the flags of a step that must not wait, and whether others do.
 
     To wait for bytes and to receive them in one step costs one change of threads less. That takes
     a socket that blocks, for a while, and a flag for the steps that must not. Linux has both.
@@ -155,9 +152,9 @@ def _waiting_receive(
             pass
         else:
             sock.settimeout(None)
-            return (socket.MSG_DONTWAIT,), sock.recv
+            return (socket.MSG_DONTWAIT,), True
     sock.settimeout(0)
-    return (0,), None
+    return (0,), False
 
 
 def _poll(sock: socket.socket, events: int) -> select.poll:
@@ -187,8 +184,7 @@ class TlsSocket(NonBlockingSocket):
         super().__init__(sock)
         import ssl
 
-        self.send = None
-
+        self.plain = False
         self._lock = threading.Lock()  # one thread at a time in the TLS state
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)

@@ -36,7 +36,7 @@ SMALL = 256
 LINE_SIZE = 4096
 """Characters of a value that `line_scanner` is for. No integer in it is longer than PYON allows."""
 
-_LEAVES = V2.leaves
+_LEAVES = {**V2.leaves, int: int.__repr__}  # one that is too long for it is an error there
 _scan = PLAIN.quick()
 
 Pieces = list[Any]
@@ -76,7 +76,7 @@ def small_text(value: Any) -> str | None:
         if len(value) > FEW:
             return None
         return f"[{','.join([_LEAVES[type(x)](x) for x in value])}]"
-    except (KeyError, EncodeError):
+    except (KeyError, ValueError, EncodeError):
         return None
 
 
