@@ -156,6 +156,7 @@ def test_a_list_that_cannot_be_set_leaves_less_never_more(folder, monkeypatch):
         (FOR_1234, 0o600),
         (acl(6, {1234: 0}, 6, {}, 6, 6), 0o600),
         (acl(6, {1234: 6}, 4, {77: 5}, 4, 4), 0o644),
+        (acl(6, {1234: 7}, 4, {}, 0, 4), 0o600),  # the mask takes from 1234 what others may
     ):
         pyon.store_file(path, OLD)
         set_acl(path, value)

@@ -134,6 +134,23 @@ def test_the_same_base64_is_refused(patch, text):
     assert with_fast == without_fast
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["A!A!A!A!", "AAAA!!!!", "AAAA    ", "-_-_AAAA", "AAAA=", "AAAA====", "AA==AAAA", "AAAAAA"],
+)
+def test_base64_that_a_lenient_reader_would_take_is_refused(patch, text):
+    for size in range(len(text)):
+        for spelled in (
+            f'nparray(({size}, ), "|u1", b"{text}")',
+            f'{{"__jsonclass__": ["nparray", [[{size}], "|u1", "{text}"]]}}',
+        ):
+            assert issubclass(with_(pyon.decode, spelled), pyon.DecodeError)
+            assert issubclass(without(patch, pyon.decode, spelled), pyon.DecodeError)
+    spelled = f'{{"__jsonclass__": ["bytes", ["{text}"]]}}'
+    assert issubclass(with_(pyon.decode, spelled), pyon.DecodeError)
+    assert issubclass(without(patch, pyon.decode, spelled), pyon.DecodeError)
+
+
 def test_large_arrays(patch, version, same):
     x = np.arange(200_000.0)
     text = pyon.encode(x, version=version)

@@ -9,6 +9,11 @@ import sys
 import pyon
 import pytest
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # Windows
+
 posix = pytest.mark.skipif(os.name != "posix", reason="asks for POSIX")
 OLD = {"old": list(range(5000))}
 NEW = {"new": (1, 2)}
@@ -127,6 +132,34 @@ def test_names_as_long_as_they_can_be(tmp_path, letter):
     pyon.store_file(name, OLD)
     assert pyon.load_file(name) == OLD
     assert not left_behind(tmp_path)
+
+
+def test_what_the_system_takes_in_parts_is_written_whole(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:1000]))
+    pyon.store_file(tmp_path / "f", OLD)
+    assert pyon.load_file(tmp_path / "f") == OLD
+
+
+@posix
+def test_a_new_file_under_the_name_of_one_that_was_left_behind_is_not_removed(
+    tmp_path, monkeypatch
+):
+    path, beside = tmp_path / "f", tmp_path / ".f.0.pyon-new"
+    beside.write_bytes(b"of a writer that is just renaming it")
+    flock = fcntl.flock
+
+    def flock_too_late(descriptor, operation):
+        """Have the writer be done in the last moment, and another one begin."""
+        if operation & fcntl.LOCK_NB:
+            os.replace(beside, path)
+            beside.write_bytes(b"of another writer")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_too_late)
+    pyon.store_file(path, NEW)
+    assert beside.read_bytes() == b"of another writer"
+    assert pyon.load_file(path) == NEW
 
 
 STAGES = ["open", "flock", "fchmod", "_write", "fsync", "replace", "close"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pyon
 import pytest
+from pyon._base64 import CHUNK
 
 LONG = np.arange(100_000.0)
 
@@ -94,6 +95,16 @@ def test_a_single_bad_character_in_long_base64(version, spoil, place):
         for source in (bad, bad.encode()):
             with pytest.raises(pyon.DecodeError):
                 pyon.decode(source)
+
+
+@pytest.mark.parametrize("padding", ["=", "=="])
+def test_padding_in_the_middle_of_long_base64_is_an_error(version, padding):
+    text = pyon.encode(LONG, version=version)
+    end = text.index('"', text.index("<f8") + 4) + 1 + CHUNK  # of what is decoded at a time
+    bad = text[: end - len(padding)] + padding + text[end:]
+    for source in (bad, bad.encode()):
+        with pytest.raises(pyon.DecodeError):
+            pyon.decode(source)
 
 
 def test_numbers_in_the_place_of_base64_mean_buffers_only():

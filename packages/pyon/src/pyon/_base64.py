@@ -59,10 +59,13 @@ def from_base64(text: str | bytes | memoryview) -> bytes:
     if pybase64 is not None:
         data: bytes = pybase64.b64decode(text, validate=True)
         return data
-    return binascii.a2b_base64(text, strict_mode=True)
+    data = binascii.a2b_base64(text, strict_mode=True)
+    if len(data) != decoded_size(text):  # which lets padding pass behind what is complete
+        raise ValueError("base64 with more padding than it needs")
+    return data
 
 
-def decoded_size(text: str | memoryview) -> int:
+def decoded_size(text: str | bytes | memoryview) -> int:
     """Give the number of bytes that base64 of this length stands for."""
     end = text[-2:]
     padding = end.count("=") if isinstance(end, str) else bytes(end).count(b"=")
