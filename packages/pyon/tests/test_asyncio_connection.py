@@ -200,8 +200,10 @@ async def test_large_messages_pass_both_ways_at_once(pair):
     ours, theirs = pair
     large = bytes(range(11, 256)) * 60_000
     ours.send(large)
+    ours.send(b"behind it")
     theirs.send(large)
     assert (await theirs.messages.get()).line == large
+    assert (await theirs.messages.get()).line == b"behind it"
     assert (await ours.messages.get()).line == large
     await ours.drained()
     assert ours.backlog <= HIGH_WATER
@@ -290,6 +292,17 @@ async def test_requests_sent_before_a_half_close_are_still_answered(server):
     theirs.message_received = lambda message: theirs.send(message.line.upper())
     theirs.resume_reading()
     assert await reader.read() == b"ONE\nTWO\n"
+    writer.close()
+
+
+async def test_a_reply_that_is_still_queued_at_a_half_close_arrives_whole(server):
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    theirs = await server.accepted.get()
+    await theirs.opened.wait()
+    theirs.message_received = lambda message: theirs.send(b"x" * 10**7)
+    writer.write(b"one\n")
+    writer.write_eof()
+    assert len(await reader.read()) == 10**7 + 1
     writer.close()
 
 

@@ -198,11 +198,14 @@ async def test_stop_sends_what_connections_have_queued():
 async def test_stop_does_not_wait_for_a_peer_that_never_reads():
     server = Accepting()
     await server.start("127.0.0.1", 0)
-    with socket.create_connection(("127.0.0.1", server.port)):
-        connection = await server.opened.get()
-        connection.send(b"x" * 10**8)
-        await server.stop()
-        assert connection.closed
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    connection = await server.opened.get()
+    assert await reader.readline() == b"hello\n"
+    writer.transport.pause_reading()
+    connection.send(b"x" * 10**8)
+    await server.stop()
+    assert connection.closed
+    writer.transport.abort()
 
 
 @pytest.mark.parametrize("drain", [False, True])
