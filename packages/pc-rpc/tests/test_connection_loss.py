@@ -12,9 +12,15 @@ import threading
 import time
 
 import pytest
-from pc_rpc import AsyncioClient, BestEffortClient, Client, ConnectionLost, ProtocolError
-from pc_rpc._connection import BlockingConnection
-from pc_rpc._socket import _connect_any
+from pc_rpc import (
+    AsyncioClient,
+    BestEffortClient,
+    Client,
+    ConnectionLost,
+    ProtocolError,
+    _connecting,
+)
+from pc_rpc._connecting import _connect_any
 
 pytestmark = pytest.mark.usefixtures("either_road")
 
@@ -156,13 +162,13 @@ def test_a_server_that_never_answers_runs_into_the_time_out(silent_port):
 
 def test_the_time_to_connect_is_that_of_all_steps_together(serve, monkeypatch):
     deadlines = []
-    take_step = BlockingConnection._take_step
+    take_step = _connecting._take_step
 
-    def noting(connection, call, chunks, timeout, deadline):
-        deadlines.append(deadline)
-        take_step(connection, call, chunks, timeout, deadline)
+    def noting(*args):
+        deadlines.append(args[-1])
+        take_step(*args)
 
-    monkeypatch.setattr(BlockingConnection, "_take_step", noting)
+    monkeypatch.setattr(_connecting, "_take_step", noting)
     Client("127.0.0.1", serve({"main": Echo()}).port, timeout=30).close_rpc()
     greeting, selection = deadlines
     assert greeting == selection is not None
@@ -172,10 +178,7 @@ def test_addresses_that_do_not_answer_share_the_time(monkeypatch):
     waited = []
 
     class Silent:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
+        def close(self):
             pass
 
         def settimeout(self, timeout):

@@ -83,7 +83,8 @@ class Client(Proxy[Driver]):
         limit: int = DEFAULT_LIMIT,
         line_limit: int = REPLY_LINE_LIMIT,
     ) -> None:
-        self._target: BlockingConnection = BlockingConnection(
+        self._target: BlockingConnection
+        self.__dict__["_target"] = BlockingConnection(
             host,
             port,
             target_name,

@@ -18,6 +18,7 @@ import contextlib
 import os
 import threading
 import time
+from _thread import RLock
 from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -28,20 +29,20 @@ from pyon.tcp import format_address
 
 from pc_rpc import _lean_call
 from pc_rpc._client_side import Call, ClientSide
+from pc_rpc._connecting import connect, shake_hands
 from pc_rpc._deadlines import RECHECK, deadline_of, remaining, within
 from pc_rpc._errors import ConnectionLost, RpcError
 from pc_rpc._interrupts import Interrupts, interruption
 from pc_rpc._methods import warn_unclosed
 from pc_rpc._protocol import HANDSHAKE_LIMIT, AutoTarget, Chunks
-from pc_rpc._socket import Queue, connect
+from pc_rpc._socket import Queue
 from pc_rpc._unreachable import wanted
 
 if TYPE_CHECKING:
     import ssl
-    from _thread import RLock
     from collections.abc import Collection, Mapping, Sequence
 
-SCRATCH_SIZE = 2**14
+SCRATCH_SIZE = 2**12
 """Bytes taken per read. Making a larger buffer takes longer than connecting; arrays do not pass
 through it, and what is longer than it gets memory of its own."""
 
@@ -96,15 +97,16 @@ class BlockingConnection:
         self.side = ClientSide(
             format_address((host, port)), limit=limit, line_limit=line_limit, tls=ssl is not None
         )
-        self._sending = threading.RLock()  # held while a message goes out
-        self._reading = threading.RLock()  # held while bytes are taken in and handed out
-        self._leading = threading.RLock()  # held by the leader
+        self._sending = RLock()  # held while a message goes out
+        self._reading = RLock()  # held while bytes are taken in and handed out
+        self._leading = RLock()  # held by the leader
         self._sender = self._reader = 0  # the threads that are in the middle of either
         # The last message that was to go out in one step: thread, size, bytes taken of it.
         self._attempt: tuple[int, int, list[int]] = (0, 0, [])
         self._followers: dict[Call, None] = {}
         self.lean = False  # whether calls may take the lean road
         self._heard = 0.0  # when the last bytes came
+        self._freed = False  # whether the socket was given back
         self._partial = False  # whether something is in hand of a message that is not complete
         self._unsent: Queue = deque()
         self.interrupts = Interrupts()
@@ -113,38 +115,27 @@ class BlockingConnection:
         what = wanted(self.side.peer, target_name)
         self._socket = connect(host, port, ssl, deadline, what)
         forks.register(self)
-        self._shake_hands(target_name, first, deadline)
-
-    # Handshake.
-
-    def _shake_hands(
-        self,
-        target_name: str | AutoTarget | type[AutoTarget] | None,
-        timeout: float | None,
-        deadline: float | None,
-    ) -> None:
         try:
-            self._take_step(*self.side.greet(), timeout, deadline)
-            if target_name is not None:
-                self._take_step(*self.side.select(target_name), timeout, deadline)
+            shake_hands(self.side, self._socket, self._receiver, target_name, first, deadline)
         except BaseException:
             self.close()
             raise
+        self._selected()
 
     def select(self, target_name: str | AutoTarget | type[AutoTarget]) -> None:
         """Select a target and learn its methods. A time-out or interruption ends the connection."""
         call, chunks = self.side.select(target_name)
         try:
-            self._take_step(call, chunks, self.timeout, deadline_of(self.timeout))
+            self._complete(call, chunks, self.timeout, deadline_of(self.timeout))
+            self.side.configure(self._receiver)
         except BaseException:
             self.close()
             raise
+        self._selected()
 
-    def _take_step(
-        self, call: Call, chunks: Chunks, timeout: float | None, deadline: float | None
-    ) -> None:
-        self._complete(call, chunks, timeout, deadline)
-        self.side.configure(self._receiver)
+    def _selected(self) -> None:
+        """Note what the handshake has led to."""
+        self._partial, self._heard = self._receiver.pending > 0, time.monotonic()
         plain = self._socket.plain
         ids, roomy = self.side.features.request_ids, self.side.takes(_lean_call.READ_SIZE)
         self.lean = LEAN and plain and ids and roomy
@@ -538,6 +529,7 @@ class BlockingConnection:
             if reason is not None:
                 self._note_end(reason)
             self._socket.close()
+            self._freed = True
             return True
         finally:
             for lock in taken:
@@ -553,7 +545,8 @@ class BlockingConnection:
             return
         if self.side.reason is None:
             warn_unclosed(self)
-        self._socket.close()
+        if not self._freed:
+            self._socket.close()
 
     def local_host(self) -> str:
         """Return the address of the local end."""

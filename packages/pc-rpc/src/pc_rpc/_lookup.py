@@ -80,6 +80,8 @@ def look_up(host: str, port: int, deadline: float | None) -> list[AddressInfo]:
     OSError
         There is no such name.
     """
+    if (address := numeric_address(host, port)) is not None:
+        return [address]
     if deadline is None or is_numeric(host):
         return look_up_now(host, port)
     return begin(host, port).wait(remaining(deadline))
@@ -91,6 +93,19 @@ def look_up_now(host: str, port: int) -> list[AddressInfo]:
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except UnicodeError as error:  # too long a label, an empty one
         raise socket.gaierror(socket.EAI_NONAME, "no name of a host") from error
+
+
+def numeric_address(host: str, port: int) -> AddressInfo | None:
+    """Return a plain numeric address without asking the system; None if it is something else."""
+    if type(port) is not int or not 0 < port < 2**16:
+        return None
+    for family, rest in ((socket.AF_INET, ()), (socket.AF_INET6, (0, 0))):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError, TypeError):
+            continue
+        return family, socket.SOCK_STREAM, 0, "", (host, port, *rest)
+    return None
 
 
 def begin(host: str, port: int) -> LookUp:

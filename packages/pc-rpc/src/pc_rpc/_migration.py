@@ -28,7 +28,10 @@ def takes_context(
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         @functools.wraps(function)
         def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            if "ssl_config" in kwargs or _is_other(kwargs.get("ssl")) or any(map(_is_config, args)):
+            config = "ssl_config" in kwargs
+            for argument in args:
+                config = config or type(argument).__name__ == "SimpleSSLConfig"
+            if config or ((context := kwargs.get("ssl")) is not None and _is_other(context)):
                 raise TypeError(
                     f"{function.__qualname__}() takes an ssl.SSLContext: write"
                     f" ssl=pyon.tcp.{maker}(certificate, key, peer_certificate)"
@@ -40,14 +43,8 @@ def takes_context(
     return decorate
 
 
-def _is_config(argument: object) -> bool:
-    return type(argument).__name__ == "SimpleSSLConfig"
-
-
 def _is_other(context: Any) -> bool:
     """Say whether something was given as a context that is none."""
-    if context is None:
-        return False
     import ssl
 
     return not isinstance(context, ssl.SSLContext)

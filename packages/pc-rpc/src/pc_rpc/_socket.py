@@ -21,8 +21,6 @@ from pyon.forks import drop_descriptor
 from pyon.tcp import set_keepalive
 
 from pc_rpc._deadlines import RECHECK, remaining
-from pc_rpc._lookup import AddressInfo, look_up
-from pc_rpc._unreachable import explained, explained_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -70,6 +68,18 @@ class NonBlockingSocket:
             Nothing came yet.
         """
         return self._sock.recv_into(buffer, 0, *self.at_once)
+
+    def receive(self, size: int) -> bytes:
+        """Wait for bytes, but no longer than `RECHECK`, and receive so many at most.
+
+        Raises
+        ------
+        BlockingIOError
+            Nothing came.
+        """
+        if self.waits or self.wait_readable(RECHECK):
+            return self._sock.recv(size)
+        raise BlockingIOError
 
     def wait_readable(self, timeout: float | None) -> bool:
         """Wait until `recv_into` has something to say, for so many seconds; return whether it has.
@@ -151,7 +161,8 @@ def _waiting_receive(sock: socket.socket) -> tuple[tuple[int], bool]:
         except OSError:  # another layout of the same fields
             pass
         else:
-            sock.settimeout(None)
+            if sock.gettimeout() is not None:
+                sock.settimeout(None)
             return (socket.MSG_DONTWAIT,), True
     sock.settimeout(0)
     return (0,), False
@@ -243,6 +254,13 @@ class TlsSocket(NonBlockingSocket):
             except self._want_read as error:
                 raise BlockingIOError from error
 
+    def receive(self, size: int) -> bytes:
+        """See `NonBlockingSocket`; decrypts."""
+        if not self.wait_readable(RECHECK):
+            raise BlockingIOError
+        buffer = bytearray(size)
+        return bytes(buffer[: self.recv_into(memoryview(buffer))])
+
     def wait_readable(self, timeout: float | None) -> bool:
         """See `NonBlockingSocket`; what was decrypted with an earlier record counts as well."""
         if self._tls.pending() or self._incoming.pending:
@@ -261,49 +279,3 @@ class TlsSocket(NonBlockingSocket):
             else:
                 queue[0] = memoryview(queue[0])[size:]
             super().write(self._ciphertext)
-
-
-def connect(
-    host: str, port: int, context: ssl.SSLContext | None, deadline: float | None, what: str
-) -> NonBlockingSocket:
-    """Connect to a server, within a deadline.
-
-    Raises
-    ------
-    TimeoutError
-        There was no connection before the deadline.
-    OSError
-        No connection can be made. The text says to what: `what`.
-    """
-    try:
-        sock = _connect_any(look_up(host, port, deadline), deadline)
-    except OSError as error:
-        raise explained(error, what) from error
-    try:
-        if context is None:
-            return NonBlockingSocket(sock)
-        return TlsSocket(sock, context, host, deadline)
-    except OSError as error:
-        sock.close()
-        raise explained_tls(error, what) from error.__cause__
-    except BaseException:
-        sock.close()
-        raise
-
-
-def _connect_any(found: list[AddressInfo], deadline: float | None) -> socket.socket:
-    """Connect to the first of the addresses that answers; each gets its share of the time."""
-    failure = OSError("no address")
-    for tried, (family, kind, protocol, _, address) in enumerate(found):
-        left = remaining(deadline)
-        with contextlib.ExitStack() as stack:
-            try:
-                sock = stack.enter_context(socket.socket(family, kind, protocol))
-                sock.settimeout(None if left is None else left / (len(found) - tried))
-                sock.connect(address)
-            except OSError as error:
-                failure = error
-            else:
-                stack.pop_all()
-                return sock
-    raise failure

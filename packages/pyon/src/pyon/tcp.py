@@ -42,6 +42,18 @@ UNACKNOWLEDGED_TIME = {"linux": 120, "darwin": 40, "win32": 40}
 Linux before 6.15 the same limit ends connections to peers that are alive but do not read, such as a
 server in the middle of a long call: it leaves them time."""
 
+_IDLE = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # macOS
+_TIMING = [
+    (getattr(socket, name), value)
+    for name, value in {
+        _IDLE: KEEPALIVE_IDLE,
+        "TCP_KEEPINTVL": KEEPALIVE_INTERVAL,
+        "TCP_KEEPCNT": KEEPALIVE_PROBES,
+    }.items()
+    if hasattr(socket, name)
+]
+"""Those options of the system that it has."""
+
 _TCP_RTO_MAX_MS = 44  # Linux 6.15; the socket module has no names for these
 _TCP_RXT_CONNDROPTIME = 0x80  # macOS
 _TCP_MAXRT = 5  # Windows
@@ -53,19 +65,14 @@ def set_keepalive(sock: _Socket) -> None:
     It is noticed whether the connection is silent or data is in flight. On Linux before 6.15 it
     takes 120 s if data is in flight. A peer that is alive but does not read is not affected.
     """
-    idle = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # macOS
-    timing = {
-        idle: KEEPALIVE_IDLE,
-        "TCP_KEEPINTVL": KEEPALIVE_INTERVAL,
-        "TCP_KEEPCNT": KEEPALIVE_PROBES,
-    }
     # macOS refuses options on a connection that the peer has closed already: reading will tell.
-    with contextlib.suppress(OSError):
+    try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in timing.items():
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        for option, value in _TIMING:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
         _limit_retransmissions(sock)
+    except OSError:
+        pass
 
 
 def _limit_retransmissions(sock: _Socket) -> None:
