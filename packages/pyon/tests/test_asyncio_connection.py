@@ -138,6 +138,21 @@ async def test_answers_to_what_one_read_brought_leave_in_one_write(pair, monkeyp
     assert len(writes) == 1
 
 
+async def test_what_waited_is_delivered_although_the_end_comes_in_the_same_turn(pair, monkeypatch):
+    ours, theirs = pair
+    record = theirs.message_received
+    monkeypatch.setattr(
+        theirs, "message_received", lambda message: (record(message), theirs.pause_reading())
+    )
+    ours.send("one\ntwo")
+    assert (await theirs.messages.get()).line == b"one"
+    theirs.resume_reading()
+    theirs.eof_received()
+    assert (await theirs.messages.get()).line == b"two"
+    theirs.resume_reading()
+    await ours.wait_closed()
+
+
 async def test_the_lines_of_one_read_can_be_handled_in_one_step(pair, monkeypatch):
     ours, theirs = pair
     writes, texts = [], []

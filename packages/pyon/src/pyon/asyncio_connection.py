@@ -301,15 +301,23 @@ class Connection(asyncio.BufferedProtocol):
                 if lines is not None:
                     done = self.lines_received(lines)
             if done < nbytes:
-                self._take_in(nbytes, done)
+                self.take_in(nbytes, done)
         finally:
             if flush_here and self._queue:
                 self._flush()
             elif flush_here:
                 self._flush_due = False
 
-    def _take_in(self, nbytes: int, done: int) -> None:
-        """Deliver the messages that a read completed, but for those that are done with."""
+    def take_in(self, nbytes: int, done: int) -> None:
+        """Deliver the messages that a read completed.
+
+        Parameters
+        ----------
+        nbytes : int
+            Bytes that were read.
+        done : int
+            Bytes of them, from the first on, that `lines_received` is done with.
+        """
         self.receiver.buffer_updated(nbytes)
         self.receiver.skip(done)
         if self._pauses:
@@ -355,6 +363,8 @@ class Connection(asyncio.BufferedProtocol):
         sent, then the connection is closed. (TLS knows no such half-closed connections.)
         """
         self._eof = True
+        if not self._pauses:
+            self._deliver()  # what was to be delivered in the next turn of the loop
         if not self._pauses:
             self.close()
         half_open = bool(self._queue or self._pauses)
