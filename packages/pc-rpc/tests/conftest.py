@@ -225,9 +225,9 @@ def greet() -> Callable[[socket.socket, Any], None]:
 
 @pytest.fixture(params=[True, False], ids=["lean", "general"])
 def either_road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have calls of either client take the lean road, or never: the promises are the same."""
-    monkeypatch.setattr("pc_rpc._connection.LEAN", request.param)
-    monkeypatch.setattr("pc_rpc._asyncio_connection.LEAN", request.param)
+    """Have calls take the lean roads of both ends, or never: what is promised is the same."""
+    for module in ("_connection", "_asyncio_connection", "_session"):
+        monkeypatch.setattr(f"pc_rpc.{module}.LEAN", request.param)
 
 
 @pytest.fixture(params=["Client", "AsyncioClient"])

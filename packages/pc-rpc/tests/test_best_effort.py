@@ -10,6 +10,8 @@ import pytest
 from pc_rpc import AutoTarget, BestEffortClient, IncompatibleServer
 from pc_rpc._best_effort import _Reconnecting
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 
 class Driver:
     def echo(self, x):

@@ -14,6 +14,8 @@ import pytest
 from pc_rpc import immediate
 from pyon import _ownership
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 GREETING = b'{"targets":["main"],"description":null,"features":["pyon_v2","raw_buffers"]}\n'
 SIZE = 2**22
 """Elements of an array that no socket takes at once: 32 MiB."""

@@ -21,7 +21,9 @@ pytestmark = [
 CONTROLLER = """
 import asyncio, multiprocessing, os, signal, sys, threading, warnings
 import pc_rpc
+from pc_rpc import _session
 
+_session.LEAN = sys.argv[2] == "lean"
 warnings.simplefilter("ignore", DeprecationWarning)
 
 class Driver:
@@ -71,12 +73,12 @@ print("ended in order", flush=True)
 """
 
 
-@pytest.fixture(params=["loop", "worker"])
+@pytest.fixture(params=["loop lean", "loop general", "worker lean"])
 def controller(request, tmp_path):
     """A controller as a process, and its port."""
     (tmp_path / "controller.py").write_text(CONTROLLER)
     process = subprocess.Popen(
-        [sys.executable, "controller.py", request.param],
+        [sys.executable, "controller.py", *request.param.split()],
         cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     yield process, int(process.stdout.readline())

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pc_rpc import current_extra_info, current_peer, immediate
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 
 class Stage:
     """`move` ends when it is aborted; `grind` when the test says so."""

@@ -5,6 +5,8 @@ import socket
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 
 class Driver:
     def echo(self, value):

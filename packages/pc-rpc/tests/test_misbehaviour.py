@@ -16,6 +16,8 @@ from pc_rpc import (
     Server,
 )
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 
 class Odd:
     """A result that its registered form fails to take apart."""

@@ -27,6 +27,8 @@ from pc_rpc import (
     _session,
 )
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 
 class Driver:
     """A driver."""

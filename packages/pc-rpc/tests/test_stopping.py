@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pc_rpc import AsyncioClient, Client, ConnectionLost, Server
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 
 class Driver:
     """Methods that end when the test says so, or when they are cancelled."""

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pc_rpc import AsyncioClient, BestEffortClient, Client, ConnectionLost, Server, immediate
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 
 class Driver:
     def echo(self, x):

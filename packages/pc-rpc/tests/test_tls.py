@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from pc_rpc import BestEffortClient, ConnectionLost
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 
 class Driver:
     def echo(self, x):

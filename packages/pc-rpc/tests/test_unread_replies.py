@@ -9,6 +9,8 @@ import pytest
 from pc_rpc import _session, immediate
 from pyon import asyncio_connection
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 HIGH_WATER = 2**15
 """Bytes of backlog that the servers of these tests have patience for."""
 

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pc_rpc import GenericRemoteException, _aside
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 
 class Endless:
     """Code that does not return before the test is over."""

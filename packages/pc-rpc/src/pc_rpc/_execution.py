@@ -40,7 +40,8 @@ NO_TEXT = "<its text took too long to make>"
 STOP_GRACE = 1.0
 """Seconds that coroutine methods which are cancelled at the end have to clean up."""
 
-_connection: ContextVar[Connection] = ContextVar("connection")
+executing: ContextVar[Connection] = ContextVar("executing")
+"""The connection whose call is being executed."""
 
 
 def current_peer() -> str | None:
@@ -48,7 +49,7 @@ def current_peer() -> str | None:
 
     For methods of targets, and for target factories; elsewhere None.
     """
-    connection = _connection.get(None)
+    connection = executing.get(None)
     return None if connection is None else connection.peername
 
 
@@ -69,34 +70,42 @@ def current_extra_info(name: str) -> Any:
     LookupError
         No call of a connection is being executed.
     """
-    return _connection.get().transport.get_extra_info(name)
+    return executing.get().transport.get_extra_info(name)
 
 
 class Lane:
-    """Turns: one call at a time, in the order in which they came, of all the connections."""
+    """Turns: one call at a time, in the order in which they came, of all the connections.
 
-    __slots__ = ("_busy", "_waiting")
+    Attributes
+    ----------
+    busy : bool
+        Whether the turn is taken.
+    waiting : deque of (Runner, Call)
+        Calls that wait for it.
+    """
+
+    __slots__ = ("busy", "waiting")
 
     def __init__(self) -> None:
-        self._busy = False
-        self._waiting: deque[tuple[Runner, Call]] = deque()
+        self.busy = False
+        self.waiting: deque[tuple[Runner, Call]] = deque()
 
     def take(self, runner: Runner, call: Call) -> bool:
         """Take the turn if it is free; else wait for it, and be started by `release`."""
-        if self._busy or self._waiting:
-            self._waiting.append((runner, call))
+        if self.busy or self.waiting:
+            self.waiting.append((runner, call))
             return False
-        self._busy = True
+        self.busy = True
         return True
 
     def release(self) -> None:
         """End a turn; start the calls whose turn has come."""
-        self._busy = False
-        while self._waiting and not self._busy:
-            self._busy = True
-            runner, call = self._waiting.popleft()
+        self.busy = False
+        while self.waiting and not self.busy:
+            self.busy = True
+            runner, call = self.waiting.popleft()
             if runner.start_in_turn(call):
-                self._busy = False
+                self.busy = False
 
 
 class Tasks:
@@ -225,7 +234,7 @@ class Runner:
         if not call.wanted:
             call.failure = NOT_BEGUN
             return True
-        _connection.set(self._owner)
+        executing.set(self._owner)
         worker = self._place.worker
         if worker is not None and not (
             call.immediate or call.name in self._instance.methods.coroutine
@@ -234,6 +243,17 @@ class Runner:
             worker.submit(work, functools.partial(self._came_back, call))
             return False
         call.invoke(self._instance.target)
+        return self._went(call)
+
+    def go_on(self, call: Call) -> bool:
+        """Go on with a call that took its turn and called its method; return whether it is done."""
+        done = self._went(call)
+        if done and self._place.lane is not None:
+            self._place.lane.release()
+        return done
+
+    def _went(self, call: Call) -> bool:
+        """Look at what a method that ran on the event loop came to; return whether it is done."""
         if call.error is not None:
             return self._explain(call)
         if hasattr(type(call.result), "__await__"):  # as `Outcome.awaitable`, for speed
@@ -246,7 +266,7 @@ class Runner:
         if not call.wanted:
             call.failure = NOT_BEGUN
             return
-        _connection.set(self._owner)
+        executing.set(self._owner)
         call.invoke(self._instance.target)
         if call.error is not None:
             call.explain(self._describe)
@@ -345,7 +365,7 @@ def run_at(
     outcome = Outcome()
 
     def work() -> None:
-        _connection.set(connection)
+        executing.set(connection)
         outcome.run(function)
 
     def work_and_describe() -> None:

@@ -154,7 +154,7 @@ def _visible(trace: TracebackType | None) -> TracebackType | None:
     frames = trace
     while frames is not None and _is_hidden(frames.tb_frame.f_globals):
         frames = frames.tb_next
-    return frames or trace
+    return frames
 
 
 def _is_hidden(module: dict[str, Any]) -> bool:

@@ -31,8 +31,8 @@ class Outcome:
 
     __slots__ = ("error", "failure", "result")
 
-    def __init__(self) -> None:
-        self.result: Any = None
+    def __init__(self, result: Any = None) -> None:
+        self.result = result
         self.error: BaseException | None = None
         self.failure: Failure | None = None
 

@@ -121,11 +121,13 @@ class Schedule:
         Calls whose turn has not come.
     half_closed : bool
         The client sends nothing more: once every call is replied to, there is the end to be read.
+    turns : int
+        Calls that run and waited for their turn, those of the lean road included.
     """
 
     __slots__ = (
-        "_ahead", "_ended", "_first", "_ids", "_lists", "_most", "_running", "_size", "_turns",
-        "congested", "half_closed", "waiting",
+        "_ahead", "_ended", "_first", "_ids", "_lists", "_most", "_running", "_size", "congested",
+        "half_closed", "turns", "waiting",
     )  # fmt: skip
 
     def __init__(self, *, ids: bool = False, parallel: bool = False) -> None:
@@ -138,7 +140,7 @@ class Schedule:
         self._size = 0  # bytes of their requests
         self._first: deque[Call] = deque()  # immediate calls that have not started yet
         self._running: dict[int | None, Call] = {}
-        self._turns = 0  # calls that run and waited for their turn
+        self.turns = 0
         self._ahead = 0  # calls that do not wait for it
         self._lists = 0  # method lists that are being made
 
@@ -157,10 +159,10 @@ class Schedule:
         """Return the call that is to be started now, if there is one. It runs until `done`."""
         if self._first:
             call = self._first.popleft()
-        elif self.waiting and self._turns < self._most and not self.congested:
+        elif self.waiting and self.turns < self._most and not self.congested:
             call = self.waiting.popleft()
             self._size -= call.size
-            self._turns += 1
+            self.turns += 1
         else:
             return None
         if call.lists:
@@ -168,12 +170,16 @@ class Schedule:
         self._running[call.number] = call
         return call
 
+    def adopt(self, call: Call) -> None:
+        """Take in a call that runs, and was counted in `turns` already."""
+        self._running[call.number] = call
+
     def done(self, call: Call) -> None:
         """Note that a call which was started has ended."""
         if call.ahead:
             self._ahead -= 1
         else:
-            self._turns -= 1
+            self.turns -= 1
         if call.lists:
             self._lists -= 1
         self._running.pop(call.number, None)
@@ -210,17 +216,22 @@ class Schedule:
         return list(self._running.values())
 
     @property
+    def idle(self) -> bool:
+        """Whether no call runs or waits, and one that comes may begin at once."""
+        return not (self.turns or self._ahead or self.waiting or self._ended)
+
+    @property
     def busy(self) -> bool:
         """Whether calls run."""
-        return self._turns > 0 or self._ahead > 0
+        return self.turns > 0 or self._ahead > 0
 
     @property
     def wants_more(self) -> bool:
         """Whether more requests should be read."""
         if self._lists:  # or any number would be asked for, and answered, at once
             return False
-        if self.congested or (self.half_closed and (self._turns or self._ahead)):
+        if self.congested or (self.half_closed and (self.turns or self._ahead)):
             return False
         if self._ids:
             return len(self.waiting) < MAX_WAITING and self._size < MAX_WAITING_SIZE
-        return not self._turns and not self.waiting
+        return not self.turns and not self.waiting

@@ -1,0 +1,166 @@
+"""The lean road of a session: the calls that one read brought, in one function.
+
+The common case: small requests on a connection with ids, for methods that just return, while no
+call of this connection runs or waits and the lane of the target is free. Nearly all calls are such
+calls, and most of what a call takes is the number of functions and objects on its road.
+
+The one idea to keep in mind: everything is tested before a method is called. What is not the common
+case, and all that came behind it, is left to the general road, which reads it anew; and a call that
+turns out to be unusual when its method has been called (it raised, or must be awaited) goes on
+there with its turn. So nothing is promised here that is not promised there.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from pyon.framing import frame_size
+from pyon.wire import LINE_SIZE, line_scanner, small_text
+
+from pc_rpc._execution import Lane, executing
+from pc_rpc._outcome import Outcome
+from pc_rpc._protocol import ID_END
+from pc_rpc._schedule import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pc_rpc._protocol import ServerSide
+    from pc_rpc._schedule import Schedule
+    from pc_rpc._session import Session
+    from pc_rpc._targets import Instance
+
+MOST = 64 * 2**10
+"""Bytes of replies after which the general road takes over: it counts what a client does not read,
+and stops reading from it. Few reads bring as many requests."""
+
+_fields = itemgetter("id", "action", "name", "args", "kwargs")
+_NO_CALL = (ValueError, StopIteration, RecursionError, LookupError, TypeError)
+"""What it raises to take a line for a call that is none."""
+
+
+def lean_road(
+    session: Session, instance: Instance, schedule: Schedule, side: ServerSide, limit: int
+) -> Callable[[str], int] | None:
+    """Return what takes the lines that one read brought, if the session has common calls.
+
+    Parameters
+    ----------
+    session, instance, schedule, side
+        As for `LeanRoad`.
+    limit : int
+        Bytes that a line may have.
+    """
+    if not side.features.request_ids or instance.place.worker is not None or limit < 2 * LINE_SIZE:
+        return None
+    return LeanRoad(session, instance, schedule, side).take
+
+
+def _begun(number: int, name: str, result: Any = None, error: BaseException | None = None) -> Call:
+    """Return a call whose method has been called."""
+    call = Call(number, name)
+    call.result, call.error = result, error
+    call.begun = True
+    return call
+
+
+class LeanRoad:
+    """Takes the calls of one session that need nothing but to be made.
+
+    Parameters
+    ----------
+    session : Session
+        The connection. It is told of unusual calls by its `go_on_with`.
+    instance : Instance
+        What the methods belong to. They run on the event loop.
+    schedule : Schedule
+        The calls of the session.
+    side : ServerSide
+        Spells replies that are not small. Ids were negotiated.
+    """
+
+    __slots__ = ("_in_turns", "_lane", "_names", "_schedule", "_session", "_side", "_target")
+
+    def __init__(
+        self, session: Session, instance: Instance, schedule: Schedule, side: ServerSide
+    ) -> None:
+        self._session = session
+        self._target = instance.target
+        self._names = instance.methods.plain
+        self._in_turns = instance.place.lane is not None
+        self._lane = instance.place.lane or Lane()
+        self._schedule = schedule
+        self._side = side
+
+    def take(self, text: str) -> int:
+        """Make and answer the calls in some lines; return how many characters are done with."""
+        schedule, lane, side = self._schedule, self._lane, self._side
+        session, target, names = self._session, self._target, self._names
+        scan = line_scanner(text)
+        if scan is None or lane.busy or lane.waiting or not schedule.idle:
+            return 0
+        if executing.get(None) is not session:
+            executing.set(session)
+        replies: list[bytes | memoryview] = []
+        unusual: Call | None = None
+        done = size = 0
+        while done < len(text) and size < MOST:
+            end = text.find("\n", done)
+            if end - done > LINE_SIZE:
+                break
+            try:
+                request, stop = scan(text, done)
+                number, action, name, args, kwargs = _fields(request)
+                if (
+                    stop != end
+                    or len(request) != 5
+                    or action != "call"
+                    or name not in names
+                    or type(number) is not int
+                    or not 0 <= number < ID_END
+                    or type(args) is not list
+                    or type(kwargs) is not dict
+                ):
+                    break
+            except _NO_CALL:
+                break
+            done = end + 1
+            lane.busy = True
+            schedule.turns += 1
+            try:
+                result = getattr(target, name)(*args, **kwargs)
+            except BaseException as error:  # any of them is the caller's to hear
+                unusual = _begun(number, name, error=error)
+                break
+            request = args = kwargs = None  # nothing is kept of what was passed
+            spelt = small_text(result)
+            alone = not (session.gone or schedule.waiting or lane.waiting)
+            if not alone or (spelt is None and hasattr(type(result), "__await__")):
+                unusual = _begun(number, name, result)
+                break
+            lane.busy = False
+            schedule.turns -= 1
+            if spelt is not None and len(spelt) <= LINE_SIZE:
+                replies.append(f'{{"id":{number},"status":"ok","ret":{spelt}}}\n'.encode())
+                size += len(spelt)
+            else:
+                outcome, result = Outcome(result), None  # which owns it alone
+                chunks = side.reply(number, outcome)
+                replies += chunks
+                size += frame_size(chunks)
+        if done:
+            self._send(replies, size, unusual)
+        return done
+
+    def _send(self, replies: list[bytes | memoryview], size: int, unusual: Call | None) -> None:
+        """Send replies, in one write; have the session go on with a call that needs more."""
+        session = self._session
+        if unusual is None and size < MOST:
+            session.send_now(b"".join(replies))
+            return
+        session.send_chunks(replies)
+        if unusual is not None:
+            if not self._in_turns:
+                self._lane.busy = False  # the lane is nobody's
+            session.go_on_with(unusual)
