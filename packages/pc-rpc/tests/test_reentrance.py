@@ -125,7 +125,7 @@ def test_at_whatever_moment_a_call_is_interrupted_by_another_both_get_their_own_
         refused += came and not inner
         if not came:
             break
-    assert step > 50
+    assert step > 30
     assert 0 < refused < step / 2  # only in the middle of a message
 
 
@@ -188,6 +188,7 @@ def test_a_handler_that_raises_leaves_a_client_that_works_or_says_that_it_is_los
             break
     client.close_rpc()
     assert lost < step / 2
+    assert lost == 0 or not client._target.lean
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ The one idea to keep in mind: leader and followers. Of the threads that wait for
 leader, reads the socket and hands out what comes; the others sleep. When the leader's own reply
 came it goes, and wakes another one, which leads from then on. So a lone thread pays for no second
 one, requests of many threads are in flight together, and a thread that gives up only leaves its
-reply pending. Ctrl-C is such a giving up as well: it is let in only where a thread waits.
+reply pending. Ctrl-C is such a giving up as well: it is let in only where a thread waits, except on
+the lean road, which an exception can do no harm at any moment.
 
 Signal handlers and finalisers run in the middle of all this, on the thread that they interrupt, and
 may call the client, too. Hence no lock is held that its own thread would wait for: those two that

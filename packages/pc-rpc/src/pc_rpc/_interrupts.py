@@ -49,11 +49,10 @@ class Interrupts:
     For any number of threads; only the main one is ever interrupted, and the others do not notice.
     """
 
-    __slots__ = ("_handler", "_noted", "_waiting", "let_in", "outer")
+    __slots__ = ("_handler", "_noted", "_outer", "_waiting", "let_in")
 
     def __init__(self) -> None:
-        self.outer: list[bool] = []
-        """For each action that has begun: whether what it interrupted waited."""
+        self._outer: list[bool] = []  # for each action: whether what it interrupted waited
         self._handler: Callable[[int, Any], Any] | None = None  # what was there before
         self._waiting = False
         self._noted = False
@@ -64,19 +63,18 @@ class Interrupts:
         """Do something; Ctrl-C that comes meanwhile is raised behind it, or where it waits."""
         if get_ident() != main:
             return action(*args)
-        depth = len(self.outer)
+        depth = len(self._outer)
         try:
-            self.begin()
+            self._begin()
             return action(*args)
         finally:
             try:
-                self.end(depth)
+                self._end(depth)
             except BaseException:  # what other signals raise may come between any two steps
-                self.end(depth)
+                self._end(depth)
                 raise
 
-    def begin(self) -> None:
-        """Hold Ctrl-C back from now on: see `held_back`."""
+    def _begin(self) -> None:
         if self._handler is None and callable(handler := getsignal(SIGINT)):
             self._noted, self._handler = False, handler
             try:
@@ -84,20 +82,14 @@ class Interrupts:
             except ValueError:  # in a subinterpreter, where no signal comes
                 pass
             self._handler = handler  # again: a call that came in between has forgotten it
-        self.outer.append(self._waiting)
+        self._outer.append(self._waiting)
         self._waiting = False
 
-    def end(self, depth: int) -> None:
-        """Let Ctrl-C in again, and raise what was noted. May be called again.
-
-        Parameters
-        ----------
-        depth : int
-            The length of `outer` before `begin`.
-        """
-        if len(self.outer) > depth:
-            self._waiting = self.outer[depth]
-            del self.outer[depth:]
+    def _end(self, depth: int) -> None:
+        """Give the signal back, and raise what was noted. May be called again."""
+        if len(self._outer) > depth:
+            self._waiting = self._outer[depth]
+            del self._outer[depth:]
         if depth:
             return
         self.let_in = None

@@ -8,6 +8,10 @@ The one idea to keep in mind: the general road goes on from whatever is reached 
 are tested first, and each step leaves a state that `BlockingConnection` understands: the call is
 not sent yet, sent in part (the rest waits in front of the next message), sent, or replied to. So
 nothing is promised here that is not promised there.
+
+Ctrl-C is not held back here, and other signal handlers may raise as well, between any two steps. So
+bytes that were sent, and bytes that came, are noted in the step in which that happens: ``map`` and
+``extend`` are C code, in between which no handler runs. Whatever is raised finds them noted.
 """
 
 from __future__ import annotations
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 
 READ_SIZE = LINE_SIZE
 """Bytes of a read that is to bring one small reply; the memory is made for each."""
+
+_SIZES, _WAIT = (READ_SIZE,), (0,)
 
 FRESH = 1e-3
 """Seconds since the last bytes came during which the peer is taken to be there still: that long is
@@ -65,30 +71,19 @@ def invoke(
         return connection.call(name, args, kwargs, timeout)
     call = Call(number, f"call of {name}()")
     head = f'{{"id":{number},"status":"ok","ret":'
-    interrupts = connection.interrupts if me == _interrupts.main else None
-    depth = len(connection.interrupts.outer)
+    reply = _exchange(connection, call, line, head, me, began)
+    if reply is None:
+        deadline = deadline_of(timeout, began)
+        connection.interrupts.held_back(connection._exchange, call, [line], timeout, deadline)
+        return connection._result(call)
     try:
-        if interrupts is not None:
-            interrupts.begin()
-        reply = _exchange(connection, call, line, head, me, began)
-        if reply is None:
-            connection._exchange(call, [line], timeout, deadline_of(timeout, began))
-    finally:
-        if interrupts is not None:
-            try:
-                interrupts.end(depth)
-            except BaseException:
-                interrupts.end(depth)
-                raise
-    if reply is not None:
-        try:
-            if (scan := line_scanner(reply)) is not None:
-                value, end = scan(reply, len(head))
-                if reply[end:] == "}\n":
-                    return value
-        except (ValueError, StopIteration, RecursionError):
-            pass  # said better by who reads all replies
-        call.reply = Message(reply[:-1].encode())
+        if (scan := line_scanner(reply)) is not None:
+            value, end = scan(reply, len(head))
+            if reply[end:] == "}\n":
+                return value
+    except (ValueError, StopIteration, RecursionError):
+        pass  # said better by who reads all replies
+    call.reply = Message(reply[:-1].encode())
     return connection._result(call)
 
 
@@ -99,20 +94,21 @@ def _exchange(
 
     Where it ended is seen from ``call.sent`` and ``call.reply``.
     """
-    sock, leading, sending = connection._socket, connection._leading, connection._sending
+    sock, side, interrupts = connection._socket, connection.side, connection.interrupts
+    leading, sending = connection._leading, connection._sending
     sent: list[int] = []
     try:
         if not leading.acquire(False):
             return None
         if began - connection._heard > FRESH and sock.wait_readable(0):
-            connection._take_in()
+            interrupts.held_back(connection._take_in)
         try:
-            if not sending.acquire(False) or connection._unsent or connection.side.reason:
+            if not sending.acquire(False) or connection._unsent or side.reason is not None:
                 return None
             connection._attempt = me, len(line), sent
             call.sent = True
-            connection.side.by_number[call.number] = call
-            try:  # the number of bytes is noted in the same step
+            side.by_number[call.number] = call
+            try:
                 sent.extend(map(sock.send, (line,), sock.at_once))
             except BlockingIOError:
                 sent.append(0)
@@ -130,9 +126,11 @@ def _exchange(
         return _receive(connection, call, head, me)
     except BaseException as error:
         if connection._in_the_middle(me):
-            connection._lose(interruption(error))
-        connection._clean_up(error)
-        connection._give_up(call)
+            interrupts.held_back(connection._lose, interruption(error))
+        if sent:
+            interrupts.held_back(connection._give_up, call)
+        else:
+            side.by_number.pop(call.number, None)
         raise
     finally:
         try:
@@ -148,29 +146,33 @@ def _receive(connection: BlockingConnection, call: Call, head: str, me: int) -> 
 
     Off the main thread no signal handler runs while it waits, so that one step can wait and read.
     """
-    sock, reading = connection._socket, connection._reading
-    flags: tuple[int, ...] = ()
+    sock, reading, flags = connection._socket, connection._reading, _WAIT
     if me == _interrupts.main or not sock.waits:
         flags = sock.at_once
-        if not connection.interrupts.during(sock.wait_readable, RECHECK):
+        if not sock.wait_readable(RECHECK):
             return None
+    got: list[bytes] = []
     try:
         if not reading.acquire(False):
             return None
         connection._reader = me
         if connection._partial:
             return None
-        data = sock.recv(READ_SIZE, *flags)
+        got.extend(map(sock.recv, _SIZES, flags))
         connection._heard = monotonic()
+        data = got[0]
         reply = data.decode() if data.isascii() else ""
         if reply.startswith(head) and reply.find("\n") == len(reply) - 1:
             connection.side.by_number.pop(call.number, None)
             return reply
-        connection._take_in_read(data)
+        connection.interrupts.held_back(_take_in, connection, call, got)
     except BlockingIOError:
         pass
     except (OSError, EOFError, RpcError, FramingError) as error:
         connection._lose(error)
+    except BaseException:
+        connection.interrupts.held_back(_take_in, connection, call, got)
+        raise
     finally:
         if connection._reader == me:
             connection._reader = 0
@@ -179,3 +181,12 @@ def _receive(connection: BlockingConnection, call: Call, head: str, me: int) -> 
             except RuntimeError:
                 pass
     return None
+
+
+def _take_in(connection: BlockingConnection, call: Call, got: list[bytes]) -> None:
+    """Take in bytes that are not just a reply, or that an interruption has left."""
+    if not got:
+        return
+    data = got.pop()
+    if not data.startswith(b'{"id":%d,' % call.number) or call.number in connection.side.by_number:
+        connection._take_in_read(data)
