@@ -22,7 +22,7 @@ from typing import Any
 
 import pyon
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, Message, Receiver, frame
-from pyon.wire import Pieces, around, decode
+from pyon.wire import Pieces, around
 
 from pc_rpc._errors import (
     ConnectionLost,
@@ -235,7 +235,7 @@ class ClientSide:
         """Take in the names; or raise what the server says if the target could not be made."""
         expected = f"{self.peer}: expected the set of method names, got {line[:100]!r:.100}"
         try:
-            names = _names_of_ours(line) or decode(line, version=self.features.version)
+            names = _names_of_ours(line) or pyon.decode(line)
         except pyon.DecodeError as error:
             raise ProtocolError(expected) from error
         if self.features.target_errors and isinstance(names, dict) and "exception" in names:
