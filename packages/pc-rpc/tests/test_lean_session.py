@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -293,6 +294,19 @@ def test_calls_that_nothing_disturbs_go_the_lean_road(serve, connect, general_ca
     del general_calls[:]
     assert [client.echo(x) for x in (5, "a", None, [1, 2], {"a": 1}, 1.5)]
     assert client.peer() == current_peer() or ":" in client.peer()
+    assert general_calls == []
+
+
+def test_a_call_of_a_coroutine_method_is_not_read_twice(serve, connect, general_calls):
+    gate = Gate()
+    thread = serve({"main": gate})
+    client = connect(thread.port)
+    del general_calls[:]
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(client.hold)
+        assert gate.begun.wait(30)
+        thread.do(gate.open.set)
+        assert held.result(30) == "held"
     assert general_calls == []
 
 

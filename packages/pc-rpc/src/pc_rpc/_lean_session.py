@@ -5,9 +5,9 @@ call of this connection runs or waits and the lane of the target is free. Nearly
 calls, and most of what a call takes is the number of functions and objects on its road.
 
 The one idea to keep in mind: everything is tested before a method is called. What is not the common
-case, and all that came behind it, is left to the general road, which reads it anew; and a call that
-turns out to be unusual when its method has been called (it raised, or must be awaited) goes on
-there with its turn. So nothing is promised here that is not promised there.
+case, and all that came behind it, is left to the general road; and a call that turns out to be
+unusual when its method has been called (it raised, or must be awaited) goes on there with its turn.
+So nothing is promised here that is not promised there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pyon.wire import LINE_SIZE, line_scanner, small_text
 
 from pc_rpc._execution import Lane, executing
 from pc_rpc._outcome import Outcome
-from pc_rpc._protocol import ID_END
+from pc_rpc._protocol import ID_END, Request
 from pc_rpc._schedule import Call
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ MOST = 64 * 2**10
 and stops reading from it. Few reads bring as many requests."""
 
 _fields = itemgetter("id", "action", "name", "args", "kwargs")
+_KINDS = (int, list, dict)
 _NO_CALL = (ValueError, StopIteration, RecursionError, LookupError, TypeError)
 """What it raises to take a line for a call that is none."""
 
@@ -71,7 +72,7 @@ class LeanRoad:
     Parameters
     ----------
     session : Session
-        The connection. It is told of unusual calls by its `go_on_with`.
+        The connection. Unusual calls are given to its `read_call` and `go_on_with`.
     instance : Instance
         What the methods belong to. They run on the event loop.
     schedule : Schedule
@@ -103,7 +104,7 @@ class LeanRoad:
         if executing.get(None) is not session:
             executing.set(session)
         replies: list[bytes | memoryview] = []
-        unusual: Call | None = None
+        unusual: Call | Request | None = None
         done = size = 0
         while done < len(text) and size < MOST:
             end = text.find("\n", done)
@@ -116,16 +117,17 @@ class LeanRoad:
                     stop != end
                     or len(request) != 5
                     or action != "call"
-                    or name not in names
-                    or type(number) is not int
+                    or (type(number), type(args), type(kwargs)) != _KINDS
                     or not 0 <= number < ID_END
-                    or type(args) is not list
-                    or type(kwargs) is not dict
                 ):
                     break
+                if name not in names:
+                    unusual = Request(number, action, request, end - done)
             except _NO_CALL:
                 break
             done = end + 1
+            if unusual is not None:
+                break
             lane.busy = True
             schedule.turns += 1
             try:
@@ -153,14 +155,19 @@ class LeanRoad:
             self._send(replies, size, unusual)
         return done
 
-    def _send(self, replies: list[bytes | memoryview], size: int, unusual: Call | None) -> None:
+    def _send(
+        self, replies: list[bytes | memoryview], size: int, unusual: Call | Request | None
+    ) -> None:
         """Send replies, in one write; have the session go on with a call that needs more."""
         session = self._session
         if unusual is None and size < MOST:
             session.send_now(b"".join(replies))
             return
-        session.send_chunks(replies)
-        if unusual is not None:
+        if replies:
+            session.send_chunks(replies)
+        if isinstance(unusual, Request):
+            session.read_call(unusual)
+        elif unusual is not None:
             if not self._in_turns:
                 self._lane.busy = False  # the lane is nobody's
             session.go_on_with(unusual)

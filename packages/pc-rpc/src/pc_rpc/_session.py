@@ -166,11 +166,12 @@ class Session(Connection):
             self._refuse(error)
             return
         if request.action == "call":
-            self._read_call(request)
+            self.read_call(request)
         else:
             self._answer(request)
 
-    def _read_call(self, request: Request) -> None:
+    def read_call(self, request: Request) -> None:
+        """Take in a request for a call, and start the calls that may start."""
         try:
             call = self._call(request)
         except Exception as error:

@@ -72,7 +72,8 @@ def small_text(value: Any) -> str | None:
     """Spell a leaf, or a list of few, in v2; None for all else, also where it cannot be spelt."""
     try:
         if type(value) is not list:
-            return _LEAVES[type(value)](value)
+            spell = _LEAVES.get(type(value))
+            return None if spell is None else spell(value)
         if len(value) > FEW:
             return None
         return f"[{','.join([_LEAVES[type(x)](x) for x in value])}]"
