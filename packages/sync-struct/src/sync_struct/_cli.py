@@ -6,6 +6,10 @@ sync-struct log HOST PORT NAME FILE [PATH]    record every step in a file
 sync-struct replay FILE... [--until TIME]     print a recorded structure, or publish it again
 sync-struct relay HOST PORT NAME...           publish further
 sync-struct publish FILE                      serve a PYON file
+sync-struct bridge out HOST PORT NAME...      write into NATS, with --nats ADDRESS
+sync-struct bridge in NAME...                 publish what is in NATS
+
+Instead of HOST PORT NAME there may be an address, as in nats://host/NAME.
 
 Exit status: 0 at the end, with Ctrl-C, and when the reader of a pipe has gone; 1 for errors that a
 message names; 2 for a command line that cannot be understood; 74 if standard output cannot be
@@ -28,6 +32,7 @@ from pyon import terminal
 from pyon.tcp_options import add_tls_options
 
 from sync_struct import __version__
+from sync_struct._addresses import is_address, name_in
 from sync_struct._cli_paths import PATH_HELP, parse_path
 from sync_struct._cli_reading import get, log, watch
 from sync_struct._cli_serving import publish, relay, replay
@@ -41,12 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(_with_names(given))
     try:
         asyncio.run(options.run(options))
     except KeyboardInterrupt:
         return 0
-    except (OSError, LookupError, ValueError, TypeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, ImportError) as error:
         terminal.complain("sync-struct", error)
         return 1
     return 0
@@ -67,7 +73,18 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_reading(add)
     _add_serving(add)
+    _add_bridges(add)
     return parser
+
+
+def _with_names(arguments: list[str]) -> list[str]:
+    """Return arguments with a port, and maybe a name, behind each address in place of a host."""
+    expanded: list[str] = []
+    for argument in arguments:
+        expanded.append(argument)
+        if is_address(argument) and expanded[-2:-1] != ["--nats"] and argument[:1] != "-":
+            expanded += ["0", *filter(None, [name_in(argument)])]
+    return expanded
 
 
 _Add = Callable[[str, Any, str], argparse.ArgumentParser]
@@ -121,6 +138,48 @@ def _add_serving(add: _Add) -> None:
         help='apply the mods that come as lines on stdin, like {"action": "setitem", "path": [], '
         '"key": "a", "value": 1}, until it ends',
     )
+
+
+def _add_bridges(add: _Add) -> None:
+    bridges = add("bridge", None, "Carry published structures over NATS: the extra [nats].")
+    directions = bridges.add_subparsers(required=True, metavar="DIRECTION")
+
+    def add_direction(name: str, text: str) -> argparse.ArgumentParser:
+        command = directions.add_parser(name, help=text, description=text)
+        command.set_defaults(run=lambda options: _bridge(name, options))
+        return command
+
+    command = add_direction("out", "Write what a publisher publishes into NATS.")
+    command.add_argument("host")
+    command.add_argument("port", type=int)
+    command.add_argument("names", nargs="+", metavar="NAME", help="of the notifiers")
+    command.add_argument(
+        "--storage", choices=["file", "memory"], default="file", help="of a stream that is made"
+    )
+    command.add_argument("--replicas", type=int, default=1, help="of it, in a cluster")
+    add_tls_options(command, "publisher's")
+    _add_engine(command)
+    command = add_direction("in", "Publish what is in NATS.")
+    command.add_argument("names", nargs="+", metavar="NAME", help="of the notifiers")
+    _add_door(command, named=False)
+    _add_engine(command)
+
+
+def _add_engine(command: argparse.ArgumentParser) -> None:
+    """Give a command the options of how NATS is reached."""
+    group = command.add_argument_group("NATS")
+    group.add_argument("--nats", required=True, metavar="ADDRESS", help="as in nats://host:4222")
+    group.add_argument("--creds", metavar="FILE", help="user credentials")
+    group.add_argument("--nkey", metavar="FILE", help="seed of a key")
+    group.add_argument("--nats-ca", metavar="FILE", help="speak TLS; who signs the server's")
+    group.add_argument("--nats-cert", metavar="FILE", help="own certificate, and TLS")
+    group.add_argument("--nats-key", metavar="FILE", help="its private key")
+
+
+async def _bridge(direction: str, options: argparse.Namespace) -> None:
+    from sync_struct.nats._commands import bridge_in, bridge_out
+
+    await (bridge_out if direction == "out" else bridge_in)(options)
 
 
 def _add_door(command: argparse.ArgumentParser, *, named: bool = True) -> None:

@@ -21,14 +21,14 @@ from sync_struct._recording import read_recording
 from sync_struct._relay import Reflection, relaying
 from sync_struct._replay import play, state_at
 
-__all__ = ["publish", "relay", "replay"]
+__all__ = ["loop_forever", "publish", "relay", "replay", "serving"]
 
 
 async def publish(options: argparse.Namespace) -> None:
     """Serve the structure in a file."""
     notifier = Notifier(pyon.load_file(options.file))
     name = options.name or options.file.stem
-    async with _serving(options, [name], {name: notifier}, tls=True):
+    async with serving(options, [name], {name: notifier}, tls=True):
         if options.editable:
             ended = asyncio.Event()
             loop = asyncio.get_running_loop()
@@ -43,7 +43,7 @@ async def relay(options: argparse.Namespace) -> None:
     """Publish further what another publisher publishes."""
     say = {name: say_once() for name in options.names}
     async with (
-        _serving(options, options.names, {}, tls=options.serve_tls) as publisher,
+        serving(options, options.names, {}, tls=options.serve_tls) as publisher,
         relaying(
             publisher,
             options.host,
@@ -63,7 +63,7 @@ async def replay(options: argparse.Namespace) -> None:
         emit(pyon.encode(state_at(records, options.until), pretty=True) + "\n")
         return
     name = options.name or options.files[0].name.partition(".")[0]
-    async with _serving(options, [name], {}, tls=True) as publisher:
+    async with serving(options, [name], {}, tls=True) as publisher:
         wanted = (r for r in records if options.until is None or r.time <= options.until)
         await play(wanted, Reflection(publisher, name), speed=options.speed)
         complain("sync-struct", "the recording has ended; its last state stays until Ctrl-C")
@@ -76,9 +76,10 @@ async def loop_forever() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _serving(
+async def serving(
     options: argparse.Namespace, names: list[str], notifiers: dict[str, Notifier], *, tls: bool
 ) -> AsyncIterator[Publisher]:
+    """Return a context with a publisher where the options say; print where that is."""
     async with Publisher(notifiers) as publisher:
         bind = [options.bind] if options.bind else loopback_addresses()
         context = tls_context(options, server=True) if tls else None

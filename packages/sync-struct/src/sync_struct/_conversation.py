@@ -64,6 +64,7 @@ class Conversation(Generic[_Part]):
         self.troubles: list[pyon.DecodeError] = []
         self._wish = wish
         self._stream = ""
+        self._known = 0  # the last mod that the publisher had when it greeted us
         self.pending: list[_Part] = []
         self._followed = False  # whether there has been a connection before this one
 
@@ -72,9 +73,18 @@ class Conversation(Generic[_Part]):
         """Where to go on, after the connection is lost."""
         return None if self.number is None else Position(self._stream, self.number)
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether all has come that the publisher had in the beginning.
+
+        The structure may be older than that: mods follow that bring it there.
+        """
+        return self.number is None or self.number >= self._known
+
     def connected(self, legacy: bool) -> None:
         """Begin a new connection; what was half received on the last one is void."""
         self.legacy = legacy
+        self._known = 0
         self._followed = self._followed or self.live
         self.live = self.stale = False
         self.features = []
@@ -93,6 +103,7 @@ class Conversation(Generic[_Part]):
             raise ProtocolError(f"expected a hello with {error}, got {hello!r}") from None
         self._stream = position.stream
         self.stale = hello.get("stale") is True
+        self._known = position.number if self._wish == EVERYTHING else 0
         if self._wish.mods_only:
             lost = self.number is not None and not resumed
             self.number, self.live = self.number if resumed else position.number, True

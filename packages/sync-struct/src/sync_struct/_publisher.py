@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from pyon.asyncio_connection import Connection
 from pyon.asyncio_server import AsyncioServer
 
 from sync_struct._channel import Channel, Counters
@@ -57,7 +58,7 @@ class Publisher(AsyncioServer):
     ...         await subscriber.connect("127.0.0.1", publisher.port)
     ...         print(subscriber.target)
     ...         await subscriber.close()
-    >>> from sync_struct import Subscriber
+    >>> from sync_struct import Notifier, Subscriber
     >>> asyncio.run(main())
     {'temperature': 293.0}
     """
@@ -151,14 +152,17 @@ class Publisher(AsyncioServer):
             await self.stop()
             raise
 
-    async def attach(self, sock: socket.socket) -> None:
+    async def attach(self, sock: socket.socket) -> Connection:
         """Serve the client at the other end of a connected socket, which is ours from now on.
 
-        It needs no `start`: for gateways, which bring their clients along.
+        It needs no `start`: for gateways, which bring their clients along. They may wait for the
+        connection that this returns to be closed.
         """
         self._begin()
+        connection = self._make_connection()
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(self._make_connection, sock)
+        await loop.connect_accepted_socket(lambda: connection, sock)
+        return connection
 
     def _begin(self) -> None:
         """Begin to listen to the notifiers."""
@@ -175,7 +179,7 @@ class Publisher(AsyncioServer):
             channel.close(SubscriptionLost("the publisher stops"))
         await super().stop()
 
-    def _make_connection(self) -> asyncio.BaseProtocol:
+    def _make_connection(self) -> PublisherConnection:
         side = PublisherSide(lambda name: self._channel(name).log, self._legacy_version)
         return PublisherConnection(side, self._channel, self._unidentified, scratch=self._scratch)
 

@@ -166,7 +166,11 @@ class Reaching:
                 return await self._open(place, False)
             except Refused as refused:
                 refusals.append(refused)
-        if place in self._ours or not all(refused.cleanly for refused in refusals):
+        if (
+            place in self._ours
+            or is_address(place.host)
+            or not all(refused.cleanly for refused in refusals)
+        ):
             raise refusals[-1]
         return None
 

@@ -71,6 +71,8 @@ class SubscriberConnection(Connection):
         Done when the connection is gone, and everybody has been told. Never fails.
     error : Exception or None
         Why we ended it, if it was us.
+    opening : sequence of bytes
+        The lines that it begins with.
     greeted : bool
         For the owner: whether it has handled a message of this connection.
     """
@@ -97,7 +99,7 @@ class SubscriberConnection(Connection):
         self._lose = lose
         self._name = name
         self._where = where
-        self._opening = opening
+        self.opening = opening
         self._opened = False
         self._held = False
         self._waiting: deque[tuple[float, Message]] = deque()
@@ -112,7 +114,7 @@ class SubscriberConnection(Connection):
     def connection_opened(self) -> None:
         """Say what we want."""
         self._opened = True
-        for line in self._opening:
+        for line in self.opening:
             self.send(line)
 
     # Messages, which wait while the owner is not ready for them.

@@ -138,7 +138,7 @@ class Subscription:
             state: State = "absent" if replica.absent else "live"
             if replica.stale:
                 state = "stale"
-            if state != self.state:
+            if state != self.state and replica.caught_up:
                 self.has_begun.set()
                 self.set_state(state)
             self._tell(connection, mods, ends)
@@ -235,7 +235,7 @@ class Subscription:
             connection.release()
 
     def _told(self, connection: SubscriberConnection, ends: bool) -> None:
-        if not connection.ready.done():
+        if self.replica.caught_up and not connection.ready.done():
             connection.ready.set_result(None)
         if ends and self.request.max_rate is not None and not self.replica.legacy:
             connection.send(control("ack"))

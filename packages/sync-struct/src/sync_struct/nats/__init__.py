@@ -1,0 +1,21 @@
+"""sync-struct over NATS with JetStream: the extra ``sync-struct[nats]``.
+
+`bridging_out` writes the steps of a publisher into the engine, `bridging_in` publishes them from
+there, and a subscriber can go there itself, by an address such as ``nats://host/lab``. What lies in
+the engine is described in PROTOCOL.md, *Over NATS*.
+"""
+
+from sync_struct.nats._bridge import bridging_in, bridging_out, serve_subscriber
+from sync_struct.nats._jetstream import Address, JetStreamError
+from sync_struct.nats._outlet import AnotherBridge
+from sync_struct.nats._pipeline import Displaced
+
+__all__ = [
+    "Address",
+    "AnotherBridge",
+    "Displaced",
+    "JetStreamError",
+    "bridging_in",
+    "bridging_out",
+    "serve_subscriber",
+]

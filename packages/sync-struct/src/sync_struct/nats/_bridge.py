@@ -1,0 +1,191 @@
+"""The two bridges, for programs: a publisher into the engine, and out of it to a publisher."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pyon.asyncio_tasks import end, keep
+
+from sync_struct import Publisher
+from sync_struct.gateway import Request, name_in, relaying
+from sync_struct.nats._inlet import Inlet, takes_bytes
+from sync_struct.nats._jetstream import connect
+from sync_struct.nats._outlet import Outlet, Source
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["bridging_in", "bridging_out", "serve_subscriber"]
+
+INTERVAL = 2.0
+"""Seconds between beacons: a replica says within three of them that the publisher is away."""
+
+STOP_GRACE = 2.0
+"""Seconds that outlets have to end."""
+
+OnError = Callable[[str, Exception], Any]
+OnState = Callable[[str, str], Any]
+
+
+@contextlib.asynccontextmanager
+async def bridging_out(
+    host: str,
+    port: int | None,
+    names: Sequence[str],
+    nats: str,
+    *,
+    ssl: ssl.SSLContext | None = None,
+    nats_ssl: ssl.SSLContext | None = None,
+    storage: Literal["file", "memory"] = "file",
+    replicas: int = 1,
+    interval: float = INTERVAL,
+    on_error: OnError = lambda name, error: None,
+    on_state: OnState = lambda name, state: None,
+) -> AsyncIterator[None]:
+    """Return a context in which notifiers of a publisher are written into streams of JetStream.
+
+    Parameters
+    ----------
+    host, port, ssl
+        Of the publisher, which must speak our own protocol.
+    names : sequence of str
+        Of the notifiers.
+    nats : str
+        Address of the engine, as in ``nats://host:4222``; see `Address` for more.
+    nats_ssl : ssl.SSLContext, optional
+        Speak TLS with the engine.
+    storage : {"file", "memory"}, optional
+        Of streams that are made.
+    replicas : int, optional
+        In a cluster: servers that keep such a stream.
+    interval : float, optional
+        Seconds between beacons.
+    on_error, on_state : callable, optional
+        Called with the name, and an error (an `AnotherBridge` among them), or the state of the
+        subscription or ``"standby"``.
+
+    Raises
+    ------
+    JetStreamError
+        The engine cannot be reached. Later on, it is reached again by itself.
+    """
+    js = await connect(nats, nats_ssl, lambda error: on_error("", error))
+    tasks: set[asyncio.Task[None]] = set()
+    try:
+        for name in names:
+            outlet = Outlet(
+                Source(host, port, ssl),
+                name,
+                js,
+                storage=storage,
+                replicas=replicas,
+                interval=interval,
+                on_error=_named(on_error, name),
+                on_state=_named(on_state, name),
+            )
+            keep(tasks, outlet.run())
+        yield
+    finally:
+        await end(tasks, STOP_GRACE)
+        await js.close()
+
+
+@contextlib.asynccontextmanager
+async def bridging_in(
+    publisher: Publisher,
+    nats: str,
+    names: Sequence[str],
+    *,
+    nats_ssl: ssl.SSLContext | None = None,
+    on_error: OnError | None = None,
+    on_state: OnState | None = None,
+) -> AsyncIterator[None]:
+    """Return a context in which a publisher has notifiers from the engine.
+
+    It is a relay whose origin is the engine: each notifier is there from when its structure has
+    come, and stays while what it follows is away; subscribers are told that it is stale.
+
+    Parameters
+    ----------
+    publisher : Publisher
+        Publishes them.
+    nats, nats_ssl
+        As for `bridging_out`.
+    names : sequence of str
+        Of the notifiers.
+    on_error, on_state : callable, optional
+        Called with the name, and an error or a state: see `Subscriber`.
+    """
+    async with relaying(
+        publisher, nats, None, names, ssl=nats_ssl, on_error=on_error, on_state=on_state
+    ):
+        yield
+
+
+_serving: set[asyncio.Task[None]] = set()
+
+
+async def serve_subscriber(
+    address: str, ssl: ssl.SSLContext | None, sock: socket.socket, request: Request
+) -> None:
+    """Serve a subscriber of the engine on a socket: see `sync_struct._addresses`."""
+    name = name_in(address) or request.name
+    if takes_bytes(request):
+        js = await connect(address, ssl)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Inlet(js, name, request), sock
+            )
+        except BaseException:
+            await js.close()
+            raise
+    else:
+        began: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        keep(_serving, _reflect(address, ssl, sock, request.name, began))
+        await began
+
+
+async def _reflect(
+    address: str,
+    tls: ssl.SSLContext | None,
+    sock: socket.socket,
+    name: str,
+    began: asyncio.Future[None],
+) -> None:
+    """Serve a subscriber who wants less than everything, from a replica of our own."""
+    said: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    failures: list[Exception] = []
+
+    def note(event: object) -> None:
+        if isinstance(event, Exception):
+            failures.append(event)
+        if event != "connecting" and not said.done():
+            said.set_result(None)
+
+    async with (
+        Publisher({}) as publisher,
+        relaying(
+            publisher,
+            address,
+            None,
+            [name],
+            ssl=tls,
+            on_error=lambda _, error: note(error),
+            on_state=lambda _, state: note(state),
+        ),
+    ):
+        await said
+        if failures and not isinstance(failures[0], LookupError):  # of no such notifier it tells
+            began.set_exception(failures[0])
+            return
+        connection = await publisher.attach(sock)
+        began.set_result(None)
+        await connection.wait_closed()
+
+
+def _named(callback: Callable[[str, Any], Any], name: str) -> Callable[[Any], Any]:
+    return lambda what: callback(name, what)

@@ -1,0 +1,282 @@
+"""Inlet: one subscriber of a notifier that is in a stream, served as a publisher serves it.
+
+The one idea to keep in mind: bytes go through as they lie in the stream. Whether they follow on
+what the subscriber has, is up to `Progress`; if not, it is sent the newest snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from pyon.asyncio_connection import Connection
+from pyon.framing import Message
+
+from sync_struct import ProtocolError, SubscriptionLost, UnknownNotifier
+from sync_struct.gateway import GROWING_ARRAYS, RAW_BUFFERS, STALENESS, Request, control, refusal
+from sync_struct.nats._jetstream import Entry, JetStream, JetStreamError
+from sync_struct.nats._layout import Beacon, Label, Manifest, name_of, subjects
+from sync_struct.nats._progress import Gap, Progress, Pulse
+from sync_struct.nats._pull import Pull
+
+__all__ = ["Inlet", "takes_bytes"]
+
+ASK_TIMEOUT = 1.0
+"""Seconds that the bridge has to say how far it is; else its next beacon says so."""
+
+RETRY_WAIT = 0.25
+"""Seconds between attempts while the engine cannot be reached."""
+
+LOOKS_PER_INTERVAL = 4
+"""How often it is looked whether the bridge is still there, per interval of its beacons."""
+
+
+def takes_bytes(request: Request) -> bool:
+    """Tell whether a subscriber wants just what is in the stream."""
+    needed = {RAW_BUFFERS, GROWING_ARRAYS}
+    return not request.wish.path and request.max_rate is None and needed <= request.features
+
+
+class Inlet(Connection):
+    """The connection of one subscriber; it begins when it is opened.
+
+    Parameters
+    ----------
+    js : JetStream
+        A connection of its own, which it closes.
+    name : str
+        Of the notifier, in the engine.
+    request : Request
+        What the subscriber says in its banner, which comes, too.
+    """
+
+    def __init__(self, js: JetStream, name: str, request: Request) -> None:
+        super().__init__()
+        self._js = js
+        self._name = name
+        self._names = subjects(name)
+        self._request = request
+        self._pulse = Pulse()
+        self._progress = Progress("", 0)
+        self._seq = 0  # of the last message that was taken
+        self._stale = False  # what the subscriber believes
+        self._stuck = False
+        self._anew = False  # the subscriber asks for the structure
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_opened(self) -> None:
+        """See `Connection`."""
+        self._task = asyncio.ensure_future(self._serve())
+
+    def connection_closed(self, exc: Exception | None) -> None:
+        """See `Connection`."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def message_received(self, message: Message) -> None:
+        """See `Connection`."""
+        line = bytes(message.line)
+        if b'"ping"' in line:
+            self.send(control("pong"))
+        elif b'"resync"' in line:
+            self._anew = True
+
+    async def _serve(self) -> None:
+        heard = None
+        try:
+            heard = await self._js.subscribe(self._names.beacon, self._hear)
+            await self._follow()
+        except (UnknownNotifier, SubscriptionLost, ProtocolError, JetStreamError) as error:
+            self.send(refusal(_as_told(error)))
+            self.close()
+        finally:
+            if not self.closed:
+                self.close()
+            if heard is not None:
+                await self._js.unsubscribe(heard)
+            await self._js.close()
+
+    async def _hear(self, message: Any) -> None:
+        with contextlib.suppress(ProtocolError):  # of somebody else's
+            self._pulse.hear(Beacon.read(message.data), self._loop.time())
+
+    async def _ask(self) -> None:
+        answer = await self._js.ask(self._names.ask, ASK_TIMEOUT)
+        if answer is not None:
+            self._pulse.hear(Beacon.read(answer), self._loop.time())
+
+    # To join.
+
+    async def _follow(self) -> None:
+        await self._ask()
+        begin = await self._join()
+        while True:
+            try:
+                await self._read(begin)
+            except Gap:
+                begin = await self._join_again()
+            except JetStreamError:
+                await asyncio.sleep(RETRY_WAIT)
+                begin = self._seq + 1
+
+    async def _newest(self) -> Manifest:
+        """Return the newest manifest."""
+        found = await self._js.last(self._names.stream, self._names.manifest)
+        if found is None:
+            streams = map(name_of, await self._js.notifiers_streams())
+            names = sorted(name for name in streams if name is not None)
+            known = ", ".join(map(repr, names)) or "none at all"
+            text = f"{self._js.where} has no notifier {self._name!r}; there is {known}"
+            raise UnknownNotifier(text, names)
+        return Manifest.read(found.data)
+
+    async def _join(self) -> int:
+        """Say hello, and bring the subscriber to where it can follow; return where to read on."""
+        manifest = await self._newest()
+        at = self._request.position
+        if at is not None and at.stream == manifest.stream and at.number >= manifest.number:
+            self._progress = Progress(*at)
+            self._say_hello(at.number, resumed=True)
+            return manifest.next
+        number, begin = await self._last_mod(manifest)
+        self._progress = Progress(manifest.stream, number)
+        self._say_hello(number, resumed=False)
+        return begin if self._request.wish.mods_only else await self._send_snapshot(manifest)
+
+    def _say_hello(self, number: int, *, resumed: bool) -> None:
+        features = [
+            word
+            for word in (RAW_BUFFERS, GROWING_ARRAYS, STALENESS)
+            if word in self._request.features
+        ]
+        self._stale = STALENESS in features and self._look() != "live"
+        hello = control(
+            "hello",
+            stream=self._progress.stream,
+            number=number,
+            resumed=resumed,
+            features=features,
+            **({"stale": True} if self._stale else {}),
+        )
+        self.send(hello)
+
+    async def _last_mod(self, manifest: Manifest) -> tuple[int, int]:
+        """Return the last mod in the stream, and the sequence from which to read on behind it."""
+        found = await self._js.last(self._names.stream, self._names.step)
+        if found is None:
+            return manifest.number, manifest.next
+        label = Label.read(found.headers)
+        if label.stream != manifest.stream or label.last <= manifest.number:
+            return manifest.number, manifest.next
+        if label.part == label.parts:
+            return label.last, found.seq + 1
+        return max(manifest.number, label.first - 1), manifest.next
+
+    async def _join_again(self) -> int:
+        """Bring the subscriber, who has missed something, to where it can follow."""
+        self._anew = self._stuck = False
+        self._tell_stale(True)
+        while True:
+            try:
+                manifest = await self._newest()
+                if manifest.stream != self._progress.stream:
+                    raise SubscriptionLost("the publisher was started again")
+                if not self._request.wish.mods_only:
+                    return await self._send_snapshot(manifest)
+                number, begin = await self._last_mod(manifest)
+                self._progress = Progress(manifest.stream, number)
+                self.send(control("gap", number=number))
+                return begin
+            except JetStreamError:
+                await asyncio.sleep(RETRY_WAIT)
+
+    async def _send_snapshot(self, manifest: Manifest) -> int:
+        """Send a structure once all its parts have come; return where to read on."""
+        while True:
+            parts = await self._read_parts(manifest)
+            if parts is not None:
+                break
+            manifest = await self._newest()  # the parts were deleted: there is another one
+        self._progress = Progress(manifest.stream, manifest.number)
+        self._seq = manifest.next - 1
+        self.send_chunks(parts)
+        await self.drained()
+        return manifest.next
+
+    async def _read_parts(self, manifest: Manifest) -> list[bytes | memoryview] | None:
+        """Return the parts of a snapshot; None if one is not there any more."""
+        parts: list[bytes | memoryview] = []
+        pull = await Pull.open(self._js, self._names.stream, [self._names.part], manifest.begin)
+        try:
+            while True:
+                for entry in await pull.next():
+                    label = Label.read(entry.headers)
+                    if entry.seq > manifest.end or label.part != len(parts) + 1:
+                        return None
+                    parts.append(entry.data)
+                    if entry.seq == manifest.end:
+                        return parts if sum(map(len, parts)) == manifest.size else None
+        finally:
+            await pull.close()
+
+    # To follow.
+
+    async def _read(self, begin: int) -> None:
+        last, _ = await self._js.state(self._names.stream)
+        if last < begin - 1:
+            raise Gap(f"the stream ends at {last}: it has lost what came from it")
+        names = self._names
+        pull = await Pull.open(self._js, names.stream, [names.step, names.manifest], begin)
+        reading = asyncio.ensure_future(self._pump(pull))
+        try:
+            while not reading.done():
+                beacon = self._pulse.beacon
+                wait = (1.0 if beacon is None else beacon.interval) / LOOKS_PER_INTERVAL
+                await asyncio.wait({reading}, timeout=wait)
+                self._tell_staleness()
+                if self._stuck or self._anew:
+                    raise Gap("what a beacon said does not come, or the subscriber asks")
+            await reading
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+            await pull.close()
+
+    async def _pump(self, pull: Pull) -> None:
+        while True:
+            for entry in await pull.next():
+                self._take(entry)
+            if self.backlog:
+                await self.drained()
+
+    def _take(self, entry: Entry) -> None:
+        if entry.subject == self._names.manifest:
+            self._progress.pass_manifest(Manifest.read(entry.data))
+        else:
+            step = self._progress.take_step(Label.read(entry.headers), entry.data)
+            if step:
+                self.send_chunks(step)
+        self._seq = entry.seq
+
+    def _look(self) -> str:
+        return self._pulse.look(self._progress.stream, self._progress.number, self._loop.time())
+
+    def _tell_staleness(self) -> None:
+        """Say whether what the subscriber has is up to date, if it believes otherwise."""
+        health = self._look()
+        self._stuck = health == "stuck" and not self.backlog
+        if health != "live":
+            self._tell_stale(True)
+        elif self._pulse.reached(self._progress.stream, self._progress.number):
+            self._tell_stale(False)
+
+    def _tell_stale(self, stale: bool) -> None:
+        if stale != self._stale and STALENESS in self._request.features:
+            self._stale = stale
+            self.send(control("stale" if stale else "live"))
+
+
+def _as_told(error: Exception) -> Exception:
+    """Return an error as the protocol knows it."""
+    return SubscriptionLost(str(error)) if isinstance(error, JetStreamError) else error

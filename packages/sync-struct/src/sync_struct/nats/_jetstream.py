@@ -1,0 +1,386 @@
+"""JetStream, as far as we need it: requests of its API, and what they fail with.
+
+The client library is imported here alone, and only when somebody connects. Its own idea of a
+consumer is not used: see `_pull`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import importlib
+import json
+import secrets
+import urllib.parse
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from sync_struct._errors import SyncStructError
+from sync_struct.gateway import without_secrets
+from sync_struct.nats._layout import Subjects
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["NO_STREAM", "Address", "Entry", "JetStream", "JetStreamError", "connect"]
+
+REQUEST_TIMEOUT = 5.0
+"""Seconds until an answer of the engine counts as never coming; it answers within milliseconds."""
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds until a first connection counts as impossible."""
+
+DUPLICATE_WINDOW = 10.0
+"""Seconds that the engine keeps ids of messages to recognise repeated ones: it keeps them in
+memory, and we look at the last message after any longer disturbance."""
+
+CLIENT_OPTIONS: Mapping[str, Any] = {
+    "allow_reconnect": True,
+    "max_reconnect_attempts": -1,
+    "reconnect_time_wait": 0.25,
+    "connect_timeout": 2,
+    "ping_interval": 5,
+    "max_outstanding_pings": 2,
+}
+"""Options of the client library that are ours by default: connect again for ever, and notice within
+15 s that the other end of the cable is out."""
+
+NO_MESSAGE, NO_STREAM = 10037, 10059
+"""Error codes of the API."""
+
+Receive = Callable[[Any], Awaitable[None]]
+
+
+class JetStreamError(SyncStructError, ConnectionError):
+    """The engine refused a request, or cannot be reached.
+
+    Attributes
+    ----------
+    code : int
+        The engine's own code of the error (``err_code``); 0 if there is none.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Address(str):
+    """An address with options of the client library, which are passed on as they are.
+
+    Parameters
+    ----------
+    text : str
+        ``nats://[user:password@]host[:port][,host[:port]...]/name``.
+    **options
+        Of ``nats.connect``: ``user_credentials``, ``nkeys_seed``, ``tls``, ``tls_hostname``, ...
+    """
+
+    options: dict[str, Any]
+
+    def __new__(cls, text: str, **options: Any) -> Self:
+        """Make an address; it is a string with `options`."""
+        address = super().__new__(cls, text)
+        address.options = options
+        return address
+
+
+class Entry(NamedTuple):
+    """A message as it lies in a stream."""
+
+    seq: int
+    subject: str
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class JetStream:
+    """One connection to the engine.
+
+    Parameters
+    ----------
+    client : nats.aio.client.Client
+        Connected.
+    where : str
+        For error messages.
+    """
+
+    def __init__(self, client: Any, where: str) -> None:
+        self._client = client
+        self.where = where
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of the largest message that the engine takes."""
+        size: int = self._client.max_payload
+        return size
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at present."""
+        return bool(self._client.is_connected)
+
+    async def publish(
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str] | None = None,
+        reply: str = "",
+    ) -> None:
+        """Send a message; it is lost if there is no connection, and nobody tells."""
+        try:
+            await self._client.publish(
+                subject, data, reply=reply, headers=dict(headers) if headers else None
+            )
+        except Exception as error:
+            raise self._failure(error, f"publishing {subject}") from error
+
+    async def subscribe(self, subject: str, receive: Receive) -> Any:
+        """Have a coroutine function called with each message; returns what `unsubscribe` takes."""
+        try:
+            return await self._client.subscribe(subject, cb=receive)
+        except Exception as error:
+            raise self._failure(error, f"subscribing to {subject}") from error
+
+    async def unsubscribe(self, subscription: Any) -> None:
+        """End a subscription, as far as there is a connection."""
+        try:
+            await subscription.unsubscribe()
+        except Exception as error:
+            if not _is_of_client(error):
+                raise
+
+    def inbox(self) -> str:
+        """Return a subject for answers."""
+        text: str = self._client.new_inbox()
+        return text
+
+    async def ask(self, subject: str, timeout: float) -> bytes | None:
+        """Return the answer to a request; None if nobody is there to answer."""
+        try:
+            answer = await self._client.request(subject, b"", timeout=timeout)
+        except Exception as error:
+            if _is_of_client(error):
+                return None
+            raise
+        data: bytes = answer.data
+        return data
+
+    # The API of JetStream.
+
+    async def api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the answer to a request of the API; `JetStreamError` if it is an error."""
+        request = b"" if body is None else json.dumps(body).encode()
+        try:
+            message = await self._client.request(
+                f"$JS.API.{subject}", request, timeout=REQUEST_TIMEOUT
+            )
+        except Exception as error:
+            raise self._failure(error, subject) from error
+        answer: dict[str, Any] = json.loads(message.data)
+        if "error" in answer:
+            told = answer["error"]
+            text = f"{self.where}: {subject}: {told.get('description', told)}"
+            raise JetStreamError(text, told.get("err_code", 0))
+        return answer
+
+    def _failure(self, error: Exception, what: str) -> Exception:
+        if not _is_of_client(error):
+            return error
+        text = "nobody answers (is JetStream on?)" if "NoResponders" in repr(error) else repr(error)
+        return JetStreamError(f"{self.where}: {what}: {text}")
+
+    async def make_stream(self, names: Subjects, storage: str, replicas: int) -> None:
+        """Make the stream of a notifier, unless it is there."""
+        try:
+            await self.api(f"STREAM.INFO.{names.stream}")
+        except JetStreamError as error:
+            if error.code != NO_STREAM:
+                raise
+            config = {
+                "name": names.stream,
+                "subjects": [names.step, names.part, names.manifest],
+                "retention": "limits",
+                "discard": "old",
+                "storage": storage,
+                "num_replicas": replicas,
+                "max_msgs": -1,
+                "max_bytes": -1,
+                "duplicate_window": round(DUPLICATE_WINDOW * 1e9),
+            }
+            await self.api(f"STREAM.CREATE.{names.stream}", config)
+
+    async def state(self, stream: str) -> tuple[int, int]:
+        """Return the last sequence of a stream, and its size in bytes."""
+        answer = await self.api(f"STREAM.INFO.{stream}")
+        return answer["state"]["last_seq"], answer["state"]["bytes"]
+
+    async def notifiers_streams(self) -> list[str]:
+        """Return the streams that there are for notifiers."""
+        answer = await self.api("STREAM.NAMES", {"subject": "sync_struct.*.manifest"})
+        return list(answer.get("streams") or ())
+
+    async def last(self, stream: str, subject: str) -> Entry | None:
+        """Return the last message of a subject."""
+        return await self._get(stream, {"last_by_subj": subject})
+
+    async def at(self, stream: str, seq: int) -> Entry | None:
+        """Return the message with a sequence."""
+        return await self._get(stream, {"seq": seq})
+
+    async def _get(self, stream: str, which: Mapping[str, Any]) -> Entry | None:
+        try:
+            answer = await self.api(f"STREAM.MSG.GET.{stream}", which)
+        except JetStreamError as error:
+            if error.code in (NO_MESSAGE, NO_STREAM):
+                return None
+            raise
+        found = answer["message"]
+        headers = _read_headers(base64.b64decode(found.get("hdrs", "")))
+        data = base64.b64decode(found.get("data", ""))
+        return Entry(found["seq"], found["subject"], headers, data)
+
+    async def purge(self, stream: str, before: int) -> None:
+        """Delete the messages of a stream whose sequences are below `before`."""
+        await self.api(f"STREAM.PURGE.{stream}", {"seq": before})
+
+    async def make_consumer(self, stream: str, subjects: list[str], begin: int, idle: float) -> str:
+        """Make a consumer that is asked for messages; return its name.
+
+        Parameters
+        ----------
+        begin : int
+            The sequence from which on it has messages.
+        idle : float
+            Seconds without a request after which the engine forgets it.
+        """
+        name = f"sync_struct_{secrets.token_hex(8)}"
+        config = {
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": begin,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": round(idle * 1e9),
+        }
+        if len(subjects) == 1:
+            config["filter_subject"] = subjects[0]
+        else:
+            config["filter_subjects"] = subjects
+        body = {"stream_name": stream, "config": config, "action": "create"}
+        await self.api(f"CONSUMER.CREATE.{stream}.{name}", body)
+        return name
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
+
+
+def _read_headers(raw: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in raw.decode(errors="replace").split("\r\n"))
+    return {name: value.strip() for name, colon, value in lines if colon}
+
+
+def _is_of_client(error: Exception) -> bool:
+    """Tell whether an error is of the client library, or of the network below it."""
+    return isinstance(error, (TimeoutError, OSError)) or type(error).__module__.startswith("nats.")
+
+
+def _client_module() -> Any:
+    try:
+        return importlib.import_module("nats")
+    except ImportError:
+        raise ImportError(
+            "for NATS: pip install nats-py (or the extra: sync-struct[nats])", name="nats"
+        ) from None
+
+
+def split(address: str) -> tuple[list[str], dict[str, Any]]:
+    """Return the servers in an address, and the options of the client library that go with it."""
+    parts = urllib.parse.urlsplit(address)
+    options = dict(getattr(address, "options", {}))
+    for key, value in urllib.parse.parse_qsl(parts.query):
+        if key not in _FILES:
+            known = ", ".join(_FILES)
+            raise ValueError(f"expected one of {known} behind the ? of an address, got {key!r}")
+        options[_FILES[key]] = value
+    user, at, hosts = parts.netloc.rpartition("@")
+    return [f"nats://{user}{at}{host}" for host in hosts.split(",")], options
+
+
+_FILES = {"creds": "user_credentials", "nkey": "nkeys_seed"}
+
+
+async def connect(
+    address: str,
+    tls: ssl.SSLContext | None = None,
+    on_error: Callable[[Exception], object] = lambda error: None,
+) -> JetStream:
+    """Connect to the engine.
+
+    Parameters
+    ----------
+    address : str
+        Maybe an `Address`, with options of the client library.
+    tls : ssl.SSLContext, optional
+        Speak TLS with this context.
+    on_error : callable, optional
+        Called with every error that the client library reports later.
+
+    Raises
+    ------
+    JetStreamError
+        No server can be reached, or they refuse us.
+    """
+    servers, options = split(address)
+    where = without_secrets(servers[0]) + (", ..." if len(servers) > 1 else "")
+    client = _client_module()
+    first = _FirstConnection(len(servers))
+
+    async def note(error: Exception) -> None:
+        if not first.note(error):
+            on_error(JetStreamError(f"{where}: {error}"))
+
+    if tls is not None:
+        options.setdefault("tls", tls)
+    options = {**CLIENT_OPTIONS, **options, "error_cb": note}
+    try:
+        return JetStream(await first.wait(client.connect(servers, **options)), where)
+    except Exception as error:
+        if not _is_of_client(error):
+            raise
+        raise JetStreamError(f"{where}: {error}") from error
+
+
+class _FirstConnection:
+    """Waits for a connection, or until every server has refused it: the client would for ever."""
+
+    def __init__(self, servers: int) -> None:
+        self._left = servers
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._over = False
+
+    def note(self, error: Exception) -> bool:
+        """Take note of an error; tell whether it belongs to the attempt."""
+        self._left -= 1
+        if not self._left and not self._failed.done():
+            self._failed.set_exception(error)
+        return not self._over
+
+    async def wait(self, connecting: Coroutine[Any, Any, Any]) -> Any:
+        """Return the connected client, or raise what the last server said."""
+        task = asyncio.ensure_future(connecting)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await asyncio.wait({task, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await self._failed
+            return await task
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {CONNECT_TIMEOUT:g} s") from None
+        finally:
+            self._over = True
+            task.cancel()
+            self._failed.cancel()

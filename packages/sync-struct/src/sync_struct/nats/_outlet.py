@@ -1,0 +1,316 @@
+"""Outlet: one notifier of a publisher, written into its stream.
+
+The one idea to keep in mind: what comes is written as it is. A structure becomes a snapshot in
+parts and a manifest, a step becomes messages; what is in them is nobody's concern here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sync_struct import ProtocolError, Step, Subscriber, SyncStructError
+from sync_struct.nats._jetstream import JetStream, JetStreamError
+from sync_struct.nats._layout import Beacon, Label, Manifest, count_parts, cut, part_size, subjects
+from sync_struct.nats._ledger import Ledger, Tail
+from sync_struct.nats._pipeline import Displaced, Pipeline
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["AnotherBridge", "Outlet", "Source"]
+
+ASK_TIMEOUT = 1.0
+"""Seconds that a bridge has to say that it is at work already."""
+
+SNAPSHOT_RETRY = 3.0
+"""Seconds until another snapshot is asked for, if the last one did not fit: the publisher keeps one
+for 2 s."""
+
+BEHIND = 2
+"""Intervals of beacons that a message may wait for its acknowledgement until the bridge does not
+count as live."""
+
+
+class AnotherBridge(SyncStructError, RuntimeError):  # noqa: N818
+    """Another bridge writes this notifier already; this one stands by."""
+
+
+class Source(NamedTuple):
+    """Where the notifiers are published."""
+
+    host: str
+    port: int | None
+    ssl: ssl.SSLContext | None = None
+
+
+class Outlet:
+    """One notifier on its way out.
+
+    Parameters
+    ----------
+    source : Source
+    name : str
+        Of the notifier.
+    js : JetStream
+    storage, replicas
+        Of a stream that has to be made.
+    interval : float
+        Seconds between beacons.
+    on_error, on_state : callable
+        Called with errors, and with ``"standby"`` and the states of the subscription.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        js: JetStream,
+        *,
+        storage: str,
+        replicas: int,
+        interval: float,
+        on_error: Callable[[Exception], object],
+        on_state: Callable[[str], object],
+    ) -> None:
+        self._source = source
+        self._name = name
+        self._names = subjects(name)
+        self._js = js
+        self._storage = storage
+        self._replicas = replicas
+        self._interval = interval
+        self._on_error = on_error
+        self._on_state = on_state
+        self._part_size = part_size(js.max_payload)
+        self._ledger: Ledger
+        self._pipeline: Pipeline
+        self._subscriber: Subscriber
+        self._failed: asyncio.Future[None]
+        self._written: deque[tuple[int, str, int]]  # what is in the stream up to a place
+        self._arrived: tuple[str, int]  # what is known to be
+        self._parting: asyncio.Lock  # held while the parts of one snapshot are written
+        self._moved: asyncio.Event
+
+    async def run(self) -> None:
+        """Write the notifier until this is cancelled; stand by while another bridge does."""
+        while True:
+            try:
+                await self._stand_by()
+                await self._write()
+            except (JetStreamError, Displaced, ProtocolError) as error:
+                self._on_error(error)
+            await asyncio.sleep(self._interval / 4)
+
+    async def _stand_by(self) -> None:
+        said = False
+        while (answer := await self._js.ask(self._names.ask, ASK_TIMEOUT)) is not None:
+            if not said:
+                said = True
+                writer = Beacon.read(answer).writer
+                self._on_error(AnotherBridge(f"{self._name}: bridge {writer} is at work"))
+                self._on_state("standby")
+            await asyncio.sleep(self._interval)
+
+    # While it is this one that writes.
+
+    async def _write(self) -> None:
+        await self._js.make_stream(self._names, self._storage, self._replicas)
+        tail = await self._read_tail()
+        self._ledger = Ledger(tail)
+        self._pipeline = Pipeline(self._js, self._names.stream, tail.seq)
+        self._failed = asyncio.get_running_loop().create_future()
+        self._written = deque()
+        self._arrived = self._ledger.position or ("", 0)
+        self._parting, self._moved = asyncio.Lock(), asyncio.Event()
+        self._subscriber = Subscriber(
+            self._name,
+            None,
+            self._take,
+            decode=False,
+            raw_buffers=True,
+            position=self._ledger.position,
+            state_cb=self._on_state,
+            on_error=self._on_error,
+        )
+        host, port, tls = self._source
+        answering = await self._js.subscribe(self._names.ask, self._answer)
+        try:
+            await _first_end(
+                self._pipeline.run(),
+                self._subscriber.run(host, port, ssl=tls),
+                self._send_beacons(),
+                self._make_snapshots(),
+                self._failed,
+            )
+        finally:
+            self._pipeline.close()
+            await self._subscriber.close()
+            await self._js.unsubscribe(answering)
+
+    async def _read_tail(self) -> Tail:
+        stream = self._names.stream
+        seq, size = await self._js.state(stream)
+        found = await self._js.last(stream, self._names.manifest)
+        manifest = None if found is None else Manifest.read(found.data)
+        found = await self._js.last(stream, self._names.step)
+        step = None if found is None else Label.read(found.headers)
+        return Tail(seq, size, manifest, step)
+
+    def _take(self, step: Step) -> Awaitable[None] | None:
+        """Write a step; the subscription waits for what this returns."""
+        if self._failed.done():
+            return None  # what comes behind a step that was not written must not be, either
+        if step.number is None:
+            self._fail(ProtocolError(f"{self._name}: {_UNNUMBERED}"))
+            return None
+        if step.action == "init":
+            return self._guarded(self._begin(step, step.number))
+        try:
+            self._put_step(step, step.number)
+        except Exception as error:
+            self._fail(error)
+            return None
+        return self._guarded(self._pipeline.room()) if self._pipeline.full else None
+
+    def _put_step(self, step: Step, last: int) -> None:
+        ledger, frames = self._ledger, step.frames
+        parts = count_parts(frames, self._part_size)
+        for label, part in zip(
+            ledger.labels(last, parts), cut(frames, self._part_size), strict=True
+        ):
+            self._pipeline.put(ledger.take_place(), self._names.step, part, label)
+        ledger.note_step(last, sum(map(len, frames)), parts)
+        self._note_written()
+
+    def _note_written(self) -> None:
+        """Note what is in the stream once its last message is acknowledged: for beacons."""
+        ledger = self._ledger
+        self._written.append((ledger.seq, ledger.stream, ledger.number))
+        self._moved.set()
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    # Snapshots.
+
+    async def _begin(self, step: Step, number: int) -> None:
+        """Write a structure that came in the place of steps: of another publisher, or we lag."""
+        async with self._parting:
+            self._ledger.begin_stream(step.stream, number)
+            manifest = await self._put_parts(step, number)
+            await self._put_manifest(manifest, None)
+
+    async def _put_parts(self, step: Step, number: int) -> Manifest:
+        """Write a structure; return its manifest, which is to say where to go on."""
+        ledger, frames = self._ledger, step.frames
+        parts = count_parts(frames, self._part_size)
+        begin = 0
+        for i, part in enumerate(cut(frames, self._part_size)):
+            await self._pipeline.room()
+            place = ledger.take_place()
+            begin = begin or place
+            label = Label(step.stream, number, number, i + 1, parts)
+            self._pipeline.put(place, self._names.part, part, label)
+        return Manifest(step.stream, number, begin, place, sum(map(len, frames)), 0)
+
+    async def _put_manifest(self, manifest: Manifest, go_on: int | None) -> None:
+        """Write a manifest; None: what is behind it is to be read next. Delete what is old."""
+        place = self._ledger.take_place()
+        manifest = manifest._replace(next=place + 1 if go_on is None else go_on)
+        self._pipeline.put(place, self._names.manifest, manifest.write())
+        before = self._ledger.note_snapshot(manifest)
+        self._note_written()
+        if before is not None:
+            await self._pipeline.arrival(place)
+            await self._js.purge(self._names.stream, before)
+
+    async def _make_snapshots(self) -> None:
+        """Have another snapshot in the stream whenever the steps behind the last outweigh it."""
+        while True:
+            self._moved.clear()
+            await self._moved.wait()
+            if self._ledger.snapshot_due and not await self._make_snapshot():
+                await asyncio.sleep(SNAPSHOT_RETRY)
+
+    async def _make_snapshot(self) -> bool:
+        """Ask the publisher for the structure beside the steps; tell whether it has been of use."""
+        steps: list[Step] = []
+        host, port, tls = self._source
+        subscriber = Subscriber(self._name, None, steps.append, decode=False, raw_buffers=True)
+        try:
+            await subscriber.connect(host, port, ssl=tls)
+        except (OSError, LookupError) as error:
+            self._on_error(error)
+            return False
+        finally:
+            await subscriber.close()
+        step = steps[0]
+        if step.number is None or self._after(step) is None:
+            return False
+        async with self._parting:
+            manifest = await self._put_parts(step, step.number)
+        while self._ledger.stream == step.stream and self._ledger.number < step.number:
+            self._moved.clear()
+            await self._moved.wait()
+        go_on = self._after(step)
+        if go_on is not None:
+            await self._put_manifest(manifest, go_on)
+        return go_on is not None
+
+    def _after(self, step: Step) -> int | None:
+        """Return where to go on behind a structure that came beside the steps; None: unknown."""
+        same = step.stream == self._ledger.stream and step.number is not None
+        return self._ledger.next_after(step.number or 0) if same else None
+
+    # Beacons.
+
+    def _beacon(self) -> bytes:
+        while self._written and self._written[0][0] <= self._pipeline.arrived:
+            _, stream, number = self._written.popleft()
+            self._arrived = stream, number
+        patience = BEHIND * self._interval
+        now = asyncio.get_running_loop().time()
+        live = (
+            self._subscriber.state == "live"
+            and self._subscriber.lag <= patience
+            and self._pipeline.waiting_since(now) <= patience
+        )
+        return Beacon(*self._arrived, self._pipeline.writer, self._interval, live).write()
+
+    async def _send_beacons(self) -> None:
+        while True:
+            if self._js.connected:
+                await self._js.publish(self._names.beacon, self._beacon())
+            await asyncio.sleep(self._interval)
+
+    async def _answer(self, message: Any) -> None:
+        await self._js.publish(message.reply, self._beacon())
+
+
+async def _first_end(*work: Awaitable[None]) -> None:
+    """Wait until one of several things ends, end the others, and raise what it raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()
+
+
+_UNNUMBERED = (
+    "a publisher of the established protocol numbers nothing: put `sync-struct relay` between it "
+    "and the bridge"
+)

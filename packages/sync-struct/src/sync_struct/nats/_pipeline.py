@@ -1,0 +1,224 @@
+"""The way of messages into a stream: in order, acknowledged, by one writer.
+
+The one idea to keep in mind: each message names the sequence behind which it belongs. After any
+disturbance the last message in the stream tells what has arrived: one of ours, by its id, or one of
+another bridge, which ends this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections import deque
+from typing import Any, NamedTuple
+
+from sync_struct._errors import SyncStructError
+from sync_struct.nats._jetstream import NO_STREAM, JetStream, JetStreamError
+from sync_struct.nats._layout import LABEL, MESSAGE_ID, Label
+
+__all__ = ["Displaced", "Pipeline"]
+
+WINDOW = 1024
+"""Messages that wait for their acknowledgement: a fifth of a second of 5,000 steps a second."""
+
+WINDOW_SIZE = 8 * 2**20
+"""Bytes of these."""
+
+ACK_TIMEOUT = 5.0
+"""Seconds until a message without an acknowledgement counts as not arrived. An engine that syncs a
+snapshot to a slow disk takes one."""
+
+RETRY_WAIT = 0.25
+"""Seconds between attempts while the engine cannot be reached."""
+
+WRONG_LAST_SEQUENCE = 10071
+
+
+class Displaced(SyncStructError, RuntimeError):  # noqa: N818
+    """Somebody else has written into the stream, or it has lost what we wrote: begin anew."""
+
+
+class _Message(NamedTuple):
+    place: int
+    subject: str
+    label: Label | None
+    data: bytes
+    id: str
+
+
+class Pipeline:
+    """Writes into one stream.
+
+    Parameters
+    ----------
+    js : JetStream
+    stream : str
+    seq : int
+        Of the last message in the stream.
+
+    Attributes
+    ----------
+    writer : str
+        What the ids of its messages begin with: tells it from all other writers.
+    arrived : int
+        Sequence of the last message that was acknowledged.
+    """
+
+    def __init__(self, js: JetStream, stream: str, seq: int) -> None:
+        self.writer = secrets.token_hex(8)
+        self.arrived = seq
+        self._js = js
+        self._stream = stream
+        self._queue: deque[_Message] = deque()  # those without an acknowledgement
+        self._sent = 0  # how many of them are on their way
+        self._size = 0
+        self._epoch = 0  # counts the attempts; acknowledgements of an earlier one are void
+        self._changed = asyncio.Event()  # for the task that sends
+        self._trouble: str | None = None
+        self._since: float | None = None  # when something was acknowledged, or sent behind nothing
+        self._waiters: list[asyncio.Future[None]] = []
+        self._closed = False
+
+    def put(self, place: int, subject: str, data: bytes, label: Label | None = None) -> None:
+        """Send a message to its place: the sequence behind the last one that was put here."""
+        self._queue.append(_Message(place, subject, label, data, f"{self.writer}:{place}"))
+        self._size += len(data)
+        self._changed.set()
+
+    @property
+    def full(self) -> bool:
+        """Whether more should be put here only after `room`."""
+        return len(self._queue) >= WINDOW or self._size >= WINDOW_SIZE
+
+    async def room(self) -> None:
+        """Wait until this is not full."""
+        while self.full:
+            await self._next_change()
+
+    async def arrival(self, place: int) -> None:
+        """Wait until a message is acknowledged."""
+        while self.arrived < place:
+            await self._next_change()
+
+    def waiting_since(self, now: float) -> float:
+        """Return for how many seconds the oldest message has been waiting."""
+        return 0.0 if self._since is None or not self._queue else now - self._since
+
+    async def run(self) -> None:
+        """Send what is put here, until this is cancelled.
+
+        Raises
+        ------
+        Displaced
+            This writer cannot go on.
+        """
+        inbox = self._js.inbox()
+        subscription = await self._js.subscribe(f"{inbox}.*.*", self._acknowledged)
+        try:
+            while True:
+                await self._send(inbox)
+                await self._wait()
+                if self._trouble is not None:
+                    await self._recover()
+        finally:
+            await self._js.unsubscribe(subscription)
+
+    async def _send(self, inbox: str) -> None:
+        while self._sent < len(self._queue) and self._trouble is None:
+            if self._since is None:
+                self._since = _now()
+            message = self._queue[self._sent]
+            self._sent += 1
+            headers = {MESSAGE_ID: message.id}
+            headers["Nats-Expected-Last-Sequence"] = str(message.place - 1)
+            if message.label is not None:
+                headers[LABEL] = str(message.label)
+            reply = f"{inbox}.{self._epoch}.{message.place}"
+            try:
+                await self._js.publish(message.subject, message.data, headers, reply)
+            except JetStreamError as error:
+                self._trouble = str(error)
+
+    async def _wait(self) -> None:
+        """Wait until there is something to do."""
+        self._changed.clear()
+        if self._trouble is not None or self._sent < len(self._queue):
+            return
+        left = None
+        if self._since is not None and self._queue:
+            left = max(0.0, ACK_TIMEOUT - (_now() - self._since))
+        try:
+            async with asyncio.timeout(left):
+                await self._changed.wait()
+        except TimeoutError:
+            self._trouble = f"no acknowledgement within {ACK_TIMEOUT:g} s"
+
+    async def _acknowledged(self, message: Any) -> None:
+        *_, epoch, place = message.subject.split(".")
+        if int(epoch) != self._epoch:
+            return
+        try:
+            answer = json.loads(message.data)
+            error = answer.get("error")
+        except ValueError:  # nobody answers: the status is in the headers
+            error = {"description": "nobody acknowledges"}
+        if error is None:
+            self._advance(int(place))
+        elif self._trouble is None:
+            self._trouble = str(error.get("description", error))
+        self._changed.set()
+
+    def _advance(self, place: int) -> None:
+        """Take note that the messages up to a place are in the stream."""
+        while self._queue and self._queue[0].place <= place:
+            self._size -= len(self._queue.popleft().data)
+            self._sent = max(0, self._sent - 1)
+        self.arrived = max(self.arrived, place)
+        self._since = _now() if self._queue else None
+        self._wake()
+
+    async def _recover(self) -> None:
+        """Find out what has arrived, and send the rest again."""
+        self._epoch += 1
+        trouble, self._trouble = self._trouble, None
+        while True:
+            try:
+                last, _ = await self._js.state(self._stream)
+                entry = await self._js.at(self._stream, last) if last > self.arrived else None
+                break
+            except JetStreamError as error:
+                if error.code == NO_STREAM:
+                    raise Displaced(f"the stream is gone: {error}") from error
+                await asyncio.sleep(RETRY_WAIT)
+        if last < self.arrived:
+            raise Displaced(f"{self._stream} ends at {last}, but had {self.arrived}: {trouble}")
+        if last > self.arrived:
+            theirs = "?" if entry is None else entry.headers.get(MESSAGE_ID, "?")
+            if theirs != f"{self.writer}:{last}":
+                raise Displaced(f"another writer is at work on {self._stream}: {theirs}")
+            self._advance(last)
+        self._sent = 0
+        self._since = None
+
+    def close(self) -> None:
+        """Tell those who wait that nothing more arrives; `run` must have ended."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _next_change(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+        if self._closed:
+            raise JetStreamError(f"{self._stream}: this bridge writes no more")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

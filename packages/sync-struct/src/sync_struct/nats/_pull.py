@@ -1,0 +1,139 @@
+"""Messages of a stream, from a sequence on, as many as the reader asks for.
+
+The one idea to keep in mind: at most one request is open, and it is bounded in messages and bytes.
+So no buffer of the client library can overflow, however slow the reader is; what is lost all the
+same is noticed by the engine's own count, and the reader begins anew behind what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from typing import Any, Self
+
+from sync_struct.nats._jetstream import Entry, JetStream, JetStreamError
+
+__all__ = ["Pull"]
+
+BATCH = 512
+"""Messages of one request: at 5,000 a second, ten requests."""
+
+BATCH_SIZE = 8 * 2**20
+"""Bytes of one request: what a reader holds in memory at most, besides one step."""
+
+EXPIRY = 30.0
+"""Seconds until the engine answers a request that nothing has come for."""
+
+HEARTBEAT = 1.0
+"""Seconds of silence after which the engine says that it is there."""
+
+SILENCE = 4.0
+"""Seconds without anything until the consumer counts as lost."""
+
+IDLE = 30.0
+"""Seconds without a request after which the engine forgets a consumer. A reader whose subscriber
+does not read for longer makes another one."""
+
+
+class Pull:
+    """A consumer of a stream; made by `open`."""
+
+    def __init__(self, js: JetStream, stream: str, name: str) -> None:
+        self._js = js
+        self._stream = stream
+        self._name = name
+        self._inbox = js.inbox()
+        self._subscription: Any = None
+        self._waiting: deque[Entry] = deque()
+        self._changed = asyncio.Event()
+        self._asked = False  # a request is open
+        self._request = self._left = 0  # which one, and messages that it may still bring
+        self._count = 0  # of what the consumer has delivered
+        self._failure: str | None = None
+
+    @classmethod
+    async def open(cls, js: JetStream, stream: str, subjects: list[str], begin: int) -> Self:
+        """Make a consumer of messages with these subjects, from the sequence `begin` on."""
+        name = await js.make_consumer(stream, subjects, begin, IDLE)
+        pull = cls(js, stream, name)
+        pull._subscription = await js.subscribe(f"{pull._inbox}.*", pull._receive)
+        return pull
+
+    async def close(self) -> None:
+        """Ask for nothing more; the engine forgets the consumer by itself."""
+        if self._subscription is not None:
+            await self._js.unsubscribe(self._subscription)
+
+    async def next(self) -> list[Entry]:
+        """Wait for messages; return those that have come, in order.
+
+        Raises
+        ------
+        JetStreamError
+            The consumer, or a message, is lost.
+        """
+        while not self._waiting:
+            if self._failure is not None:
+                raise JetStreamError(f"{self._js.where}: {self._stream}: {self._failure}")
+            if not self._asked:
+                await self._ask()
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(SILENCE):
+                    await self._changed.wait()
+            except TimeoutError:
+                raise JetStreamError(f"{self._js.where}: silent for {SILENCE:g} s") from None
+        entries = list(self._waiting)
+        self._waiting.clear()
+        return entries
+
+    async def _ask(self) -> None:
+        self._asked = True
+        self._request += 1
+        self._left = BATCH
+        request = {
+            "batch": BATCH,
+            "max_bytes": BATCH_SIZE,
+            "expires": round(EXPIRY * 1e9),
+            "idle_heartbeat": round(HEARTBEAT * 1e9),
+        }
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
+        reply = f"{self._inbox}.{self._request}"
+        await self._js.publish(subject, json.dumps(request).encode(), reply=reply)
+
+    async def _receive(self, message: Any) -> None:
+        status = (message.headers or {}).get("Status")
+        if status is None:
+            self._take(message)
+        elif status in ("408", "409"):
+            self._end_request(message.subject, message.headers.get("Description", ""))
+        elif status != "100":
+            self._failure = f"status {status}"
+        self._changed.set()
+
+    def _end_request(self, which: str, why: str) -> None:
+        """Take note that the engine sends nothing more for a request."""
+        if "Consumer Deleted" in why or "Leadership" in why or "Shutdown" in why:
+            self._failure = why
+        elif which == f"{self._inbox}.{self._request}":
+            self._asked = False
+
+    def _take(self, message: Any) -> None:
+        sequence, count = _places(message.reply)
+        self._count += 1
+        if count != self._count:
+            self._failure = self._failure or f"message {self._count} was lost on the way"
+        if self._failure is None:
+            entry = Entry(sequence, message.subject, message.headers or {}, message.data)
+            self._waiting.append(entry)
+        self._left -= 1
+        if not self._left:
+            self._asked = False
+
+
+def _places(reply: str) -> tuple[int, int]:
+    """Return the sequence of a message in its stream and in its consumer."""
+    tokens = reply.split(".")
+    at = 5 if len(tokens) == 9 else 7  # newer engines put domain and account in front
+    return int(tokens[at]), int(tokens[at + 1])
