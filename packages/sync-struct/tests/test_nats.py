@@ -6,7 +6,6 @@ import json
 import random
 import signal
 
-import nats
 import numpy as np
 import pyon
 import pytest
@@ -19,7 +18,7 @@ from sync_struct import (
     UnknownNotifier,
     mirror,
 )
-from sync_struct.nats import AnotherBridge, JetStreamError, _inlet, bridging_in, bridging_out
+from sync_struct.nats import AnotherBridge, JetStreamError, bridging_in, bridging_out
 from sync_struct.nats._jetstream import connect
 from sync_struct.nats._layout import subjects
 from sync_struct.nats._ledger import LEAST_STEPS
@@ -348,13 +347,11 @@ async def test_a_foreign_message_in_the_stream_displaces_the_bridge_and_it_comes
         await settled(engine)
         replica = Replica()
         async with replica.following(engine.address):
-            client = await nats.connect(engine.address)
             old = await has(engine)
             entry = await old.last("sync_struct-d", subjects("d").manifest)
-            await client.jetstream().publish(subjects("d").manifest, entry.data)
+            await old.publish(subjects("d").manifest, entry.data)
             change(n, 1)
             await until(lambda: replica.equals(n))
-            await client.close()
             await old.close()
         assert any("another writer is at work" in str(error) for error in site.errors)
         assert replica.actions.count("init") == 1
@@ -581,18 +578,15 @@ async def test_nothing_is_left_behind(engine, until):
     await until(lambda: asyncio.all_tasks() == before)
 
 
-def test_a_beacon_is_json(engine):
-    async def listen():
-        async with Site(engine, Notifier({})):
-            client = await nats.connect(engine.address)
-            subscription = await client.subscribe(subjects("d").beacon)
-            found = []
-            while not found or not found[-1]["live"]:
-                message = await subscription.next_msg(timeout=30)
-                found.append(json.loads(message.data))
-            await client.close()
-            return found[-1]
+async def test_a_beacon_is_json(engine, until):
+    found = []
 
-    beacon = asyncio.run(listen())
-    assert (beacon["sync_struct"], beacon["interval"]) == (1, QUICK)
-    assert _inlet.LOOKS_PER_INTERVAL > 1
+    async def hear(message):
+        found.append(json.loads(message.data))
+
+    async with Site(engine, Notifier({})):
+        js = await has(engine)
+        await js.subscribe(subjects("d").beacon, hear)
+        await until(lambda: found and found[-1]["live"])
+        await js.close()
+    assert (found[-1]["sync_struct"], found[-1]["interval"]) == (1, QUICK)
