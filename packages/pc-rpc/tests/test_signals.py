@@ -173,3 +173,28 @@ def test_a_process_that_a_method_forks_can_be_ended_by_a_signal(controller):
         assert client.fork() == -signal.SIGTERM
         client.terminate()
     assert process.communicate(timeout=60)[0] == "ended in order\n"
+
+
+JUST_FORKED = """
+import os, signal
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+import asyncio
+from pc_rpc._signals import TerminationSignals
+
+async def main():
+    with TerminationSignals() as signals:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), signals.received)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_signal_ends_a_child_that_was_forked_just_now():
+    output = subprocess.check_output(
+        [sys.executable, "-W", "ignore", "-c", JUST_FORKED], text=True, timeout=60
+    )
+    assert output.split() == [str(-signal.SIGTERM), "None"]

@@ -57,6 +57,7 @@ class TerminationSignals:
         self._previous: dict[int, Any] = {}
         self._notes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._alarm: _Alarm | None = None
+        self._process = os.getpid()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -102,6 +103,10 @@ class TerminationSignals:
             signal.signal(number, signal.SIG_DFL if old is None else old)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # in a child, before `forked` was called
+            self._restore()
+            signal.raise_signal(number)
+            return
         name = signal.Signals(number).name
         if self.received is not None:
             if name in AT_ONCE:
