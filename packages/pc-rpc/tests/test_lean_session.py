@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pc_rpc import _session, current_peer, immediate
 from pc_rpc._lean_session import MOST
 from pyon import asyncio_connection
+from pyon.framing import SCRATCH_SIZE
 from pyon.wire import LINE_SIZE
 
 LIMIT = 20_000
@@ -393,6 +394,44 @@ def test_replies_that_nobody_reads_stop_the_lean_road(serve, monkeypatch):
             assert lines.readline().startswith(b'{"id":%d,' % (number + 1))
         sender.join(30)
     assert len(gate.order) == count
+
+
+class Meeting:
+    """Has the caller of the first method let another client make a call meanwhile."""
+
+    def __init__(self):
+        self.order = []
+        self.begun = threading.Event()
+        self.other_has_called = threading.Event()
+
+    def first(self):
+        self.begun.set()
+        assert self.other_has_called.wait(30)
+
+    def count(self, x):
+        self.order.append(x)
+
+
+def test_a_client_that_sends_many_calls_does_not_keep_others_waiting(serve, either_road):
+    meeting, count = Meeting(), 3 * SCRATCH_SIZE // 50
+    port = serve({"main": meeting}).port
+    eager, other = (socket.create_connection(("127.0.0.1", port), 30) for _ in range(2))
+    with eager, other, eager.makefile("rb") as to_eager, other.makefile("rb") as to_other:
+        for sock, lines in ((eager, to_eager), (other, to_other)):
+            sock.sendall(b"ARTIQ pc_rpc\nmain" + OURS + b"\n")
+            assert [lines.readline(), lines.readline()]
+        asked = numbered([call("first"), *[call("count", 0)] * count])
+        sender = threading.Thread(target=eager.sendall, args=(asked,))
+        sender.start()
+        assert meeting.begun.wait(30)
+        other.sendall(numbered([call("count", 1)]))
+        meeting.other_has_called.set()
+        assert to_other.readline() == b'{"id":1,"status":"ok","ret":null}\n'
+        for _ in range(count + 1):
+            to_eager.readline()
+        sender.join(30)
+    assert len(meeting.order) == count + 1
+    assert meeting.order.index(1) < count
 
 
 class Nested:
