@@ -304,6 +304,12 @@ def test_notes_are_comments_of_v1_in_pretty_texts_only():
     assert pyon.encode(np.int64(7), pretty=True) == 'npscalar("<i8", b"BwAAAAAAAAA=")  # 7'
 
 
+def test_numbers_are_told_on_a_line_where_a_dict_is_sorted_behind_them():
+    x = [np.float64(2.5), {1: 2, "a": np.int8(3)}, {}]
+    text = pyon.encode(x, pretty=True, sort_keys=True)
+    assert [line.partition("  # ")[2] for line in text.splitlines()] == ["", "2.5, 3", "", ""]
+
+
 TABLES = [[[1, 2], None], [{"a": None}, True], {"a": [None], "b": "x"}, {"a": {}, "b": [{}]}]
 
 

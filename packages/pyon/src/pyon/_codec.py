@@ -8,6 +8,7 @@ from os import PathLike
 
 from ._buffers import NO_BUFFERS, Buffers
 from ._errors import DecodeError
+from ._on_demand import load_lines
 from ._reading import Reader
 from ._spelling import Spelling
 from ._types import Forms
@@ -89,10 +90,11 @@ class Codec:
         EncodeError
             If a part of the value has no PYON form. The error says where it is.
         """
-        spelling = _spelling(version, pretty, buffer_callback)
-        if type(x) in spelling.leaves:  # without a writer, which takes longer than the text
-            return spelling.leaves[type(x)](x)
-        return Writer(spelling, self._forms, pretty, sort_keys, buffer_callback).text(x)
+        if pretty or sort_keys or buffer_callback is not None:
+            return self._writer(pretty, version, sort_keys, buffer_callback, False).text(x)
+        spelling = V1 if version == 1 else _spelling(version)
+        text = spelling.small_text(x)
+        return Writer(spelling, self._forms).text(x) if text is None else text
 
     def encode_pieces(
         self,
@@ -123,11 +125,27 @@ class Codec:
         EncodeError
             As `encode`.
         """
+        if not (pretty or sort_keys):
+            text = _spelling(version, pretty, buffer_callback).small_text(x)
+            if text is not None:
+                return [text]
+        return self._writer(pretty, version, sort_keys, buffer_callback, True).pieces(x)
+
+    def _writer(
+        self,
+        pretty: bool,
+        version: int,
+        sort_keys: bool,
+        buffer_callback: Callable[[memoryview], object] | None,
+        as_bytes: bool,
+    ) -> Writer:
         spelling = _spelling(version, pretty, buffer_callback)
-        if type(x) in spelling.leaves:
-            return [spelling.leaves[type(x)](x)]
-        writer = Writer(spelling, self._forms, pretty, sort_keys, buffer_callback, as_bytes=True)
-        return writer.pieces(x)
+        if pretty or sort_keys:
+            lines: Writer = load_lines().LinesWriter(
+                spelling, self._forms, buffer_callback, as_bytes, pretty, sort_keys
+            )
+            return lines
+        return Writer(spelling, self._forms, buffer_callback, as_bytes)
 
     def decode(
         self,
@@ -265,7 +283,7 @@ class Codec:
         self._forms.deregister(types, name)
 
 
-def _spelling(version: int, pretty: bool, buffer_callback: object) -> Spelling:
+def _spelling(version: int, pretty: bool = False, buffer_callback: object = None) -> Spelling:
     if version == 1 and buffer_callback is None:
         return V1
     if version == 2:

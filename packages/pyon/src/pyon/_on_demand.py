@@ -38,6 +38,14 @@ def load_arrays() -> ModuleType:
 
 
 @cache
+def load_lines() -> ModuleType:
+    """Load what writes in lines, or sorted: wires and plain texts do without."""
+    from . import _lines
+
+    return _lines
+
+
+@cache
 def load_v1_reader() -> ModuleType:
     """Load the reader of v1: v2 and writers do without."""
     from . import _v1_reader

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from itertools import chain
+from sys import get_int_max_str_digits
 
-from ._integers import digits_are_limited
+from ._integers import MAX_INT_DIGITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ QUOTED_KEY = f'"{CLASS_KEY}"'
 
 MANY = 9
 """Items from which a container is gone through in C."""
+
+MOST_REPEATED = 64
+"""Containers of one level among which repetitions do not matter. In larger levels they are dropped:
+of containers that contain themselves there would be more and more."""
+
+TABLE = 32
+"""Items, with the rows, from which a container whose first item is one is gone through in C."""
 
 Encode = Callable[["Any", int, "list[Collection[Any]]"], str]
 
@@ -36,7 +44,7 @@ def plain_json(x: Any, room: int, encode: Encode) -> str | None:
         floats in them. It raises ValueError where the text may not be exact.
     """
     found = _sweep(x, room)
-    if found is None or not digits_are_limited():
+    if found is None or not 0 < get_int_max_str_digits() <= MAX_INT_DIGITS:
         return None
     try:
         text = encode(x, *found)
@@ -65,65 +73,46 @@ def strings_in(x: Any) -> list[str]:
 
 
 def _sweep(x: Any, room: int) -> tuple[int, list[Collection[Any]]] | None:
-    """Give how many items are in the containers of `x`, and which of them have floats.
+    """Give how many items are in the containers of `x`, and collections with all floats in it.
 
-    None if `x` is not plain JSON, at most `room` levels deep. Goes level by level, and through a
-    large container, or many of them, in C.
+    None if `x` is not plain JSON, at most `room` levels deep. Goes level by level, in C.
     """
+    values: Collection[Any] | None = x
+    if type(x) is dict:
+        values = x.values() if STR.issuperset(map(type, x)) else None
     items = 0
     floating: list[Collection[Any]] = []
-    level = [x]
-    while level:
+    while values is not None and room > 0:
         room -= 1
-        if room < 0:
+        items += len(values)
+        types = set(map(type, values))
+        if float in types:
+            floating.append(values)
+        if types <= JSON_LEAVES:
+            return items, floating
+        if not types <= JSON_TYPES:
             return None
-        if len(level) >= MANY:
-            values = _merged(level)
-            if values is None:
-                return None
-            level = [values]
-        below: list[Any] = []
-        for container in level:
-            kind = type(container)
-            values = container if kind is list else container.values()
-            items += len(container)
-            if len(container) >= MANY:
-                if not _sort_out(values, below, floating):
-                    return None
-            else:
-                for value in values:
-                    sort = type(value)
-                    if sort is list or sort is dict:
-                        below.append(value)
-                    elif sort not in JSON_LEAVES:
-                        return None
-                    elif sort is float:
-                        floating.append((value,))
-            if kind is dict and not STR.issuperset(map(type, container)):
-                return None
-        level = below
-    return items, floating
+        values = _level_below(values, types)
+    return None
 
 
-def _merged(containers: list[Any]) -> list[Any] | None:
-    """Give what is in all of these dicts and lists together; None if a key is no string."""
-    # Repetitions are dropped: of containers that contain themselves there would be more and more.
-    containers = list(dict(zip(map(id, containers), containers, strict=True)).values())
-    dicts = [x for x in containers if type(x) is dict]
-    if not STR.issuperset(map(type, chain.from_iterable(dicts))):
-        return None
-    lists = [x for x in containers if type(x) is list] if len(dicts) < len(containers) else []
-    return [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+def _level_below(values: Collection[Any], types: set[type]) -> list[Any] | None:
+    """Give what is in the containers among `values`; None if a key in them is no string."""
+    below: list[Any] = []
+    if dict in types:
+        dicts = _of_type(dict, values, types)
+        if not STR.issuperset(map(type, chain.from_iterable(dicts))):
+            return None
+        below = [*chain.from_iterable(map(dict.values, dicts))]
+    if list in types:
+        below += chain.from_iterable(_of_type(list, values, types))
+    return below
 
 
-def _sort_out(values: Collection[Any], below: list[Any], floating: list[Collection[Any]]) -> bool:
-    """Add what is in `values` to the lists, if they are plain JSON."""
-    types = set(map(type, values))
-    if not types <= JSON_TYPES:
-        return False
-    if float in types:
-        floating.append(values)
-    for kind in (dict, list):
-        if kind in types:
-            below += values if len(types) == 1 else [x for x in values if type(x) is kind]
-    return True
+def _of_type(kind: type, values: Collection[Any], types: set[type]) -> Collection[Any]:
+    """Give those of `values` that are of a type; of many, each once."""
+    if len(types) > 1:
+        values = [x for x in values if type(x) is kind]
+    if len(values) > MOST_REPEATED:
+        values = dict(zip(map(id, values), values, strict=True)).values()
+    return values

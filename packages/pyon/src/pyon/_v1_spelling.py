@@ -41,12 +41,6 @@ def _write_floats(x: Any) -> str:
     return text
 
 
-def _sequence(name: str, items: str, count: int) -> str:
-    if name == "tuple":
-        return f"({items}, )" if count == 1 else f"({items})"
-    return f"{{{items}}}" if count else "{*()}"  # evaluating readers know no name `set`
-
-
 def _form(name: str, arguments: list[str]) -> str:
     if name == "slice":
         arguments = ["None" if text == "null" else text for text in arguments]
@@ -55,8 +49,8 @@ def _form(name: str, arguments: list[str]) -> str:
 
 V1 = Spelling(
     leaves={
-        type(None): lambda _: "null",
-        bool: lambda x: "true" if x else "false",
+        type(None): {None: "null"}.__getitem__,
+        bool: {True: "true", False: "false"}.__getitem__,
         int: write_int,
         float: repr,
         complex: repr,
@@ -65,7 +59,8 @@ V1 = Spelling(
     },
     comma=", ",
     colon=": ",
-    sequence=_sequence,
+    around_tuple=("(", ")", ", )"),
+    around_set=("{", "}", "{*()}"),  # evaluating readers know no name `set`
     form=_form,
     quotes='b" "',
     json=_json,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from math import isfinite
 
 from ._json import SPLIT_PAIR, json_encoder, write_int, write_str
 from ._on_demand import load_fast
@@ -23,8 +24,7 @@ _write_json = json_encoder(",", ":")
 
 
 def _float(x: float) -> str:
-    text = repr(x)
-    return NON_FINITE.get(text, text)
+    return repr(x) if isfinite(x) else NON_FINITE[repr(x)]
 
 
 def _json(x: Any, items: int, floating: list[Collection[Any]]) -> str:
@@ -57,10 +57,11 @@ def _spelling(comma: str, colon: str) -> Spelling:
     def form(name: str, arguments: list[str]) -> str:
         return f'{{"{CLASS_KEY}"{colon}["{name}"{comma}[{comma.join(arguments)}]]}}'
 
+    tuple_, set_ = (form(name, ["[|]"]).split("|") for name in ("tuple", "set"))
     return Spelling(
         leaves={
-            type(None): lambda _: "null",
-            bool: lambda x: "true" if x else "false",
+            type(None): {None: "null"}.__getitem__,
+            bool: {True: "true", False: "false"}.__getitem__,
             int: write_int,
             float: _float,
             complex: lambda x: form("complex", [_float(x.real), _float(x.imag)]),
@@ -68,7 +69,8 @@ def _spelling(comma: str, colon: str) -> Spelling:
         },
         comma=comma,
         colon=colon,
-        sequence=lambda name, items, _: form(name, [f"[{items}]"]),
+        around_tuple=(tuple_[0], tuple_[1], tuple_[1]),
+        around_set=(set_[0], set_[1], form("set", ["[]"])),
         form=form,
         quotes='" "',
         json=_json,

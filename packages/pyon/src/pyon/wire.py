@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ._codec import Readable, shared
-from ._errors import EncodeError
 from ._json import Scan
 from ._plain import CLASS_KEY
 from ._v2_reader import PLAIN, may_have_tags
@@ -27,17 +26,16 @@ __all__ = [
     "small_text",
 ]
 
-FEW = 8
-"""Items of a list that are spelt one by one: the arguments of most calls."""
-
 SMALL = 256
 """Bytes of a text that is read without preparations. No integer in it is too long for any limit."""
 
 LINE_SIZE = 4096
 """Characters of a value that `line_scanner` is for. No integer in it is longer than PYON allows."""
 
-_LEAVES = {**V2.leaves, int: int.__repr__}  # one that is too long for it is an error there
 _scan = PLAIN.quick()
+
+small_text = V2.small_text
+"""Spells a plain value in v2, at once; gives None for all else, also where it cannot be spelt."""
 
 Pieces = list[Any]
 """A text as strings and, for long base64, bytes, in order. The first and the last are strings."""
@@ -61,24 +59,10 @@ def encode_pieces(
     EncodeError
         As `pyon.encode`.
     """
-    if version == 2:
-        text = small_text(value)
-        if text is not None:
-            return [text]
+    text = small_text(value) if version == 2 else None
+    if text is not None:
+        return [text]
     return shared().encode_pieces(value, version=version, buffer_callback=buffer_callback)
-
-
-def small_text(value: Any) -> str | None:
-    """Spell a leaf, or a list of few, in v2; None for all else, also where it cannot be spelt."""
-    try:
-        if type(value) is not list:
-            spell = _LEAVES.get(type(value))
-            return None if spell is None else spell(value)
-        if len(value) > FEW:
-            return None
-        return f"[{','.join([_LEAVES[type(x)](x) for x in value])}]"
-    except (KeyError, ValueError, EncodeError):
-        return None
 
 
 def line_scanner(text: str) -> Scan | None:
