@@ -71,8 +71,8 @@ class Certificates:
             leaf.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
             leaf.private_key_pem.write_to_path(folder / f"{name}.key")
         self.of_server = [folder / name for name in ("server.pem", "server.key", "client.pem")]
-        own = [folder / name for name in ("client.pem", "client.key", "server.pem")]
-        self.context: ssl.SSLContext = client_context(*own)
+        self.of_client = [folder / name for name in ("client.pem", "client.key", "server.pem")]
+        self.context: ssl.SSLContext = client_context(*self.of_client)
 
 
 class Round:

@@ -34,4 +34,7 @@ class Page:
 PAGES = [
     Page("calls", 10),
     Page("structures", 10),
+    Page("hostile", 3),
+    Page("load", 4),
+    Page("wire", 3),
 ]

@@ -44,6 +44,11 @@ class Report:
         """Return how often something was counted."""
         return self._counts[what]
 
+    def counts(self, prefix: str) -> list[tuple[str, int]]:
+        """Return what was counted under names that begin with a prefix."""
+        with self._lock:
+            return [(what, n) for what, n in self._counts.items() if what.startswith(prefix)]
+
     def peak(self, what: str, value: float) -> None:
         """Keep the largest value of something that was measured."""
         with self._lock:
@@ -68,6 +73,11 @@ class Report:
     def failed(self) -> bool:
         """Whether anything was not as it must be."""
         return bool(self._found)
+
+    @property
+    def failed_times(self) -> int:
+        """How many things were not as they must be."""
+        return self._found.total()
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain data."""

@@ -37,6 +37,9 @@ def test_nothing_is_lost_and_nobody_gets_in(tmp_path):
     did = {result["page"]: result["counts"] for result in results}
     assert did["calls"]["calls answered"] > 100
     assert did["structures"]["replicas compared in the end"] > 10
+    assert did["hostile"]["codes that resist"] >= 2
+    assert did["load"]["connections of crowds"] > 500
+    assert sum(n for what, n in did["wire"].items() if what.startswith("sessions against")) > 50
     for page in ("calls", "structures"):
         assert {f"faults: {kind}" for kind in ROUGH.weights} <= did[page].keys()
 
