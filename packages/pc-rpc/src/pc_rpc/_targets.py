@@ -14,6 +14,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pyon
+from pyon.framing import frame
+from pyon.wire import encode_pieces
 
 from pc_rpc._execution import Place, run_at
 from pc_rpc._exposure import (
@@ -29,6 +31,7 @@ from pc_rpc._failures import Failure, describe
 from pc_rpc._method_list import method_list
 from pc_rpc._methods import RemoteMethods, close_client
 from pc_rpc._outcome import Outcome
+from pc_rpc._protocol import Chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -62,7 +65,9 @@ class Instance:
         The method list, encoded, by form (see `describe`): as far as it was asked for.
     """
 
-    __slots__ = ("_terminate", "described", "methods", "name", "owned", "place", "target")
+    __slots__ = (
+        "_announcements", "_terminate", "described", "methods", "name", "owned", "place", "target",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -81,11 +86,15 @@ class Instance:
         self.owned = owned
         self.described: dict[tuple[int, bool], str] = {}
         self._terminate = terminate
+        self._announcements: dict[int, Chunks] = {}
 
-    @property
-    def announced(self) -> set[str]:
-        """The names of the methods, as clients are told them."""
-        return {*self.methods.names, "terminate"} if self._terminate else set(self.methods.names)
+    def announcement(self, version: int) -> Chunks:
+        """Return the message that tells clients of a generation the names of the methods."""
+        found = self._announcements.get(version)
+        if found is None:
+            names = {*self.methods.names, *(["terminate"] if self._terminate else [])}
+            found = self._announcements[version] = frame(encode_pieces(names, version=version))
+        return found
 
     def describe(self, form: tuple[int, bool], then: Callable[[Outcome], object]) -> None:
         """Have `then` called with the encoded method list: later, for it may run code of users.

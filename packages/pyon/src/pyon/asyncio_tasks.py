@@ -30,7 +30,7 @@ def keep(tasks: set[asyncio.Task[_T]], coroutine: Coroutine[Any, Any, _T]) -> as
     asyncio.Task
         The task. To be called on the event loop.
     """
-    task = asyncio.ensure_future(coroutine)
+    task = asyncio.get_running_loop().create_task(coroutine)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task
