@@ -71,11 +71,12 @@ def test_drop_names_the_call_that_is_running_and_counts():
     assert text == "dropped a call of Stage.home: Stage.move is still running (1 dropped so far)"
 
 
-def test_latest_off_after_on_ends_off():
+@pytest.mark.parametrize("last", [["open", "close"], ["close", "open"]])
+def test_latest_ends_as_the_last_calls_say(last):
     backlog = Backlog("latest", None)
-    for label in ["expose", "open", "close", "open", "close"]:
+    for label in ["expose", "open", "close", *last]:
         backlog.offer(call(label))
-    assert [label for (label,) in drain(backlog)] == ["expose", "open", "close"]
+    assert [label for (label,) in drain(backlog)] == ["expose", *last]
 
 
 def test_latest_is_no_news_in_the_log():
