@@ -185,6 +185,7 @@ def repository(session: nox.Session) -> None:
         *_test_requirements("fire-and-forget"),
         "packaging",
         *FAULTS_NEED,
+        XDIST,
     )
     session.run("pytest", ".ci/tests", *session.posargs)
 
@@ -202,6 +203,16 @@ def faults(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Do what `faults` does for hours, before a campaign: ``-- --hours 8``."""
     _run_faults(session, *([] if "--hours" in session.posargs else ["--hours", "1"]))
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Try deliberate faults in our own code, one at a time; the report goes to .nox/mutants/.
+
+    ``-- NAME...`` or ``-- --package pyon`` tries some of them, ``-- --list`` shows them.
+    """
+    session.install(*_editable(*PACKAGES), *_test_requirements(*PACKAGES), XDIST)
+    session.run("python", "-m", "mutants", *session.posargs, env={"PYTHONPATH": ".ci"})
 
 
 def _run_faults(session: nox.Session, *arguments: str) -> None:
