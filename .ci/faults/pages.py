@@ -37,4 +37,5 @@ PAGES = [
     Page("hostile", 3),
     Page("load", 4),
     Page("wire", 3),
+    Page("network", 3),
 ]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,13 +53,15 @@ class Child:
         The name of a module, or a path: of a script in Python.
     arguments : str
         What follows on its command line.
+    inside : sequence of str, optional
+        What the whole command begins with.
     """
 
-    def __init__(self, program: str | Path, *arguments: object) -> None:
+    def __init__(self, program: str | Path, *arguments: object, inside: Sequence[str] = ()) -> None:
         command = [program] if isinstance(program, Path) else ["-m", program]
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, *map(str, [*command, *arguments])],
+            [*inside, sys.executable, *map(str, [*command, *arguments])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

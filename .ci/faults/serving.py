@@ -1,6 +1,6 @@
 """The servers of the page of load.
 
-``python -m faults.serving rpc|tls|publisher DESCRIPTORS [FILES]``
+``python -m faults.serving rpc|tls|publisher DESCRIPTORS [--host ADDRESS] [FILES]``
 
 Standard input: each line is answered by what the process holds.
 """
@@ -65,11 +65,14 @@ async def main() -> None:
     """Serve until standard input ends."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     kind, descriptors, *files = sys.argv[1:]
+    host = HOST
+    if files[:1] == ["--host"]:
+        host, files = files[1], files[2:]
     context = pyon.tcp.server_context(*files) if files else None
     notifier = Notifier({"count": 0, "ballast": ["x" * 1000] * 100})
     server = Publisher({"d": notifier}) if kind == "publisher" else Server({"driver": Driver()})
     async with server:
-        await server.start(HOST, 0, ssl=context)
+        await server.start(host, 0, ssl=context)
         if int(descriptors):
             resource.setrlimit(resource.RLIMIT_NOFILE, (int(descriptors), int(descriptors)))
         print("port", server.port, flush=True)
