@@ -1,0 +1,35 @@
+"""SECURITY.md is true: each promise names a test or a page, and these exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from faults.pages import PAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
+SECTIONS = dict(re.findall(r"^## ([\w-]+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
+ROWS = [row.split(" | ") for row in re.findall(r"^\| (.* \| .*) \|$", TEXT, re.MULTILINE)]
+PROMISES = {promise: held_by for promise, held_by in ROWS if promise != "promise"}
+NAMED = sorted(set(re.findall(r"`([\w-]+): (\w+)`", TEXT)) - {("package", "test")})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_says_what_it_promises(package):
+    assert "| promise | held by |" in SECTIONS[package]
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_a_promise_names_what_holds_it(promise):
+    assert re.search(r"`[\w-]+: test_\w+`|page `\w+`", PROMISES[promise])
+
+
+@pytest.mark.parametrize(("package", "name"), NAMED, ids=[": ".join(one) for one in NAMED])
+def test_a_test_that_holds_a_promise_exists(package, name):
+    texts = [one.read_text() for one in ROOT.glob(f"packages/{package}/tests/test_*.py")]
+    assert any(re.search(rf"^(async )?def {name}\(", text, re.MULTILINE) for text in texts)
+
+
+def test_a_page_that_holds_a_promise_exists():
+    assert set(re.findall(r"page `(\w+)`", TEXT)) <= {page.name for page in PAGES}
