@@ -11,7 +11,7 @@ import contextlib
 from array import array
 from collections.abc import Sequence
 
-__all__ = ["BufferReader", "allocate"]
+__all__ = ["GATHERED_SIZE", "BufferReader", "allocate"]
 
 GATHERED_SIZE = 4096
 """Bytes up to which buffers are gathered in one piece of memory: an array object costs some hundred

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pyon._buffer_reader import BufferReader
+from pyon._buffer_reader import GATHERED_SIZE, BufferReader, allocate
 from pyon._errors import PyonError
 from pyon._ownership import copy_if_shared
 
@@ -321,7 +321,9 @@ class Receiver:
             most = self._most()
             if not (self.raw_buffers and line.startswith(_BUFFERS_KEY)):
                 return Message(line) if size <= most else Message(line[:HEAD_SIZE], (), size, most)
-            self._expect_buffers(line, size, most)
+            message = self._expect_buffers(line, size, most)
+            if message is not None:
+                return message
 
     def _take_line(self, newline: int) -> bytes | bytearray:
         """Consume a line and its LF; a long one is handed over in its memory."""
@@ -340,15 +342,25 @@ class Receiver:
         self._start = self._scanned = newline + 1
         return taken
 
-    def _expect_buffers(self, line: bytes | bytearray, size: int, most: int) -> None:
-        """Begin to receive the raw buffers that a line announces, or to drop them."""
+    def _expect_buffers(self, line: bytes | bytearray, size: int, most: int) -> Message | None:
+        """Begin to receive the raw buffers that a line announces, or to drop them.
+
+        One that came in the same read is taken at once: such is an image, most of the time.
+        """
         sizes = _announced(line)
         total = size + sum(sizes)
         beyond = most if size > most else self.limit if total > self.limit else 0
+        begin, end = self._start, self._start + sizes[0]
+        if len(sizes) == 1 and sizes[0] > GATHERED_SIZE and end <= self._end and not beyond:
+            memory = allocate(sizes[0])
+            memory[:] = memoryview(self._data)[begin:end]
+            self._start = self._scanned = end
+            return Message(line, (memory,))
         message = Message(line)
         if beyond:
             message = Message(line if size <= most else line[:HEAD_SIZE], (), total, beyond)
         self._reader = BufferReader(sizes, dropped=bool(beyond)), message
+        return None
 
     def _read_buffers(self) -> Message | None:
         """Hand on what came in one read with the line; return the message if it is complete."""
