@@ -3,13 +3,22 @@
 import asyncio
 import contextlib
 import json
+import re
 
+import numpy as np
+import pyon
 import pytest
 from pyon.asyncio_server import AsyncioServer
-from sync_struct import Subscriber
+from sync_struct import Notifier, Publisher, Subscriber, _lean_steps
 from sync_struct._subscription import Subscription
 
-HELLO = {"action": "hello", "stream": "s", "number": 0, "resumed": False, "features": []}
+HELLO = {
+    "action": "hello",
+    "stream": "s",
+    "number": 0,
+    "resumed": False,
+    "features": ["raw_buffers"],
+}
 INIT = {"action": "init", "struct": {"x": 0, "l": [1], "d": {"e": {}}}, "number": 0}
 END = {"action": "setitem", "path": [], "key": "end", "value": True}
 
@@ -47,6 +56,19 @@ def numbered(messages):
     ]
     return b"".join(map(encoded, counted))
 
+
+def with_array(array, end=b',"number":3}', **fields):
+    """Return a mod that sets an item to an array, with the array's bytes behind the line."""
+    buffers = []
+    message = {"action": "setitem", "path": [], "key": "x", "value": array, **fields}
+    text = pyon.encode(message, version=2, buffer_callback=buffers.append).encode()
+    sizes = b",".join(b"%d" % len(buffer) for buffer in buffers)
+    first = b'"buffers":[%b],' % sizes if buffers else b""
+    return b"{%b%b%b\n" % (first, text[1:-1], end) + b"".join(buffers)
+
+
+FRAME = np.random.default_rng(1).integers(0, 60_000, (100, 120), np.uint16)
+TWO = [FRAME, FRAME + 1]
 
 BEFORE = [mod("setitem", key="x", value=1), mod("append", ["l"], x=2)]
 AFTER = [
@@ -87,6 +109,33 @@ LINES = {
     "index beyond": [mod("setitem", ["l"], key=9, value=1)],
     "pop of nothing": [mod("pop", ["d", "e"], i="a")],
     "index that is none": [mod("insert", ["l"], i="a", x=1)],
+    "array": [with_array(FRAME)],
+    "arrays": [with_array(FRAME), with_array(FRAME.astype(float)), with_array(FRAME)],
+    "array in a part": [with_array(FRAME, path=["d", "e"])],
+    "array in a list": [with_array(FRAME, path=["l"], key=0)],
+    "part of an array": [with_array(FRAME), with_array(FRAME[0], path=["x"], key=1)],
+    "array that is appended": [
+        with_array(FRAME),
+        with_array(FRAME, action="append", path=["l"], key=0, x=FRAME),
+    ],
+    "array under an odd key": [with_array(FRAME, key=(1, 2))],
+    "array of complex numbers": [with_array(FRAME * 1j)],
+    "array of another order": [with_array(FRAME.astype(">u2"))],
+    "array of columns": [with_array(np.asfortranarray(FRAME))],
+    "two arrays": [with_array(TWO)],
+    "array in a tuple": [with_array((FRAME, 1))],
+    "array without a number": [with_array(FRAME, end=b"}")],
+    "array with two numbers": [with_array(FRAME, end=b',"number":3,"number":4}')],
+    "array with zeros before its number": [with_array(FRAME, end=b',"number":03}')],
+    "array with more": [with_array(FRAME, more=1)],
+    "array with spaces": [with_array(FRAME, end=b' , "number": 3 }')],
+    "array that leads nowhere": [with_array(FRAME, path=["l", 7])],
+    "array beyond": [with_array(FRAME, path=["l"], key=9)],
+    "array in a long line": [with_array(FRAME, key="k" * 5000)],
+    "array of a size that does not fit": [
+        with_array(FRAME).replace(b"[100,120]", b"[100,121]"),
+    ],
+    "array of no type": [with_array(FRAME).replace(b'"<u2"', b'"nonsense"')],
     "pong": [{"action": "pong"}],
     "stale and live": [{"action": "stale"}, mod("append", ["l"], x=3), {"action": "live"}],
     "gap": [{"action": "gap"}],
@@ -106,7 +155,7 @@ class Reader:
             lambda structure: structure,
             CALLBACKS[callbacks](self),
             state_cb=self.states.append,
-            on_error=lambda error: self.errors.append(repr(error)),
+            on_error=lambda error: self.errors.append(re.sub("port [0-9]+", "", repr(error))),
         )
 
     def keep(self, what):
@@ -122,6 +171,8 @@ class Reader:
         for value in what.values():
             if isinstance(value, list):
                 value.clear()
+            elif isinstance(value, np.ndarray):
+                value[...] = 0
 
     def add(self, what):
         """Have another callback called, from the next mod on."""
@@ -165,7 +216,17 @@ async def outcome(lines, callbacks, until):
         state, end = subscriber.state, subscriber.target
         await subscriber.close()
     states = [state for state in reader.states if state != "closed"]
-    return target, end, state, states, reader.told, reader.errors, server.heard
+    seen = [repr(target), repr(end), *map(writeable, (target, end))]
+    return seen, state, states, reader.told, reader.errors, server.heard
+
+
+def writeable(structure):
+    """Tell of which arrays are writable, on the first level."""
+    return [
+        value.flags.writeable and value.flags.aligned
+        for value in (structure or {}).values()
+        if isinstance(value, np.ndarray)
+    ]
 
 
 @pytest.mark.parametrize("callbacks", CALLBACKS)
@@ -188,3 +249,34 @@ async def test_usual_mods_take_the_lean_road(callbacks, messages, until, monkeyp
     monkeypatch.setattr(Subscription, "receive", receive)
     await outcome([], callbacks, until)
     assert len([line for line in received if b'"number"' in line]) == messages + 2
+
+
+async def test_usual_arrays_take_the_lean_road(until, monkeypatch):
+    taken = []
+    real = _lean_steps.take_array
+
+    def take_array(*arguments):
+        taken.append(real(*arguments))
+        return taken[-1]
+
+    monkeypatch.setattr("sync_struct._subscription.take_array", take_array)
+    lines = [with_array(FRAME), with_array(FRAME, path=["d", "e"]), with_array((FRAME, 1))]
+    await outcome(lines, "one", until)
+    assert taken == [True, True, False]
+
+
+@pytest.mark.parametrize("lean", [True, False])
+async def test_what_is_told_of_arrays_has_the_fields_of_a_mod_and_no_others(
+    lean, until, monkeypatch
+):
+    monkeypatch.setattr(_lean_steps, "LEAN", lean)
+    told, notifier = [], Notifier({"x": np.zeros(5000)})
+    async with Publisher({"d": notifier}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        subscriber = Subscriber("d", lambda structure: structure, told.append)
+        async with subscriber.following("127.0.0.1", publisher.port):
+            notifier["x"] = FRAME
+            notifier["x"][0] = FRAME[1]
+            await until(lambda: len(told) == 3)
+    assert told[0].keys() == {"action", "struct"}
+    assert told[1].keys() == told[2].keys() == {"action", "path", "key", "value"}

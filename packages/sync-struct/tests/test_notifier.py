@@ -374,6 +374,43 @@ def test_many_threads_lose_nothing():
     assert notifier == replica
 
 
+ARRAYS = {
+    "frame": np.arange(6000, dtype=np.uint16).reshape(60, 100),
+    "doubles": np.linspace(0, 1, 1000),
+    "one row": np.zeros((1, 5000), np.float32),
+    "bools": np.ones(5000, bool),
+    "big-endian": np.arange(5000, dtype=">i4"),
+    "columns": np.asfortranarray(np.arange(6000.0).reshape(60, 100)),
+    "every second": np.arange(10_000)[::2],
+    "complex": np.ones(5000, complex),
+    "long doubles": np.ones(5000, np.longdouble),
+    "dates": np.zeros(5000, "M8[s]"),
+    "records": np.zeros(1000, [("a", "u1"), ("b", "f8")]),
+    "texts": np.full(1000, "text"),
+    "small": np.arange(3),
+    "none": np.zeros((0, 5000)),
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
+def test_an_array_is_written_as_the_codec_writes_it(array):
+    for mod in (
+        {"action": "setitem", "path": ["a"], "key": "b", "value": array},
+        {"action": "append", "path": [], "x": array},
+        {"action": "setitem", "path": [], "key": (slice(None), 0), "value": array},
+    ):
+        for _ in range(2):
+            buffers = []
+            text = pyon.encode(mod, version=2, buffer_callback=buffers.append)
+            change = Change(mod)
+            assert change.line.decode() == text
+            assert list(map(bytes, change.buffers)) == list(map(bytes, buffers))
+            assert not any(
+                np.may_share_memory(np.frombuffer(buffer, np.uint8), array)
+                for buffer in change.buffers
+            )
+
+
 def test_appends_to_a_long_list_cost_the_same(monkeypatch):
     encoded = []
     real = pyon.encode

@@ -18,6 +18,7 @@ from pyon.wire import small_text
 
 from sync_struct._actions import ACTIONS, Mod, place
 from sync_struct._kinds import ATOMS, all_atoms, is_array
+from sync_struct._raw_arrays import ROOM, write_array
 
 __all__ = [
     "MAX_LEVELS",
@@ -70,6 +71,8 @@ class Change:
         PYON v2 of the mod, referring to `buffers`.
     buffers : sequence of memoryview
         Memory that nobody writes to.
+    memory : bytearray or None
+        What the only buffer is in, behind room for a line: see `write_small_step`.
     line_v1 : bytes or None
         PYON v1 of the mod, if a publisher asked for it.
     size : int
@@ -84,6 +87,7 @@ class Change:
         "key",
         "line",
         "line_v1",
+        "memory",
         "number",
         "path",
         "size",
@@ -102,6 +106,12 @@ class Change:
         last = mod[fields[-1]]
         text = write_small(last)
         self.buffers: Sequence[memoryview] = ()
+        self.memory: bytearray | None = None
+        if text is None:
+            raw = write_array(last) if is_array(last) else None
+            if raw is not None:
+                text, self.memory = raw
+                self.buffers = (memoryview(self.memory)[ROOM:],)
         if text is None:
             buffers: list[memoryview] = []
             # What is assigned to a slice takes the place of the container, not of an item.
@@ -147,7 +157,7 @@ class Restart(Change):
         self.number = 0
         self.ends = False
         self.in_array = False
-        self.line, self.line_v1, self.buffers = init, None, ()
+        self.line, self.line_v1, self.buffers, self.memory = init, None, (), None
         self.size = MOD_OVERHEAD + len(init)
 
 

@@ -14,7 +14,7 @@ import pyon
 from pyon.framing import frame, frame_size
 
 from sync_struct._actions import walk
-from sync_struct._encoding import Chunks, Encoding, Entry, write_small_step, write_step
+from sync_struct._encoding import Chunks, Encoding, Entry, write_small_step, write_steps
 from sync_struct._errors import UnknownNotifier
 from sync_struct._selection import EVERYTHING, Touch, Wish, newest
 
@@ -26,8 +26,9 @@ __all__ = ["Cursor", "small_step", "span"]
 SPAN_SIZE = 2**20
 """Bytes of mods that a subscriber is given at a time: what a socket takes in one or two writes."""
 
-SMALL_STEP = 256 * 2**10
-"""Bytes that are handed to a socket at once; more is for the queue, which cuts it into pieces."""
+SMALL_STEP = 512 * 2**10
+"""Bytes that are handed to a socket at once: a camera may be two images of 180 kB ahead. More is
+for the queue, which cuts it into pieces."""
 
 
 class Cursor:
@@ -159,8 +160,12 @@ class Cursor:
             entries = [entry for entry in entries if entry.change.number in kept]
         if not entries:
             return []
-        texts = [self.log.text(entry, self.encoding, len(path)) for entry in entries]
-        return write_step(texts, self.encoding, entries[-1].change.number)
+        texts = [
+            self.log.text(entry, self.encoding, len(path))._replace(memory=None)
+            for entry in entries  # whose memory has the line of those who get every step
+        ]
+        numbers = [None] * (len(texts) - 1) + [entries[-1].change.number]
+        return write_steps(texts, numbers, self.encoding)
 
 
 # For those who want everything, once for all who are at the same place.
@@ -196,7 +201,8 @@ def _make_span(log: Log, number: int, encoding: Encoding) -> tuple[int, Chunks |
         return _make_whole_arrays(log, number, encoding)
     last = entries[-1].change
     texts = [log.text(entry, encoding) for entry in entries]
-    return last.number, write_step(texts, encoding, last.number if last.ends else None)
+    numbers = [entry.change.number if entry.change.ends else None for entry in entries]
+    return last.number, write_steps(texts, numbers, encoding)
 
 
 def small_step(log: Log, number: int | None, encoding: Encoding) -> tuple[int, Chunks | None, int]:
@@ -211,14 +217,15 @@ def small_step(log: Log, number: int | None, encoding: Encoding) -> tuple[int, C
         return 0, None, 0
     if number == log.number - 1:
         change = log.last
-        if change.ends and not change.buffers and encoding.numbered and change.size < SMALL_STEP:
-            line = write_small_step(change)
-            return log.number, [line], len(line)
-    last, chunks = span(log, number, encoding)
-    size = 0 if chunks is None else frame_size(chunks)
+        as_it_is = encoding.numbered and (encoding.raw or not change.buffers)
+        if change.ends and as_it_is and change.size < SMALL_STEP:
+            chunks = write_small_step(change)
+            return log.number, chunks, frame_size(chunks)
+    last, some = span(log, number, encoding)
+    size = 0 if some is None else frame_size(some)
     if last != log.number or size > SMALL_STEP:
         return 0, None, 0
-    return last, chunks, size
+    return last, some, size
 
 
 # For those who cannot append to arrays.
@@ -264,7 +271,7 @@ def _whole_arrays(log: Log, entries: Sequence[Entry], encoding: Encoding) -> lis
         if Touch.REPLACED in touched:
             return None
         if Touch.INSIDE not in touched:
-            lines.append(log.text(entry, encoding)[0])
+            lines.append(log.text(entry, encoding).line)
     for place in places:
         array = walk(value, place)
         mod = {"action": "setitem", "path": place[:-1], "key": place[-1], "value": array}

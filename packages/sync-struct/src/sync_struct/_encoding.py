@@ -14,9 +14,10 @@ from pyon import wire
 from pyon.framing import frame, frame_size
 
 from sync_struct._change import Change, fixed
+from sync_struct._raw_arrays import with_line
 from sync_struct._selection import Touch, touch
 
-__all__ = ["Chunks", "Encoding", "Entry", "Snapshot", "Text", "write_small_step", "write_step"]
+__all__ = ["Chunks", "Encoding", "Entry", "Snapshot", "Text", "write_small_step", "write_steps"]
 
 JOIN_SIZE = 16 * 2**10
 """Bytes up to which buffers are joined, once for all subscribers: it costs less than one more write
@@ -25,8 +26,19 @@ for each of them."""
 Chunks = list[bytes | memoryview]
 """What is written to a socket, one piece after the other."""
 
-Text = tuple[bytes, Sequence[memoryview]]
-"""A mod as a line, without its number, and the raw buffers that the line refers to."""
+
+class Text(NamedTuple):
+    """A mod as it is written, but for its number."""
+
+    line: bytes
+
+    buffers: Sequence[memoryview] = ()
+    """The raw buffers that the line refers to."""
+
+    memory: bytearray | None = None
+    """What the only buffer is in, behind room for the line. The same line is written there for all
+    subscribers, since it may be on its way to some: that of a mod with its own number, if it ends
+    a step."""
 
 
 class Encoding(NamedTuple):
@@ -64,24 +76,24 @@ class Entry:
         """Return the mod in an encoding, the path without the first `depth` keys."""
         change = self.change
         if not depth and encoding.version == 2 and (encoding.raw or not change.buffers):
-            return change.line, change.buffers
+            return Text(change.line, change.buffers, change.memory)
         if self._texts is None:
             self._texts = {}
         key = encoding, depth
         if key not in self._texts:
-            self._texts[key] = line, buffers = self._encode(encoding, depth)
-            self.size += len(line) + frame_size(buffers)
+            self._texts[key] = text = self._encode(encoding, depth)
+            self.size += len(text.line) + frame_size(text.buffers)
         return self._texts[key]
 
     def _encode(self, encoding: Encoding, depth: int) -> Text:
         change = self.change
         if encoding.version == 1 and change.line_v1 is not None:
-            return change.line_v1, ()
+            return Text(change.line_v1)
         line = change.below(depth)
         if encoding.raw or not change.buffers:
-            return line, change.buffers
+            return Text(line, change.buffers)
         mod = pyon.decode(line, buffers=change.buffers)
-        return pyon.encode(mod, version=2).encode(), ()
+        return Text(pyon.encode(mod, version=2).encode())
 
 
 class Snapshot:
@@ -116,40 +128,53 @@ class Snapshot:
         return [*first, memoryview(last)[:-1], end + b"\n"]
 
 
-def write_small_step(change: Change) -> bytes:
-    """Return a step of one mod without buffers, for those who know numbers."""
-    return b'%b,"number":%d}\n' % (change.line[:-1], change.number)
-
-
-def write_step(texts: Sequence[Text], encoding: Encoding, number: int | None) -> Chunks:
-    """Return mods as buffers to write; those who know numbers take them as one step.
+def write_steps(texts: Sequence[Text], numbers: Sequence[int | None], encoding: Encoding) -> Chunks:
+    """Return mods as buffers to write.
 
     Parameters
     ----------
-    number : int or None
-        Of the last of them. None: the step does not end there.
+    numbers : sequence
+        Of each mod its number if a step may end there, or None. What is small goes into one step
+        as far as it can.
     """
     if not encoding.numbered:
-        return [b"\n".join([*(line for line, _ in texts), b""])]
-    end = b"" if number is None else b',"number":%d' % number
+        return [b"\n".join([*(text.line for text in texts), b""])]
     chunks: Chunks = []
     run: list[bytes] = []  # mods that go into one line, since none has buffers
-    last = len(texts) - 1
-    for i, (line, buffers) in enumerate(texts):
-        if not buffers:
-            run.append(line)
+    for text, number, before in zip(texts, numbers, [None, *numbers], strict=False):
+        if not text.buffers:
+            run.append(text.line)
             continue
         if run:
-            chunks += frame(_line(run, b""))
+            chunks += frame(_line(run, before))
             run = []
-        chunks += frame(_line([line], end if i == last else b""), buffers)
+        chunks += _with_buffers(text, number)
     if run:
-        chunks += frame(_line(run, end))
+        chunks += frame(_line(run, numbers[-1]))
     return _joined(chunks)
 
 
-def _line(mods: list[bytes], end: bytes) -> bytes:
+def write_small_step(change: Change) -> Chunks:
+    """Return a step of one mod as it was encoded, for those who know numbers."""
+    if not change.buffers:
+        return [b'%b,"number":%d}\n' % (change.line[:-1], change.number)]
+    text = Text(change.line, change.buffers, change.memory)
+    return _joined(_with_buffers(text, change.number))
+
+
+def _with_buffers(text: Text, number: int | None) -> Chunks:
+    line = _line([text.line], number)
+    if text.memory is not None:
+        first = b'{"buffers":[%d],%b\n' % (len(text.buffers[0]), line[1:])
+        together = with_line(text.memory, first)
+        if together is not None:
+            return [together]
+    return frame(line, text.buffers)
+
+
+def _line(mods: list[bytes], number: int | None) -> bytes:
     """Return one line for mods that are text already."""
+    end = b"" if number is None else b',"number":%d' % number
     if len(mods) == 1:
         return b"%b%b}" % (mods[0][:-1], end)
     return b'{"action":"mods","mods":[%b]%b}' % (b",".join(mods), end)

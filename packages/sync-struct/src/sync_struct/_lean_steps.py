@@ -16,12 +16,16 @@ from sync_struct._actions import ACTIONS
 from sync_struct._callbacks import is_awaitable
 from sync_struct._copies import apart
 from sync_struct._kinds import PLAIN
+from sync_struct._raw_arrays import read_setting
 
 if TYPE_CHECKING:
+    from pyon.framing import Message
+
+    from sync_struct._actions import Mod
     from sync_struct._subscriber_connection import SubscriberConnection
     from sync_struct._subscription import Subscription
 
-__all__ = ["take_lines"]
+__all__ = ["take_array", "take_lines"]
 
 LEAN = True
 """Whether the lean road may be taken: off in tests that the general one is as good."""
@@ -53,14 +57,56 @@ def take_lines(subscription: Subscription, connection: SubscriberConnection, lin
         except _UNUSUAL:
             break
         begin, replica.number, replica.fits = end + 1, number, True
-        if callbacks:
-            result = subscription.callbacks.call(callbacks[0], mod)
-            if result is not None and is_awaitable(result):
-                subscription.wait_for(connection, result, iter(()), ends=True)
-                break
-            if connection is not subscription.connection:
-                break
+        if callbacks and not _told(subscription, connection, mod):
+            break
     return begin
+
+
+def take_array(
+    subscription: Subscription, connection: SubscriberConnection, message: Message
+) -> bool:
+    """Handle a message that sets an item to an array, if it is usual; tell whether it was."""
+    replica, callbacks = subscription.replica, subscription.notify_cbs
+    line, buffers = message.line, message.buffers
+    if len(callbacks) > 1 or not _is_usual(subscription, connection):
+        return False
+    if len(buffers) > 1 or len(line) >= LINE_SIZE or line[-1] != _BRACE:
+        return False
+    announced = b'{"buffers":[%d],' % len(buffers[0])
+    text, _, number = bytes(line[len(announced) : -1]).rpartition(b',"number":')
+    if not (line.startswith(announced) and number.isdigit() and number[0] != _ZERO):
+        return False
+    setting = read_setting(b"{%b}" % text, len(buffers[0]))
+    if setting is None:
+        return False
+    mod = setting.mod(buffers[0])
+    container = replica.target
+    try:
+        for key in setting.path:
+            if type(container) not in PLAIN:
+                return False
+            container = container[key]
+        if type(container) not in PLAIN:
+            return False
+        ACTIONS["setitem"].apply(container, apart(mod) if callbacks else mod)
+    except _UNUSUAL:
+        return False
+    replica.number, replica.fits = int(number), True
+    if callbacks:
+        _told(subscription, connection, mod)
+    return True
+
+
+_BRACE, _ZERO = b"}0"
+
+
+def _told(subscription: Subscription, connection: SubscriberConnection, mod: Mod) -> bool:
+    """Call the callback; tell whether the next message can be looked at."""
+    result = subscription.callbacks.call(subscription.notify_cbs[0], mod)
+    if result is not None and is_awaitable(result):
+        subscription.wait_for(connection, result, iter(()), ends=True)
+        return False
+    return connection is subscription.connection
 
 
 _UNUSUAL = (

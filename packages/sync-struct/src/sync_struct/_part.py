@@ -158,7 +158,7 @@ class Part:
         except pyon.EncodeError:  # it holds a notifier, maybe
             mod[field] = own(value)
             return Change(mod, with_v1, head)
-        if occurs_twice(value, self._containers()):
+        if not is_array(value) and occurs_twice(value, self._containers()):
             mod[field] = own(value)
         return change
 

@@ -100,6 +100,8 @@ class Replica(Conversation[Mod]):
             control(self, mod)
             return []
         number = mod.pop("number", None)
+        if message.buffers:
+            mod.pop("buffers", None)
         if action == "init":
             return self._receive_init(mod, number, share)
         if action == "absent":

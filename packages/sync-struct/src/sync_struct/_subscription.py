@@ -22,6 +22,7 @@ from sync_struct._errors import (
     SyncStructError,
     UnknownNotifier,
 )
+from sync_struct._lean_steps import take_array
 from sync_struct._protocol import RAW_BUFFERS, Request, control
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class Subscription:
 
     def receive(self, connection: SubscriberConnection, message: Message) -> None:
         """Handle a message of the publisher."""
+        if message.buffers and take_array(self, connection, message):
+            return
         if connection is not self.connection:
             return
         if not connection.greeted:
