@@ -88,7 +88,7 @@ class LeanRoad:
     ) -> None:
         self._session = session
         self._target = instance.target
-        self._names = instance.methods.plain
+        self._names = instance.plain
         self._in_turns = instance.place.lane is not None
         self._lane = instance.place.lane or Lane()
         self._schedule = schedule

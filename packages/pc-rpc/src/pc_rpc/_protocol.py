@@ -7,6 +7,7 @@ sent, like its counterpart in `_client_side`. PROTOCOL.md is the normative descr
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -163,12 +164,7 @@ class ServerSide:
 
     def greeting(self) -> str:
         """Return the first line of the server."""
-        greeting = {
-            "targets": self._targets,
-            "description": self._description,
-            "features": list(FEATURES),
-        }
-        return _write_json(greeting)
+        return _greeting(tuple(self._targets), self._description)
 
     def read_selection(self, line: bytes) -> str:
         """Take in the line that selects a target and features; return the target's name.
@@ -294,6 +290,12 @@ class ServerSide:
 
     def _failed(self, pack: dict[str, Any]) -> str:
         return pyon.encode({"status": "failed", "exception": pack}, version=self.features.version)
+
+
+@functools.lru_cache(maxsize=8)
+def _greeting(targets: tuple[str, ...], description: str | None) -> str:
+    """Write a greeting: all clients of a server get the same one."""
+    return _write_json({"targets": targets, "description": description, "features": list(FEATURES)})
 
 
 def _head(number: int | None) -> str:

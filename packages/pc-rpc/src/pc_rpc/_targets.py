@@ -61,12 +61,15 @@ class Instance:
 
     Attributes
     ----------
+    plain : frozenset of str
+        Those methods that just return, in their turn.
     described : dict of (int, bool) to str
         The method list, encoded, by form (see `describe`): as far as it was asked for.
     """
 
     __slots__ = (
-        "_announcements", "_terminate", "described", "methods", "name", "owned", "place", "target",
+        "_announcements", "_terminate", "described", "methods", "name", "owned", "place", "plain",
+        "target",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +85,7 @@ class Instance:
         self.name = name
         self.target = target
         self.methods = methods
+        self.plain = methods.plain
         self.place = place
         self.owned = owned
         self.described: dict[tuple[int, bool], str] = {}

@@ -6,6 +6,7 @@ Nothing here owns a socket; `ssl` is loaded only by the functions that make a co
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,9 @@ _TCP_RTO_MAX_MS = 44  # Linux 6.15; the socket module has no names for these
 _TCP_RXT_CONNDROPTIME = 0x80  # macOS
 _TCP_MAXRT = 5  # Windows
 
+_unknown: set[int] = set()
+"""Options that this system turned out not to have: no connection tries them again."""
+
 
 def set_keepalive(sock: _Socket) -> None:
     """Have the operating system notice a peer that is gone without a goodbye, within 40 s.
@@ -78,12 +82,16 @@ def set_keepalive(sock: _Socket) -> None:
 def _limit_retransmissions(sock: _Socket) -> None:
     """Bound the time that data may go unacknowledged: keep-alive rests while some is in flight."""
     if sys.platform == "linux":
-        try:
-            interval = int(1000 * RETRANSMISSION_INTERVAL)
-            sock.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, interval)
-        except OSError:
-            limit = 1000 * UNACKNOWLEDGED_TIME["linux"]
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+        if _TCP_RTO_MAX_MS not in _unknown:
+            try:
+                interval = int(1000 * RETRANSMISSION_INTERVAL)
+                sock.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, interval)
+                return
+            except OSError as error:
+                if error.errno == errno.ENOPROTOOPT:
+                    _unknown.add(_TCP_RTO_MAX_MS)
+        limit = 1000 * UNACKNOWLEDGED_TIME["linux"]
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
     elif sys.platform == "darwin":
         limit = UNACKNOWLEDGED_TIME["darwin"]
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_RXT_CONNDROPTIME, limit)
