@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from pc_rpc import ConnectionLost, _connection
+from pc_rpc import ConnectionLost, _connection, _receiving
 from pc_rpc._connection import BlockingConnection
+from pc_rpc._deadlines import RECHECK
 from pc_rpc._lean_call import READ_SIZE
 
 GREETING = b'{"targets":["main"],"description":null,"features":["pyon_v2","request_ids"]}\n'
@@ -187,3 +189,35 @@ def test_a_thread_that_waits_for_long_does_not_keep_others_from_their_replies(se
         assert in_thread(client.echo, 5) == 5
         client.let_go()
         assert held.result() is True
+
+
+def test_threads_that_wait_for_long_look_around_ever_more_rarely(serve, connect, monkeypatch):
+    pauses, looked_often = defaultdict(list), threading.Event()
+
+    def at_once(deadline, longest):
+        pauses[threading.get_ident()].append(longest)
+        if len(pauses) == 3 and min(map(len, pauses.values())) > 8:
+            looked_often.set()
+        return 0.001
+
+    class Slow(Echo):
+        def __init__(self):
+            self.gate = asyncio.Event()
+
+        async def hold(self):
+            return await self.gate.wait()
+
+        def let_go(self):
+            self.gate.set()
+
+    monkeypatch.setattr(_receiving, "within", at_once)
+    port = serve({"main": Slow()}, allow_parallel=True).port
+    client, other = connect(port), connect(port)
+    with ThreadPoolExecutor(3) as pool:
+        held = [pool.submit(client.hold) for _ in range(2)]
+        pool.submit(lambda: (looked_often.wait(30), other.let_go()))
+        assert client.hold() is True
+        assert [one.result() for one in held] == [True, True]
+    assert set(pauses.pop(threading.get_ident())) == {RECHECK}  # where signal handlers may call
+    for others in pauses.values():
+        assert others[:8] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6]

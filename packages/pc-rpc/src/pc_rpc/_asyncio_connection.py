@@ -18,7 +18,8 @@ from pyon.asyncio_tasks import settle
 from pyon.framing import FramingError, Message, copy_if_shared
 from pyon.wire import LINE_SIZE
 
-from pc_rpc._client_side import Call, ClientSide
+from pc_rpc._call import Call
+from pc_rpc._client_side import ClientSide
 from pc_rpc._deadlines import remaining
 from pc_rpc._errors import ConnectionLost, GenericRemoteException, ProtocolError
 from pc_rpc._lean_asyncio import lose, receive, take_replies

@@ -14,7 +14,6 @@ needs no lock for it, and may be interrupted anywhere.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -24,16 +23,16 @@ import pyon
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT, Message, Receiver, frame
 from pyon.wire import Pieces, around
 
+from pc_rpc._call import Call, Requests
 from pc_rpc._errors import (
     ConnectionLost,
     GenericRemoteException,
-    IncompatibleServer,
     ProtocolError,
     rebuild_exception,
 )
+from pc_rpc._greeting import choose, read_greeting, read_methods
 from pc_rpc._protocol import (
     BANNER,
-    FEATURES,
     HANDSHAKE_LIMIT,
     PYON_V2,
     AutoTarget,
@@ -42,7 +41,6 @@ from pc_rpc._protocol import (
     _beyond,
     _decode,
     _number,
-    _read_json,
     _size,
 )
 from pc_rpc._unreachable import is_refusal
@@ -52,48 +50,6 @@ SELECTION = "selection of a target"
 
 _FAILED = re.compile(rb'\{(?:"buffers":\[[0-9,]*\],)?(?:"id":[0-9]{1,18},)?"status": ?"failed"')
 """What the reply of a call that raised begins with, for one that cannot be read to its end."""
-
-
-class Call:
-    """A request and, once it came, its reply.
-
-    Attributes
-    ----------
-    number : int
-        Its id; where ids were not negotiated, only a serial number.
-    what : str
-        What was asked, for messages to people.
-    step : bool
-        A step of the handshake, not a request.
-    sent : bool
-        It may have gone out, in part at least.
-    abandoned : bool
-        Nobody waits for the reply any more.
-    reply : Message or None
-        The reply, once it came.
-    waiter : object
-        What the front end needs to wake the waiting thread or task.
-    """
-
-    __slots__ = ("abandoned", "number", "reply", "sent", "step", "waiter", "what")
-
-    def __init__(self, number: int, what: str, *, step: bool = False) -> None:
-        self.number = number
-        self.what = what
-        self.step = step
-        self.sent = False
-        self.abandoned = False
-        self.reply: Message | None = None
-        self.waiter: Any = None
-
-
-class Requests(dict[str, str]):
-    """What a request says between its id and its arguments, by the name of the method."""
-
-    def __missing__(self, name: str) -> str:
-        quoted = f'"{name}"' if name.isidentifier() and name.isascii() else json.dumps(name)
-        text = self[name] = f',"action":"call","name":{quoted},"args":'
-        return text
 
 
 class ClientSide:
@@ -185,28 +141,12 @@ class ClientSide:
         """
         if self.selected_target is not None:
             raise ValueError(f"the target {self.selected_target!r} has been selected already")
-        self.selected_target = name = self._chosen(target_name)
+        self.selected_target = name = choose(target_name, self.targets)
         offered = self._offered or []
         words = offered if PYON_V2 in offered else []
         self.features = Features(words)
         call = Call(0, SELECTION, step=True)
         return call, frame(" ".join([name, *words]))
-
-    def _chosen(self, target_name: str | AutoTarget | type[AutoTarget]) -> str:
-        available = " ".join(sorted(self.targets)) or "none"
-        if isinstance(target_name, AutoTarget) or (
-            isinstance(target_name, type) and issubclass(target_name, AutoTarget)
-        ):
-            if len(self.targets) != 1:
-                raise ValueError(
-                    f"AutoTarget needs a server with one target, this one has: {available}"
-                )
-            return self.targets[0]
-        if target_name not in self.targets:
-            raise IncompatibleServer(
-                f"expected the target {target_name!r}, the server has: {available}"
-            )
-        return target_name
 
     def configure(self, receiver: Receiver) -> None:
         """Have a receiver take what the server may send now: after each step of the handshake."""
@@ -218,38 +158,6 @@ class ClientSide:
     def takes(self, size: int) -> bool:
         """Say whether replies of that many bytes are within the limits."""
         return size <= min(self.limit, self.line_limit)
-
-    def _read_greeting(self, line: bytes) -> None:
-        try:
-            greeting = _read_json(line.decode())
-            targets, description = greeting["targets"], greeting["description"]
-            offered = greeting.get("features") or []
-            if not (isinstance(targets, list) and isinstance(offered, list)):
-                raise TypeError("not lists")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ProtocolError(f"{self.peer}: {_no_greeting(line)}") from error
-        self.targets, self.description = list(map(str, targets)), description
-        self._offered = [word for word in FEATURES if word in offered]
-
-    def _read_methods(self, line: bytes) -> None:
-        """Take in the names; or raise what the server says if the target could not be made."""
-        expected = f"{self.peer}: expected the set of method names, got {line[:100]!r:.100}"
-        try:
-            names = _names_of_ours(line) or pyon.decode(line)
-        except pyon.DecodeError as error:
-            raise ProtocolError(expected) from error
-        if self.features.target_errors and isinstance(names, dict) and "exception" in names:
-            raised = rebuild_exception(names["exception"])
-            note = f"{self.peer} cannot make {self.selected_target!r}"
-            notes = [note, *getattr(raised, "__notes__", ())]  # the frames at the server come last
-            BaseException.__setattr__(raised, "__notes__", notes)
-            try:
-                raise raised
-            finally:
-                del raised  # see `result`
-        if not isinstance(names, (set, dict, list)):  # v1 spells the empty set like an empty dict
-            raise ProtocolError(expected)
-        self.methods = frozenset(map(str, names))
 
     # Requests.
 
@@ -383,8 +291,12 @@ class ClientSide:
     def _finish(self, call: Call, message: Message) -> None:
         if message.oversize:
             raise ProtocolError(f"{self.peer} sent a line of {message.oversize} bytes")
-        read = self._read_greeting if call.what is GREETING else self._read_methods
-        read(bytes(message.line))
+        line = bytes(message.line)
+        if call.what is GREETING:
+            self.targets, self.description, self._offered = read_greeting(line, self.peer)
+        else:
+            target = self.selected_target if self.features.target_errors else None
+            self.methods = read_methods(line, self.peer, target)
 
     # The end.
 
@@ -449,17 +361,6 @@ class ClientSide:
         return TimeoutError(f"no reply to the {call.what} from {self.peer} within {timeout} s")
 
 
-def _names_of_ours(line: bytes) -> list[str] | None:
-    """Read the names of methods as our servers write them, quickly; None for all else."""
-    try:
-        match _read_json(line.decode()):
-            case {"__jsonclass__": ["set", [[*names]]], **more} if not more:
-                return names if set(map(type, names)) == {str} else None
-    except (ValueError, RecursionError):
-        pass
-    return None
-
-
 def _unreadable(call: Call, line: bytes | bytearray, error: Exception) -> Exception:
     """Return the error of a reply that cannot be understood, for its caller."""
     if isinstance(error, (pyon.DecodeError, RecursionError)) and _FAILED.match(line):
@@ -467,8 +368,3 @@ def _unreadable(call: Call, line: bytes | bytearray, error: Exception) -> Except
             f"the {call.what} raised what cannot be read here ({error}): {line!r:.200}"
         )
     return ProtocolError(f"expected a reply to the {call.what}, got {line!r:.100}: {error}")
-
-
-def _no_greeting(line: bytes) -> str:
-    hint = " (does it speak TLS?)" if line[:1] in {b"\x15", b"\x16"} else ""
-    return f"expected the greeting of an RPC server, got {line!r:.100}{hint}"

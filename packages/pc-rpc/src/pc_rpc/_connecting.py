@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from pyon.framing import Receiver
 
-    from pc_rpc._client_side import Call, ClientSide
+    from pc_rpc._call import Call
+    from pc_rpc._client_side import ClientSide
     from pc_rpc._protocol import AutoTarget, Chunks
 
 

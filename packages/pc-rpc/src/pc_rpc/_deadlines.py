@@ -12,6 +12,10 @@ RECHECK = 0.05
 signal handler or finaliser that ran on the same thread. Or nobody reads, because the leader is held
 up by one; or a peer takes nothing until it has been read from. All of this is rare."""
 
+LONGEST_RECHECK = 1.6
+"""What `RECHECK` grows to, twofold each time, for a thread that no signal handler interrupts: so
+threads that wait for long cost nothing to those that work."""
+
 
 def deadline_of(timeout: float | None, began: float | None = None) -> float | None:
     """Return the time that a time-out ends at which began then, or now; None if it has none."""

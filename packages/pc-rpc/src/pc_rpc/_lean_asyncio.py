@@ -19,7 +19,7 @@ from pyon.asyncio_tasks import settle
 from pyon.framing import frame
 from pyon.wire import LINE_SIZE, line_scanner, small_text
 
-from pc_rpc._client_side import Call
+from pc_rpc._call import Call
 from pc_rpc._protocol import RETURNED, _number
 
 if TYPE_CHECKING:

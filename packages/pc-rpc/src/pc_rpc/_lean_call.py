@@ -24,7 +24,7 @@ from pyon.framing import FramingError, Message
 from pyon.wire import LINE_SIZE, line_scanner, small_text
 
 from pc_rpc import _interrupts
-from pc_rpc._client_side import Call
+from pc_rpc._call import Call
 from pc_rpc._deadlines import RECHECK, deadline_of
 from pc_rpc._errors import RpcError
 from pc_rpc._interrupts import interruption

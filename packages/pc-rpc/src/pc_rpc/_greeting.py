@@ -1,0 +1,118 @@
+"""What a server says of itself in the handshake, as its clients read it; pure functions.
+
+A server of any generation may answer, or something that is no server of ours: what cannot be read
+is an error that shows what came.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyon
+
+from pc_rpc._errors import IncompatibleServer, ProtocolError, rebuild_exception
+from pc_rpc._protocol import FEATURES, AutoTarget, _read_json
+
+
+class Greeting(NamedTuple):
+    """The first line of a server."""
+
+    targets: list[str]
+    description: str | None
+    offered: list[str]
+    """The features that both ends have."""
+
+
+def read_greeting(line: bytes, peer: str) -> Greeting:
+    """Read the first line of a server; `peer` is how people write its address.
+
+    Raises
+    ------
+    ProtocolError
+        It is no greeting.
+    """
+    try:
+        greeting = _read_json(line.decode())
+        targets, description = greeting["targets"], greeting["description"]
+        offered = greeting.get("features") or []
+        if not (isinstance(targets, list) and isinstance(offered, list)):
+            raise TypeError("not lists")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        hint = " (does it speak TLS?)" if line[:1] in {b"\x15", b"\x16"} else ""
+        expected = f"{peer}: expected the greeting of an RPC server"
+        raise ProtocolError(f"{expected}, got {line[:100]!r:.100}{hint}") from error
+    words = [word for word in FEATURES if word in offered]
+    return Greeting(list(map(str, targets)), description, words)
+
+
+def choose(target_name: str | AutoTarget | type[AutoTarget], targets: list[str]) -> str:
+    """Return the name of the target that is meant.
+
+    Raises
+    ------
+    IncompatibleServer
+        There is no such target.
+    ValueError
+        `AutoTarget`, and there is not exactly one.
+    """
+    available = " ".join(sorted(targets)) or "none"
+    if isinstance(target_name, AutoTarget) or (
+        isinstance(target_name, type) and issubclass(target_name, AutoTarget)
+    ):
+        if len(targets) != 1:
+            raise ValueError(
+                f"AutoTarget needs a server with one target, this one has: {available}"
+            )
+        return targets[0]
+    if target_name not in targets:
+        raise IncompatibleServer(
+            f"expected the target {target_name!r}, the server has: {available}"
+        )
+    return target_name
+
+
+def read_methods(line: bytes, peer: str, target: str | None) -> frozenset[str]:
+    """Read the names of a target's methods; or raise why the target could not be made.
+
+    Parameters
+    ----------
+    line : bytes
+        What the server sent when the target was selected.
+    peer : str
+        Its address, as people write it.
+    target : str or None
+        Which target that was, if the server may say that it could not be made.
+
+    Raises
+    ------
+    ProtocolError
+        It is neither.
+    """
+    expected = f"{peer}: expected the set of method names, got {line[:100]!r:.100}"
+    try:
+        names = _names_of_ours(line) or pyon.decode(line)
+    except pyon.DecodeError as error:
+        raise ProtocolError(expected) from error
+    if target is not None and isinstance(names, dict) and "exception" in names:
+        raised = rebuild_exception(names["exception"])
+        note = f"{peer} cannot make {target!r}"
+        notes = [note, *getattr(raised, "__notes__", ())]  # the frames at the server come last
+        BaseException.__setattr__(raised, "__notes__", notes)
+        try:
+            raise raised
+        finally:
+            del raised  # its traceback refers to this frame
+    if not isinstance(names, (set, dict, list)):  # v1 spells the empty set like an empty dict
+        raise ProtocolError(expected)
+    return frozenset(map(str, names))
+
+
+def _names_of_ours(line: bytes) -> list[str] | None:
+    """Read the names of methods as our servers write them, quickly; None for all else."""
+    try:
+        match _read_json(line.decode()):
+            case {"__jsonclass__": ["set", [[*names]]], **more} if not more:
+                return names if set(map(type, names)) == {str} else None
+    except (ValueError, RecursionError):
+        pass
+    return None
