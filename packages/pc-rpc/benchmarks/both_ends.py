@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import queue
 import subprocess
@@ -103,7 +104,7 @@ async def many(calls: list[Callable[[object], Coroutine]], times: int) -> None:
     await asyncio.gather(*map(caller, calls))
 
 
-runner = asyncio.Runner()
+runner: asyncio.Runner
 
 
 async def json_client(port: int) -> floors.JsonClient:
@@ -170,6 +171,7 @@ def connect(port: int) -> Turn:
 
 
 BARE, JSON, MANAGERS, OURS = "bare sockets", "lines of JSON", "managers", "pc_rpc"
+UVLOOP = "pc_rpc, asyncio ends on uvloop"
 
 KINDS: dict[str, dict[str, tuple[str, str, Callable[[int], Turn]]]] = {
     "blocking echo(int)": {
@@ -177,14 +179,17 @@ KINDS: dict[str, dict[str, tuple[str, str, Callable[[int], Turn]]]] = {
         JSON: ("floors.py", "calls", lambda port: in_a_loop(json_lines(port))),
         MANAGERS: ("peers.py", "managers", lambda port: in_a_loop(peers.managers(port))),
         OURS: ("peers.py", "pc_rpc", lambda port: in_a_loop(peers.pc_rpc(port))),
+        UVLOOP: ("peers.py", "uvloop", lambda port: in_a_loop(peers.pc_rpc(port))),
     },
     "64 in flight": {
         JSON: ("floors.py", "json", json_flight),
         OURS: ("peers.py", "pc_rpc", flight),
+        UVLOOP: ("peers.py", "uvloop", flight),
     },
     "20 asyncio clients": {
         JSON: ("floors.py", "json", json_tasks),
         OURS: ("peers.py", "pc_rpc", tasks),
+        UVLOOP: ("peers.py", "uvloop", tasks),
     },
     "20 threads": {
         BARE: ("floors.py", "threads", in_threads(bare)),
@@ -251,7 +256,9 @@ def cost(stack: contextlib.ExitStack, turns: int = 15) -> None:
     for kind, names in KINDS.items():
         with contextlib.ExitStack() as ends:
             contestants = {
-                name: ends.enter_context(contestant(kind, name, sys.executable)) for name in names
+                name: ends.enter_context(contestant(kind, name, sys.executable))
+                for name in names
+                if name != UVLOOP or importlib.util.find_spec("uvloop") is not None
             }
             if against is not None:
                 contestants[BEFORE] = ends.enter_context(contestant(kind, OURS, against))
@@ -264,6 +271,13 @@ def cost(stack: contextlib.ExitStack, turns: int = 15) -> None:
 
 
 def main(kind: str, name: str, port: str, pid: str) -> None:
+    global runner
+    if name == UVLOOP:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    else:
+        runner = asyncio.Runner()
     turn = KINDS[kind][name][2](int(port))
     at_server = ~int(pid) << 3 | 2  # Linux: the clock of the CPU time of a process
 

@@ -5,6 +5,7 @@ Each has a server and a blocking client that returns a function to call with a v
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import sys
 import time
@@ -35,6 +36,15 @@ def serve_pc_rpc() -> None:
     simple_server_loop(
         {"main": Driver()}, "127.0.0.1", 0, allow_parallel=True, ready_cb=lambda s: say(s.port)
     )
+
+
+def serve_uvloop() -> None:
+    import uvloop
+    from pc_rpc import Server, serve
+
+    server = Server({"main": Driver()}, allow_parallel=True)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(server, "127.0.0.1", 0, ready_cb=lambda s: say(s.port)))
 
 
 def serve_two_targets() -> None:

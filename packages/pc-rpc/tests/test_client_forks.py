@@ -13,6 +13,7 @@ import pytest
 from pc_rpc import AsyncioClient, BestEffortClient, Client, ConnectionLost
 
 pytestmark = [
+    pytest.mark.usefixtures("either_road"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
