@@ -31,7 +31,7 @@ from faults.proxy import ROUGH, ROUGH_TLS, Network, Proxy
 from faults.questions import Question, ask
 from faults.report import Report
 
-ROUND = 25.0
+ROUND = 15.0
 """Seconds of a round, if there are that many."""
 
 GRACE = 30.0
@@ -57,9 +57,11 @@ def _v1(line: bytes) -> bytes:
 
 
 WIRES: dict[str, Callable[[bytes], bytes] | None] = {"ours": None, "v2": _v2, "v1": _v1}
-CASES = [(mode, wire, False) for mode in MODES for wire in WIRES]
-CASES += [(mode, "ours", True) for mode in MODES]
-"""Mode of the server, protocol, TLS."""
+CASES = [
+    (mode, wire.removesuffix(" over TLS"), wire.endswith("TLS"))
+    for wire, mode in zip(["v1", "ours", "ours over TLS", "v2"] * 3, list(MODES) * 4, strict=True)
+]
+"""Mode of the server, protocol, TLS: each with each other."""
 
 
 class Certificates:
@@ -299,7 +301,7 @@ async def _run_round(this: Round, network: Network, port: int, seconds: float) -
     def proxy() -> Proxy:
         return network.proxy(port, next(seeds), weather, first_line=WIRES[this.wire])
 
-    crews = [asyncio.ensure_future(this.task_crew(proxy(), f"tasks {n}")) for n in range(5)]
+    crews = [asyncio.ensure_future(this.task_crew(proxy(), f"tasks {n}")) for n in range(8)]
     for run, name in ((this.thread_crew, "threads"), (this.best_effort_crew, "best effort")):
         crews.append(asyncio.ensure_future(asyncio.to_thread(run, proxy(), name)))
     server = await _supervise(this, server, port, seconds)
