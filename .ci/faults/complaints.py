@@ -15,14 +15,6 @@ from faults.report import Report
 UNFORESEEN = re.compile(r"Traceback|never retrieved|was destroyed|never awaited|[Uu]nhandled")
 
 
-KNOWN = {
-    "asyncio's log, when a subscription is cancelled before its structure has come": re.compile(
-        r"_subscriber_connection.*_finish.*CancelledError", re.DOTALL
-    ),
-}
-"""Defects that are known and not mended yet: noted in the report, no findings. Empty is best."""
-
-
 class _Handler(logging.Handler):
     """Finds what asyncio complains about, and tracebacks; warnings of our packages are usual."""
 
@@ -36,10 +28,6 @@ class _Handler(logging.Handler):
         if record.exc_info is not None and record.exc_info[1] is not None:
             text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
         if UNFORESEEN.search(text) or record.name == "asyncio":
-            for name, pattern in KNOWN.items():
-                if pattern.search(text):
-                    self._report.note(f"a defect that is known: {name}")
-                    return
             self._report.find("crashes", f"log of {record.name}: {text:.2000}")
 
 

@@ -25,6 +25,7 @@ from sync_struct import Subscriber, SyncStructError, mirror
 from faults import hostile_cases as data
 from faults import resisting
 from faults.calls import settle
+from faults.known import HELD_BACK
 from faults.processes import HOST, held, memory
 from faults.report import Report
 
@@ -132,7 +133,7 @@ def publishers() -> list[Case]:
     cases = [
         Case(f"publishes {name}", [text])
         for name, text in data.PUBLISHERS.items()
-        if name not in data.HELD_BACK
+        if name not in HELD_BACK
     ]
     cases.append(Case("publishes mods without end", [_mods_without_end]))
     cases += [Case(f"publisher {name}", [answer]) for name, answer in SLOW.items()]
@@ -269,7 +270,7 @@ async def _cancel_all() -> None:
 def run(budget: float, seed: int, report: Report) -> None:
     """Try each case once, or as many as there is time for."""
     sys.setswitchinterval(0.001)
-    for name, why in data.HELD_BACK.items():
+    for name, why in HELD_BACK.items():
         report.note(f"a defect that is known, not tried: a publisher of {name}: {why}")
     before, memory_before = held(), memory()
     end, rng = time.monotonic() + budget, Random(f"hostile/{seed}")

@@ -244,12 +244,6 @@ DESCRIPTIONS: dict[str, Any] = {
     },
 }
 
-HELD_BACK = {
-    "a hello of no sense": "a TypeError in asyncio's log",
-    "a resumption that nobody asked for": "the subscriber asks for the structure without end",
-}
-"""Publishers that show defects that are known and not mended yet: not tried. Empty is best."""
-
 HELLO = as_line({"action": "hello", "stream": "s", "number": 0, "resumed": False, "features": []})
 INIT = as_line({"action": "init", "struct": {"a": [1], "b": {"c": 1}}, "number": 0})
 

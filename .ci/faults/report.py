@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from faults.known import known
+
 VERDICTS = ("wrong", "lost", "hung", "leaks", "crashes", "memory", "slow")
 """Kinds of findings; the report says 0 of each where there was none."""
 
@@ -58,6 +60,9 @@ class Report:
         """Say that something is not as it must be."""
         if verdict not in VERDICTS:
             raise ValueError(f"expected one of {VERDICTS}, got {verdict!r}")
+        if (defect := known(text)) is not None:
+            self.note(f"a defect that is known: {defect}")
+            return
         with self._lock:
             self._found[verdict] += 1
             if len(self._findings) < SHOWN:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_a_finding_names_its_seed_and_how_to_see_it_again():
         "LOST: call 5\n        again: python3 noxfile.py -s faults -- --page calls --seed 9" in text
     )
     assert "all: wrong 0, lost 1, hung 0" in text
+
+
+def test_a_defect_that_is_known_is_a_note_and_anything_else_a_finding(monkeypatch):
+    monkeypatch.setattr("faults.known.PATTERNS", {"half a batch": re.compile("^seen: half")})
+    report = Report("structures", 1)
+    report.find("wrong", "seen: half of it")
+    assert not report.failed
+    assert report.as_dict()["notes"] == ["a defect that is known: half a batch"]
+    report.find("wrong", "seen: nothing of it")
+    assert report.failed
 
 
 def test_what_is_found_is_of_a_known_kind():
