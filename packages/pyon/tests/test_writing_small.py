@@ -148,3 +148,60 @@ def test_threads_write_new_keys_at_the_same_time():
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+# --- large ones, which are written in C
+
+
+FOREIGN = "d\u00e9tuning \u03bcwave calibration of the laser, and of much else\n"
+
+
+@pytest.mark.parametrize("halves", ["\ud83d", "\ude00\ud83d", "a\ud83d\ude00b"])
+@pytest.mark.parametrize("at", [0, 1, 255, 256, 700, 999])
+def test_halves_of_characters_among_many_strings(version, at, halves):
+    many = [FOREIGN] * 1000
+    many[at] = halves
+    joined = "\ud83d\ude00" in halves
+    for x in (
+        many,
+        [*many, 5],
+        ["", *many[1:], halves],
+        {"a": many},
+        {f"{i} {text}": text for i, text in enumerate(many)},
+        [{"k": text, "n": i} for i, text in enumerate(many)],
+        [[""] * 300, many],
+    ):
+        if joined:
+            with pytest.raises(pyon.EncodeError, match="two halves"):
+                pyon.encode(x, version=version)
+        else:
+            assert pyon.decode(pyon.encode(x, version=version)) == x
+
+
+@pytest.mark.parametrize("before", [0, 2**15 - 2, 2**15 - 1, 2**15, 2**16 - 1, 100_000])
+def test_halves_of_characters_in_a_long_string(version, before):
+    for text in ("\u03bc" * before, "\U0001f600" * before):
+        many = ["x"] * 40
+        assert pyon.decode(pyon.encode([*many, text], version=version)) == [*many, text]
+        with pytest.raises(pyon.EncodeError, match="two halves"):
+            pyon.encode([*many, text + "\ud83d\ude00"], version=version)
+        lone = text + "\ud83dx"
+        assert pyon.decode(pyon.encode([*many, lone, "\ude00"], version=version))[-2] == lone
+
+
+def test_halves_in_two_strings_are_two_characters(version):
+    x = ["\ud83d", "\ude00"] * 500
+    assert pyon.decode(pyon.encode(x, version=version)) == x
+
+
+@pytest.mark.parametrize("odd", [1, 1.5, None, "\u20ac", np.float64(1), (1,), Exception])
+@pytest.mark.parametrize("at", [0, 50, 199])
+def test_one_other_item_among_many_that_are_alike(version, same, at, odd):
+    for item in (7, 0.25, "text", None):
+        x = [item] * 200
+        x[at] = odd
+        if odd is Exception:
+            with pytest.raises(pyon.EncodeError, match=rf"^\[{at}\]"):
+                pyon.encode(x, version=version)
+        else:
+            assert same(pyon.decode(pyon.encode(x, version=version)), x)

@@ -14,6 +14,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from ._integers import digits_are_limited
+from ._v2_spelling import ESCAPE_SPACING
 
 msgspec: Any
 try:
@@ -33,10 +34,6 @@ stand closer, `json` is faster than respelling."""
 
 ESCAPE = "pyon.escape"
 """What Python calls our way to write characters that are not ASCII."""
-
-ESCAPE_SPACING = 500
-"""Minimum average distance, in bytes, between characters to be escaped. Where they stand closer,
-`json` is faster."""
 
 SAMPLE_SIZE = 4096
 """Bytes that are looked at before all are."""

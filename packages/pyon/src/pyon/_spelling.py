@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from ._errors import EncodeError
 from ._integers import MAX_INT_DIGITS, digits_are_limited
-from ._plain import CLASS_KEY
+from ._plain import CLASS_KEY, Encode
 from ._small import small_writers
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ class Spelling:
         around_set: tuple[str, str, str],
         form: Callable[[str, list[str]], str],
         quotes: str,
-        json: Callable[[Any, int, list[Collection[Any]]], str],
+        json: Encode,
         tagged: bool,
     ) -> None:
         self.leaves = leaves

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from json.encoder import encode_basestring_ascii
 
 from ._json import json_encoder, write_int, write_str
-from ._plain import QUOTED_KEY
+from ._plain import QUOTED_KEY, Found
 from ._spelling import Spelling
-from ._v2_spelling import FAST_FROM_ITEMS, with_whole_characters, write_plain
+from ._v2_spelling import write_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,11 +24,8 @@ def _str(x: str) -> str:
     return text if text != QUOTED_KEY else f"'{QUOTED_KEY[1:-1]}'"
 
 
-def _json(x: Any, items: int, floating: list[Collection[Any]]) -> str:
-    write = _write_floats if floating else _write_json
-    if items >= FAST_FROM_ITEMS:
-        return write_plain(x, floating, write, True)
-    return with_whole_characters(x, write(x))
+def _json(x: Any, found: Found) -> str:
+    return write_plain(x, found, _write_floats if found.floating else _write_json, True)
 
 
 def _write_floats(x: Any) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from math import isfinite
 
 from ._json import SPLIT_PAIR, json_encoder, write_int, write_str
 from ._on_demand import load_fast
-from ._plain import CLASS_KEY, strings_in
+from ._plain import CLASS_KEY, Found
 from ._spelling import Spelling
 
 TYPE_CHECKING = False
@@ -20,6 +20,21 @@ NON_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 FAST_FROM_ITEMS = 32
 """Items from which the preparations for msgspec pay."""
 
+SAMPLE_FROM = 128
+SAMPLED = 16
+"""Items from which a look at a few strings is worth it, and how many these are."""
+
+ESCAPE_SPACING = 500
+"""Minimum average distance, in bytes, between characters to be escaped. Where they stand closer,
+`json` is faster."""
+
+LONG_STRING = 50
+"""Characters of text for each item from which a look at all strings is quicker than one at it."""
+
+AT_A_TIME = 256
+SLICE = 2**15
+"""Strings that are gone through together, and characters, so that they stay in the cache."""
+
 _write_json = json_encoder(",", ":")
 
 
@@ -27,30 +42,50 @@ def _float(x: float) -> str:
     return repr(x) if isfinite(x) else NON_FINITE[repr(x)]
 
 
-def _json(x: Any, items: int, floating: list[Collection[Any]]) -> str:
-    if items >= FAST_FROM_ITEMS:
-        return write_plain(x, floating, _write_json, False)
-    text = _write_json(x)
-    return with_whole_characters(x, text) if "\\" in text else text
+def _json(x: Any, found: Found) -> str:
+    return write_plain(x, found, _write_json, False)
 
 
-def write_plain(
-    x: Any, floating: list[Collection[Any]], write: Callable[[Any], str], spaced: bool
-) -> str:
-    """Write much plain JSON with msgspec, or with `write` where msgspec may spell it otherwise."""
-    fast = load_fast()
-    encoded = fast.encode(x)
-    if encoded is None:
-        return with_whole_characters(x, write(x))
-    text: str | None = fast.exact(encoded, floating, spaced)
-    return write(x) if text is None else text
+def write_plain(x: Any, found: Found, write: Callable[[Any], str], spaced: bool) -> str:
+    """Write plain JSON with msgspec, or with `write` where that is quicker, or may be different.
 
-
-def with_whole_characters(x: Any, text: str) -> str:
-    """Give back the JSON of `x`; ValueError if the halves of a character stand side by side."""
-    if "\\" in text and "\\ud" in text and any(map(re.compile(SPLIT_PAIR).search, strings_in(x))):
-        raise ValueError("the two halves of a surrogate pair")
+    Raises
+    ------
+    ValueError
+        If the halves of a character stand side by side in a string.
+    """
+    if found.items >= FAST_FROM_ITEMS and not _needs_escapes(found):
+        fast = load_fast()
+        encoded = fast.encode(x)
+        if encoded is not None:
+            text: str | None = fast.exact(encoded, found.floating, spaced)
+            return write(x) if text is None else text
+    text = write(x)
+    if "\\" in text and (len(text) > LONG_STRING * found.items or "\\ud" in text):
+        for strings in found.strings(AT_A_TIME):
+            _refuse_halves(strings)
     return text
+
+
+def _needs_escapes(found: Found) -> bool:
+    """Say whether much is not ASCII, so that msgspec is no help, judging by a few strings."""
+    if found.items < SAMPLE_FROM or not found.texts:
+        return False
+    strings = found.texts[0]
+    sample = "".join(strings[:: len(strings) // SAMPLED + 1])
+    size = len(sample.encode("utf-8", "surrogatepass"))
+    return (size - len(sample)) * ESCAPE_SPACING > size
+
+
+def _refuse_halves(strings: list[str]) -> None:
+    """Raise ValueError if a high half of a character stands before a low one in a string."""
+    joined = "".join(strings)
+    for start in range(0, 0 if joined.isascii() else len(joined), SLICE):
+        try:
+            joined[start : start + SLICE].encode("utf-32")
+        except UnicodeEncodeError:
+            if any(map(re.compile(SPLIT_PAIR).search, strings)):
+                raise ValueError("the two halves of a surrogate pair") from None
 
 
 def _spelling(comma: str, colon: str) -> Spelling:
