@@ -15,7 +15,8 @@ from pc_rpc import (
     register_exception,
 )
 from pc_rpc._errors import MAX_REBUILT, rebuild_exception
-from pc_rpc._failures import MAX_CHAIN, pack_exception
+from pc_rpc._failures import MAX_CHAIN, describe, pack_exception
+from pc_rpc._outcome import Outcome
 
 
 def raised(error, cause=None):
@@ -73,8 +74,11 @@ def test_a_built_in_exception_comes_back_as_its_class_with_its_arguments(error):
         assert getattr(rebuilt, attribute, None) == getattr(error, attribute, None)
 
 
-@pytest.mark.parametrize("error", [ValueError("one"), FileNotFoundError(2, "No such", "/nope")])
+@pytest.mark.parametrize(
+    "error", [ValueError("one"), KeyError("one"), FileNotFoundError(2, "No such", "/nope")]
+)
 def test_an_older_client_gets_class_and_message(error):
+    assert set(pack_exception(raised(error))) == {"class", "message", "traceback"}
     rebuilt = travel(error, details=False)
     assert type(rebuilt) is type(error)
     assert str(rebuilt) == str(error)
@@ -251,6 +255,24 @@ def test_a_registered_class_that_makes_something_else_gives_the_text(registry):
     assert str(rebuilt) == "driver.Odd: text"
 
 
+def test_frames_of_ours_are_not_in_the_traceback_nor_in_those_it_leads_to():
+    def broken(attempts):
+        try:
+            if attempts:
+                outcome.run(lambda: broken(attempts - 1))
+                raise outcome.error
+        except ValueError as error:
+            raise TypeError("again") from error
+        raise ValueError("first")
+
+    outcome = Outcome()
+    outcome.run(lambda: broken(1))
+    pack = describe(outcome.error, details=True).pack
+    for frames in (pack["traceback"], pack["cause"]["traceback"]):
+        assert "_outcome.py" not in frames[0]
+    assert "in broken" in pack["traceback"][-1]
+
+
 def test_what_is_linked_many_times_travels_once():
     def stop_all(attempts):
         errors = []
@@ -269,7 +291,13 @@ def test_what_is_linked_many_times_travels_once():
     try:
         raise shared
     except ExceptionGroup:
-        again = raised(ExceptionGroup("again", [raised(KeyError(n)) for n in range(10)]))
+        errors = []
+        for number in range(10):
+            try:
+                raise KeyError(number)
+            except KeyError as error:  # its context is `shared`
+                errors.append(error)
+        again = raised(ExceptionGroup("again", errors))
 
     def count(pack):
         linked = [*pack.get("exceptions", ())]
@@ -277,7 +305,7 @@ def test_what_is_linked_many_times_travels_once():
         return 1 + sum(map(count, linked))
 
     # Each of the ten has the first group, with its own ten, as its context.
-    assert count(pack_exception(again, details=True)) < 100
+    assert count(pack_exception(again, details=True)) < 200
 
 
 def test_a_registered_exception_that_cannot_be_rebuilt_keeps_its_text(registry):
@@ -304,11 +332,12 @@ def test_only_exceptions_can_be_registered():
      "__import__", "BaseException", "", "pc_rpc.Client", "ValueError.mro"],
 )  # fmt: skip
 @pytest.mark.parametrize("key", ["class", "type"])
-def test_nothing_but_exceptions_is_looked_up(name, key):
+def test_nothing_but_exceptions_is_looked_up(name, key, capsys):
     pack = {"class": "X", "message": "m", "traceback": [], "args": ["touch /tmp/x"], key: name}
     rebuilt = rebuild_exception(pack)
     assert type(rebuilt) is GenericRemoteException
     assert str(rebuilt).endswith(": m")
+    assert capsys.readouterr() == ("", "")  # nor is it called
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import types
 import pytest
 from pc_rpc import Server, immediate
 from pc_rpc._exposure import find_methods, is_factory, public_methods
+from pc_rpc._methods import RemoteMethods
 
 touched = []
 
@@ -337,6 +338,14 @@ class Closing:
 
     def get(self):
         return self.closed
+
+
+@pytest.mark.parametrize("expose", [None, ["measure", "_private"]])
+def test_a_gateway_offers_no_names_with_a_leading_underscore(expose):
+    """Whatever its own server announces."""
+    behind = types.SimpleNamespace(names={"measure", "_private", "__reduce__"}, label="the server")
+    offered = find_methods(RemoteMethods(behind, None), expose=expose, strict=False)
+    assert offered.names == {"measure"}
 
 
 def test_no_client_can_close_a_driver(serve, connect):

@@ -315,7 +315,7 @@ def test_an_oversize_request_without_an_id_ends_a_connection_that_has_ids():
 )  # fmt: skip
 def test_a_call_of_the_wrong_form_is_a_type_error(content):
     with pytest.raises(TypeError, match="expected a name, a list of arguments"):
-        arguments(content)
+        arguments(dict(content))
 
 
 # Targets.

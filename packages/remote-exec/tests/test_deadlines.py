@@ -135,6 +135,24 @@ def test_code_that_cannot_be_interrupted_is_abandoned_and_the_driver_is_free(con
     assert controller.driver.written == []  # it was interrupted before it touched the driver again
 
 
+def test_abandoned_code_is_interrupted_until_it_ends(controller, client, monkeypatch):
+    monkeypatch.setattr("remote_exec._running.INTERRUPT_INTERVAL", 0.01)
+    client.add_code(
+        "def resist():\n"
+        "    controller_driver.entered.set()\n"
+        "    for _ in range(3):\n"
+        "        try:\n"
+        "            while True:\n"
+        "                pass\n"
+        "        except BaseException:\n"
+        "            pass\n"
+        "    controller_driver.may_leave.set()\n"
+    )
+    error = overrun(controller.driver, lambda deadline: client.call_within(deadline, "resist"))
+    assert "left running, abandoned" in str(error.__notes__)
+    assert controller.driver.may_leave.wait(30)
+
+
 def test_a_coroutine_that_cannot_be_cancelled_is_abandoned(controller, client):
     error = overrun(controller.driver, lambda deadline: client.call_within(deadline, "deaf"))
     assert "left running, abandoned" in str(error.__notes__)
