@@ -57,7 +57,6 @@ class TerminationSignals:
         self._previous: dict[int, Any] = {}
         self._notes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._alarm: _Alarm | None = None
-        self._process = os.getpid()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -67,6 +66,7 @@ class TerminationSignals:
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._handle)
             self._alarm = _Alarm(self._loop)
+            _handled.update(self._previous)
             main = threading.get_ident()
             threading.Thread(
                 target=_report, args=(self._notes, main), name="signals", daemon=True
@@ -100,13 +100,10 @@ class TerminationSignals:
     def _restore(self) -> None:
         while self._previous:
             number, old = self._previous.popitem()
+            _handled.discard(number)
             signal.signal(number, signal.SIG_DFL if old is None else old)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # in a child, before `forked` was called
-            self._restore()
-            signal.raise_signal(number)
-            return
         name = signal.Signals(number).name
         if self.received is not None:
             if name in AT_ONCE:
@@ -116,6 +113,33 @@ class TerminationSignals:
         self.received = name
         self._notes.put(name)
         self._loop.call_soon_threadsafe(lambda: self._act())
+
+
+_handled: set[int] = set()
+"""Numbers of the signals that have a handler of ours."""
+
+_held_back = threading.local()
+
+
+def _hold_back() -> None:
+    """Have signals wait for the end of a fork.
+
+    Where a signal has a handler, Python drops it if it comes for a child that has not yet run what
+    is registered for forks, for it may have been the parent's. Such a child would not end.
+    """
+    if _handled:
+        _held_back.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handled)
+
+
+def _let_in() -> None:
+    """Let the signals come in: in a child, where they do what they would do without us."""
+    mask = _held_back.__dict__.pop("mask", None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+if hasattr(os, "register_at_fork"):  # behind what `forks` has registered
+    os.register_at_fork(before=_hold_back, after_in_parent=_let_in, after_in_child=_let_in)
 
 
 class _Alarm:
