@@ -32,7 +32,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hours", type=float, help="the same in hours")
     parser.add_argument("--page", action="append", choices=[page.name for page in PAGES])
     parser.add_argument("--seed", type=int, default=1, help="what everything is drawn from")
-    parser.add_argument("--report", type=Path, default=Path(".nox/faults"), help="folder")
+    parser.add_argument("--report", type=Path, default=Path(".nox/faults-report"), help="folder")
     parser.add_argument("--in-process", help=argparse.SUPPRESS)
     return parser.parse_args()
 

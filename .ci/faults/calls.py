@@ -42,6 +42,9 @@ UNBOUNDED = 60.0
 
 TASKS, THREADS = 24, 4
 CALLS_PER_SERVER = (6_000, 25_000)
+WARM = 3
+"""Rounds after which a process has the memory that it needs."""
+
 MEMORY_GROWTH = 100 * 2**20
 """Bytes that a process may have more after a round than before: buffers, caches, fragments."""
 
@@ -358,8 +361,9 @@ def run(budget: float, seed: int, report: Report) -> None:
                 report.find("lost", f"{text} ({this.describe()})")
             report.count("rounds")
             report.peak("memory of the clients, MiB", memory() / 2**20)
-            memory_before = memory_before or memory()
-            if memory() - memory_before > MEMORY_GROWTH:
+            if report.counted("rounds") == WARM:
+                memory_before = memory()
+            elif memory_before and memory() - memory_before > MEMORY_GROWTH:
                 report.find("memory", f"clients: {memory_before} before, {memory()} now")
             if report.failed or time.monotonic() + length / 2 > end:
                 break

@@ -1,7 +1,7 @@
 """The wire: valid sessions of all generations, mutated, against servers and against clients.
 
 Servers and clients are in this process, so that what they complain about is seen. A finding is kept
-in ``.nox/faults/found``; what was mended goes from there to ``corpus``, which is tried first.
+in ``.nox/faults-report/found``; what was mended goes from there to ``corpus``, which is tried first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from faults.report import Report
 from faults.sessions import Messages, mutate, record_calls, record_structure, recorded
 
 CORPUS = Path(__file__).parent / "corpus"
-FOUND = Path(".nox/faults/found")
+FOUND = Path(".nox/faults-report/found")
 TOGETHER = 16
 TIMEOUT = 0.3
 SILENCE = 0.1
