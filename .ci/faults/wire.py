@@ -1,7 +1,7 @@
 """The wire: valid sessions of all generations, mutated, against servers and against clients.
 
-Servers and clients are in this process, so that what they complain about is seen. A finding is kept
-in ``.nox/faults-report/found``; what was mended goes from there to ``corpus``, which is tried first.
+Servers and clients are in this process, so that what they complain about is seen. A finding is
+kept in ``.nox/faults-report/found``; what was mended goes from there to ``corpus``, tried first.
 """
 
 from __future__ import annotations
