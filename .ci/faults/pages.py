@@ -38,4 +38,5 @@ PAGES = [
     Page("load", 4),
     Page("wire", 3),
     Page("network", 3),
+    Page("bridges", 5),
 ]

@@ -38,6 +38,7 @@ def test_nothing_is_lost_and_nobody_gets_in(tmp_path):
     did = {result["page"]: result["counts"] for result in results}
     assert did["calls"]["calls answered"] > 100
     assert did["structures"]["replicas compared in the end"] > 10
+    assert did["bridges"]["replicas compared in the end"] >= 6
     assert did["hostile"]["codes that resist"] >= 2
     assert did["load"]["connections of crowds"] > 500
     assert sum(n for what, n in did["wire"].items() if what.startswith("sessions against")) > 50

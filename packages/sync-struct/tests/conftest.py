@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import json
 import logging
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -171,6 +173,9 @@ def engine_fixture(tmp_path):
     engine.start()
     yield engine
     engine.kill()
+    with warnings.catch_warnings():  # what nats-py leaves behind when it connects again
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 # In debug mode asyncio logs which callbacks were slow. That depends on what else the computer does,

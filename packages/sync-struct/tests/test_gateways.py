@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pyon
 import pytest
-from pyon.framing import Receiver
-from sync_struct import Notifier, Publisher, Subscriber, _addresses, mirror
+from pyon.asyncio_server import AsyncioServer
+from pyon.framing import Message, Receiver
+from sync_struct import Notifier, Publisher, Subscriber, SubscriptionLost, _addresses, mirror
 
 
 def follow(publisher, *steps, **options):
@@ -99,6 +100,59 @@ async def test_a_publisher_serves_a_socket_that_is_brought_to_it():
         assert pyon.decode(await reader.readline())["error"] == "SubscriptionLost"
         assert await reader.read() == b""
         writer.close()
+
+
+class Greeting(AsyncioServer):
+    """A publisher that greets, and then says what it is told to."""
+
+    says = b""
+
+    async def _handle_connection_cr(self, reader, writer):
+        await reader.readline()
+        hello = b'"action":"hello","stream":"s","number":3,"resumed":false,"features":[]'
+        writer.write(b"{%b}\n%b" % (hello, self.says))
+        await reader.read()
+
+
+async def test_a_subscriber_that_is_closed_while_the_structure_is_awaited_ends_in_order(
+    until, caplog
+):
+    async with Greeting() as server:
+        await server.start("127.0.0.1", 0)
+        greeted = []
+        subscriber = Subscriber("d", lambda x: x)
+        connecting = asyncio.ensure_future(
+            subscriber.connect("127.0.0.1", server.port, lambda: greeted.append(True))
+        )
+        await until(lambda: greeted)
+        for _ in range(10):  # turns of the loop, until it waits for the structure
+            await asyncio.sleep(0)
+        await subscriber.close()
+        with pytest.raises(SubscriptionLost, match="was closed"):
+            await connecting
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+
+async def test_a_subscriber_is_live_when_what_there_was_has_come(until):
+    def mod(number):
+        return b'{"action":"append","path":[],"x":%d,"number":%d}\n' % (number, number)
+
+    class Older(Greeting):
+        says = b'{"action":"init","struct":[],"number":1}\n' + mod(2)
+
+    async with Older() as server:
+        await server.start("127.0.0.1", 0)
+        seen, states = [], []
+        subscriber = Subscriber("d", lambda x: x, seen.append, state_cb=states.append)
+        connecting = asyncio.ensure_future(subscriber.connect("127.0.0.1", server.port))
+        await until(lambda: len(seen) == 2)
+        assert not connecting.done()
+        assert states == ["connecting"]
+        subscriber._subscription.connection.message_received(Message(mod(3)[:-1]))
+        await connecting
+        assert states == ["connecting", "live"]
+        assert subscriber.target == [2, 3]
+        await subscriber.close()
 
 
 # Addresses.

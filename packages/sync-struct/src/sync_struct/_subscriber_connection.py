@@ -223,7 +223,8 @@ class SubscriberConnection(Connection):
 
     def _finish(self, lost: SubscriptionLost) -> None:
         self._lost = None
-        if self.ready.done() and not self.ready.exception():
+        ready = self.ready
+        if ready.done() and not ready.cancelled() and not ready.exception():
             self._lose(self)
         else:
             settle_error(self.ready, self.error or lost)

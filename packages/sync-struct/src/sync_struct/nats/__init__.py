@@ -6,7 +6,8 @@ the engine is described in PROTOCOL.md, *Over NATS*.
 """
 
 from sync_struct.nats._bridge import bridging_in, bridging_out, serve_subscriber
-from sync_struct.nats._jetstream import Address, JetStreamError
+from sync_struct.nats._connecting import Address
+from sync_struct.nats._jetstream import JetStreamError
 from sync_struct.nats._outlet import AnotherBridge
 from sync_struct.nats._pipeline import Displaced
 

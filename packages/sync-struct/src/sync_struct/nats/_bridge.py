@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyon.asyncio_tasks import end, keep
+from pyon.asyncio_tasks import end, keep, settle, settle_error
+from pyon.backoff import Backoff
 
 from sync_struct import Publisher
 from sync_struct.gateway import Request, name_in, relaying
+from sync_struct.nats._connecting import connect
 from sync_struct.nats._inlet import Inlet, takes_bytes
-from sync_struct.nats._jetstream import connect
-from sync_struct.nats._outlet import Outlet, Source
+from sync_struct.nats._jetstream import JetStream, JetStreamError
+from sync_struct.nats._outlet import Outlet, Source, first_end
 
 if TYPE_CHECKING:
     import ssl
@@ -23,6 +25,9 @@ __all__ = ["bridging_in", "bridging_out", "serve_subscriber"]
 
 INTERVAL = 2.0
 """Seconds between beacons: a replica says within three of them that the publisher is away."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
+"""Seconds between attempts to connect: at first, and in the long run."""
 
 STOP_GRACE = 2.0
 """Seconds that outlets have to end."""
@@ -73,25 +78,52 @@ async def bridging_out(
     JetStreamError
         The engine cannot be reached. Later on, it is reached again by itself.
     """
-    js = await connect(nats, nats_ssl, lambda error: on_error("", error))
+
+    def make_outlet(name: str, js: JetStream) -> Outlet:
+        return Outlet(
+            Source(host, port, ssl),
+            name,
+            js,
+            storage=storage,
+            replicas=replicas,
+            interval=interval,
+            on_error=_named(on_error, name),
+            on_state=_named(on_state, name),
+        )
+
+    async def connect_here() -> JetStream:
+        return await connect(nats, nats_ssl, _named(on_error, ""))
+
+    js = await connect_here()
     tasks: set[asyncio.Task[None]] = set()
+    keep(tasks, _write_all(names, make_outlet, js, connect_here, _named(on_error, "")))
     try:
-        for name in names:
-            outlet = Outlet(
-                Source(host, port, ssl),
-                name,
-                js,
-                storage=storage,
-                replicas=replicas,
-                interval=interval,
-                on_error=_named(on_error, name),
-                on_state=_named(on_state, name),
-            )
-            keep(tasks, outlet.run())
         yield
     finally:
         await end(tasks, STOP_GRACE)
-        await js.close()
+
+
+async def _write_all(
+    names: Sequence[str],
+    make_outlet: Callable[[str, JetStream], Outlet],
+    js: JetStream,
+    connect_here: Callable[[], Awaitable[JetStream]],
+    on_error: Callable[[Exception], Any],
+) -> None:
+    """Write all notifiers until this is cancelled; connect anew where the client has given up."""
+    while True:
+        try:
+            await first_end(js.lost(), *(make_outlet(name, js).run() for name in names))
+        finally:
+            await js.close()
+        backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
+        while True:
+            try:
+                js = await connect_here()
+                break
+            except JetStreamError as error:
+                on_error(error)
+                await asyncio.sleep(backoff.next())
 
 
 @contextlib.asynccontextmanager
@@ -180,11 +212,11 @@ async def _reflect(
     ):
         await said
         if failures and not isinstance(failures[0], LookupError):  # of no such notifier it tells
-            began.set_exception(failures[0])
-            return
-        connection = await publisher.attach(sock)
-        began.set_result(None)
-        await connection.wait_closed()
+            settle_error(began, failures[0])
+        if not began.done():  # else nobody waits any more
+            connection = await publisher.attach(sock)
+            settle(began, None)
+            await connection.wait_closed()
 
 
 def _named(callback: Callable[[str, Any], Any], name: str) -> Callable[[Any], Any]:

@@ -13,7 +13,7 @@ from pyon.terminal import emit
 from sync_struct._cli_reading import say_once
 from sync_struct._cli_serving import loop_forever, serving
 from sync_struct.nats._bridge import bridging_in, bridging_out
-from sync_struct.nats._jetstream import Address
+from sync_struct.nats._connecting import Address
 
 __all__ = ["bridge_in", "bridge_out"]
 

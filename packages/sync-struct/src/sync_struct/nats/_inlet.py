@@ -17,6 +17,7 @@ from sync_struct import ProtocolError, SubscriptionLost, UnknownNotifier
 from sync_struct.gateway import GROWING_ARRAYS, RAW_BUFFERS, STALENESS, Request, control, refusal
 from sync_struct.nats._jetstream import Entry, JetStream, JetStreamError
 from sync_struct.nats._layout import Beacon, Label, Manifest, name_of, subjects
+from sync_struct.nats._outlet import first_end
 from sync_struct.nats._progress import Gap, Progress, Pulse
 from sync_struct.nats._pull import Pull
 
@@ -86,7 +87,10 @@ class Inlet(Connection):
         heard = None
         try:
             heard = await self._js.subscribe(self._names.beacon, self._hear)
-            await self._follow()
+            await first_end(self._follow(), self._js.lost())
+            raise SubscriptionLost(f"{self._js.where} has been away for long")
+        except ConnectionResetError:
+            pass  # the subscriber has left
         except (UnknownNotifier, SubscriptionLost, ProtocolError, JetStreamError) as error:
             self.send(refusal(_as_told(error)))
             self.close()
@@ -117,7 +121,8 @@ class Inlet(Connection):
             except Gap:
                 begin = await self._join_again()
             except JetStreamError:
-                await asyncio.sleep(RETRY_WAIT)
+                if begin == self._seq + 1:  # nothing has come
+                    await asyncio.sleep(RETRY_WAIT)
                 begin = self._seq + 1
 
     async def _newest(self) -> Manifest:
@@ -128,6 +133,8 @@ class Inlet(Connection):
             names = sorted(name for name in streams if name is not None)
             known = ", ".join(map(repr, names)) or "none at all"
             text = f"{self._js.where} has no notifier {self._name!r}; there is {known}"
+            if self._name in names:
+                text = f"{self._js.where} has no structure of {self._name!r} yet"
             raise UnknownNotifier(text, names)
         return Manifest.read(found.data)
 
@@ -199,7 +206,6 @@ class Inlet(Connection):
                 break
             manifest = await self._newest()  # the parts were deleted: there is another one
         self._progress = Progress(manifest.stream, manifest.number)
-        self._seq = manifest.next - 1
         self.send_chunks(parts)
         await self.drained()
         return manifest.next
@@ -223,6 +229,7 @@ class Inlet(Connection):
     # To follow.
 
     async def _read(self, begin: int) -> None:
+        self._seq = begin - 1
         last, _ = await self._js.state(self._names.stream)
         if last < begin - 1:
             raise Gap(f"the stream ends at {last}: it has lost what came from it")
@@ -240,7 +247,7 @@ class Inlet(Connection):
             await reading
         finally:
             reading.cancel()
-            await asyncio.wait({reading})
+            await asyncio.gather(reading, return_exceptions=True)
             await pull.close()
 
     async def _pump(self, pull: Pull) -> None:
@@ -251,11 +258,11 @@ class Inlet(Connection):
                 await self.drained()
 
     def _take(self, entry: Entry) -> None:
-        if entry.subject == self._names.manifest:
-            self._progress.pass_manifest(Manifest.read(entry.data))
-        else:
-            step = self._progress.take_step(Label.read(entry.headers), entry.data)
-            if step:
+        with contextlib.suppress(ProtocolError):  # of somebody else's: the numbers decide
+            if entry.subject == self._names.manifest:
+                self._progress.pass_manifest(Manifest.read(entry.data))
+            else:
+                step = self._progress.take_step(Label.read(entry.headers), entry.data)
                 self.send_chunks(step)
         self._seq = entry.seq
 

@@ -1,49 +1,36 @@
 """JetStream, as far as we need it: requests of its API, and what they fail with.
 
-The client library is imported here alone, and only when somebody connects. Its own idea of a
-consumer is not used: see `_pull`.
+Of the client library only messages and requests are used; its own idea of a consumer is not: see
+`_pull`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import importlib
 import json
 import secrets
-import urllib.parse
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
 from sync_struct._errors import SyncStructError
-from sync_struct.gateway import without_secrets
 from sync_struct.nats._layout import Subjects
 
-if TYPE_CHECKING:
-    import ssl
-
-__all__ = ["NO_STREAM", "Address", "Entry", "JetStream", "JetStreamError", "connect"]
+__all__ = ["NO_STREAM", "Entry", "JetStream", "JetStreamError", "close", "is_of_client"]
 
 REQUEST_TIMEOUT = 5.0
 """Seconds until an answer of the engine counts as never coming; it answers within milliseconds."""
 
-CONNECT_TIMEOUT = 5.0
-"""Seconds until a first connection counts as impossible."""
+GIVE_UP = 20.0
+"""Seconds without a connection after which another client is made: after some errors the client
+library does not try any more."""
+
+LOOK = 1.0
+"""Seconds between looks at that."""
 
 DUPLICATE_WINDOW = 10.0
 """Seconds that the engine keeps ids of messages to recognise repeated ones: it keeps them in
 memory, and we look at the last message after any longer disturbance."""
-
-CLIENT_OPTIONS: Mapping[str, Any] = {
-    "allow_reconnect": True,
-    "max_reconnect_attempts": -1,
-    "reconnect_time_wait": 0.25,
-    "connect_timeout": 2,
-    "ping_interval": 5,
-    "max_outstanding_pings": 2,
-}
-"""Options of the client library that are ours by default: connect again for ever, and notice within
-15 s that the other end of the cable is out."""
 
 NO_MESSAGE, NO_STREAM = 10037, 10059
 """Error codes of the API."""
@@ -63,26 +50,6 @@ class JetStreamError(SyncStructError, ConnectionError):
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
-
-
-class Address(str):
-    """An address with options of the client library, which are passed on as they are.
-
-    Parameters
-    ----------
-    text : str
-        ``nats://[user:password@]host[:port][,host[:port]...]/name``.
-    **options
-        Of ``nats.connect``: ``user_credentials``, ``nkeys_seed``, ``tls``, ``tls_hostname``, ...
-    """
-
-    options: dict[str, Any]
-
-    def __new__(cls, text: str, **options: Any) -> Self:
-        """Make an address; it is a string with `options`."""
-        address = super().__new__(cls, text)
-        address.options = options
-        return address
 
 
 class Entry(NamedTuple):
@@ -120,6 +87,15 @@ class JetStream:
         """Whether there is a connection at present."""
         return bool(self._client.is_connected)
 
+    async def lost(self) -> None:
+        """Return when there has been no connection for long: another one has to be made."""
+        loop = asyncio.get_running_loop()
+        connected = loop.time()
+        while loop.time() - connected < GIVE_UP:
+            await asyncio.sleep(LOOK)
+            if self.connected:
+                connected = loop.time()
+
     async def publish(
         self,
         subject: str,
@@ -147,7 +123,7 @@ class JetStream:
         try:
             await subscription.unsubscribe()
         except Exception as error:
-            if not _is_of_client(error):
+            if not is_of_client(error):
                 raise
 
     def inbox(self) -> str:
@@ -160,7 +136,7 @@ class JetStream:
         try:
             answer = await self._client.request(subject, b"", timeout=timeout)
         except Exception as error:
-            if _is_of_client(error):
+            if is_of_client(error):
                 return None
             raise
         data: bytes = answer.data
@@ -185,7 +161,7 @@ class JetStream:
         return answer
 
     def _failure(self, error: Exception, what: str) -> Exception:
-        if not _is_of_client(error):
+        if not is_of_client(error):
             return error
         text = "nobody answers (is JetStream on?)" if "NoResponders" in repr(error) else repr(error)
         return JetStreamError(f"{self.where}: {what}: {text}")
@@ -275,7 +251,7 @@ class JetStream:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._client.close()
+        await close(self._client)
 
 
 def _read_headers(raw: bytes) -> dict[str, str]:
@@ -283,104 +259,19 @@ def _read_headers(raw: bytes) -> dict[str, str]:
     return {name: value.strip() for name, colon, value in lines if colon}
 
 
-def _is_of_client(error: Exception) -> bool:
+def is_of_client(error: Exception) -> bool:
     """Tell whether an error is of the client library, or of the network below it."""
     return isinstance(error, (TimeoutError, OSError)) or type(error).__module__.startswith("nats.")
 
 
-def _client_module() -> Any:
+async def close(client: Any) -> None:
+    """Close a client, in whatever state it is."""
     try:
-        return importlib.import_module("nats")
-    except ImportError:
-        raise ImportError(
-            "for NATS: pip install nats-py (or the extra: sync-struct[nats])", name="nats"
-        ) from None
-
-
-def split(address: str) -> tuple[list[str], dict[str, Any]]:
-    """Return the servers in an address, and the options of the client library that go with it."""
-    parts = urllib.parse.urlsplit(address)
-    options = dict(getattr(address, "options", {}))
-    for key, value in urllib.parse.parse_qsl(parts.query):
-        if key not in _FILES:
-            known = ", ".join(_FILES)
-            raise ValueError(f"expected one of {known} behind the ? of an address, got {key!r}")
-        options[_FILES[key]] = value
-    user, at, hosts = parts.netloc.rpartition("@")
-    return [f"nats://{user}{at}{host}" for host in hosts.split(",")], options
-
-
-_FILES = {"creds": "user_credentials", "nkey": "nkeys_seed"}
-
-
-async def connect(
-    address: str,
-    tls: ssl.SSLContext | None = None,
-    on_error: Callable[[Exception], object] = lambda error: None,
-) -> JetStream:
-    """Connect to the engine.
-
-    Parameters
-    ----------
-    address : str
-        Maybe an `Address`, with options of the client library.
-    tls : ssl.SSLContext, optional
-        Speak TLS with this context.
-    on_error : callable, optional
-        Called with every error that the client library reports later.
-
-    Raises
-    ------
-    JetStreamError
-        No server can be reached, or they refuse us.
-    """
-    servers, options = split(address)
-    where = without_secrets(servers[0]) + (", ..." if len(servers) > 1 else "")
-    client = _client_module()
-    first = _FirstConnection(len(servers))
-
-    async def note(error: Exception) -> None:
-        if not first.note(error):
-            on_error(JetStreamError(f"{where}: {error}"))
-
-    if tls is not None:
-        options.setdefault("tls", tls)
-    options = {**CLIENT_OPTIONS, **options, "error_cb": note}
-    try:
-        return JetStream(await first.wait(client.connect(servers, **options)), where)
-    except Exception as error:
-        if not _is_of_client(error):
-            raise
-        raise JetStreamError(f"{where}: {error}") from error
-
-
-class _FirstConnection:
-    """Waits for a connection, or until every server has refused it: the client would for ever."""
-
-    def __init__(self, servers: int) -> None:
-        self._left = servers
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._over = False
-
-    def note(self, error: Exception) -> bool:
-        """Take note of an error; tell whether it belongs to the attempt."""
-        self._left -= 1
-        if not self._left and not self._failed.done():
-            self._failed.set_exception(error)
-        return not self._over
-
-    async def wait(self, connecting: Coroutine[Any, Any, Any]) -> Any:
-        """Return the connected client, or raise what the last server said."""
-        task = asyncio.ensure_future(connecting)
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await asyncio.wait({task, self._failed}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                await self._failed
-            return await task
-        except TimeoutError:
-            raise TimeoutError(f"no answer within {CONNECT_TIMEOUT:g} s") from None
-        finally:
-            self._over = True
-            task.cancel()
-            self._failed.cancel()
+        await client.close()
+    except (AttributeError, RuntimeError, OSError):
+        # It was lost just now: the client library writes to a transport that is closed, and leaves
+        # the tasks of its subscriptions behind.
+        for subscription in list(getattr(client, "_subs", {}).values()):
+            task = getattr(subscription, "_wait_for_msgs_task", None)
+            if task is not None:
+                task.cancel()

@@ -7,6 +7,7 @@ parts and a manifest, a step becomes messages; what is in them is nobody's conce
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from sync_struct.nats._pipeline import Displaced, Pipeline
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["AnotherBridge", "Outlet", "Source"]
+__all__ = ["AnotherBridge", "Outlet", "Source", "first_end"]
 
 ASK_TIMEOUT = 1.0
 """Seconds that a bridge has to say that it is at work already."""
@@ -92,7 +93,8 @@ class Outlet:
         self._written: deque[tuple[int, str, int]]  # what is in the stream up to a place
         self._arrived: tuple[str, int]  # what is known to be
         self._parting: asyncio.Lock  # held while the parts of one snapshot are written
-        self._moved: asyncio.Event
+        self._moved: asyncio.Event  # set when a snapshot is due, or its step may have come
+        self._snapshotting: bool
 
     async def run(self) -> None:
         """Write the notifier until this is cancelled; stand by while another bridge does."""
@@ -120,11 +122,12 @@ class Outlet:
         await self._js.make_stream(self._names, self._storage, self._replicas)
         tail = await self._read_tail()
         self._ledger = Ledger(tail)
-        self._pipeline = Pipeline(self._js, self._names.stream, tail.seq)
+        self._pipeline = Pipeline(self._js, self._names.stream, tail.seq, self._on_error)
         self._failed = asyncio.get_running_loop().create_future()
         self._written = deque()
         self._arrived = self._ledger.position or ("", 0)
         self._parting, self._moved = asyncio.Lock(), asyncio.Event()
+        self._snapshotting = False
         self._subscriber = Subscriber(
             self._name,
             None,
@@ -138,7 +141,7 @@ class Outlet:
         host, port, tls = self._source
         answering = await self._js.subscribe(self._names.ask, self._answer)
         try:
-            await _first_end(
+            await first_end(
                 self._pipeline.run(),
                 self._subscriber.run(host, port, ssl=tls),
                 self._send_beacons(),
@@ -153,10 +156,12 @@ class Outlet:
     async def _read_tail(self) -> Tail:
         stream = self._names.stream
         seq, size = await self._js.state(stream)
-        found = await self._js.last(stream, self._names.manifest)
-        manifest = None if found is None else Manifest.read(found.data)
-        found = await self._js.last(stream, self._names.step)
-        step = None if found is None else Label.read(found.headers)
+        manifest = step = None
+        with contextlib.suppress(ProtocolError):  # of somebody else's: then there is none
+            if (found := await self._js.last(stream, self._names.manifest)) is not None:
+                manifest = Manifest.read(found.data)
+            if (found := await self._js.last(stream, self._names.step)) is not None:
+                step = Label.read(found.headers)
         return Tail(seq, size, manifest, step)
 
     def _take(self, step: Step) -> Awaitable[None] | None:
@@ -189,7 +194,8 @@ class Outlet:
         """Note what is in the stream once its last message is acknowledged: for beacons."""
         ledger = self._ledger
         self._written.append((ledger.seq, ledger.stream, ledger.number))
-        self._moved.set()
+        if self._snapshotting or ledger.snapshot_due:
+            self._moved.set()
 
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
@@ -239,8 +245,10 @@ class Outlet:
         while True:
             self._moved.clear()
             await self._moved.wait()
+            self._snapshotting = True
             if self._ledger.snapshot_due and not await self._make_snapshot():
                 await asyncio.sleep(SNAPSHOT_RETRY)
+            self._snapshotting = False
 
     async def _make_snapshot(self) -> bool:
         """Ask the publisher for the structure beside the steps; tell whether it has been of use."""
@@ -297,7 +305,7 @@ class Outlet:
         await self._js.publish(message.reply, self._beacon())
 
 
-async def _first_end(*work: Awaitable[None]) -> None:
+async def first_end(*work: Awaitable[None]) -> None:
     """Wait until one of several things ends, end the others, and raise what it raised."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:

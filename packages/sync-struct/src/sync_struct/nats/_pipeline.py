@@ -11,6 +11,7 @@ import asyncio
 import json
 import secrets
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sync_struct._errors import SyncStructError
@@ -56,6 +57,8 @@ class Pipeline:
     stream : str
     seq : int
         Of the last message in the stream.
+    on_trouble : callable
+        Called with why messages have to be sent again.
 
     Attributes
     ----------
@@ -65,7 +68,13 @@ class Pipeline:
         Sequence of the last message that was acknowledged.
     """
 
-    def __init__(self, js: JetStream, stream: str, seq: int) -> None:
+    def __init__(
+        self,
+        js: JetStream,
+        stream: str,
+        seq: int,
+        on_trouble: Callable[[Exception], object] = lambda error: None,
+    ) -> None:
         self.writer = secrets.token_hex(8)
         self.arrived = seq
         self._js = js
@@ -73,6 +82,8 @@ class Pipeline:
         self._queue: deque[_Message] = deque()  # those without an acknowledgement
         self._sent = 0  # how many of them are on their way
         self._size = 0
+        self._on_trouble = on_trouble
+        self._recovered: int | None = None  # what had arrived at the last recovery
         self._epoch = 0  # counts the attempts; acknowledgements of an earlier one are void
         self._changed = asyncio.Event()  # for the task that sends
         self._trouble: str | None = None
@@ -182,6 +193,10 @@ class Pipeline:
         """Find out what has arrived, and send the rest again."""
         self._epoch += 1
         trouble, self._trouble = self._trouble, None
+        self._on_trouble(JetStreamError(f"{self._stream}: {trouble}; sending again"))
+        if self._recovered == self.arrived:  # nothing has helped so far
+            await asyncio.sleep(RETRY_WAIT)
+        self._recovered = self.arrived
         while True:
             try:
                 last, _ = await self._js.state(self._stream)

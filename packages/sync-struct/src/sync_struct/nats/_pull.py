@@ -108,7 +108,9 @@ class Pull:
             self._take(message)
         elif status in ("408", "409"):
             self._end_request(message.subject, message.headers.get("Description", ""))
-        elif status != "100":
+        elif status == "100":
+            self._check(int(message.headers.get("Nats-Last-Consumer", self._count)))
+        else:
             self._failure = f"status {status}"
         self._changed.set()
 
@@ -119,11 +121,15 @@ class Pull:
         elif which == f"{self._inbox}.{self._request}":
             self._asked = False
 
+    def _check(self, count: int) -> None:
+        """Notice that less has come than was sent; `count` is the engine's."""
+        if count != self._count:
+            self._failure = self._failure or f"message {self._count + 1} was lost on the way"
+
     def _take(self, message: Any) -> None:
         sequence, count = _places(message.reply)
-        self._count += 1
-        if count != self._count:
-            self._failure = self._failure or f"message {self._count} was lost on the way"
+        self._check(count - 1)
+        self._count = count
         if self._failure is None:
             entry = Entry(sequence, message.subject, message.headers or {}, message.data)
             self._waiting.append(entry)

@@ -1,0 +1,60 @@
+"""The bridges of the page of bridges.
+
+``python -m faults.bridge out PORT ADDRESS STORAGE``, or ``in PORT ADDRESS``. They are
+those of the package, with short intervals and small snapshots, so that seconds show what otherwise
+takes hours. A line ``port N`` says that they are at work; they end with a signal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+from sync_struct import Publisher
+from sync_struct.nats import _ledger, bridging_in, bridging_out
+
+from faults.processes import HOST
+
+INTERVAL = 0.25
+"""Seconds between beacons."""
+
+LEAST_STEPS = 200_000
+"""Bytes of steps until there is another snapshot."""
+
+
+def quiet_client() -> None:
+    """Have nats-py not log how a network that fails breaks its parser: it connects again."""
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+
+
+def _say(name: str, error: Exception) -> None:
+    logging.getLogger("bridge").warning("%s: %s", name, error)
+
+
+async def main() -> None:
+    """Bridge, until a signal comes."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    quiet_client()
+    _ledger.LEAST_STEPS = LEAST_STEPS
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    direction, port, address = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    if direction == "out":
+        storage = "memory" if sys.argv[4] == "memory" else "file"
+        async with bridging_out(
+            HOST, port, ["d"], address, storage=storage, interval=INTERVAL, on_error=_say
+        ):
+            print("port", port, flush=True)
+            await ended.wait()
+    else:
+        async with Publisher({}) as publisher:
+            await publisher.start(HOST, port)
+            async with bridging_in(publisher, address, ["d"], on_error=_say):
+                print("port", publisher.port, flush=True)
+                await ended.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,495 @@
+"""Measure sync-struct over NATS, beside direct connections, relays and NATS alone.
+
+    python benchmarks/over_nats.py [NAME ...] [--minutes 30]
+
+NAMEs: latency, throughput, fanout, joining, growth. It needs `nats-server` and the dependency group
+`bench`. Everything runs on this machine: publisher, bridges, relays, engine and readers are
+processes of their own, so two cores share what several machines would do. Processor time is that of
+the process that is named, as the system counts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from sync_struct import Notifier, Publisher, Subscriber
+from sync_struct.nats._connecting import connect
+from sync_struct.nats._layout import Manifest, subjects
+from sync_struct.nats._pull import Pull
+
+MIB = 2**20
+HOST = "127.0.0.1"
+COMMAND = [sys.executable, "-m", "sync_struct._cli"]
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def show(what, figure):
+    print(f"{what:60} {figure}", flush=True)
+
+
+# Processes.
+
+
+class Engine:
+    """A `nats-server` in a folder of its own."""
+
+    def __init__(self):
+        beside = str(Path(sys.executable).parent)
+        program = shutil.which("nats-server") or shutil.which("nats-server", path=beside)
+        self.folder = tempfile.TemporaryDirectory()
+        ports = Path(self.folder.name, "ports")
+        ports.mkdir()
+        options = ["-a", HOST, "-p", "-1", "-js", "-sd", self.folder.name]
+        options += ["--ports_file_dir", str(ports)]
+        self.process = subprocess.Popen([program, *options], stderr=subprocess.DEVNULL)
+        while not (found := [file for file in ports.iterdir() if file.stat().st_size]):
+            time.sleep(0.01)
+        (self.address,) = json.loads(found[0].read_text())["nats"]
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+def command(*arguments):
+    """Start the command; return its process and the port that it serves, if any."""
+    process = subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    while True:
+        line = process.stdout.readline()
+        found = re.search(r" port (\d+)$", line)
+        if found or ": live" in line:
+            return process, int(found[1]) if found else 0
+
+
+def cpu(process):
+    """Return the processor time that a process has used."""
+    times = psutil.Process(process.pid).cpu_times()
+    return times.user + times.system
+
+
+def memory(process):
+    return psutil.Process(process.pid).memory_info().rss / MIB
+
+
+class Far:
+    """A function of this file that runs in a process of its own; it is told things over a pipe."""
+
+    def __init__(self, function, *arguments):
+        self.pipe, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=function, args=(theirs, *arguments), daemon=True)
+        self.process.start()
+
+    def ask(self, *what):
+        self.pipe.send(what)
+        return self.pipe.recv()
+
+    def close(self):
+        self.pipe.send(("stop",))
+        self.process.join(10)
+        self.process.kill()
+
+
+def listen(pipe, doing):
+    """Do what the pipe says on an event loop: coroutine functions of one object, by name."""
+
+    async def main():
+        loop, said = asyncio.get_running_loop(), asyncio.Queue()
+        loop.add_reader(pipe.fileno(), lambda: said.put_nowait(pipe.recv()))
+        async with contextlib.AsyncExitStack() as stack:
+            work = await doing.begin(stack)
+            pipe.send(work)
+            while (what := await said.get())[0] != "stop":
+                pipe.send(await getattr(doing, what[0])(*what[1:]))
+
+    asyncio.run(main())
+
+
+class Publishing:
+    """The process of the publisher."""
+
+    def __init__(self, names, size):
+        filler = np.random.default_rng(1).bytes(size)
+        self.notifiers = {
+            name: Notifier({"t": 0.0, "i": 0, "filler": np.frombuffer(filler, np.uint8)})
+            for name in names
+        }
+
+    async def begin(self, stack):
+        publisher = await stack.enter_async_context(Publisher(self.notifiers))
+        await publisher.start(HOST, 0)
+        return publisher.port
+
+    async def pulse(self, name, count, interval):
+        """Make changes at a regular pace, each with the time at which it is made."""
+        notifier, due = self.notifiers[name], time.perf_counter()
+        for _ in range(count):
+            due += interval
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            notifier["t"] = time.perf_counter()
+
+    async def steps(self, name, rate, seconds):
+        """Make small steps, as many a second; return how many."""
+        notifier, begin, made = self.notifiers[name], time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - begin) < seconds:
+            while made < elapsed * rate:
+                made += 1
+                notifier["i"] = made
+                if made % 20 == 0:
+                    await asyncio.sleep(0)  # so that these are steps of their own, in few messages
+            await asyncio.sleep(0.001)
+        return made
+
+    async def single_steps(self, name, rate, seconds):
+        """Do the same, each step in a turn of its own."""
+        notifier, begin, made = self.notifiers[name], time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - begin) < seconds:
+            while made < elapsed * rate:
+                made += 1
+                notifier["i"] = made
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.0005)
+        return made
+
+    async def frames(self, name, size, count, interval):
+        """Set images at a regular pace; return the last number."""
+        notifier, due = self.notifiers[name], time.perf_counter()
+        images = [np.full(size // 8, float(i)) for i in range(2)]
+        for i in range(count):
+            due += interval
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            with notifier.batch():
+                notifier["image"] = images[i % 2]
+                notifier["t"] = time.perf_counter()
+        return count
+
+
+def publish(pipe, names, size):
+    listen(pipe, Publishing(names, size))
+
+
+class Reading:
+    """A process with one replica at a time."""
+
+    async def begin(self, stack):
+        self.stack = stack
+
+    async def follow(self, name, host, port):
+        self.delays, self.told = [], 0
+        self.subscriber = Subscriber(name, lambda x: x, self.take)
+        self.following = self.subscriber.following(host, port)
+        await self.following.__aenter__()
+
+    def take(self, mod):
+        self.told += 1
+        if mod.get("key") == "t":
+            self.delays.append(time.perf_counter() - mod["value"])
+
+    async def count(self):
+        return self.told
+
+    async def reached(self, number):
+        while self.subscriber.target["i"] < number:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return time.perf_counter()
+
+    async def leave(self):
+        await self.following.__aexit__(None, None, None)
+        return self.delays
+
+    async def bare(self, address, subject):
+        """Subscribe to NATS alone."""
+        self.delays = []
+        self.js = await connect(address)
+
+        async def take(message):
+            self.delays.append(time.perf_counter() - float(message.data))
+
+        await self.js.subscribe(subject, take)
+
+    async def leave_bare(self):
+        await self.js.close()
+        return self.delays
+
+    async def bare_pulse(self, address, subject, count, interval):
+        """Publish to NATS alone."""
+        js, due = await connect(address), time.perf_counter()
+        for _ in range(count):
+            due += interval
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            await js.publish(subject, b"%.9f" % time.perf_counter())
+        await asyncio.sleep(0.1)
+        await js.close()
+
+
+def read(pipe):
+    listen(pipe, Reading())
+
+
+# What is measured.
+
+ROUTES = ("direct", "relay", "two relays", "NATS bare", "NATS memory", "NATS file")
+
+
+def latency(_):
+    """Change to callback, over each route, interleaved."""
+    names = {route: route.replace(" ", "_") for route in ROUTES}
+    engine, processes = Engine(), []
+    publisher, reader, sender = Far(publish, list(names.values()), 1000), Far(read), Far(read)
+    port = publisher.pipe.recv()
+    reader.pipe.recv(), sender.pipe.recv()
+
+    def start(*arguments):
+        process, served = command(*arguments)
+        processes.append(process)
+        return served
+
+    one = start("relay", HOST, port, names["relay"], "--bind", HOST)
+    first = start("relay", HOST, port, names["two relays"], "--bind", HOST)
+    two = start("relay", HOST, first, names["two relays"], "--bind", HOST)
+    for storage in ("memory", "file"):
+        name = names[f"NATS {storage}"]
+        start("bridge", "out", HOST, port, name, "--nats", engine.address, "--storage", storage)
+    places = {"direct": (HOST, port), "relay": (HOST, one), "two relays": (HOST, two)}
+    delays = {route: [] for route in ROUTES}
+    for _ in range(5):
+        for route in ROUTES:
+            if route == "NATS bare":
+                reader.ask("bare", engine.address, "bare")
+                sender.ask("bare_pulse", engine.address, "bare", 300, 0.005)
+                delays[route] += reader.ask("leave_bare")
+                continue
+            reader.ask("follow", names[route], *places.get(route, (engine.address, 0)))
+            publisher.ask("pulse", names[route], 300, 0.005)
+            time.sleep(0.2)
+            delays[route] += reader.ask("leave")[-300:]
+    for route, found in delays.items():
+        found.sort()
+        middle, high = statistics.median(found) * 1e6, found[int(0.99 * len(found))] * 1e6
+        show(f"change to callback, {route}", f"{middle:6.0f} us median, {high:6.0f} us p99")
+    _close(engine, processes, publisher, reader, sender)
+
+
+def _close(engine, processes, *fars):
+    for process in processes:
+        process.kill()
+        process.wait()
+    for far in fars:
+        far.close()
+    engine.close()
+
+
+def throughput(_):
+    """Steps and frames through the bridges: lag, and processor time of each process."""
+    for storage in ("memory", "file"):
+        engine = Engine()
+        publisher, reader = Far(publish, ["d"], 1000), Far(read)
+        port = publisher.pipe.recv()
+        reader.pipe.recv()
+        bridge, _ = command(
+            "bridge", "out", HOST, port, "d", "--nats", engine.address, "--storage", storage
+        )
+        reader.ask("follow", "d", engine.address, 0)
+        watched = {
+            "publisher": publisher.process,
+            "bridge out": bridge,
+            "nats-server": engine.process,
+            "replica": reader.process,
+        }
+        before = {name: cpu(process) for name, process in watched.items()}
+        made = publisher.ask("single_steps", "d", 5000, 10.0)
+        end = time.perf_counter()
+        lag = reader.ask("reached", made) - end
+        used = {name: (cpu(process) - before[name]) / made for name, process in watched.items()}
+        show(
+            f"{storage}: steps a second made, lag of the replica at the end",
+            f"{made / 10:.0f}, {lag * 1e3:.1f} ms",
+        )
+        for name, seconds in used.items():
+            show(f"{storage}: processor time per step, {name}", f"{seconds * 1e6:6.1f} us")
+        for size, interval, count in ((180_000, 0.02, 250), (8_000_000, 0.5, 12)):
+            before = {name: cpu(process) for name, process in watched.items()}
+            reader.ask("leave")
+            reader.ask("follow", "d", engine.address, 0)
+            publisher.ask("frames", "d", size, count, interval)
+            time.sleep(1)
+            found = sorted(reader.ask("leave")[-count:])
+            used = {
+                name: (cpu(process) - before[name]) / count for name, process in watched.items()
+            }
+            reader.ask("follow", "d", engine.address, 0)
+            what = f"{storage}: frames of {size / 1e6:g} MB at {size / interval / 1e6:.0f} MB/s"
+            show(f"{what}, change to callback", f"{statistics.median(found) * 1e3:.1f} ms median")
+            for name, seconds in used.items():
+                show(f"{what}, processor time, {name}", f"{seconds * 1e3:6.2f} ms a frame")
+        _close(engine, [bridge], publisher, reader)
+
+
+def crowd(pipe, ports, count):
+    """Be many subscribers that receive everything and look at nothing."""
+
+    async def main():
+        banner = b'{"sync_struct":1,"notifier":"d","features":["raw_buffers","growing_arrays"]}\n'
+        received = 0
+
+        class Cheap(asyncio.Protocol):
+            def connection_made(self, transport):
+                transport.write(banner)
+
+            def data_received(self, data):
+                nonlocal received
+                received += len(data)
+
+        loop = asyncio.get_running_loop()
+        for i in range(count):
+            await loop.create_connection(Cheap, HOST, ports[i % len(ports)])
+            if i % 50 == 0:
+                await asyncio.sleep(0.02)
+        pipe.send("ready")
+        said = asyncio.Event()
+        loop.add_reader(pipe.fileno(), said.set)
+        await said.wait()
+
+    asyncio.run(main())
+
+
+def fanout(_):
+    """What subscribers behind three bridges cost the publisher."""
+    engine = Engine()
+    publisher = Far(publish, ["d"], 100_000)
+    port = publisher.pipe.recv()
+    out, _ = command("bridge", "out", HOST, port, "d", "--nats", engine.address)
+    bridges, ports = [], []
+    for _ in range(3):
+        process, served = command("bridge", "in", "d", "--nats", engine.address, "--bind", HOST)
+        bridges.append(process)
+        ports.append(served)
+    time.sleep(3)
+    for count in (1, 100, 3000):
+        far = Far(crowd, ports, count)
+        far.pipe.recv()
+        time.sleep(2)
+        before, others = cpu(publisher.process), [cpu(process) for process in bridges]
+        publisher.ask("single_steps", "d", 50, 10.0)
+        used = (cpu(publisher.process) - before) / 10
+        theirs = sum(map(cpu, bridges)) - sum(others)
+        show(
+            f"{count} subscribers, 50 steps a second: the publisher",
+            f"{100 * used:.1f} % of a core, {memory(publisher.process):.0f} MiB",
+        )
+        show(f"{count} subscribers: the three bridges", f"{10 * theirs:.1f} % of a core together")
+        far.close()
+    _close(engine, [out, *bridges], publisher)
+
+
+def joiners(pipe, address, count, whole):
+    """Join at once; as replicas, or only receiving all parts of the snapshot."""
+
+    async def receive():
+        js = await connect(address)
+        names = subjects("d")
+        manifest = Manifest.read((await js.last(names.stream, names.manifest)).data)
+        pull, size = await Pull.open(js, names.stream, [names.part], manifest.begin), 0
+        while size < manifest.size:
+            for entry in await pull.next():
+                size += len(entry.data)
+        await js.close()
+
+    async def join():
+        subscriber = Subscriber("d", lambda x: x, timeout=None)
+        await subscriber.connect(address)
+        await subscriber.close()
+
+    async def main():
+        pipe.send("ready")
+        await asyncio.to_thread(pipe.recv)
+        await asyncio.gather(*[join() if whole else receive() for _ in range(count)])
+        pipe.send("joined")
+
+    asyncio.run(main())
+
+
+def joining(_):
+    """Fifty who come at once: the time, and what it costs the publisher."""
+    for size, whole in ((10 * 10**6, True), (10 * 10**6, False), (150 * 10**6, False)):
+        engine = Engine()
+        publisher = Far(publish, ["d"], size)
+        port = publisher.pipe.recv()
+        out, _ = command("bridge", "out", HOST, port, "d", "--nats", engine.address)
+        time.sleep(5)
+        far = Far(joiners, engine.address, 50, whole)
+        far.pipe.recv()
+        watched = [publisher.process, engine.process, out]
+        before, begin = [cpu(process) for process in watched], time.perf_counter()
+        far.ask("go")
+        seconds = time.perf_counter() - begin
+        used = [cpu(process) - at for process, at in zip(watched, before, strict=True)]
+        kind = "replicas" if whole else "who receive all parts"
+        show(
+            f"50 {kind} at once, {size / 1e6:.0f} MB",
+            f"{seconds:.1f} s; publisher {used[0]:.2f} s, nats-server {used[1]:.1f} s, "
+            f"bridge {used[2]:.2f} s of processor time",
+        )
+        far.process.kill()
+        _close(engine, [out], publisher)
+
+
+def growth(options):
+    """A thousand steps a second for long: what stays in the stream and in memory."""
+    engine = Engine()
+    publisher, reader = Far(publish, ["d"], 100_000), Far(read)
+    port = publisher.pipe.recv()
+    reader.pipe.recv()
+    out, _ = command("bridge", "out", HOST, port, "d", "--nats", engine.address)
+    into, _ = command("bridge", "in", "d", "--nats", engine.address, "--bind", HOST)
+    reader.ask("follow", "d", engine.address, 0)
+    watched = {"nats-server": engine.process, "bridge out": out, "bridge in": into}
+
+    async def size():
+        js = await connect(engine.address)
+        found = await js.state("sync_struct-d")
+        await js.close()
+        return found[1] / MIB
+
+    made, largest = 0, 0.0
+    for minute in range(options.minutes * 4):
+        made += publisher.ask("single_steps", "d", 1000, 15.0)
+        largest = max(largest, asyncio.run(size()))
+        if minute in (3, options.minutes * 2 - 1, options.minutes * 4 - 1):
+            figures = ", ".join(f"{name} {memory(p):.0f} MiB" for name, p in watched.items())
+            show(
+                f"after {(minute + 1) / 4:.0f} min, {made} steps",
+                f"stream {largest:.1f} MiB at most; {figures}",
+            )
+    _close(engine, [out, into], publisher, reader)
+
+
+SECTIONS = {one.__name__: one for one in (latency, throughput, fanout, joining, growth)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Measure sync-struct over NATS.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SECTIONS))
+    parser.add_argument("--minutes", type=int, default=30, help="of growth")
+    options = parser.parse_args()
+    for name in options.names or SECTIONS:
+        SECTIONS[name](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Where the engine is, and the first connection to it.
+
+The client library is imported here alone, when somebody connects. Once there is a connection, it
+looks after it by itself; see `JetStream.lost` for where it does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import urllib.parse
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from sync_struct.gateway import without_secrets
+from sync_struct.nats._jetstream import JetStream, JetStreamError, close
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Address", "connect"]
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds until a first connection counts as impossible."""
+
+CLIENT_OPTIONS: Mapping[str, Any] = {
+    "allow_reconnect": True,
+    "max_reconnect_attempts": -1,
+    "reconnect_time_wait": 0.25,
+    "connect_timeout": 2,
+    "ping_interval": 3,
+    "max_outstanding_pings": 2,
+}
+"""Options of the client library that are ours by default: connect again for ever, and notice within
+9 s that the other end of the cable is out, or that its own parser has given up."""
+
+
+class Address(str):
+    """An address with options of the client library, which are passed on as they are.
+
+    Parameters
+    ----------
+    text : str
+        ``nats://[user:password@]host[:port][,host[:port]...]/name``.
+    **options
+        Of ``nats.connect``: ``user_credentials``, ``nkeys_seed``, ``tls``, ``tls_hostname``, ...
+    """
+
+    options: dict[str, Any]
+
+    def __new__(cls, text: str, **options: Any) -> Self:
+        """Make an address; it is a string with `options`."""
+        address = super().__new__(cls, text)
+        address.options = options
+        return address
+
+
+def _make_client() -> Any:
+    try:
+        return importlib.import_module("nats.aio.client").Client()
+    except ImportError:
+        raise ImportError(
+            "for NATS: pip install nats-py (or the extra: sync-struct[nats])", name="nats"
+        ) from None
+
+
+def split(address: str) -> tuple[list[str], dict[str, Any]]:
+    """Return the servers in an address, and the options of the client library that go with it."""
+    parts = urllib.parse.urlsplit(address)
+    options = dict(getattr(address, "options", {}))
+    for key, value in urllib.parse.parse_qsl(parts.query):
+        if key not in _FILES:
+            known = ", ".join(_FILES)
+            raise ValueError(f"expected one of {known} behind the ? of an address, got {key!r}")
+        options[_FILES[key]] = value
+    user, at, hosts = parts.netloc.rpartition("@")
+    return [f"nats://{user}{at}{host}" for host in hosts.split(",")], options
+
+
+_FILES = {"creds": "user_credentials", "nkey": "nkeys_seed"}
+
+
+async def connect(
+    address: str,
+    tls: ssl.SSLContext | None = None,
+    on_error: Callable[[Exception], object] = lambda error: None,
+) -> JetStream:
+    """Connect to the engine.
+
+    Parameters
+    ----------
+    address : str
+        Maybe an `Address`, with options of the client library.
+    tls : ssl.SSLContext, optional
+        Speak TLS with this context.
+    on_error : callable, optional
+        Called with every error that the client library reports later.
+
+    Raises
+    ------
+    JetStreamError
+        No server can be reached, or they refuse us.
+    """
+    servers, options = split(address)
+    where = without_secrets(servers[0]) + (", ..." if len(servers) > 1 else "")
+    client = _make_client()
+    first = _FirstConnection(len(servers))
+
+    async def note(error: Exception) -> None:
+        if not first.note(error):
+            on_error(JetStreamError(f"{where}: {error}"))
+
+    if tls is not None:
+        options.setdefault("tls", tls)
+    options = {**CLIENT_OPTIONS, **options, "error_cb": note}
+    try:
+        await first.wait(client.connect(servers, **options))
+    except BaseException as error:
+        await close(client)
+        if not isinstance(error, Exception):
+            raise
+        # Of the library, whatever it is: a broken connection makes it raise a ValueError, too.
+        raise JetStreamError(f"{where}: {error}") from error
+    return JetStream(client, where)
+
+
+class _FirstConnection:
+    """Waits for a connection, or until every server has refused it: the client would for ever."""
+
+    def __init__(self, servers: int) -> None:
+        self._left = servers
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._over = False
+
+    def note(self, error: Exception) -> bool:
+        """Take note of an error; tell whether it belongs to the attempt."""
+        self._left -= 1
+        if not self._left and not self._failed.done():
+            self._failed.set_exception(error)
+        return not self._over
+
+    async def wait(self, connecting: Coroutine[Any, Any, Any]) -> Any:
+        """Return the connected client, or raise what the last server said."""
+        task = asyncio.ensure_future(connecting)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await asyncio.wait({task, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await self._failed
+            return await task
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {CONNECT_TIMEOUT:g} s") from None
+        finally:
+            self._over = True
+            task.cancel()
+            self._failed.cancel()
