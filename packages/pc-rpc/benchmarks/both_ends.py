@@ -214,6 +214,7 @@ CALLS = {"64 in flight": 6400, "20 asyncio clients": 4000, "20 threads": 2000,
 
 PROMISES = [
     ("blocking echo(int)", JSON, "<=", 1.35),
+    # Values pickled and unpickled in C; no limits, no ids, no order of calls, no Ctrl-C in a call.
     ("blocking echo(int)", MANAGERS, "<=", 1.1),
     ("64 in flight", JSON, "<", 1.0),
     ("blocking echo(int)", BEFORE, "<=", 0.62),

@@ -191,7 +191,7 @@ async def test_a_call_that_is_given_up_is_cancelled_and_its_reply_dropped(asynci
         with pytest.raises((asyncio.CancelledError, TimeoutError)) as caught:
             await task
         assert await client.echo(2) == 2
-        assert client._target.connection.lean == {}
+        assert client._target.connection.waiting == {}
     assert requests[1] == b'{"action":"cancel","request":1}\n'
     if give_up == "time-out":
         said = f"no reply to the call of echo() from 127.0.0.1:{port} within 0.01 s"
@@ -261,7 +261,7 @@ async def test_a_call_is_not_sent_while_the_server_does_not_read(asyncio_client)
         small = asyncio.ensure_future(client.echo(5))
         await asyncio.sleep(0)
         backlog = connection.backlog
-        assert len(connection.lean) == 1
+        assert len(connection.waiting) == 1
         read_on.set()
         assert await asyncio.gather(large, small) == [None, None]
         assert backlog > HIGH_WATER

@@ -42,19 +42,24 @@ class AsyncioConnection(Connection):
     ----------
     side : ClientSide
         What was agreed, and what is pending.
+
+    Attributes
+    ----------
+    waiting : dict of str to asyncio.Future
+        What is pending on the lean road: see `_lean_asyncio`.
     """
 
     def __init__(self, side: ClientSide) -> None:
         super().__init__(limit=HANDSHAKE_LIMIT)
         self.side = side
         self.loop = self._loop
-        self.lean: dict[str, asyncio.Future[Any]] = {}
+        self.waiting: dict[str, asyncio.Future[Any]] = {}
         self._process = os.getpid()
 
     # What comes in.
 
     def message_received(self, message: Message) -> None:
-        if self.lean and receive(self, message):
+        if self.waiting and receive(self, message):
             return
         try:
             call = self.side.receive(message)

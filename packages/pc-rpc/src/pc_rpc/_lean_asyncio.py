@@ -2,8 +2,8 @@
 
 The common case: a small request without keywords, on a connection with ids that keeps up, and a
 small reply that says what was returned. Such a call has no object but the future that its task
-awaits; `AsyncioConnection.lean` has it under what its request and its reply begin with. A call that
-was given up stays there, with a future that is done, until its reply came.
+awaits; `AsyncioConnection.waiting` has it under what its request and its reply begin with. A call
+that was given up stays there, with a future that is done, until its reply came.
 
 The one idea to keep in mind: a line that is not understood here changes nothing. It and all that
 came behind it go the general road, which asks `receive` whether the call began here; and then the
@@ -46,7 +46,7 @@ async def call(
     connection: AsyncioConnection, name: str, args: Sequence[Any], timeout: float | None
 ) -> Any:
     """Call a method and return its result. See `AsyncioConnection.call`, the general road."""
-    side, pending, text = connection.side, connection.lean, small_text([*args])
+    side, pending, text = connection.side, connection.waiting, small_text([*args])
     if text is None:
         return await connection.call(name, args, {}, timeout)
     number = next(side.numbers)
@@ -80,13 +80,13 @@ async def call(
 
 def _abandon(connection: AsyncioConnection, key: str, number: int) -> None:
     """Have the server cancel a call, unless its reply came already."""
-    if key in connection.lean:
+    if key in connection.waiting:
         connection.send_chunks(frame(f'{{"action":"cancel","request":{number}}}'))
 
 
 def take_replies(connection: AsyncioConnection, text: str) -> int:
     """Hand out the replies in some lines; return how many characters of them are done with."""
-    pending, scan = connection.lean, line_scanner(text)
+    pending, scan = connection.waiting, line_scanner(text)
     if scan is None:
         return 0
     lines = text.split("\n")
@@ -111,7 +111,7 @@ def take_replies(connection: AsyncioConnection, text: str) -> int:
 
 def receive(connection: AsyncioConnection, message: Message) -> bool:
     """Take a reply in for its task to read; say whether it belongs to a call that began here."""
-    future = connection.lean.pop(f'{{"id":{_number(message.line)}', None)
+    future = connection.waiting.pop(f'{{"id":{_number(message.line)}', None)
     if future is None:
         return False
     settle(future, _Ending(message))
@@ -120,7 +120,7 @@ def receive(connection: AsyncioConnection, message: Message) -> bool:
 
 def lose(connection: AsyncioConnection) -> None:
     """Have the tasks hear that their replies will not come."""
-    futures = list(connection.lean.values())
-    connection.lean.clear()
+    futures = list(connection.waiting.values())
+    connection.waiting.clear()
     for future in futures:
         settle(future, _LOST)

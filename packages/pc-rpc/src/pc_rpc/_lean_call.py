@@ -1,4 +1,4 @@
-"""The lean road of a blocking call: the common case, in two functions.
+"""The lean road of a blocking call: the common case, in three functions.
 
 The common case: a small request without keywords on a plain connection with ids, which nobody else
 uses just now; the socket takes it at once, and a small reply comes alone in one read. Nearly all
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 READ_SIZE = LINE_SIZE
 """Bytes of a read that is to bring one small reply; the memory is made for each."""
 
-_SIZES, _WAIT = (READ_SIZE,), (0,)
-
 FRESH = 1e-3
 """Seconds since the last bytes came during which the peer is taken to be there still: that long is
 between the calls of a loop. To look costs a system call, and a change of threads; a peer that
-closes in this time is noticed when the reply is waited for. No server restarts as quickly."""
+closes in this time is noticed when the reply is waited for. No process restarts as quickly."""
+
+_SIZES, _WAIT = (READ_SIZE,), (0,)  # arguments of a read for `map`, the second to have it wait
 
 
 def invoke(
