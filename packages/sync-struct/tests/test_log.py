@@ -125,6 +125,28 @@ def test_a_mod_is_written_once_for_all_subscribers():
     assert first.cursor.take()[0] is second.cursor.take()[0]
 
 
+@pytest.mark.parametrize("encoding", [Encoding(), OLD])
+def test_an_array_becomes_text_without_reading_the_line_of_its_mod(encoding, monkeypatch):
+    notifier, log = served({"d": {}})
+    whole, part = Reader(log, encoding), None
+    whole.read()
+    if encoding.numbered:
+        part = Reader(log, encoding, Wish(("d",)))
+        part.read()
+    with notifier.batch():
+        notifier["d"]["a"] = np.arange(10_000)
+        notifier["d"]["b"] = np.arange(10_000.0).reshape(100, 100)
+    log.collect()
+    with monkeypatch.context() as context:
+        context.setattr(pyon, "decode", None)
+        steps = [reader.cursor.take() for reader in (whole, part) if reader]
+    for reader, step in zip((whole, part), steps, strict=False):
+        for message in reader.receiver.feed(b"".join(map(bytes, step))):
+            reader.replica.receive(message)
+    assert same(whole.replica.target, notifier.read)
+    assert part is None or same(part.replica.target, notifier.read["d"])
+
+
 def test_what_is_on_its_way_stays_as_it_is_whoever_is_sent_the_same_array():
     notifier, log = served({})
     plain, newest, other = Reader(log), Reader(log, wish=Wish(newest=True)), Reader(log, Encoding())

@@ -18,7 +18,7 @@ from pyon.wire import small_text
 
 from sync_struct._actions import ACTIONS, Mod, place
 from sync_struct._kinds import ATOMS, all_atoms, is_array
-from sync_struct._raw_arrays import ROOM, write_array
+from sync_struct._raw_arrays import RawArray, copy_raw
 
 __all__ = [
     "MAX_LEVELS",
@@ -71,8 +71,8 @@ class Change:
         PYON v2 of the mod, referring to `buffers`.
     buffers : sequence of memoryview
         Memory that nobody writes to.
-    memory : bytearray or None
-        What the only buffer is in, behind room for a line: see `write_small_step`.
+    raw : RawArray or None
+        What the only buffer is of, if it is a usual array.
     line_v1 : bytes or None
         PYON v1 of the mod, if a publisher asked for it.
     size : int
@@ -87,9 +87,9 @@ class Change:
         "key",
         "line",
         "line_v1",
-        "memory",
         "number",
         "path",
+        "raw",
         "size",
     )
 
@@ -106,12 +106,11 @@ class Change:
         last = mod[fields[-1]]
         text = write_small(last)
         self.buffers: Sequence[memoryview] = ()
-        self.memory: bytearray | None = None
+        self.raw: RawArray | None = None
         if text is None:
-            raw = write_array(last) if is_array(last) else None
+            self.raw = raw = copy_raw(last) if is_array(last) else None
             if raw is not None:
-                text, self.memory = raw
-                self.buffers = (memoryview(self.memory)[ROOM:],)
+                text, self.buffers = raw.text, (raw.buffer,)
         if text is None:
             buffers: list[memoryview] = []
             # What is assigned to a slice takes the place of the container, not of an item.
@@ -157,7 +156,7 @@ class Restart(Change):
         self.number = 0
         self.ends = False
         self.in_array = False
-        self.line, self.line_v1, self.buffers, self.memory = init, None, (), None
+        self.line, self.line_v1, self.buffers, self.raw = init, None, (), None
         self.size = MOD_OVERHEAD + len(init)
 
 

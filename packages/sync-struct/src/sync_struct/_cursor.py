@@ -161,8 +161,8 @@ class Cursor:
         if not entries:
             return []
         texts = [
-            self.log.text(entry, self.encoding, len(path))._replace(memory=None)
-            for entry in entries  # whose memory has the line of those who get every step
+            self.log.text(entry, self.encoding, len(path))._replace(raw=None)
+            for entry in entries  # whose raw arrays have the lines of those who get every step
         ]
         numbers = [None] * (len(texts) - 1) + [entries[-1].change.number]
         return write_steps(texts, numbers, self.encoding)

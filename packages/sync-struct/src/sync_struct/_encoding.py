@@ -14,7 +14,7 @@ from pyon import wire
 from pyon.framing import frame, frame_size
 
 from sync_struct._change import Change, fixed
-from sync_struct._raw_arrays import with_line
+from sync_struct._raw_arrays import RawArray
 from sync_struct._selection import Touch, touch
 
 __all__ = ["Chunks", "Encoding", "Entry", "Snapshot", "Text", "write_small_step", "write_steps"]
@@ -35,10 +35,8 @@ class Text(NamedTuple):
     buffers: Sequence[memoryview] = ()
     """The raw buffers that the line refers to."""
 
-    memory: bytearray | None = None
-    """What the only buffer is in, behind room for the line. The same line is written there for all
-    subscribers, since it may be on its way to some: that of a mod with its own number, if it ends
-    a step."""
+    raw: RawArray | None = None
+    """What the only buffer is of, for those who get every step: they get the same line."""
 
 
 class Encoding(NamedTuple):
@@ -76,7 +74,7 @@ class Entry:
         """Return the mod in an encoding, the path without the first `depth` keys."""
         change = self.change
         if not depth and encoding.version == 2 and (encoding.raw or not change.buffers):
-            return Text(change.line, change.buffers, change.memory)
+            return Text(change.line, change.buffers, change.raw)
         if self._texts is None:
             self._texts = {}
         key = encoding, depth
@@ -92,6 +90,9 @@ class Entry:
         line = change.below(depth)
         if encoding.raw or not change.buffers:
             return Text(line, change.buffers)
+        if change.raw is not None:  # the last field is all that is written anew
+            head = line[: -len(change.raw.text) - 1]
+            return Text(b"%b%b}" % (head, pyon.encode(change.raw.array(), version=2).encode()))
         mod = pyon.decode(line, buffers=change.buffers)
         return Text(pyon.encode(mod, version=2).encode())
 
@@ -158,15 +159,15 @@ def write_small_step(change: Change) -> Chunks:
     """Return a step of one mod as it was encoded, for those who know numbers."""
     if not change.buffers:
         return [b'%b,"number":%d}\n' % (change.line[:-1], change.number)]
-    text = Text(change.line, change.buffers, change.memory)
+    text = Text(change.line, change.buffers, change.raw)
     return _joined(_with_buffers(text, change.number))
 
 
 def _with_buffers(text: Text, number: int | None) -> Chunks:
     line = _line([text.line], number)
-    if text.memory is not None:
+    if text.raw is not None:
         first = b'{"buffers":[%d],%b\n' % (len(text.buffers[0]), line[1:])
-        together = with_line(text.memory, first)
+        together = text.raw.with_line(first)
         if together is not None:
             return [together]
     return frame(line, text.buffers)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pyon
 from pyon import wire
 
-__all__ = ["ROOM", "Setting", "read_setting", "with_line", "write_array"]
+__all__ = ["RawArray", "Setting", "copy_raw", "read_setting"]
 
 ROOM = 256
 """Bytes in front of the copy of an array, for the line, so that one piece goes to each socket."""
@@ -22,22 +22,56 @@ ROOM = 256
 MOST_KEPT = 256
 """Texts that are kept: 100 kB. A publisher has few cameras."""
 
+_ROOM = bytes(ROOM)
+
 _SIMPLE = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 """Types, as in `numpy.dtype.str`, of which every byte means something."""
 
 
-def write_array(array: Any) -> tuple[str, bytearray] | None:
-    """Return the PYON v2 of an array, which refers to raw buffer 0, and a copy behind `ROOM`.
+class RawArray:
+    """A copy of an array, behind room for a line.
+
+    Attributes
+    ----------
+    text : str
+        PYON v2 of the array, which refers to raw buffer 0.
+    buffer : memoryview
+        The bytes of the array.
+    """
+
+    __slots__ = ("_dtype", "_memory", "_shape", "buffer", "text")
+
+    def __init__(self, array: Any, text: str) -> None:
+        self.text = text
+        self._dtype, self._shape = array.dtype, array.shape
+        self._memory = bytearray().join((_ROOM, array))
+        self.buffer = memoryview(self._memory)[ROOM:]
+
+    def with_line(self, line: bytes) -> memoryview | None:
+        """Write a line into the room; return both together, None if it is too long.
+
+        It has to be the same line for all subscribers: it may be on its way to some.
+        """
+        begin = ROOM - len(line)
+        if begin < 0:
+            return None
+        self._memory[begin:ROOM] = line
+        return memoryview(self._memory)[begin:]
+
+    def array(self) -> Any:
+        """Return the array, in this memory: to be read only."""
+        return sys.modules["numpy"].ndarray(self._shape, self._dtype, self.buffer)
+
+
+def copy_raw(array: Any) -> RawArray | None:
+    """Return the copy of an array that is to travel raw.
 
     None: it is no usual array, or so small that it travels as text.
     """
     if type(array) is not sys.modules["numpy"].ndarray or not array.flags.c_contiguous:
         return None
     text = _text_of(array.dtype, array.shape)
-    return None if text is None else (text, bytearray().join((_ROOM, array)))
-
-
-_ROOM = bytes(ROOM)
+    return None if text is None else RawArray(array, text)
 
 
 @functools.lru_cache(maxsize=MOST_KEPT)
@@ -48,15 +82,6 @@ def _text_of(dtype: Any, shape: tuple[int, ...]) -> str | None:
     like = sys.modules["numpy"].empty(shape, dtype)
     text = pyon.encode(like, version=2, buffer_callback=buffers.append)
     return text if len(buffers) == 1 and len(buffers[0]) == like.nbytes else None
-
-
-def with_line(memory: bytearray, line: bytes) -> memoryview | None:
-    """Write a line into the room before an array; return both together, None if it is too long."""
-    begin = ROOM - len(line)
-    if begin < 0:
-        return None
-    memory[begin:ROOM] = line
-    return memoryview(memory)[begin:]
 
 
 class Setting(NamedTuple):
