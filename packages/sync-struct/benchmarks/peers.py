@@ -43,6 +43,17 @@ class Ours:
         await self.publisher.stop()
 
 
+class Appending(Ours):
+    """The same, with a list that grows."""
+
+    def __init__(self, **options):
+        super().__init__({"l": []}, **options)
+
+    async def emit(self, items):
+        for item in items:
+            self.notifier["l"].append(item[1])
+
+
 class Bare:
     """Floor: an asyncio Protocol that writes lines encoded before, one write per batch."""
 
@@ -215,7 +226,14 @@ class Nats(Broker):
         await self.client.close()
 
 
-PUBLISHERS = {"ours": Ours, "bare": Bare, "json": Json, "redis": Redis, "nats": Nats}
+PUBLISHERS = {
+    "ours": Ours,
+    "appends": Appending,
+    "bare": Bare,
+    "json": Json,
+    "redis": Redis,
+    "nats": Nats,
+}
 
 
 def available():
@@ -354,7 +372,7 @@ async def join(kind, port, told, options, keep):
 
         def notify(mod):
             if mod["action"] != "init":
-                told(mod["value"])
+                told(mod["x" if mod["action"] == "append" else "value"])
 
         build = options.pop("build", lambda x: x)
         subscriber = sync_struct.Subscriber(NAME, build, notify, **options)

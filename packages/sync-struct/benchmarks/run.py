@@ -1,6 +1,6 @@
 """Measure what PROTOCOL.md and README.md promise: a table, and a line per promise.
 
-    python benchmarks/run.py [NAME ...]
+    python benchmarks/run.py [--against PYTHON] [NAME ...]
 
 Each NAME (all of them, unless some are given) is done within two minutes. Speeds are ratios against
 something else in the same run, interleaved, median of several. Redis and NATS are measured where
@@ -8,21 +8,27 @@ their servers (Debian: redis-server, nats-server) and the clients of the depende
 are installed. Figures are worth something on a machine that is otherwise idle; publishers and
 subscribers are two processes, so two cores are needed.
 
+With ``--against``, "cost" also measures the package that is installed for another Python: an
+earlier checkout, for example. What is promised of that holds against the commit c8dc68b.
+
 Where it says "cheap readers", what the publisher can do is measured: the subscribers, of ours and
 of the reference alike, receive everything and look at nothing but line ends.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import gc
 import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
 import time
 
+import both_ends
 import numpy as np
 import psutil
 import pyon
@@ -43,6 +49,7 @@ from pyon import wire
 REPEATS = 5
 MIB = 2**20
 verdicts: list[str] = []
+against: str | None = None
 
 
 def show(what, figure):
@@ -115,7 +122,7 @@ async def small_mods(kind, count, rounds, *, counted=False, batch=10):
         options = {"hello": HELLO, "skip": 2} if kind == "ours" else {}
         child = Child("bare", port, count, batch, **options)
     else:
-        child = Child(kind, port, count, batch)
+        child = Child("ours" if kind == "appends" else kind, port, count, batch)
     await child.next()
     await asyncio.sleep(0.2)
     gc.collect()
@@ -168,6 +175,55 @@ async def small(count, rounds):
     promise(f"deliveries/s {to} / json", ours / figures["json"][0], 0.8, at_most=False)
     for broker in set(figures) & {"redis", "nats"}:
         promise(f"deliveries/s {to} / {broker}", ours / figures[broker][0], 2, at_most=False)
+
+
+async def bench_append():
+    """Appends to a list of the structure, to one subscriber: what NATS is made for."""
+    ratio = both_ends.appended_to_set()
+    show("an append, in units of an assignment", f"{ratio:.2f}")
+    promise("CPU of an append / an assignment", ratio, 1.15, at_most=True)
+    kinds = ["appends", *({"nats"} & set(available()))]
+    figures = await interleaved(kinds, lambda kind: small_mods(kind, 1, 500), 11)
+    for kind, (rate, _) in figures.items():
+        show(f"small appends to one subscriber, {kind}", f"{rate:10,.0f} deliveries/s")
+    if "nats" in figures:
+        ratio = figures["appends"][0] / figures["nats"][0]
+        promise("small appends to one subscriber / nats", ratio, 1, at_most=False)
+
+
+AT_MOST = {
+    "setitem": 1.0,
+    "append": 1.0,
+    "frames of uint16": 1 / 1.3,
+    "frames of doubles": 1 / 1.3,
+}
+"""What is promised of the CPU time of both ends, in units of that before."""
+
+
+async def bench_cost(repeats=5):
+    """The CPU time of both ends, on one core, beside that of another checkout."""
+    pythons = {"ours": sys.executable} | ({"before": against} if against else {})
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    both_ends.on_one_core()
+    try:
+        for kind in both_ends.KINDS:
+            times = {name: [] for name in pythons}
+            for _ in range(repeats):
+                for name, python in pythons.items():
+                    times[name].append(both_ends.measure(python, kind))
+            medians = {
+                name: [statistics.median(column) * 1e6 for column in zip(*rows, strict=True)]
+                for name, rows in times.items()
+            }
+            for name, (here, there) in medians.items():
+                figure = f"publisher {here:6.1f} us, subscriber {there:6.1f} us of CPU"
+                show(f"one mod, {kind}, {name}", figure)
+            if "before" in medians:
+                ratio = sum(medians["ours"]) / sum(medians["before"])
+                promise(f"CPU of both ends, {kind} / before", ratio, AT_MOST[kind], at_most=True)
+    finally:
+        if cores:
+            os.sched_setaffinity(0, cores)
 
 
 async def latency(kind, count, mods=300, rate=200):
@@ -521,10 +577,16 @@ BENCHES = {
 
 def main():
     """Run what was asked for; return 1 if a promise was missed."""
-    names = sys.argv[1:] or list(BENCHES)
+    global against
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--against", metavar="PYTHON", help="that of another checkout's venv")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=" ".join(BENCHES))
+    options = parser.parse_args()
+    against = options.against
+    names = options.names or list(BENCHES)
     if len(names) > 1:
         # Each in a process of its own: memory given back by one would hide what the next takes.
-        command = [sys.executable, __file__]
+        command = [sys.executable, __file__, *(["--against", against] if against else [])]
         return max([subprocess.run([*command, name], check=False).returncode for name in names])
     limit_files()
     asyncio.run(BENCHES[names[0]]())
