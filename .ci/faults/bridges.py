@@ -172,6 +172,8 @@ class Round:
 
     def look_at(self, name: str, child: Child) -> None:
         """Look at what an ended process has logged."""
+        if self.report.failed:
+            self.report.note(f"what a {name} said last: {child.log()[-3000:]}")
         if (complaint := child.complaints()) is not None:
             if OF_ASYNCIO in complaint:
                 self.report.count("connections that asyncio declared lost twice")

@@ -366,6 +366,40 @@ async def test_a_foreign_message_in_the_stream_displaces_the_bridge_and_it_comes
 # What fails.
 
 
+class TornGreeting(AsyncioServer):
+    """An engine that greets once, leaves, and then is cut off in the middle of its greeting."""
+
+    connections = 0
+
+    async def _handle_connection_cr(self, reader, writer):
+        self.connections += 1
+        if self.connections > 1:
+            writer.write(b"INFO")
+            return
+        writer.write(b'INFO {"server_id":"x","version":"2.11.0","max_payload":1048576}\r\n')
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+                return
+
+
+async def test_a_client_that_does_not_connect_again_is_noticed():
+    async with TornGreeting() as server:
+        await server.start("127.0.0.1", 0)
+        js = await connect(f"nats://127.0.0.1:{server.port}")
+        async with asyncio.timeout(15):  # less than without a look at why
+            await js.lost()
+        await js.close()
+
+
+async def test_an_engine_whose_greeting_is_cut_is_an_error():
+    async with TornGreeting() as server:
+        await server.start("127.0.0.1", 0)
+        server.connections = 1
+        with pytest.raises(JetStreamError, match=f"nats://127.0.0.1:{server.port}: "):
+            await connect(f"nats://127.0.0.1:{server.port}")
+
+
 @pytest.mark.parametrize("storage", ["file", "memory"])
 async def test_an_engine_that_is_killed_and_comes_back(engine, until, storage):
     n = Notifier(structure())

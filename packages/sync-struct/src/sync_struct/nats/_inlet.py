@@ -62,8 +62,8 @@ class Inlet(Connection):
         self._progress = Progress("", 0)
         self._seq = 0  # of the last message that was taken
         self._stale = False  # what the subscriber believes
-        self._stuck = False
-        self._anew = False  # the subscriber asks for the structure
+        self._greeted = False
+        self._given_up = asyncio.Event()  # what the subscriber has: it is to join again
         self._task: asyncio.Task[None] | None = None
 
     def connection_opened(self) -> None:
@@ -81,13 +81,13 @@ class Inlet(Connection):
         if b'"ping"' in line:
             self.send(control("pong"))
         elif b'"resync"' in line:
-            self._anew = True
+            self._given_up.set()
 
     async def _serve(self) -> None:
         heard = None
         try:
             heard = await self._js.subscribe(self._names.beacon, self._hear)
-            await first_end(self._follow(), self._js.lost())
+            await first_end(self._follow(), self._watch(), self._js.lost())
             raise SubscriptionLost(f"{self._js.where} has been away for long")
         except ConnectionResetError:
             pass  # the subscriber has left
@@ -167,6 +167,7 @@ class Inlet(Connection):
             **({"stale": True} if self._stale else {}),
         )
         self.send(hello)
+        self._greeted = True
 
     async def _last_mod(self, manifest: Manifest) -> tuple[int, int]:
         """Return the last mod in the stream, and the sequence from which to read on behind it."""
@@ -182,7 +183,7 @@ class Inlet(Connection):
 
     async def _join_again(self) -> int:
         """Bring the subscriber, who has missed something, to where it can follow."""
-        self._anew = self._stuck = False
+        self._given_up.clear()
         self._tell_stale(True)
         while True:
             try:
@@ -235,19 +236,10 @@ class Inlet(Connection):
             raise Gap(f"the stream ends at {last}: it has lost what came from it")
         names = self._names
         pull = await Pull.open(self._js, names.stream, [names.step, names.manifest], begin)
-        reading = asyncio.ensure_future(self._pump(pull))
         try:
-            while not reading.done():
-                beacon = self._pulse.beacon
-                wait = (1.0 if beacon is None else beacon.interval) / LOOKS_PER_INTERVAL
-                await asyncio.wait({reading}, timeout=wait)
-                self._tell_staleness()
-                if self._stuck or self._anew:
-                    raise Gap("what a beacon said does not come, or the subscriber asks")
-            await reading
+            await first_end(self._pump(pull), self._given_up.wait())
+            raise Gap("what a beacon said does not come, or the subscriber asks")
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
             await pull.close()
 
     async def _pump(self, pull: Pull) -> None:
@@ -256,6 +248,15 @@ class Inlet(Connection):
                 self._take(entry)
             if self.backlog:
                 await self.drained()
+
+    async def _watch(self) -> None:
+        """Say whether the subscriber is up to date, whatever else goes on or does not."""
+        while True:
+            beacon = self._pulse.beacon
+            interval = 1.0 if beacon is None else beacon.interval
+            await asyncio.sleep(interval / LOOKS_PER_INTERVAL)
+            if self._greeted:
+                self._tell_staleness()
 
     def _take(self, entry: Entry) -> None:
         with contextlib.suppress(ProtocolError):  # of somebody else's: the numbers decide
@@ -272,7 +273,8 @@ class Inlet(Connection):
     def _tell_staleness(self) -> None:
         """Say whether what the subscriber has is up to date, if it believes otherwise."""
         health = self._look()
-        self._stuck = health == "stuck" and not self.backlog
+        if health == "stuck" and not self.backlog:
+            self._given_up.set()
         if health != "live":
             self._tell_stale(True)
         elif self._pulse.reached(self._progress.stream, self._progress.number):

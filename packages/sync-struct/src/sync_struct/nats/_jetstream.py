@@ -22,8 +22,7 @@ REQUEST_TIMEOUT = 5.0
 """Seconds until an answer of the engine counts as never coming; it answers within milliseconds."""
 
 GIVE_UP = 20.0
-"""Seconds without a connection after which another client is made: after some errors the client
-library does not try any more."""
+"""Seconds without a connection after which another client is made, whatever the one is doing."""
 
 LOOK = 1.0
 """Seconds between looks at that."""
@@ -91,7 +90,7 @@ class JetStream:
         """Return when there has been no connection for long: another one has to be made."""
         loop = asyncio.get_running_loop()
         connected = loop.time()
-        while loop.time() - connected < GIVE_UP:
+        while loop.time() - connected < GIVE_UP and not _has_given_up(self._client):
             await asyncio.sleep(LOOK)
             if self.connected:
                 connected = loop.time()
@@ -264,8 +263,20 @@ def is_of_client(error: Exception) -> bool:
     return isinstance(error, (TimeoutError, OSError)) or type(error).__module__.startswith("nats.")
 
 
+def _has_given_up(client: Any) -> bool:
+    """Tell whether the task of the client library that connects again has failed.
+
+    An error that it does not foresee, as where a greeting is cut, ends it for good.
+    """
+    task = getattr(client, "_reconnection_task", None)
+    if task is None or not task.done() or task.cancelled():
+        return False
+    return task.exception() is not None and not client.is_connected
+
+
 async def close(client: Any) -> None:
     """Close a client, in whatever state it is."""
+    _has_given_up(client)  # so that nobody wonders about the error
     try:
         await client.close()
     except (AttributeError, RuntimeError, OSError):

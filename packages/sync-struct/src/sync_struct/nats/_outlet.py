@@ -305,7 +305,7 @@ class Outlet:
         await self._js.publish(message.reply, self._beacon())
 
 
-async def first_end(*work: Awaitable[None]) -> None:
+async def first_end(*work: Awaitable[object]) -> None:
     """Wait until one of several things ends, end the others, and raise what it raised."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
