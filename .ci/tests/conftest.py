@@ -3,4 +3,5 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+CI = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(CI), str(CI / "docs")]

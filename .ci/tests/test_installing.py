@@ -20,7 +20,7 @@ READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
 COMMAND = re.compile(r"^    (?:python3 -m )?pip install ([^#\n]+)", re.MULTILINE)
 
 # What the index has under these names is somebody else's, or may be tomorrow.
-BARE = re.compile(rf"pip install [^\n`]*?(?<![\w/.-])(?:{'|'.join(PACKAGES)})(?![\w/-]|\.whl)")
+BARE = re.compile(rf"pip install [^\n`]*?(?<![\w/.\\-])(?:{'|'.join(PACKAGES)})(?![\w/-]|\.whl)")
 
 
 def commands():
@@ -31,7 +31,13 @@ def commands():
 
 
 def pages():
-    for pattern in ("*.md", ".ci/*.md", "packages/**/*.md", "packages/*/src/**/*.py"):
+    for pattern in (
+        "*.md",
+        ".ci/**/*.md",
+        ".github/**/*.md",
+        "packages/**/*.md",
+        "packages/*/src/**/*.py",
+    ):
         yield from ROOT.glob(pattern)
     yield from ROOT.glob("packages/*/examples/**/*.py")
 
@@ -112,6 +118,7 @@ def test_no_page_and_no_program_sends_anybody_to_the_index_for_our_names(page):
         ("pip install pyon>=1.0", True),
         ("pip install ./packages/pyon", False),
         ("pip install .nox/wheels/pyon-1.0.0-py3-none-any.whl", False),
+        (".venv\\Scripts\\pip install .\\packages\\pyon .\\packages\\pc-rpc", False),
         ("pip install rich", False),
         ("pip install pyvisa pyvisa-sim", False),
     ],

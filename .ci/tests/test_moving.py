@@ -1,6 +1,8 @@
 """The tables for moving a program: what they say is there, and the example shows it."""
 
+import functools
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -47,3 +49,31 @@ def test_the_lines_of_the_table_are_lines_of_the_example():
         EXAMPLE.count("    network.add_argument") + EXAMPLE.count("    verbosity.add_argument") == 5
     )
     assert "five `parser.add_argument` lines" in MOVING
+
+
+PAGE = (ROOT / ".ci/docs/howto/move.md").read_text(encoding="utf-8")
+TABLES = re.findall(
+    r"^### `([\w.]+)`\n\n\| parameter \| here \|\n\|---\|---\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE
+)
+
+
+def found(dotted):
+    module, *names = dotted.split(".")
+    return functools.reduce(getattr, names, importlib.import_module(module))
+
+
+@pytest.mark.parametrize(("dotted", "rows"), TABLES, ids=[dotted for dotted, _ in TABLES])
+def test_every_established_parameter_is_there_in_its_order(dotted, rows):
+    parameters = [name for name in inspect.signature(found(dotted)).parameters if name != "self"]
+    table = re.findall(r"^\| `(\w+)` \| (.*) \|$", rows, re.MULTILINE)
+    kept = [name for name, here in table if "by keyword" not in here and name != "ssl_config"]
+    assert parameters[: len(kept)] == kept
+    assert {name for name, here in table if "by keyword" in here} <= set(parameters)
+    for name, here in table:
+        if name == "ssl_config":
+            assert "ssl=pyon.tcp." in here
+            assert "ssl" in parameters
+
+
+def test_every_class_and_function_of_the_established_stack_has_its_table():
+    assert len(TABLES) == len(re.findall(r"^### ", PAGE, re.MULTILINE)) == 11

@@ -60,7 +60,7 @@ def _make_client() -> Any:
         return importlib.import_module("nats.aio.client").Client()
     except ImportError:
         raise ImportError(
-            "for NATS: pip install nats-py (or the extra: sync-struct[nats])", name="nats"
+            "for NATS: pip install nats-py (the extra [nats] brings it, too)", name="nats"
         ) from None
 
 

@@ -1,0 +1,78 @@
+"""The built site, looked at as a folder: it needs nothing from elsewhere, and its parts are there.
+
+Run by ``python3 noxfile.py -s docs``, behind the build.
+"""
+
+import html.parser
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+SITE = Path(__file__).resolve().parents[2] / ".nox" / "site"
+PAGES = sorted(SITE.rglob("*.html"))
+LOADED = {"img": "src", "link": "href", "script": "src", "source": "src"}
+
+
+class Links(html.parser.HTMLParser):
+    """What a page links to, what it loads, and its anchors."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.linked, self.loaded, self.anchors = set(), set(), set()
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.anchors.add(attributes.get("id"))
+        if tag == "a" and attributes.get("href"):
+            self.linked.add(attributes["href"])
+        if attributes.get(LOADED.get(tag, "")):
+            self.loaded.add(attributes[LOADED[tag]])
+
+
+LINKS = {page: Links(page) for page in PAGES}
+
+
+def test_there_is_a_site():
+    assert len(PAGES) > 30
+
+
+def leads_somewhere(page, link):
+    path, _, anchor = link.partition("#")
+    target = Path(os.path.normpath(page.parent / path.partition("?")[0])) if path else page
+    if not target.exists():
+        return False
+    return not anchor or target not in LINKS or anchor in LINKS[target].anchors
+
+
+def test_every_link_inside_leads_somewhere():
+    broken = [
+        (page.name, link)
+        for page, links in LINKS.items()
+        for link in links.linked | links.loaded
+        if not re.match(r"\w+:|//", link) and not leads_somewhere(page, link)
+    ]
+    assert broken == []
+
+
+def test_nothing_is_loaded_from_elsewhere():
+    outside = re.compile(r"^(?:https?:)?//")
+    assert [one for links in LINKS.values() for one in links.loaded if outside.match(one)] == []
+    for sheet in [*SITE.rglob("*.css"), *SITE.rglob("*.svg")]:
+        text = sheet.read_text(encoding="utf-8")
+        assert not re.search(r"url\([\"']?(?:https?:)?//", text), sheet
+        assert "@import" not in text, sheet
+
+
+@pytest.mark.parametrize("word", ["temperatur", "systemd", "simplesslconfig", "pyvisa"])
+def test_the_search_knows_the_words_of_the_pages(word):
+    index = (SITE / "searchindex.js").read_text(encoding="utf-8")
+    assert word in index
+
+
+def test_the_pictures_show_what_was_drawn():
+    picture = (SITE / "_images" / "watch.svg").read_text(encoding="utf-8")
+    for shown in ("temperature", "history", "live", "float64"):
+        assert shown in picture
