@@ -197,6 +197,6 @@ def test_a_gateway_without_its_library_says_what_to_install():
     )
     assert done.returncode == 1
     assert (
-        "sync-struct: for NATS: pip install nats-py (or the extra: sync-struct[nats])"
+        "sync-struct: for NATS: pip install nats-py (the extra [nats] brings it, too)"
         in done.stderr
     )
