@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mutants import report as reports
-from mutants.scratch import Scratch
+from mutants import tool
+from mutants.scratch import SUITE_TIMEOUT, Scratch
 from mutants.table import TABLES, Mutant, TableError, check, load
 from mutants.trial import Result, attempt
 
@@ -26,6 +27,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="run only the tests that should notice"
     )
+    parser.add_argument("--tool", action="store_true", help="run mutmut on the pure modules")
     parser.add_argument("--list", action="store_true", help="show them, and try none")
     parser.add_argument("--tables", type=Path, default=TABLES, help="folder")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository")
@@ -36,6 +38,8 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     """Try the mutants that are asked for; return the exit status."""
     options = _options()
+    if options.tool:
+        return tool.run(options.root, options.report, options.package)
     try:
         mutants = _chosen(options)
         check(mutants, options.root)
@@ -49,7 +53,8 @@ def main() -> int:
         print(f"mutants: {error}", file=sys.stderr)
         return 2
     print(reports.as_text(results), end="")
-    return 1 if any(result.verdict == "survived" for result in results) else 0
+    verdicts = {result.verdict for result in results}
+    return 2 if "error" in verdicts else 1 if "survived" in verdicts else 0
 
 
 def _chosen(options: argparse.Namespace) -> list[Mutant]:
@@ -87,7 +92,8 @@ def _check_without_mutants(scratch: Scratch, mutants: Sequence[Mutant]) -> None:
         _show_progress(f"{package}: the tests without a mutant")
         scratch.check_imports(package)
         named = [mutant.test_paths for mutant in mutants if mutant.package == package]
-        outcome = scratch.run(list(dict.fromkeys(test for tests in named for test in tests)))
+        tests = list(dict.fromkeys(test for tests in named for test in tests))
+        outcome = scratch.run(tests, timeout=SUITE_TIMEOUT)
         if not outcome.passed:
             raise TableError(f"{outcome.test} fails without any mutant:\n{outcome.output[-2000:]}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mutants.trial import Result
 
-VERDICTS = ("killed", "allowed", "killed after all", "survived")
+VERDICTS = ("killed", "allowed", "killed after all", "survived", "error")
 
 
 def as_text(results: Sequence[Result]) -> str:
@@ -22,6 +22,8 @@ def as_text(results: Sequence[Result]) -> str:
         if result.noticed_by:
             hint = "" if result.named else ", which the table does not name"
             lines.append(f"          noticed by {result.noticed_by}{hint}")
+        if result.error:
+            lines.append(f"          {result.error}")
         if mutant.survives:
             lines.append(f"          listed as one that survives: {mutant.survives}")
         if result.verdict == "survived":

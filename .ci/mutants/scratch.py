@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,12 +24,14 @@ from mutants.table import Mutant, TableError
 TEST_TIMEOUT = 60
 """Seconds after which a single test counts as failed: a fault may make it wait for ever."""
 
+NAMED_TIMEOUT = 240
 SUITE_TIMEOUT = 1200
-"""Seconds after which a run of tests counts as failed, whatever holds it up."""
+"""Seconds after which a run of some tests, and of all of a package, counts as failed: the end of
+the process, too, may wait for a thread that a fault has left behind."""
 
-NOT_RUN = {3, 4, 5}
-"""Statuses of pytest: an error of its own, wrong usage, no tests. Others are: 0, and 1 or, from
-several processes, 2 for tests that failed; a fault may also end the process."""
+NOT_RUN = {4, 5}
+"""Statuses of pytest: wrong usage, no tests. Others are 0; 1 for tests that failed, or 2, from
+several processes; 3 if a fault gets as far as pytest itself; and it may end the process."""
 
 NOTICED = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - |$)", re.MULTILINE)
 """How pytest names a test that failed, in its summary."""
@@ -117,8 +120,8 @@ class Scratch:
         moment = 10**9 + self._changes
         os.utime(path, (moment, moment))
 
-    def run(self, tests: Sequence[str], *options: str) -> Outcome:
-        """Run tests until the first one fails.
+    def run(self, tests: Sequence[str], *options: str, timeout: float = NAMED_TIMEOUT) -> Outcome:
+        """Run tests until the first one fails, no longer than so many seconds.
 
         Raises
         ------
@@ -127,24 +130,35 @@ class Scratch:
         """
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         command += ["--hypothesis-seed=0", f"--timeout={TEST_TIMEOUT}", *options, *tests]
-        with subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process:
+        log = self.folder / "output"
+        with log.open("w", encoding="utf-8") as file:  # a pipe would be held open by what is left
+            process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             try:
-                output = process.communicate(timeout=SUITE_TIMEOUT)[0]
+                ended = f"with status {process.wait(timeout)}"
             except subprocess.TimeoutExpired:
-                return Outcome(False, "(the tests did not end)", "")
+                ended = f"after {timeout} s"
             finally:
-                process.kill()
+                _end_all(process)
+        output = log.read_text(encoding="utf-8", errors="replace")
         if process.returncode in NOT_RUN or " during collection" in output:
             raise TableError(f"{' '.join(tests)}: pytest did not run them:\n{output[-2000:]}")
         match = NOTICED.search(output)
-        noticed_by = match[1] if match else f"(pytest ended with status {process.returncode})"
+        noticed_by = match[1] if match else f"(pytest ended {ended})"
         return Outcome(not process.returncode, noticed_by if process.returncode else "", output)
+
+
+def _end_all(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and what it has started: a fault may leave the child of a fork behind."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from mutants.scratch import Scratch
-from mutants.table import Mutant
+from mutants.scratch import SUITE_TIMEOUT, Scratch
+from mutants.table import Mutant, TableError
 
 ON_ALL_CORES = ("-n", "auto", "--dist", "loadfile")
 
@@ -24,16 +24,21 @@ class Result:
     named : bool
         Whether it is one of those that should notice.
     seconds : float
+    error : str
+        Why it could not be tried; empty: it was.
     """
 
     mutant: Mutant
     noticed_by: str
     named: bool
     seconds: float
+    error: str = ""
 
     @property
     def verdict(self) -> str:
-        """One word for what became of it; only "survived" is a hole in the tests."""
+        """A word for what became of it; only "survived" is a hole in the tests."""
+        if self.error:
+            return "error"
         if self.noticed_by:
             return "killed" if not self.mutant.survives else "killed after all"
         return "survived" if not self.mutant.survives else "allowed"
@@ -49,6 +54,7 @@ class Result:
             "noticed by": self.noticed_by,
             "named": self.named,
             "reason": self.mutant.survives,
+            "error": self.error,
             "seconds": round(self.seconds, 1),
         }
 
@@ -60,12 +66,23 @@ def attempt(scratch: Scratch, mutant: Mutant, *, quick: bool = False) -> Result:
     is to be quick, only the tests that should notice are run.
     """
     began = time.monotonic()
+    try:
+        noticed_by, named = _noticed(scratch, mutant, quick=quick)
+    except TableError as error:
+        return Result(mutant, "", False, time.monotonic() - began, str(error))
+    return Result(mutant, noticed_by, named, time.monotonic() - began)
+
+
+def _noticed(scratch: Scratch, mutant: Mutant, *, quick: bool) -> tuple[str, bool]:
+    """Return the test that noticed a mutant, "" if none did, and whether it is a named one."""
     with scratch.applied(mutant):
         outcome = scratch.run(mutant.test_paths)
-        named = not outcome.passed
-        if outcome.passed and not (quick or mutant.survives):
-            outcome = scratch.run([f"packages/{mutant.package}/tests"], *ON_ALL_CORES)
-    noticed_by = "" if outcome.passed else outcome.test or "(the run as a whole)"
-    if "::" in noticed_by and not named and not scratch.run([noticed_by]).passed:
-        noticed_by = ""
-    return Result(mutant, noticed_by, named, time.monotonic() - began)
+        if not outcome.passed:
+            return outcome.test, True
+        if quick or mutant.survives:
+            return "", False
+        suite = [f"packages/{mutant.package}/tests"]
+        outcome = scratch.run(suite, *ON_ALL_CORES, timeout=SUITE_TIMEOUT)
+    if "::" in outcome.test and not scratch.run([outcome.test]).passed:
+        return "", False
+    return outcome.test, False

@@ -107,7 +107,9 @@ def test_what_a_test_notices_is_killed_and_what_none_notices_survives(root):
     assert results["killed"]["noticed by"].endswith("::test_the_largest_is_found")
     assert results["noticed elsewhere"]["noticed by"].endswith("::test_the_smallest_is_found")
     assert [result["named"] for result in results.values()] == [True, False, False, False]
-    assert "all: made 4, killed 2, allowed 1, killed after all 0, survived 1" in done.stdout
+    assert (
+        "all: made 4, killed 2, allowed 1, killed after all 0, survived 1, error 0" in done.stdout
+    )
     assert (root / "packages/pyon/src/pyon/__init__.py").read_text() == SOURCE
 
 
@@ -126,13 +128,19 @@ def test_where_none_survives_that_is_not_listed_all_is_well(root):
         (KILLED.replace("test_largest.py", "test_largest.py::test_gone"), "has no test_gone"),
         (KILLED + KILLED, "two entries have the name killed"),
         (KILLED.replace("promise", "promises"), "promises"),
-        (entry("broken", "max(numbers)", "max(numbers"), "pytest did not run them"),
     ],
 )
 def test_an_entry_that_does_not_fit_is_an_error(root, entries, complaint):
     done, _ = run(root, entries)
     assert done.returncode == 2
     assert complaint in done.stderr
+
+
+def test_a_fault_that_cannot_be_loaded_is_an_error_and_the_others_are_tried(root):
+    done, results = run(root, entry("broken", "max(numbers)", "max(numbers") + KILLED)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert [result["verdict"] for result in results.values()] == ["error", "killed"]
+    assert "pytest did not run them" in results["broken"]["error"]
 
 
 def test_tests_that_fail_without_any_mutant_are_an_error(root):
