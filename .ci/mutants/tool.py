@@ -1,6 +1,7 @@
 """A mutation tester, mutmut, on the pure modules: every small change, and the tests of the module.
 
-It makes hundreds of changes, so only tests without a loop, a socket or random examples are run.
+It makes hundreds of changes, so only few tests are run, as a rule those without random examples.
+Changes of words that people read count as such, and not as survivors.
 ``modules/modules.toml`` has the modules, their tests, and the survivors that were looked at, each
 with the reason why it may live. The others are in the report, as differences.
 """
@@ -26,7 +27,7 @@ source_paths = ["src"]
 only_mutate = [{source}]
 use_git_change_detection = false
 timeout_constant = 10.0
-pytest_add_cli_args = ["-m", "not hypothesis", "-p", "no:cacheprovider"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-seed=0", {marker}]
 pytest_add_cli_args_test_selection = {tests}
 
 [tool.pytest.ini_options]
@@ -48,6 +49,8 @@ class ModuleResult:
     ----------
     package, file : str
     made, killed : int
+    words : int
+        Survivors that say something else, or in other letters.
     allowed : int
         Survivors that the table lists.
     survived : list of str
@@ -58,6 +61,7 @@ class ModuleResult:
     file: str
     made: int = 0
     killed: int = 0
+    words: int = 0
     allowed: int = 0
     survived: list[str] = field(default_factory=list)
 
@@ -65,7 +69,7 @@ class ModuleResult:
         """Return it for people."""
         head = (
             f"{self.package}/{self.file}: made {self.made}, killed {self.killed}, "
-            f"allowed {self.allowed}, survived {len(self.survived)}"
+            f"words {self.words}, allowed {self.allowed}, survived {len(self.survived)}"
         )
         return "\n".join([head, *self.survived]) + "\n"
 
@@ -90,7 +94,9 @@ def _try(scratch: Scratch, module: dict[str, Any]) -> ModuleResult:
     source = f"src/{package.replace('-', '_')}/{file}"
     home = scratch.folder / "packages" / package
     tests = [f"tests/{test}" for test in module["tests"]]
-    text = CONFIGURATION.format(source=json.dumps(source), tests=json.dumps(tests))
+    marker = "" if module.get("random") else '"-m", "not hypothesis"'
+    values = {"source": json.dumps(source), "tests": json.dumps(tests), "marker": marker}
+    text = CONFIGURATION.format(**values)
     (home / "pyproject.toml").write_text(text, encoding="utf-8")
     done = _mutmut(scratch, home, "run", "--max-children", "2")
     if done.returncode:
@@ -103,7 +109,9 @@ def _try(scratch: Scratch, module: dict[str, Any]) -> ModuleResult:
             result.killed += 1
             continue
         difference = _mutmut(scratch, home, "show", name).stdout
-        if any(_is_listed(difference, one) for one in module.get("survivor", [])):
+        if _is_in_words(difference):
+            result.words += 1
+        elif any(_is_listed(difference, one) for one in module.get("survivor", [])):
             result.allowed += 1
         else:
             result.survived.append(difference)
@@ -115,6 +123,12 @@ def _is_listed(difference: str, survivor: dict[str, str]) -> bool:
     new = [line[1:].strip() for line in _changed(difference, "+")]
     old = [line[1:].strip() for line in _changed(difference, "-")]
     return survivor.get("after") in new or survivor.get("before") in old
+
+
+def _is_in_words(difference: str) -> bool:
+    """Say whether nothing but a text is changed: mutmut puts XX around it, or changes its case."""
+    (old,), (new,) = ([*_changed(difference, sign), ""][:1] for sign in "-+")
+    return "XX" in new or old[1:].lower() == new[1:].lower()
 
 
 def _changed(difference: str, sign: str) -> Iterator[str]:

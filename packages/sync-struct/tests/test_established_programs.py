@@ -318,6 +318,27 @@ def test_a_notifier_is_brought_up_to_date_with_a_dict_again_and_again():
         assert n.read == replica == database
 
 
+@pytest.mark.parametrize(
+    ("present", "new"),
+    [(1, True), (True, 1), (1, 1.0), (0.0, -0.0), ((1, 2), 5), ([1], (1,)), ({1}, {True}),
+     (np.zeros(2), np.zeros(2, "f4")), (np.zeros(2), np.array([0.0, -0.0]))],
+    ids=str,
+)  # fmt: skip
+def test_what_only_compares_equal_is_brought_up_to_date(present, new):
+    n, mods = Notifier({"x": present, "y": float("nan")}), []
+    n.add_listener(mods.append)
+    update_from_dict(n, {"x": new, "y": float("nan")})
+    assert [mod["key"] for mod in mods] == ["x"]
+    assert same(n.read["x"], new)
+
+
+def test_a_notifier_is_brought_up_to_date_in_one_step():
+    n, steps = Notifier({"gone": 1, "a": {"b": 1}}), []
+    n._structure.add_sink(steps.append, False)
+    update_from_dict(n, {"a": {"b": 2, "c": 3}, "d": 4})
+    assert [len(changes) for changes in steps] == [4]
+
+
 # The subscriber
 
 

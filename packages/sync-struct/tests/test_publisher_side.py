@@ -62,7 +62,9 @@ REFUSED = {
     "a slice in the path": b'{"sync_struct":1,"notifier":"n",'
     b'"path":[{"__jsonclass__":["slice",[0,1,null]]}]}',
     "a negative number": b'{"sync_struct":1,"notifier":"n","resume":["a",-1]}',
+    "a position of true": b'{"sync_struct":1,"notifier":"n","resume":["a",true]}',
     "no rate": b'{"sync_struct":1,"notifier":"n","max_rate":0}',
+    "a rate that is no number": b'{"sync_struct":1,"notifier":"n","max_rate":NaN}',
 }
 
 
@@ -151,6 +153,21 @@ def test_pings_are_answered_whatever_is_pending():
     assert served.says(action="ping") == [{"action": "pong"}]
     served.notifier["x"] = 1
     assert served.takes() == []  # the init has not been acknowledged
+
+
+def test_live_is_said_behind_the_mods_that_made_it_true():
+    served = Served({})
+    served.answers(served.banner(features=["staleness"]))
+    assert served.takes() == ["init"]
+    served.log.set_stale(True)
+    assert pyon.decode(served.side.staleness()) == {"action": "stale"}
+    assert served.side.staleness() is None
+    served.notifier["x"] = 1
+    served.log.set_stale(False)
+    assert served.side.staleness() is None
+    assert served.takes() == ["setitem"]
+    assert pyon.decode(served.side.staleness()) == {"action": "live"}
+    assert served.side.staleness() is None
 
 
 def test_an_update_waits_for_the_acknowledgement_and_for_the_clock():

@@ -753,7 +753,9 @@ async def test_half_a_handshake_is_not_held_open_for_ever(monkeypatch, caplog):
     assert "no valid banner within 0.05 s; closed" in caplog.text
 
 
-async def test_too_many_half_handshakes_push_each_other_out_and_no_subscriber(monkeypatch, until):
+async def test_too_many_half_handshakes_push_each_other_out_and_no_subscriber(
+    monkeypatch, until, caplog
+):
     monkeypatch.setattr("sync_struct._publisher_connection.MOST_UNIDENTIFIED", 3)
     monkeypatch.setattr("sync_struct._publisher_connection.LEAST_TIME", 0.0)
     async with published({"x": 1}) as (n, p), subscribed(p) as s:
@@ -766,6 +768,7 @@ async def test_too_many_half_handshakes_push_each_other_out_and_no_subscriber(mo
         for reader, _ in strangers[:2]:
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
+        assert "no valid banner yet, like 3 other clients" in caplog.text
         strangers[-1][1].write(b"_struct\nd\n")
         assert b'"init"' in await strangers[-1][0].readline()
         for _, writer in strangers:

@@ -8,6 +8,7 @@ import pytest
 from pyon.framing import Message
 from sync_struct import Notifier, Publisher, Subscriber, process_mod
 from sync_struct._actions import walk
+from sync_struct._copies import copy_of
 from sync_struct._replica import Replica
 from sync_struct._selection import Wish
 
@@ -124,6 +125,36 @@ async def test_a_callback_may_do_with_its_mod_what_it_likes(until):
             {"action": "setitem", "path": [], "key": "m", "value": [2, 1]},
         ]
         await subscriber.close()
+
+
+async def test_what_the_only_callback_keeps_is_not_changed_by_what_follows(until):
+    n, kept = Notifier({"l": [[1]]}), []
+    async with Publisher({"n": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        subscriber = Subscriber("n", lambda x: x, kept.append)
+        await subscriber.connect("127.0.0.1", publisher.port)
+        with n.batch():
+            n["m"] = [2]
+            n["m"].append(3)
+            n["l"][0].append(4)
+        await until(lambda: len(kept) == 4)
+        assert subscriber.target == {"l": [[1, 4]], "m": [2, 3]}
+        assert kept[0] == {"action": "init", "struct": {"l": [[1]]}}
+        assert kept[1] == {"action": "setitem", "path": [], "key": "m", "value": [2]}
+        await subscriber.close()
+
+
+def test_a_copy_shares_nothing_that_can_change():
+    original = [[1], {"a": [2]}, ([3],), np.zeros(2), {4}, {"b": {"c": [5]}}]
+    before, copy = pyon.encode(original), copy_of(original)
+    assert same(copy, original)
+    copy[0].append(9)
+    copy[1]["a"].append(9)
+    copy[2][0].append(9)
+    copy[3][0] = 9
+    copy[4].add(9)
+    copy[5]["b"]["c"].append(9)
+    assert pyon.encode(original) == before
 
 
 def test_listeners_and_publish_get_mods_of_their_own():

@@ -162,6 +162,28 @@ def parts(part):
     return [part[i] for i in (*range(len(part)), *range(-len(part), 0))]
 
 
+def test_what_is_set_again_after_its_place_has_moved_is_kept():
+    notifier, changes = recorded({"l": [1, 2, 3]})
+    notifier["l"][0] = 10
+    notifier["l"].insert(0, 5)
+    notifier["l"][0] = 20
+    assert newest(changes) == changes
+    assert replay({"l": [1, 2, 3]}, newest(changes)) == notifier.read
+
+
+def test_what_is_set_under_two_indices_is_kept():
+    changes = [
+        Change({"action": "setitem", "path": path, "key": key, "value": value})
+        for path, key, value in [
+            (["l"], 2, {"a": 1}),
+            (["l", -1], "a", 2),
+            (["l"], 2, {"a": 3}),
+        ]
+    ]
+    assert newest(changes) == changes
+    assert replay({"l": [0, 0, 0]}, newest(changes)) == {"l": [0, 0, {"a": 3}]}
+
+
 def test_what_cannot_be_judged_is_kept():
     change = Change({"action": "append", "path": [slice(None), "x"], "x": 1}, with_v1=False)
     assert newest([change, change]) == [change, change]
