@@ -11,6 +11,9 @@ PATTERNS = {
     "asyncio's log, when a subscription is cancelled before its structure has come": re.compile(
         r"_subscriber_connection.*_finish.*CancelledError", re.DOTALL
     ),
+    "a TypeError in asyncio's log, where a publisher's hello has values of other types": re.compile(
+        r"buffer_updated.*_subscription\.py.*TypeError", re.DOTALL
+    ),
     "half a batch, shown to a subscriber with `max_rate`": re.compile(
         r"^(twenty a second|as many as it can): half a batch"
     ),
