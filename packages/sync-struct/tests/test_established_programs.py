@@ -264,17 +264,18 @@ def test_debug_mode_notices_what_the_owner_of_a_reference_does():
         n["x"] = 1
 
 
-async def test_what_was_sent_of_an_array_is_of_the_moment_of_the_change(until):
+@pytest.mark.parametrize("nested", [False, True])
+async def test_what_was_sent_of_an_array_is_of_the_moment_of_the_change(nested, until):
     array = np.zeros(10_000)
     n, mods = Notifier({}), []
     async with Publisher({"n": n}) as publisher:
         await publisher.start("127.0.0.1", 0)
         subscriber = Subscriber("n", lambda x: x, lambda mod: mods.append(mod))
         await subscriber.connect("127.0.0.1", publisher.port)
-        n["a"] = array
+        n["a"] = [array] if nested else array
         array[:] = 9  # before the loop has sent anything
         await until(lambda: len(mods) == 2)
-        assert not subscriber.target["a"].any()
+        assert not np.any(subscriber.target["a"])
         await subscriber.close()
 
 

@@ -136,6 +136,14 @@ async def test_what_another_thread_makes_during_a_delivery_is_delivered_once(unt
         assert late == []
 
 
+async def test_what_comes_in_one_turn_after_the_other_comes_once(until):
+    async with published([]) as (n, p), subscribed(p) as one, subscribed(p) as another:
+        for i in range(5):
+            n.append(i)
+            await until(lambda: one.target == another.target == n.read)
+        assert one.target == list(range(5))
+
+
 async def test_what_one_turn_of_the_loop_makes_leaves_in_one_write(until):
     async with published({}) as (n, p):
         reader, writer = await asyncio.open_connection("127.0.0.1", p.port)

@@ -171,6 +171,58 @@ def test_listeners_and_publish_get_mods_of_their_own():
     assert all(same(model, n.read) for model in models)
 
 
+class Received:
+    """A replica that is fed by hand."""
+
+    def __init__(self):
+        self.replica = Replica(lambda x: x)
+
+    def connect(self, number, resumed):
+        self.replica.connected(legacy=False)
+        self.say(action="hello", stream="s", number=number, resumed=resumed, features=[])
+
+    def say(self, **message):
+        return self.replica.receive(Message(pyon.encode(message, version=2).encode()))
+
+    def set(self, key, **number):
+        return self.say(action="setitem", path=[], key=key, value=1, **number)
+
+
+@pytest.fixture
+def received():
+    received = Received()
+    received.connect(0, resumed=False)
+    received.say(action="init", struct={}, number=0)
+    return received
+
+
+def test_mods_without_a_number_are_applied_with_the_one_that_ends_their_step(received):
+    assert received.set("x") == received.set("y") == []
+    assert (received.replica.target, received.replica.number) == ({}, 0)
+    assert [mod["key"] for mod in received.set("z", number=3)] == ["x", "y", "z"]
+    assert (received.replica.target, received.replica.number) == ({"x": 1, "y": 1, "z": 1}, 3)
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_half_a_step_is_void_when_the_connection_is_lost(received, resumed):
+    received.set("x")
+    received.connect(2, resumed)
+    if not resumed:
+        received.say(action="init", struct={}, number=0)
+    received.set("y", number=1)
+    assert received.replica.target == {"y": 1}
+
+
+def test_mods_are_disregarded_until_the_structure_has_come(received):
+    assert received.set("x", number=1)
+    received.replica.give_up()
+    assert received.set("y", number=2) == []
+    assert received.replica.number is None
+    received.say(action="init", struct={"z": 0}, number=2)
+    received.set("y", number=3)
+    assert received.replica.target == {"z": 0, "y": 1}
+
+
 RECORD_CHANGES = {
     "a field of a record": lambda n: n["r"][0].__setitem__("a", 3),
     "a record": lambda n: n["r"].__setitem__(0, (3, 4)),
