@@ -135,7 +135,9 @@ def test_a_remote_method_named_like_one_of_the_client_can_be_reached(serve, eith
     assert client.__rpc__.close_rpc() == "the remote one"
 
 
-@pytest.mark.parametrize("name", ["_private", "__len__", "__init__", "touchy", "nope", "helper"])
+@pytest.mark.parametrize(
+    "name", ["_private", "__len__", "__init__", "touchy", "nope", "helper", "terminate"]
+)
 def test_what_was_not_announced_is_refused_whatever_is_sent(serve, connect, name):
     thread = serve({"main": Driver()}, hide={"main": ["helper"]})
     client = connect(thread.port)
@@ -539,6 +541,37 @@ def test_the_server_stops_producing_for_a_client_that_does_not_read(serve, own):
                 received += len(replies.read(1_000_000))
         assert producer.produced == 200
     other.close()
+
+
+def test_calls_that_wait_are_not_made_for_a_client_that_does_not_read(serve):
+    class Producer:
+        produced = 0
+        may_end = asyncio.Event()
+
+        async def hold(self):
+            await self.may_end.wait()
+
+        def produce(self):
+            self.produced += 1
+            return b"x" * 1_000_000
+
+    producer = Producer()
+    thread = serve({"main": producer})
+    request = '{"id":%d,"action":"call","name":"%s","args":[],"kwargs":{}}\n'
+    with socket.create_connection(("127.0.0.1", thread.port), 30) as sock:
+        sock.sendall(b"ARTIQ pc_rpc\nmain pyon_v2 raw_buffers request_ids\n")
+        names = ["hold", *["produce"] * 100]
+        sock.sendall("".join(request % call for call in enumerate(names)).encode())
+        waiting = 0
+        while waiting < 100:
+            for session in thread.do(lambda: list(thread.server._shared.sessions)):
+                waiting = len(session._schedule.waiting)
+        thread.do(producer.may_end.set)
+        same, before = 0, -1
+        while same < 50 or not before:  # until it has come to rest
+            now = thread.do(lambda: producer.produced)
+            same, before = same + 1 if now == before else 0, now
+        assert 0 < producer.produced < 60
 
 
 class Other:
