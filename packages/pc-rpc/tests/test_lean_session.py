@@ -349,6 +349,17 @@ def test_a_method_on_the_lean_road_knows_its_client(serve, connect):
     assert peers[:3] == peers[3:]
 
 
+def test_an_error_of_the_call_itself_shows_nothing_of_the_server(serve, connect, either_road):
+    client = connect(serve({"main": Driver()}).port)
+    with pytest.raises(TypeError, match="positional argument") as caught:
+        client.fail()
+    assert caught.value.parent_traceback == []
+    with pytest.raises(ValueError, match="no") as caught:
+        client.fail("no")
+    (frame,) = caught.value.parent_traceback
+    assert "in fail" in frame
+
+
 def test_what_one_read_brought_is_answered_in_one_write(serve, monkeypatch):
     writes = []
     thread = serve({"main": Gate()})

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyon.framing import (
     HEAD_SIZE,
+    LONG_LINE,
     MAX_BUFFERS,
     SCRATCH_SIZE,
     FramingError,
@@ -91,6 +92,8 @@ def test_whole_lines_of_one_read_can_be_had_at_once():
     assert receiver.whole_lines(written(receiver, b"one\ntwo\n")) == "one\ntwo\n"
     assert receiver.pending == 0  # nothing more is to be done if all are done with
     assert receiver.whole_lines(written(receiver, b"three\n")) == "three\n"
+    longest = b"x" * LONG_LINE + b"\n"
+    assert receiver.whole_lines(written(receiver, longest)) == longest.decode()
 
 
 def test_the_lines_of_a_read_that_are_not_done_with_are_messages():
@@ -110,11 +113,12 @@ def test_the_lines_of_a_read_that_are_not_done_with_are_messages():
         (b"", b"one\ntw"),
         (b"", b"tw"),
         (b"", "\u00e9\n".encode()),
+        (b"", b"x" * (LONG_LINE + 1) + b"\n"),
         (b"on", b"e\ntwo\n"),
         (b"x" * 200, b"x\ntwo\n"),
         (b'{"buffers":[9]}\n', b"one\ntwo\n"),
     ],
-    ids=["cut", "part", "no ASCII", "rest", "beyond the limit", "raw buffer"],
+    ids=["cut", "part", "no ASCII", "long", "rest", "beyond the limit", "raw buffer"],
 )
 def test_a_read_of_anything_but_whole_lines_is_received_as_ever(before, read):
     receiver, other = Receiver(limit=100), Receiver(limit=100)

@@ -91,6 +91,13 @@ def controller(start_controller):
     return start_controller()
 
 
+@pytest.fixture(params=[True, False], ids=["lean", "general"])
+def either_road(request, monkeypatch):
+    """Have calls take the lean roads of pc-rpc, or never."""
+    for module in ("_connection", "_asyncio_connection", "_session"):
+        monkeypatch.setattr(f"pc_rpc.{module}.LEAN", request.param)
+
+
 # In debug mode asyncio logs which callbacks were slow. That depends on what else the computer does,
 # and would be found among the records that tests count.
 logging.getLogger("asyncio").addFilter(lambda record: "took %.3f seconds" not in str(record.msg))

@@ -8,6 +8,8 @@ import pytest
 from pc_rpc import AsyncioClient, ConnectionLost
 from remote_exec import AsyncioRemoteExec, RemoteExec, connect_global_rpc
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 FACTOR = 3
 
 

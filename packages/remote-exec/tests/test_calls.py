@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from pc_rpc import GenericRemoteException
 
+pytestmark = pytest.mark.usefixtures("either_road")
+
 
 def test_the_targets_are_the_driver_and_its_rexec(controller):
     client = controller.connect("main")

@@ -26,6 +26,8 @@ MAX_QUIET = 64
 are described elsewhere."""
 
 _QUIET = (BaseException, KeyError, OSError, BaseExceptionGroup)
+_SIMPLE = frozenset({ValueError, RuntimeError, TypeError, KeyError, IndexError, AttributeError})
+"""The commonest classes: nothing but arguments, causes and contexts is to be looked at."""
 _bases_of = type.__dict__["__mro__"].__get__
 _contents_of = type.__dict__["__dict__"].__get__
 
@@ -90,6 +92,9 @@ def _failure(exc: BaseException, pack: dict[str, Any]) -> Failure:
 
 def is_quiet(exc: BaseException, *, details: bool) -> bool:
     """Say whether `describe` runs none but Python's own code, and returns at once."""
+    cls = type(exc)
+    if type(cls) is type and cls in _SIMPLE and exc.__cause__ is exc.__context__ is None:
+        return all(map(_plain, exc.args))
     for count, link in enumerate(_links(exc), 1):
         if count > MAX_QUIET or not _is_quiet(link) or not (details or _members(link) == ()):
             return False

@@ -25,6 +25,7 @@ from pyon._ownership import copy_if_shared
 __all__ = [
     "DEFAULT_LIMIT",
     "HEAD_SIZE",
+    "LONG_LINE",
     "MAX_BUFFERS",
     "REPLY_LINE_LIMIT",
     "REQUEST_LINE_LIMIT",
@@ -62,6 +63,9 @@ bound of its own; a structure with more arrays than this is better sent as one a
 
 HANDED_OVER_SIZE = 2**20
 """Bytes from which a line is handed over in the memory that it came into, not copied."""
+
+LONG_LINE = 4096
+"""Bytes from which a line is no small one. It is not worth a look if it may be handled at once."""
 
 GROWTH_STEP = 4 * 2**20
 """Bytes by which the memory of a long line grows at most: clearing them takes milliseconds, and
@@ -266,11 +270,14 @@ class Receiver:
     def whole_lines(self, nbytes: int) -> str | None:
         """Return what was just written to what `get_buffer` returned last, if it is whole lines.
 
-        They must be ASCII, and nothing may be in hand from before; otherwise None. Nothing is
-        consumed by this: either all of the lines are done with, and nothing needs to be called, or
-        `buffer_updated` is told of the bytes, and `skip` of those that are done with.
+        They must be ASCII, the first one no longer than `LONG_LINE`, and nothing may be in hand
+        from before; otherwise None. Nothing is consumed by this: either all of the lines are done
+        with, and nothing needs to be called, or `buffer_updated` is told of the bytes, and `skip`
+        of those that are done with.
         """
         if self._end or self._reader is not None or self._oversize is not None:
+            return None
+        if nbytes > LONG_LINE and self._data.find(b"\n", 0, LONG_LINE + 1) < 0:
             return None
         data = self._lent[:nbytes]
         if data[-1] != _LF:
