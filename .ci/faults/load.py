@@ -171,11 +171,13 @@ async def _until_left(
 async def _run_crowds(
     budget: float, short: bool, report: Report, certificates: Certificates
 ) -> None:
-    kinds = sorted(ALL)
-    meetings = [(kind, name) for kind in kinds for name in KINDS if kind in KINDS[name][2]]
+    meetings = [(kind, name) for kind in sorted(ALL) for name in KINDS if kind in KINDS[name][2]]
+    if short:
+        meetings = meetings[report.seed % 3 :: 3]
+        report.note("a third of the crowds was met, in small numbers: no time for more")
     turns = 2 * (1 if short else TURNS)
     seconds = max(min(budget * 0.7 / len(meetings) / turns, 2.0), 0.1)
-    for kind in kinds:
+    for kind in sorted({kind for kind, _ in meetings}):
         measured = await asyncio.to_thread(Measured, kind, certificates)
         try:
             await measured.rate(0.2)
