@@ -31,7 +31,12 @@ myst_heading_anchors = 4
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    # What private bases of ours have, and not what Python gives to all exceptions or tuples.
+    "inherited-members": "BaseException, tuple, dict, list, str, Enum, object",
+}
 numpydoc_show_class_members = False
 autosummary_generate = False  # numpydoc brings it along; the pages here are written by hand
 

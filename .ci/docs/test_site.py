@@ -4,11 +4,14 @@ Run by ``python3 noxfile.py -s docs``, behind the build.
 """
 
 import html.parser
+import importlib
+import inspect
 import os
 import re
 from pathlib import Path
 
 import pytest
+from sphinx.util.inventory import InventoryFile
 
 SITE = Path(__file__).resolve().parents[2] / ".nox" / "site"
 PAGES = sorted(SITE.rglob("*.html"))
@@ -76,3 +79,28 @@ def test_the_pictures_show_what_was_drawn():
     picture = (SITE / "_images" / "watch.svg").read_text(encoding="utf-8")
     for shown in ("temperature", "history", "live", "float64"):
         assert shown in picture
+
+
+def members(package):
+    """Return all that users can reach of a package's public classes, by dotted names."""
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        value = getattr(module, name)
+        yield f"{package}.{name}"
+        if not inspect.isclass(value) or issubclass(value, BaseException):
+            continue
+        for ours in (one for one in value.__mro__ if one.__module__.startswith(package)):
+            public = [member for member in vars(ours) if not member.startswith("_")]
+            told_of = [member for member in public if inspect.getdoc(getattr(ours, member))]
+            yield from (f"{package}.{name}.{member}" for member in told_of)
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["pyon", "pc_rpc", "sync_struct", "sync_struct.nats", "fire_and_forget", "remote_exec"],
+)
+def test_every_public_name_is_described_and_so_is_what_its_class_has(package):
+    with (SITE / "objects.inv").open("rb") as inventory:
+        objects = InventoryFile.load(inventory, "", lambda base, path: path)
+    described = {name for kind, names in objects.items() if kind[:3] == "py:" for name in names}
+    assert sorted(set(members(package)) - described) == []
