@@ -221,3 +221,65 @@ def test_threads_that_wait_for_long_look_around_ever_more_rarely(serve, connect,
     assert set(pauses.pop(threading.get_ident())) == {RECHECK}  # where signal handlers may call
     for others in pauses.values():
         assert others[:8] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6]
+
+
+def test_the_rest_of_an_earlier_message_goes_before_the_next(scripted_peer, connect):
+    lines_read = []
+
+    def script(sock, lines):
+        lines.readline()
+        sock.sendall(GREETING)
+        lines.readline()
+        sock.sendall(METHODS)
+        lines_read.extend([lines.readline(), lines.readline()])
+        sock.sendall(b'{"id":1,"status":"ok","ret":5}\n')
+        lines.readline()
+
+    client = connect(scripted_peer(script).port)
+    rest = b'{"action":"cancel","request":77}\n'
+    client._target._unsent.append(rest)
+    assert client.echo(1) == 5
+    assert lines_read == [rest, b'{"id":1,"action":"call","name":"echo","args":[1],"kwargs":{}}\n']
+
+
+def test_a_small_request_beyond_the_limit_is_an_error_and_not_sent(serve, connect):
+    client = connect(serve({"main": Echo()}).port, limit=2 * READ_SIZE)
+    assert client.echo("x" * READ_SIZE) == "x" * READ_SIZE
+    with pytest.raises(
+        ValueError, match=rf"^the call of echo\(\) has .* the limit of {2 * READ_SIZE} "
+    ):
+        client.echo("x" * 2 * READ_SIZE)
+    assert client.echo(5) == 5
+
+
+def test_when_the_leader_has_its_reply_another_thread_leads_without_having_looked_around(
+    serve, connect, monkeypatch
+):
+    waiting, both_wait = set(), threading.Event()
+
+    def for_ever(deadline, longest):
+        waiting.add(threading.get_ident())
+        if len(waiting) == 2:
+            both_wait.set()
+        return 60.0
+
+    class Slow:
+        def __init__(self):
+            self.gates = {"a": asyncio.Event(), "b": asyncio.Event()}
+
+        async def hold(self, name):
+            await self.gates[name].wait()
+            return name
+
+        def let_go(self, name):
+            self.gates[name].set()
+
+    monkeypatch.setattr(_receiving, "within", for_ever)
+    port = serve({"main": Slow()}, allow_parallel=True).port
+    client, other = connect(port), connect(port)
+    with ThreadPoolExecutor(2) as pool:
+        held = {name: pool.submit(client.hold, name) for name in "ab"}
+        assert both_wait.wait(30)
+        for name, future in held.items():
+            other.let_go(name)
+            assert future.result(30) == name

@@ -57,7 +57,6 @@ def invoke(
     if (
         text is None
         or (timeout is not None and timeout < RECHECK)
-        or connection._unsent
         or connection._followers
         or connection._sender
         or connection._reader
