@@ -1,13 +1,17 @@
 """Files: whole at every moment, whoever dies when."""
 
 import os
+import random
 import signal
 import stat
 import subprocess
 import sys
+import tracemalloc
 
+import numpy as np
 import pyon
 import pytest
+from pyon._base64 import FILE_CHUNK
 
 try:
     import fcntl
@@ -243,3 +247,35 @@ def test_two_writers_do_not_remove_each_others_files(tmp_path):
         for writer in writers:
             with writer:
                 writer.kill()
+
+
+# --- large data
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("more", [-4, -1, 0, 1, 2, 3])
+def test_data_of_any_length_is_written_bit_by_bit(tmp_path, version, chunks, more):
+    data = random.Random(5).randbytes(chunks * FILE_CHUNK + more)
+    x = {"a": np.frombuffer(data, np.uint8), "b": "text", "c": np.frombuffer(data, np.uint8)}
+    pyon.store_file(tmp_path / "f", x, version=version)
+    text = pyon.encode(x, pretty=True, version=version) + "\n" * (version == 1)
+    assert (tmp_path / "f").read_text() == text
+    assert pyon.load_file(tmp_path / "f")["c"].tobytes() == data
+
+
+def test_a_file_of_many_arrays_is_what_encode_gives(tmp_path):
+    x = [np.arange(n) for n in range(400, 900)]
+    pyon.store_file(tmp_path / "f", x)
+    assert (tmp_path / "f").read_text() == pyon.encode(x, pretty=True) + "\n"
+
+
+def test_a_large_array_is_stored_in_little_memory(tmp_path):
+    x = np.zeros(1 << 20)
+    pyon.store_file(tmp_path / "f", x)  # which loads what is loaded on demand
+    tracemalloc.start()
+    try:
+        pyon.store_file(tmp_path / "f", x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < x.nbytes / 4

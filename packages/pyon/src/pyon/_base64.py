@@ -7,6 +7,7 @@ padded.
 from __future__ import annotations
 
 import binascii
+from collections.abc import Iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ except ImportError:
 
 CHUNK = 2**18
 """Characters that are decoded at a time into given memory: their bytes stay in the cache."""
+
+
+FILE_CHUNK = 3 * 2**17
+"""Bytes that are encoded at a time on their way to a file: so the memory for their base64 is used
+again and again, and need not be made. A multiple of three, so that only the last has padding."""
 
 
 class Base64:
@@ -44,6 +50,13 @@ def to_base64_bytes(data: bytes | memoryview) -> bytes:
         text: bytes = pybase64.b64encode(data)
         return text
     return binascii.b2a_base64(data, newline=False)
+
+
+def base64_chunks(data: bytes | memoryview) -> Iterator[bytes]:
+    """Give the base64 of `data` bit by bit, while it is written to a file."""
+    view = memoryview(data)
+    for start in range(0, len(view), FILE_CHUNK):
+        yield to_base64_bytes(view[start : start + FILE_CHUNK])
 
 
 def from_base64(text: str | bytes | memoryview) -> bytes:

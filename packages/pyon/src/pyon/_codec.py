@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 
 from ._buffers import NO_BUFFERS, Buffers
@@ -14,7 +14,7 @@ from ._spelling import Spelling
 from ._types import Forms
 from ._v1_spelling import V1
 from ._v2_spelling import V2, V2_PRETTY
-from ._writer import Writer
+from ._writer import Convert, Writer, base64_bytes, base64_chunks, base64_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Codec:
             If a part of the value has no PYON form. The error says where it is.
         """
         if pretty or sort_keys or buffer_callback is not None:
-            return self._writer(pretty, version, sort_keys, buffer_callback, False).text(x)
+            return self._writer(pretty, version, sort_keys, buffer_callback, base64_text).text(x)
         spelling = V1 if version == 1 else _spelling(version)
         text = spelling.small_text(x)
         return Writer(spelling, self._forms).text(x) if text is None else text
@@ -129,7 +129,8 @@ class Codec:
             text = _spelling(version, pretty, buffer_callback).small_text(x)
             if text is not None:
                 return [text]
-        return self._writer(pretty, version, sort_keys, buffer_callback, True).pieces(x)
+        writer = self._writer(pretty, version, sort_keys, buffer_callback, base64_bytes)
+        return writer.pieces(x)
 
     def _writer(
         self,
@@ -137,15 +138,15 @@ class Codec:
         version: int,
         sort_keys: bool,
         buffer_callback: Callable[[memoryview], object] | None,
-        as_bytes: bool,
+        convert: Convert,
     ) -> Writer:
         spelling = _spelling(version, pretty, buffer_callback)
         if pretty or sort_keys:
             lines: Writer = load_lines().LinesWriter(
-                spelling, self._forms, buffer_callback, as_bytes, pretty, sort_keys
+                spelling, self._forms, buffer_callback, convert, pretty, sort_keys
             )
             return lines
-        return Writer(spelling, self._forms, buffer_callback, as_bytes)
+        return Writer(spelling, self._forms, buffer_callback, convert)
 
     def decode(
         self,
@@ -231,10 +232,10 @@ class Codec:
         """
         from . import _files
 
-        pieces = self.encode_pieces(x, pretty=True, version=version, sort_keys=sort_keys)
+        pieces = self._writer(True, version, sort_keys, None, base64_chunks).pieces(x)
         if version == 1:
             pieces.append("\n")
-        _files.replace(filename, [p.encode("ascii") if isinstance(p, str) else p for p in pieces])
+        _files.replace(filename, _chunks(pieces))
 
     def register(
         self,
@@ -291,6 +292,15 @@ def _spelling(version: int, pretty: bool = False, buffer_callback: object = None
     if version != 1:
         raise ValueError(f"the versions of PYON are 1 and 2, not {version!r}")
     raise ValueError("only version 2 of PYON can refer to buffers")
+
+
+def _chunks(pieces: list[Any]) -> Iterator[bytes]:
+    """Give the pieces of a text as bytes."""
+    for piece in pieces:
+        if isinstance(piece, str):
+            yield piece.encode("ascii")
+        else:
+            yield from piece
 
 
 def shared() -> Codec:

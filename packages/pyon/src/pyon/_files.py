@@ -39,6 +39,9 @@ SLOTS = 4
 """Names for files beside that can be found again. So many can write to one file at a time before
 names become random, and each costs every writer a look, some 2 us."""
 
+WRITE_SIZE = 2**18
+"""Bytes that are worth a call of the system."""
+
 MOST_LINKS = 40
 """Symbolic links that are followed: as many as Linux follows."""
 
@@ -80,8 +83,7 @@ def _replace_regular(
     access = None if old is None else Access(path, old)
     _remove_left_behind(path)
     with _new_file_beside(path, 0o666 if old is None else PRIVATE) as (descriptor, beside):
-        for piece in pieces:
-            _write(descriptor, piece)
+        _write_all(descriptor, pieces)
         if access is not None:
             access.put_on(descriptor)
         os.fsync(descriptor)
@@ -93,10 +95,23 @@ def _replace_regular(
 
 def _write_through(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:
     try:
-        for piece in pieces:
-            _write(descriptor, piece)
+        _write_all(descriptor, pieces)
     finally:
         os.close(descriptor)
+
+
+def _write_all(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write pieces in their order, the small ones together."""
+    small: list[bytes | memoryview] = []
+    size = 0
+    for piece in pieces:
+        small.append(piece)
+        size += len(piece)
+        if size >= WRITE_SIZE:
+            _write(descriptor, piece if len(small) == 1 else b"".join(small))
+            small.clear()
+            size = 0
+    _write(descriptor, b"".join(small))
 
 
 def _write(descriptor: int, data: bytes | memoryview) -> None:

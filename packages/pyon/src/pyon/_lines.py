@@ -9,7 +9,7 @@ from ._on_demand import load_arrays
 from ._plain import CLASS_KEY, STR
 from ._spelling import Spelling
 from ._types import Form, Forms
-from ._writer import CONTAINERS, SWEEP_FROM, Callback, Writer
+from ._writer import CONTAINERS, SWEEP_FROM, Callback, Convert, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class LinesWriter(Writer):
 
     Parameters
     ----------
-    spelling, forms, buffer_callback, as_bytes
+    spelling, forms, buffer_callback, convert
         As for `Writer`.
     pretty : bool
         Whether to break the text into lines.
@@ -35,11 +35,11 @@ class LinesWriter(Writer):
         spelling: Spelling,
         forms: Forms,
         buffer_callback: Callback | None,
-        as_bytes: bool,
+        convert: Convert,
         pretty: bool,
         sort_keys: bool,
     ) -> None:
-        super().__init__(spelling, forms, buffer_callback, as_bytes)
+        super().__init__(spelling, forms, buffer_callback, convert)
         self._pretty = pretty
         self._sort_keys = sort_keys
         self._may_splice = not sort_keys

@@ -11,7 +11,7 @@ item, here, where also the way to what cannot be written is known.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from ._errors import EncodeError
 from ._on_demand import load_base64
@@ -45,7 +45,23 @@ FLAT: frozenset[type] = frozenset({bytes, complex})
 """What is no level of nesting in either generation."""
 
 Callback = Callable[[memoryview], object]
+Convert = Callable[["bytes | memoryview"], "Any"]
 Write = Callable[["Any", "Any", int], str]
+
+
+def base64_text(data: bytes | memoryview) -> str:
+    """Give long data as it stands in a string."""
+    return load_base64().to_base64(data)  # type: ignore[no-any-return]
+
+
+def base64_bytes(data: bytes | memoryview) -> bytes:
+    """Give long data as a wire takes it."""
+    return load_base64().to_base64_bytes(data)  # type: ignore[no-any-return]
+
+
+def base64_chunks(data: bytes | memoryview) -> Iterator[bytes]:
+    """Give long data as a file takes it: it is converted when it is written."""
+    return load_base64().base64_chunks(data)  # type: ignore[no-any-return]
 
 
 class Writer:
@@ -57,8 +73,8 @@ class Writer:
     forms : Forms
     buffer_callback : callable, optional
         Takes large data; its number stands in the text.
-    as_bytes : bool
-        Whether pieces of base64 are bytes, as a wire or file takes them.
+    convert : callable
+        Gives the piece of a text that long data is.
     """
 
     writers: ClassVar[dict[type, Write]]
@@ -73,20 +89,20 @@ class Writer:
         spelling: Spelling,
         forms: Forms,
         buffer_callback: Callback | None = None,
-        as_bytes: bool = False,
+        convert: Convert = base64_text,
     ) -> None:
         self._spelling = spelling
         self._forms = forms
         self._buffer_callback = buffer_callback
-        self._as_bytes = as_bytes
+        self._convert = convert
 
     def text(self, x: Any) -> str:
         """Give the whole text of `x`; errors as `pieces`."""
         text = self._whole(x)
         return "".join(map(str, self._interleaved(text))) if self._pieces else text
 
-    def pieces(self, x: Any) -> list[str | bytes]:
-        """Give the text of `x` as pieces that nobody has joined.
+    def pieces(self, x: Any) -> list[Any]:
+        """Give the text of `x` as pieces that nobody has joined: strings, and what `convert` gave.
 
         Raises
         ------
@@ -102,7 +118,7 @@ class Writer:
         except RecursionError:
             raise EncodeError("nested too deeply for what the caller left of the stack") from None
 
-    def _interleaved(self, text: str) -> list[str | bytes]:
+    def _interleaved(self, text: str) -> list[Any]:
         parts: list[Any] = text.split(MARK)
         pieces = self._pieces or []
         parts[1::2] = [pieces[int(number)] for number in parts[1::2]]
@@ -257,11 +273,9 @@ class Writer:
         if len(data) * 4 // 3 < SPLICE_SIZE or not self._may_splice:
             spelled = load_base64().to_base64(data)
         else:
-            base64 = load_base64()
-            convert = base64.to_base64_bytes if self._as_bytes else base64.to_base64
             if not self._pieces:
                 self._pieces = []
-            self._pieces.append(convert(data))
+            self._pieces.append(self._convert(data))
             spelled = f"{MARK}{len(self._pieces) - 1}{MARK}"
         return f"{self._spelling.before}{spelled}{self._spelling.behind}"
 
