@@ -228,10 +228,42 @@ def test_a_burst_before_the_loop_turns_is_bounded_too():
     reader.read()
     for i in range(100):
         notifier["x"] = str(i) * 5_000
-    assert sum(len(change.line) for change in log._arrived) < 110_000
+    assert sum(len(change.line) for step in log._arrived for change in step) < 110_000
     log.collect()
     assert reader.read() == notifier.read
     assert reader.inits == 2
+
+
+def test_no_reader_is_given_half_a_batch_while_another_thread_tells_of_it():
+    notifier, steps = Notifier({"l": []}), []
+    log = Log(notifier._structure)
+    notifier._structure.add_sink(steps.append, False)
+    conflated, whole = Reader(log, wish=Wish(newest=True)), Reader(log)
+    part = Reader(log, wish=Wish(("l",)))
+    readers = (conflated, whole, part)
+    for reader in readers:
+        reader.read()
+    with notifier.batch():
+        for i in range(3):
+            notifier["l"].append(i)
+
+    class Slow(list):
+        """A step of which another thread tells: the publisher's collects meanwhile."""
+
+        looked_at = False
+
+        def __iter__(self):
+            told, self.looked_at = self.looked_at, True
+            for change in list.__iter__(self):
+                yield change
+                if not told:
+                    log.collect()
+                    assert all(reader.read() in ({"l": []}, []) for reader in readers)
+
+    log.tell(Slow(steps[0]))
+    log.collect()
+    assert [len(reader.read()["l"]) for reader in (conflated, whole)] == [3, 3]
+    assert part.read() == [0, 1, 2]
 
 
 def test_one_mod_larger_than_the_backlog_reaches_who_keeps_up():

@@ -6,11 +6,11 @@ import numpy as np
 import pyon
 import pytest
 from pyon.framing import Message
-from sync_struct import Notifier, Publisher, Subscriber, process_mod
+from sync_struct import Notifier, ProtocolError, Publisher, Subscriber, process_mod
 from sync_struct._actions import walk
 from sync_struct._copies import copy_of
 from sync_struct._replica import Replica
-from sync_struct._selection import Wish
+from sync_struct._selection import EVERYTHING, Wish
 
 
 def same(a, b):
@@ -174,8 +174,8 @@ def test_listeners_and_publish_get_mods_of_their_own():
 class Received:
     """A replica that is fed by hand."""
 
-    def __init__(self):
-        self.replica = Replica(lambda x: x)
+    def __init__(self, wish=EVERYTHING):
+        self.replica = Replica(lambda x: x, wish)
 
     def connect(self, number, resumed):
         self.replica.connected(legacy=False)
@@ -201,6 +201,29 @@ def test_mods_without_a_number_are_applied_with_the_one_that_ends_their_step(rec
     assert (received.replica.target, received.replica.number) == ({}, 0)
     assert [mod["key"] for mod in received.set("z", number=3)] == ["x", "y", "z"]
     assert (received.replica.target, received.replica.number) == ({"x": 1, "y": 1, "z": 1}, 3)
+
+
+HELLO = {"stream": "s", "number": 0, "resumed": False, "features": []}
+NO_HELLOS = {
+    "number": {"number": "0"},
+    "number that is true": {"number": True},
+    "stream": {"stream": 5},
+    "resumed": {"resumed": 1},
+    "no features": {"features": None},
+    "features": {"features": {"raw_buffers": 1}},
+    "feature": {"features": [["raw_buffers"]]},
+    "resumption that nobody asked for": {"resumed": True},
+}
+
+
+@pytest.mark.parametrize("odd", NO_HELLOS.values(), ids=NO_HELLOS)
+@pytest.mark.parametrize("mods_only", [False, True])
+def test_a_hello_of_no_sense_is_said_and_nothing_else(odd, mods_only):
+    received = Received(Wish(mods_only=mods_only))
+    received.replica.connected(legacy=False)
+    with pytest.raises(ProtocolError):
+        received.say(action="hello", **HELLO | odd)
+    received.say(action="hello", **HELLO)
 
 
 @pytest.mark.parametrize("resumed", [True, False])

@@ -66,6 +66,26 @@ HELLO = line({"action": "hello", "stream": "s", "number": 0, "resumed": False, "
 OURS = b'{"sync_struct":1'
 
 
+async def test_a_connection_given_up_before_the_structure_comes_ends_without_a_word(until, caplog):
+    async def serve(server, reader, writer):
+        writer.write(HELLO)
+        await reader.read()
+
+    async with peer(serve) as server:
+        subscriber = Subscriber("d", identity)
+        connecting = asyncio.ensure_future(subscriber.connect("127.0.0.1", server.port))
+        await until(lambda: server.heard)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert subscriber.state == "closed"
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
 async def established(server, reader, writer):
     """Be a publisher of the established stack."""
     if server.heard[-1] == b"ARTIQ sync_struct\n":

@@ -96,11 +96,10 @@ class Conversation(Generic[_Part]):
         return troubles
 
     def _take_hello(self, hello: Mod) -> None:
-        try:
-            position = Position(hello["stream"], hello["number"])
-            resumed, self.features = hello["resumed"], hello["features"]
-        except LookupError as error:
-            raise ProtocolError(f"expected a hello with {error}, got {hello!r}") from None
+        position, resumed = _read_hello(hello)
+        if resumed and self.number is None:
+            raise ProtocolError(f"got a resumption that nobody asked for: {hello!r}")
+        self.features = hello["features"]
         self._stream = position.stream
         self.stale = hello.get("stale") is True
         self._known = position.number if self._wish == EVERYTHING else 0
@@ -175,6 +174,19 @@ CONTROLS: Mapping[str, Callable[[Conversation[Any], Mod], None]] = {
     "error": Conversation._take_error,
 }
 """The messages that carry no values, and what each does."""
+
+
+def _read_hello(hello: Mapping[str, Any]) -> tuple[Position, bool]:
+    """Return where the publisher is, and whether it goes on where we were."""
+    for field, kind in _HELLO.items():
+        if type(hello.get(field)) is not kind:
+            raise ProtocolError(f"expected a hello with {field!r}, a {kind.__name__}: {hello!r}")
+    if not all(type(word) is str for word in hello["features"]):
+        raise ProtocolError(f"expected words as features, got {hello!r}")
+    return Position(hello["stream"], hello["number"]), hello["resumed"]
+
+
+_HELLO = {"stream": str, "number": int, "resumed": bool, "features": list}
 
 
 def _raise_refusal(message: Mapping[str, Any]) -> NoReturn:

@@ -73,7 +73,7 @@ class Log:
         self.current = 0
         self.last_growth = 0
         self._recorded = 0  # bytes of mods since the beginning
-        self._arrived: deque[Change] = deque()
+        self._arrived: deque[Sequence[Change]] = deque()  # each is a step
         self._told_size = self._collected_size = 0  # of all that came into `_arrived`, and left it
         self.spans: dict[tuple[Encoding, int], tuple[int, Chunks]] = {}
         self._snapshots: dict[tuple[Encoding, tuple[Any, ...]], Snapshot] = {}
@@ -88,29 +88,29 @@ class Log:
     # Mods, in.
 
     def tell(self, changes: Sequence[Change]) -> None:
-        """Take note of changes, in any thread. Too many to keep: the first ones are forgotten.
+        """Take note of a step, in any thread. Too many to keep: the first ones are forgotten.
 
         It is called under the structure's lock, maybe by a signal handler that interrupts
         `collect`. So there is no lock here: each of the two has a counter and the queue is atomic.
         """
-        for change in changes:
-            self._arrived.append(change)
-            self._told_size += change.size
+        self._told_size += sum([change.size for change in changes])
+        self._arrived.append(changes)
         while self._told_size - self._collected_size > self.backlog and len(self._arrived) > 1:
             with contextlib.suppress(IndexError):  # it was collected in this moment
-                self._told_size -= self._arrived.popleft().size
+                self._told_size -= sum([change.size for change in self._arrived.popleft()])
 
     def collect(self) -> None:
-        """Move what `tell` took note of to the log."""
+        """Move what `tell` took note of to the log: whole steps."""
         arrived = self._arrived
         while arrived:
             try:
-                change = arrived.popleft()
+                changes = arrived.popleft()
             except IndexError:  # `tell` has forgotten it in this moment
                 break
-            self._collected_size += change.size
-            if change.number > self.number:
-                self._append(change)
+            for change in changes:
+                self._collected_size += change.size
+                if change.number > self.number:
+                    self._append(change)
         self.spans.clear()
 
     def _append(self, change: Change) -> None:
