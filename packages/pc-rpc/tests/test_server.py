@@ -12,6 +12,7 @@ import operator
 import os
 import re
 import socket
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -271,6 +272,33 @@ def test_the_close_of_a_target_may_be_a_coroutine_and_comes_after_what_runs(serv
         client.close_rpc()
         assert isinstance(call.exception(30), ConnectionLost)
     connect(thread.port)  # the server has seen the end of the first connection by now, or soon will
+    thread.do(gate.set)
+    assert done.wait(30)
+    assert order == ["work", "close"]
+
+
+def test_a_target_whose_client_was_cut_off_is_closed_after_what_runs(serve):
+    order, done, gate, running = [], threading.Event(), asyncio.Event(), threading.Event()
+
+    class Slow:
+        async def work(self):
+            running.set()
+            await gate.wait()
+            order.append("work")
+
+        def close(self):
+            order.append("close")
+            done.set()
+
+    thread = serve({"main": Slow})
+    with socket.create_connection(("127.0.0.1", thread.port), 30) as sock:
+        sock.sendall(b"ARTIQ pc_rpc\nmain pyon_v2 request_ids\n")
+        sock.sendall(b'{"id":1,"action":"call","name":"work","args":[],"kwargs":{}}\n')
+        assert running.wait(30)
+        (session,) = thread.do(lambda: list(thread.server._shared.sessions))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    while not thread.do(lambda: session.closed):
+        pass  # the server is about to see the reset
     thread.do(gate.set)
     assert done.wait(30)
     assert order == ["work", "close"]

@@ -12,6 +12,7 @@ import numpy as np
 import pyon
 import pytest
 from pyon.asyncio_server import AsyncioServer
+from pyon.framing import Message
 from sync_struct import (
     ModError,
     ModsLost,
@@ -23,6 +24,7 @@ from sync_struct import (
     Undecodable,
     process_mod,
 )
+from sync_struct._subscriber_connection import WAITING_SIZE, SubscriberConnection
 from sync_struct._undecodable import decode_around
 
 
@@ -262,6 +264,49 @@ async def test_mods_without_an_end_are_bounded_and_an_error(monkeypatch, until):
         await until(lambda: lost)
         assert [type(error) for error in errors] == [ModError]
         assert "100 mods" in str(errors[0])
+
+
+@pytest.fixture
+async def held():
+    """Give a connection whose owner is not ready, what it has handed on, and how it was paused."""
+    told, paused = [], []
+    connection = SubscriberConnection(
+        lambda _, message: told.append(bytes(message.line[:1])),
+        lambda _, lines: told.append(lines) or len(lines),
+        lambda _: told.append("lost"),
+        "d",
+        "here",
+        [],
+        limit=2**30,
+        line_limit=2**30,
+    )
+    connection.pause_reading = lambda: paused.append("paused")
+    connection.resume_reading = lambda: paused.append("resumed")
+    connection.hold()
+    return connection, told, paused
+
+
+async def test_messages_that_wait_are_handed_on_in_their_order_and_before_the_end(held):
+    connection, told, _ = held
+    connection.ready.set_result(None)
+    for line in (b"1", b"2", b"3"):
+        connection.message_received(Message(line))
+    assert connection.lines_received("4\n") == 0  # nor is it overtaken on the lean road
+    connection.connection_closed(None)
+    assert told == []
+    connection.release()
+    assert told == [b"1", b"2", b"3", "lost"]
+
+
+async def test_what_waits_for_callbacks_is_bounded(held):
+    connection, told, paused = held
+    for line in (b"1", b"2"):
+        connection.message_received(Message(line * (WAITING_SIZE // 2)))
+    assert paused == []
+    connection.message_received(Message(b"3"))
+    assert paused == ["paused"]
+    connection.release()
+    assert (told, paused) == ([b"1", b"2", b"3"], ["paused", "resumed"])
 
 
 async def test_what_callbacks_are_told_belongs_to_them(until):
