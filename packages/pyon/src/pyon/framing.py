@@ -14,12 +14,12 @@ of its own, so any number of connections of one thread can share one scratch buf
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from pyon._announcing import BUFFERS_KEY, MAX_BUFFERS, FramingError, announced, frame, frame_size
 from pyon._buffer_reader import GATHERED_SIZE, BufferReader, allocate
-from pyon._errors import PyonError
+from pyon._oversize import HEAD_SIZE, OversizeLine
 from pyon._ownership import copy_if_shared
 
 __all__ = [
@@ -54,13 +54,6 @@ REPLY_LINE_LIMIT = 256 * 2**20
 SCRATCH_SIZE = 256 * 2**10
 """Bytes taken per read. A socket buffer rarely holds more; twice as much gains nothing."""
 
-HEAD_SIZE = 1024
-"""Bytes kept of a line beyond the limit: enough to recognise which request it was."""
-
-MAX_BUFFERS = 2**16
-"""Raw buffers of one message. Each costs an object, however short it is, so the count needs a
-bound of its own; a structure with more arrays than this is better sent as one array."""
-
 HANDED_OVER_SIZE = 2**20
 """Bytes from which a line is handed over in the memory that it came into, not copied."""
 
@@ -72,14 +65,7 @@ GROWTH_STEP = 4 * 2**20
 no event loop is to wait longer for that."""
 
 _LF = ord("\n")
-_BUFFERS_KEY = b'{"buffers":['
-_BUFFERS = re.compile(rb'\{"buffers":\[((?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)\]')
-_LONGEST_ANNOUNCEMENT = len(_BUFFERS_KEY) + MAX_BUFFERS * 19
 _FIRST_GROWTH = 16 * 2**10  # most are small, and much memory takes long to clear
-
-
-class FramingError(PyonError, ValueError):
-    """The peer announced raw buffers in a way that cannot be understood: the stream is lost."""
 
 
 class Message(NamedTuple):
@@ -175,7 +161,7 @@ class Receiver:
         self.raw_buffers = raw_buffers
         self._scratch = bytearray(SCRATCH_SIZE) if scratch is None else scratch
         self._lent = memoryview(b"")
-        self._oversize: _OversizeLine | None = None
+        self._oversize: OversizeLine | None = None
         self._reader: tuple[BufferReader, Message] | None = None  # and the message without buffers
         self._leave_own_memory()
 
@@ -326,7 +312,7 @@ class Receiver:
             if self._oversize is not None:
                 (line, size), self._oversize = self._oversize.end(line), None
             most = self._most()
-            if not (self.raw_buffers and line.startswith(_BUFFERS_KEY)):
+            if not (self.raw_buffers and line.startswith(BUFFERS_KEY)):
                 return Message(line) if size <= most else Message(line[:HEAD_SIZE], (), size, most)
             message = self._expect_buffers(line, size, most)
             if message is not None:
@@ -354,7 +340,7 @@ class Receiver:
 
         One that came in the same read is taken at once: such is an image, most of the time.
         """
-        sizes = _announced(line)
+        sizes = announced(line)
         total = size + sum(sizes)
         beyond = most if size > most else self.limit if total > self.limit else 0
         begin, end = self._start, self._start + sizes[0]
@@ -390,7 +376,7 @@ class Receiver:
         if self._oversize is None:
             if self._end - self._start <= self._most():
                 return
-            self._oversize = _OversizeLine()
+            self._oversize = OversizeLine()
         self._oversize.drop(memoryview(self._data)[self._start : self._end])
         self._start = self._end
 
@@ -407,82 +393,3 @@ class Receiver:
             while (message := self.next_message()) is not None:
                 messages.append(message)
         return messages
-
-
-class _OversizeLine:
-    """A line beyond the limit that is being dropped until its LF."""
-
-    __slots__ = ("head", "size")
-
-    def __init__(self) -> None:
-        self.head = bytearray()  # with all that it says about raw buffers: they come behind it
-        self.size = 0
-
-    def drop(self, data: bytes | bytearray | memoryview) -> None:
-        kept = 0
-        for room in (HEAD_SIZE, _LONGEST_ANNOUNCEMENT):
-            if len(self.head) < room and (room == HEAD_SIZE or self._announcing()):
-                more = data[kept : kept + room - len(self.head)]
-                self.head += more
-                kept += len(more)
-        self.size += len(data)
-
-    def end(self, data: bytes | bytearray) -> tuple[bytes, int]:
-        """Take the last piece; return what was kept of the line, and its size."""
-        self.drop(data)
-        return bytes(self.head), self.size
-
-    def _announcing(self) -> bool:
-        return self.head.startswith(_BUFFERS_KEY) and b"]" not in self.head
-
-
-def _announced(line: bytes | bytearray) -> list[int]:
-    """Return the sizes of the raw buffers that a line announces, in bytes."""
-    match = _BUFFERS.match(line)
-    if match is None or match[1].count(b",") >= MAX_BUFFERS:
-        raise FramingError(
-            f"expected the sizes of at most {MAX_BUFFERS} raw buffers, got {bytes(line[:60])!r}"
-        )
-    return [int(size) for size in match[1].split(b",")]
-
-
-def frame(
-    line: str | bytes | list[str | bytes], buffers: Sequence[memoryview] = ()
-) -> list[bytes | memoryview]:
-    r"""Return one message as the buffers to write, in order.
-
-    Parameters
-    ----------
-    line : str or bytes, or a list of these
-        The text, without a line end, whole or in pieces, which are not joined. With `buffers` it
-        must be a JSON object with at least one key.
-    buffers : sequence of memoryview, optional
-        Raw buffers: contiguous, of bytes. They are passed on as they are, not copied.
-
-    Examples
-    --------
-    >>> frame('{"action":"call"}', [memoryview(b"abc")])[0]
-    b'{"buffers":[3],"action":"call"}\n'
-    """
-    if isinstance(line, list) and len(line) > 1:
-        first, *rest = [piece.encode() if isinstance(piece, str) else piece for piece in line]
-        rest[-1] += b"\n"
-        if not buffers:
-            return [first, *rest]
-        head, *beside = frame(first, buffers)
-        return [head[:-1], *rest, *beside]
-    whole = line[0] if isinstance(line, list) else line
-    data = whole.encode() if isinstance(whole, str) else whole
-    if not buffers:
-        return [data + b"\n"]
-    if len(buffers) > MAX_BUFFERS:
-        raise ValueError(f"expected at most {MAX_BUFFERS} raw buffers, got {len(buffers)}")
-    if not data.startswith(b'{"'):
-        raise ValueError(f"raw buffers go with a JSON object, got {data[:40]!r}")
-    sizes = b",".join(b"%d" % len(buffer) for buffer in buffers)
-    return [b"%b%b],%b\n" % (_BUFFERS_KEY, sizes, data[1:]), *buffers]
-
-
-def frame_size(chunks: Iterable[bytes | memoryview]) -> int:
-    """Return how many bytes the result of `frame` has on the wire."""
-    return sum(map(len, chunks))
