@@ -281,6 +281,16 @@ def test_a_reply_to_no_request_is_a_protocol_error(offered):
         client.receive(carry(server.confirm(7 if len(offered) > 1 else None), client))
 
 
+def test_a_reply_to_another_request_answers_none_of_those_that_are_pending():
+    client, server = pair(FEATURES)
+    call, _ = client.encode_action("ping")
+    client.expect(call)
+    with pytest.raises(ProtocolError, match="reply to no request"):
+        client.receive(carry(server.confirm(call.number + 1), client))
+    assert call.reply is None
+    assert client.receive(carry(server.confirm(call.number), client)) is call
+
+
 @pytest.mark.parametrize("line", [b"", b"zzz", b"main x", b"main request_ids", b"main  pyon_v2"])
 def test_a_selection_of_what_was_not_offered_is_a_protocol_error(line):
     with pytest.raises(ProtocolError, match=r"unknown target|unsupported features"):

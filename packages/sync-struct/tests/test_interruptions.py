@@ -349,26 +349,29 @@ def test_the_structure_stands_still_while_a_snapshot_is_encoded():
     n = Notifier({"a": Slow.__name__, "z": 0})
     log = Log(n._structure)
     n._structure.add_sink(log.tell, False)
-    begun, ended = threading.Event(), threading.Event()
+    begun, seen = threading.Event(), []
 
     def encode(x):
         begun.set()
         in_other.join(0.05)  # it cannot end: it waits for the lock
         return ()
 
+    def change():
+        assert begun.wait(PATIENCE)
+        n["z"] = 1
+        seen.append(n.read["z"])  # nor is what it does postponed
+
     pyon.register([Slow], name="Slow", encode=encode, decode=lambda: "slow")
-    in_other = threading.Thread(
-        target=lambda: begun.wait(PATIENCE) and (n.__setitem__("z", 1), ended.set())
-    )
+    in_other = threading.Thread(target=change)
     try:
         n.read["a"] = Slow()
         in_other.start()
         line = b"".join(map(bytes, Cursor(log, Encoding(raw=True)).take()))
         assert b'"z":0},"number":0}' in line
-        assert ended.wait(PATIENCE)
     finally:
         in_other.join()
         pyon.deregister([Slow], "Slow")
+    assert seen == [1]
 
 
 # What callbacks raise.

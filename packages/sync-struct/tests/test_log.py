@@ -4,7 +4,7 @@ import pytest
 from pyon import wire
 from pyon.framing import Receiver
 from sync_struct import Notifier, Publisher, UnknownNotifier
-from sync_struct._change import MAX_LEVELS
+from sync_struct._change import MAX_LEVELS, Restart
 from sync_struct._cursor import Cursor
 from sync_struct._encoding import Encoding
 from sync_struct._log import Log
@@ -531,3 +531,34 @@ def test_a_part_of_registered_types_is_served_without_decoding_them():
         assert b'{"action":"setitem","path":[],"key":"gain","value":{"__jsonclass__"' in line
     finally:
         pyon.deregister([Gain], "GainForTest")
+
+
+def test_a_log_holds_what_comes_after_its_oldest_mod_and_no_more():
+    notifier, log = served({}, backlog=3000)
+    for i in range(100):
+        notifier["x"] = i
+    log.collect()
+    assert 0 < log.oldest < log.number == 100
+    assert log.holds(log.oldest)
+    assert log.holds(log.number)
+    assert not log.holds(log.oldest - 1)
+    assert not log.holds(log.number + 1)
+    assert [entry.change.number for entry in log.entries(log.oldest)] == [
+        *range(log.oldest + 1, 101)
+    ]
+
+
+def test_a_change_of_unknown_effect_has_every_reader_sent_the_structure():
+    notifier, log = served({})
+    reader = Reader(log)
+    reader.read()
+    notifier["x"] = 1
+    structure = notifier._structure
+    with structure.lock:
+        structure.value["y"] = 2
+        structure.add(Restart(structure.value))
+    notifier["z"] = 3
+    log.collect()
+    assert reader.cursor.overrun
+    assert reader.read() == {"x": 1, "y": 2, "z": 3}
+    assert reader.inits == 2

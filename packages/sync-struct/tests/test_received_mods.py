@@ -1,6 +1,7 @@
 """What a callback receives belongs to it; kept to the end, it makes what the publisher has."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pyon
@@ -244,6 +245,25 @@ def test_mods_are_disregarded_until_the_structure_has_come(received):
     received.say(action="init", struct={"z": 0}, number=2)
     received.set("y", number=3)
     assert received.replica.target == {"z": 0, "y": 1}
+
+
+def test_a_guarded_target_changes_under_the_guard_only():
+    guard, seen = threading.RLock(), []
+
+    class Watched(dict):
+        def __setitem__(self, key, value):
+            seen.append((key, guard._is_owned()))
+            super().__setitem__(key, value)
+
+    replica = Replica(Watched, guard=guard, on_step=lambda mods: seen.append(guard._is_owned()))
+    replica.connected(legacy=True)
+    for mod in (
+        {"action": "init", "struct": {}},
+        {"action": "setitem", "path": [], "key": "x", "value": 1},
+    ):
+        replica.receive(Message(pyon.encode(mod, version=2).encode()))
+    assert seen == [True, ("x", True), True]
+    assert not guard._is_owned()
 
 
 RECORD_CHANGES = {
