@@ -98,7 +98,7 @@ def _try(scratch: Scratch, module: dict[str, Any]) -> ModuleResult:
     values = {"source": json.dumps(source), "tests": json.dumps(tests), "marker": marker}
     text = CONFIGURATION.format(**values)
     (home / "pyproject.toml").write_text(text, encoding="utf-8")
-    done = _mutmut(scratch, home, "run", "--max-children", "2")
+    done = _mutmut(scratch, home, "run", "--max-children", "1")
     if done.returncode:
         raise RuntimeError(f"mutmut failed on {package}/{file}:\n{done.stdout[-3000:]}")
     notes = json.loads((home / "mutants" / f"{source}.meta").read_text(encoding="utf-8"))

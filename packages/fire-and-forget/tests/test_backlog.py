@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from fire_and_forget._backlog import Backlog
+from fire_and_forget._backlog import Backlog, Changes
 from fire_and_forget._call import Call
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,3 +119,42 @@ def test_a_closed_backlog_finishes_what_it_has_and_drops_the_rest():
 def test_contradictory_options_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Backlog(*arguments)
+
+
+def test_what_is_given_up_is_dropped_call_by_call():
+    backlog = Backlog("queue", 2)
+    for n in range(3):
+        backlog.offer(call("log", n))
+    losses = backlog.give_up("the loop has ended")
+    assert backlog.running is None
+    assert [level for level, _ in losses] == [logging.WARNING] * 2
+    assert [text for _, text in losses] == [
+        f"dropped a call of log: the loop has ended ({n} dropped so far)" for n in (1, 2)
+    ]
+    assert [lost.args for lost in backlog.lost] == [(1,), (2,)]
+    assert backlog.counts() == {"made": 1, "dropped": 2, "failed": 0, "waiting": 0}
+
+
+def test_each_failure_counts():
+    backlog = Backlog("queue", 1)
+    for _ in range(2):
+        backlog.offer(call("log"))
+        backlog.count_failure()
+        backlog.advance()
+    assert backlog.counts()["failed"] == 2
+
+
+def test_in_a_child_a_change_of_another_thread_is_forgotten_and_one_of_its_own_goes_on():
+    changes, done = Changes(), []
+    changes._thread = -1  # of the parent
+    assert changes.carry_out(lambda: done.append("in the parent")) == []
+    changes.forked()
+    changes.carry_out(lambda: done.append("in the child"))
+    assert done == ["in the child"]
+
+    def forking():
+        changes.carry_out(lambda: done.append("behind it"))
+        changes.forked()
+
+    changes.carry_out(forking)
+    assert done == ["in the child", "behind it"]

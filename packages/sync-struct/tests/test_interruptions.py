@@ -266,6 +266,31 @@ def test_code_of_the_user_runs_without_a_lock(way):
         pyon.deregister([Gain], "Gain")
 
 
+def test_what_another_thread_has_changed_is_not_told_within_a_batch():
+    n, heard = Notifier({}), []
+    n.add_listener(lambda mod: heard.append((mod["key"], n._structure.lock._is_owned())))
+    telling, told = threading.Event(), threading.Event()
+    structure = n._structure
+    settle = structure.settle
+
+    def settle_later():
+        if threading.current_thread() is other:
+            telling.set()
+            told.wait(PATIENCE)  # the lock is released, and nothing told yet
+        settle()
+
+    structure.settle = settle_later
+    other = threading.Thread(target=lambda: n.__setitem__("x", 1))
+    other.start()
+    assert telling.wait(PATIENCE)
+    with n.batch():
+        n["y"] = 2
+        assert heard == []
+    told.set()
+    other.join()
+    assert heard == [("x", False), ("y", False)]
+
+
 def test_a_sort_that_others_disturb_sorts_what_there_is():
     n, replica, _ = followed([3, 1])
     disturbed = []
