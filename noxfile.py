@@ -237,9 +237,11 @@ def soak(session: nox.Session) -> None:
 def mutants(session: nox.Session) -> None:
     """Try deliberate faults in our own code, one at a time; the report goes to .nox/mutants/.
 
-    ``-- NAME...`` or ``-- --package pyon`` tries some of them, ``-- --list`` shows them.
+    ``-- NAME...`` or ``-- --package pyon`` tries some of them, ``-- --list`` shows them;
+    ``-- --tool`` has mutmut change the pure modules instead.
     """
-    session.install(*_editable(*PACKAGES), *_test_requirements(*PACKAGES), XDIST)
+    tool = ["mutmut>=3.8.1,<4"] if "--tool" in session.posargs else []
+    session.install(*_editable(*PACKAGES), *_test_requirements(*PACKAGES), XDIST, *tool)
     session.run("python", "-m", "mutants", *session.posargs, env={"PYTHONPATH": ".ci"})
 
 

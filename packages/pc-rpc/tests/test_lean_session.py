@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -405,6 +406,38 @@ def test_replies_that_nobody_reads_stop_the_lean_road(serve, monkeypatch):
             assert lines.readline().startswith(b'{"id":%d,' % (number + 1))
         sender.join(30)
     assert len(gate.order) == count
+
+
+@contextlib.contextmanager
+def lean_session(thread):
+    """Give the only session of a server, whose client was made by hand."""
+    with socket.socket() as sock, sock.makefile("rb") as lines:
+        sock.connect(("127.0.0.1", thread.port))
+        sock.sendall(b"ARTIQ pc_rpc\nmain" + OURS + b"\n")
+        assert [lines.readline(), lines.readline()]
+        (session,) = thread.server._shared.sessions
+        yield session, lines
+
+
+def test_one_read_makes_no_more_replies_on_the_lean_road_than_are_counted(serve):
+    thread = serve({"main": Driver()})
+    asked = numbered([call("text", 4000) for _ in range(100)])
+    with lean_session(thread) as (session, lines):
+        done = thread.do(lambda: session.lines_received(asked.decode()))
+        made = asked[:done].count(b"\n")
+        assert MOST // 4000 <= made <= MOST // 4000 + 1
+        assert all(len(lines.readline()) > 4000 for _ in range(made))
+
+
+def test_once_the_server_stops_nothing_begins_on_the_lean_road(serve):
+    driver = Driver()
+    thread = serve({"main": driver})
+    asked = numbered([call("echo", 5)]).decode()
+    with lean_session(thread) as (session, lines):
+        assert thread.do(lambda: session.lines_received(asked)) == len(asked)
+        assert lines.readline() == b'{"id":1,"status":"ok","ret":5}\n'
+        thread.do(session.stop_calls)
+        assert thread.do(lambda: session.lines_received(asked)) == 0
 
 
 class Meeting:

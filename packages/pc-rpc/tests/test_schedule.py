@@ -240,6 +240,46 @@ def test_after_the_end_nothing_begins_and_what_runs_goes_on():
     assert not server.ask(5)[0].wanted
 
 
+def test_immediate_calls_that_have_not_started_at_the_end_are_forgotten():
+    schedule = Schedule(ids=True)
+    call = Call(1, "method", immediate=True)
+    schedule.add(call)
+    assert schedule.busy
+    assert schedule.withdraw() == [call]
+    assert not schedule.busy
+    assert schedule.next() is None
+
+
+def test_a_call_that_was_begun_elsewhere_runs_until_it_is_done():
+    schedule, call = Schedule(ids=True), Call(7, "method")
+    schedule.turns += 1
+    schedule.adopt(call)
+    assert schedule.running == [call]
+    schedule.cancel(7)
+    assert not call.wanted
+    schedule.done(call)
+    assert schedule.running == []
+    assert schedule.idle
+
+
+def test_several_method_lists_that_one_read_brought_are_all_awaited():
+    server = Server(ids=True)
+    first, second = server.ask(1, 2, immediate=True, lists=True)
+    assert server.started == [1, 2]
+    server.end(first)
+    assert not server.schedule.wants_more
+    server.end(second)
+    assert server.schedule.wants_more
+
+
+def test_in_the_beginning_nothing_has_happened():
+    call, schedule = Call(1, "method"), Schedule()
+    assert (call.size, call.begun, call.ahead, call.wanted) == (0, False, False, True)
+    assert (call.result, call.error, call.failure, call.chunks, call.task) == (None,) * 5
+    assert (schedule.congested, schedule.half_closed, schedule.turns) == (False, False, 0)
+    assert schedule.running == list(schedule.waiting) == []
+
+
 # A call and its arguments.
 
 

@@ -1,6 +1,7 @@
 """What a callback receives belongs to it; kept to the end, it makes what the publisher has."""
 
 import asyncio
+import contextlib
 import threading
 
 import numpy as np
@@ -128,17 +129,19 @@ async def test_a_callback_may_do_with_its_mod_what_it_likes(until):
         await subscriber.close()
 
 
-async def test_what_the_only_callback_keeps_is_not_changed_by_what_follows(until):
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_the_only_callback_keeps_is_not_changed_by_what_follows(together, until):
     n, kept = Notifier({"l": [[1]]}), []
     async with Publisher({"n": n}) as publisher:
         await publisher.start("127.0.0.1", 0)
         subscriber = Subscriber("n", lambda x: x, kept.append)
         await subscriber.connect("127.0.0.1", publisher.port)
-        with n.batch():
+        with n.batch() if together else contextlib.nullcontext():
             n["m"] = [2]
             n["m"].append(3)
             n["l"][0].append(4)
         await until(lambda: len(kept) == 4)
+        assert subscriber._subscription.replica.number == n._structure.number
         assert subscriber.target == {"l": [[1, 4]], "m": [2, 3]}
         assert kept[0] == {"action": "init", "struct": {"l": [[1]]}}
         assert kept[1] == {"action": "setitem", "path": [], "key": "m", "value": [2]}
