@@ -255,6 +255,10 @@ def test_numbers_are_shown_as_people_read_them_wherever_they_are(files, capsys, 
 # --- repeated keys
 
 
+def tagged(name, items):
+    return f'{{"__jsonclass__": ["{name}", [[{items}]]]}}'
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -265,6 +269,21 @@ def test_numbers_are_shown_as_people_read_them_wherever_they_are(files, capsys, 
         ('{"t": {"__jsonclass__":["tuple",[[{"x":1,\n"x":2}]]]}}', [('"x"', 1, 2)]),
         ("{(1, 2): {1, 2},\n\n(1,2): 0, nan: 1, nan: 2}", [("(1,2)", 1, 3)]),
         ("{\n# one\n'k': 1,\n# two\n'k': 2}", [("'k'", 3, 5)]),
+        ("{'a'\n: 1,\n'a'\n: 2}", [("'a'", 1, 3)]),
+        ("{'a':\n{'b': 1}, ('x',\n'y'): {'b': 1}, 'a': 2}", [("'a'", 1, 3)]),
+        ("OrderedDict([('a', 1),\n['b', ('a', 3)],\n('a', [('a', 1)])])", [("'a'", 1, 3)]),
+        ("{'x': OrderedDict (\n[(1, {'a': 1}), (2, {'a': 1}), (1.0, 2)])}", [("1.0", 2, 2)]),
+        ("[[('a', 1), ('a', 2)], ([('a', 1), ('a', 2)], )]", []),
+        ("['dict', [[['a', 1], ['a', 2]]], (1, )]", []),
+        (tagged("dict", "[1, 2],\n[1, 3]"), [("1", 1, 2)]),
+        (tagged("OrderedDict", '["k",{"k":1}],\n["k",[["k",1],["k",1]]]'), [('"k"', 1, 2)]),
+        (tagged("dict", f"[{tagged('tuple', '1')}, 2], [1, 3]"), []),
+        (
+            tagged("dict", f"\n[{tagged('tuple', '1')}, 2],\n[{tagged('tuple', ' 1')}, 2]"),
+            [(tagged("tuple", " 1"), 2, 3)],
+        ),
+        (tagged("tuple", "[1, 2], [1, 3]"), []),
+        (f'{{"a": ["dict", [[[1, 2], [1, 3]]]], "b": {tagged("set", "1")}}}', []),
     ],
 )  # fmt: skip
 def test_check_tells_of_repeated_keys_with_both_lines(files, capsys, text, told):

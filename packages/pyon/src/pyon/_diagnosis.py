@@ -30,6 +30,9 @@ MAGIC = (
     (b"PK\x03\x04", "a ZIP archive, perhaps .npz"),
     (b"\x93NUMPY", "an array saved by numpy (.npy)"),
     (b"\x89HDF\r\n", "an HDF5 file"),
+    (b"BZh", "compressed by bzip2"),
+    (b"\xfd7zXZ", "compressed by xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
     (b"%PDF", "a PDF document"),
     (b"\x89PNG", "a PNG image"),
     (b"\x80\x03", "a pickle"),
@@ -112,8 +115,10 @@ def explain_nothing(text: str) -> DecodeError:
 
 def explain_beginning(text: str) -> DecodeError | None:
     """Give the error of a text that begins as no PYON does, if it looks like something known."""
-    if text.startswith("\0") and not text.strip("\0"):
-        reason = f"nothing but {len(text)} NUL characters, as a crash of the machine leaves a file"
+    if text.startswith("\0"):
+        nuls = len(text) - len(text.lstrip("\0"))
+        begins = "nothing but" if nuls == len(text) else "begins with"
+        reason = f"{begins} {nuls} NUL characters, as a crash of the machine leaves a file"
         return DecodeError(reason, text, 0)
     if text.startswith(BYTE_ORDER_MARK):
         return DecodeError(MARKED, text, 0)
