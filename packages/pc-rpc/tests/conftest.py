@@ -16,7 +16,11 @@ from typing import Any
 import pyon.tcp
 import pytest
 import trustme
+from hypothesis import HealthCheck, settings
 from pc_rpc import AsyncioClient, Client, Server
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 LONG = 30.0
 """Seconds within which whatever is waited for must have happened, on however slow a machine."""
