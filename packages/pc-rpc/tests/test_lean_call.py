@@ -105,18 +105,6 @@ def test_a_request_is_the_same_on_the_wire_on_both_roads(scripted_peer, connect,
     assert requests == [b'{"id":1,"action":"call","name":"echo","args":[5,"a",1.5],"kwargs":{}}\n']
 
 
-@pytest.mark.parametrize("lean", [True, False])
-def test_a_request_beyond_the_limit_is_not_sent_on_either_road(serve, connect, monkeypatch, lean):
-    monkeypatch.setattr(_connection, "LEAN", lean)
-    client = connect(serve({"main": Echo()}).port, limit=READ_SIZE)
-    assert client.echo("x" * (READ_SIZE // 2)) == "x" * (READ_SIZE // 2)
-    with pytest.raises(
-        ValueError, match=rf"the call of echo\(\) has .* limit of {READ_SIZE} bytes"
-    ):
-        client.echo("x" * READ_SIZE)
-    assert client.echo(5) == 5
-
-
 @pytest.mark.parametrize("run", [lambda do, *args: do(*args), in_thread])
 def test_a_reply_in_pieces_is_put_together(scripted_peer, connect, run):
     first_read = threading.Event()

@@ -318,6 +318,15 @@ def test_what_nobody_fetches_takes_bounded_memory_however_it_is_written(output, 
     assert len(kept) + lost == written
 
 
+async def test_of_one_text_beyond_the_limit_the_end_is_kept():
+    output = Output()
+    output.write("stdout", "x" * OUTPUT_LIMIT + "the end")
+    assert output.take() == [
+        ["stderr", "[7 characters of output lost before this]\n"],
+        ["stdout", "x" * (OUTPUT_LIMIT - 7) + "the end"],
+    ]
+
+
 def test_log_records_without_text_take_bounded_memory(output):
     for _ in range(100_000):
         output.log(logging.makeLogRecord({"name": "x", "msg": "", "levelno": 20}))

@@ -537,7 +537,7 @@ def test_a_log_holds_what_comes_after_its_oldest_mod_and_no_more():
     notifier, log = served({}, backlog=3000)
     for i in range(100):
         notifier["x"] = i
-    log.collect()
+        log.collect()
     assert 0 < log.oldest < log.number == 100
     assert log.holds(log.oldest)
     assert log.holds(log.number)
