@@ -345,12 +345,17 @@ def mirror(
     subscriber._observe(replication.changed, replication.take_step)
     thread = LoopThread(f"mirror of {notifier_name} at {place}")
     thread.start(lambda: replication.follow(host, port, ssl))
+    _wait(first, thread, may_be_absent)
+    return Mirror(replication, thread)
+
+
+def _wait(first: First, thread: LoopThread, may_be_absent: bool) -> None:
+    """Wait for the first structure; end the thread if there will be none."""
     try:
         first.wait(may_be_absent=may_be_absent)
     except BaseException:
         thread.stop()
         raise
-    return Mirror(replication, thread)
 
 
 def _as_it_is(structure: Any) -> Any:
