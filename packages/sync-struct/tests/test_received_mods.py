@@ -230,6 +230,19 @@ def test_a_hello_of_no_sense_is_said_and_nothing_else(odd, mods_only):
     received.say(action="hello", **HELLO)
 
 
+@pytest.mark.parametrize("number", ["1", True, 1.0, [1]])
+def test_a_number_that_is_none_is_said(received, number):
+    for say in (
+        lambda: received.set("x", number=number),
+        lambda: received.say(action="init", struct={}, number=number),
+        lambda: received.say(action="absent", number=number),
+        lambda: received.say(action="gap", number=number),
+    ):
+        with pytest.raises(ProtocolError, match="number of a step"):
+            say()
+    assert (received.replica.target, received.replica.number) == ({}, 0)
+
+
 @pytest.mark.parametrize("resumed", [True, False])
 def test_half_a_step_is_void_when_the_connection_is_lost(received, resumed):
     received.set("x")

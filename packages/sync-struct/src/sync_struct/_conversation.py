@@ -16,7 +16,7 @@ from sync_struct._errors import ModError, ModsLost, ProtocolError, SubscriptionL
 from sync_struct._protocol import Position
 from sync_struct._selection import EVERYTHING, Wish
 
-__all__ = ["CONTROLS", "MOST_PENDING", "Conversation"]
+__all__ = ["CONTROLS", "MOST_PENDING", "Conversation", "take_number"]
 
 _Part = TypeVar("_Part")
 
@@ -115,7 +115,7 @@ class Conversation(Generic[_Part]):
 
     def _take_gap(self, gap: Mod) -> None:
         self.pending.clear()
-        self.number = gap.get("number", 0)
+        self.number = take_number(gap) or 0
         raise ModsLost("this subscriber was too slow: mods are lost")
 
     def _take_pong(self, pong: Mod) -> None:
@@ -174,6 +174,20 @@ CONTROLS: Mapping[str, Callable[[Conversation[Any], Mod], None]] = {
     "error": Conversation._take_error,
 }
 """The messages that carry no values, and what each does."""
+
+
+def take_number(message: Mod) -> int | None:
+    """Take the number off a message; None if it has none.
+
+    Raises
+    ------
+    ProtocolError
+        It is no number.
+    """
+    number = message.pop("number", None)
+    if number is not None and type(number) is not int:
+        raise ProtocolError(f"expected an integer as the number of a step, got {number!r}")
+    return number
 
 
 def _read_hello(hello: Mapping[str, Any]) -> tuple[Position, bool]:

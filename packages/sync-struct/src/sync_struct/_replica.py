@@ -11,7 +11,7 @@ from pyon.framing import Message
 from pyon.wire import decode
 
 from sync_struct._actions import Mod, walk
-from sync_struct._conversation import CONTROLS, Conversation
+from sync_struct._conversation import CONTROLS, Conversation, take_number
 from sync_struct._copies import apart, copy_mod, copy_of
 from sync_struct._errors import ModError, ProtocolError
 from sync_struct._kinds import is_array, is_record
@@ -99,7 +99,7 @@ class Replica(Conversation[Mod]):
         if control is not None:
             control(self, mod)
             return []
-        number = mod.pop("number", None)
+        number = take_number(mod)
         if message.buffers:
             mod.pop("buffers", None)
         if action == "init":
