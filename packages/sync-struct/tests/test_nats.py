@@ -18,7 +18,14 @@ from sync_struct import (
     UnknownNotifier,
     mirror,
 )
-from sync_struct.nats import AnotherBridge, JetStreamError, bridging_in, bridging_out
+from sync_struct._replay import state_at
+from sync_struct.nats import (
+    AnotherBridge,
+    JetStreamError,
+    bridging_in,
+    bridging_out,
+    read_history,
+)
 from sync_struct.nats._connecting import connect
 from sync_struct.nats._layout import subjects
 from sync_struct.nats._ledger import LEAST_STEPS
@@ -604,6 +611,32 @@ async def test_a_publisher_without_numbers_is_refused_with_advice(engine, until)
             on_error=lambda _, error: errors.append(error),
         ):
             await until(lambda: any("put `sync-struct relay` between" in str(e) for e in errors))
+
+
+async def test_what_is_in_the_engine_can_be_replayed(engine, until):
+    n = Notifier(structure())
+    async with Site(engine, n) as site:
+        await settled(engine)
+        replica = Replica()
+        async with replica.following(engine.address):
+            for i in range(1, 50):
+                change(n, i)
+                await asyncio.sleep(0)
+            await until(lambda: replica.equals(n))
+            await site.publisher.stop()
+            site.notifier = n = Notifier(structure())
+            await site.start_publisher()
+            change(n, 100)
+            await until(lambda: replica.equals(n))
+        records = await read_history(f"{engine.address}/d", None)
+    times = [record.time for record in records]
+    assert times == sorted(times)
+    some = records[: len(records) // 2]
+    diary = [mod["x"] for record in some for mod in record.mods if mod.get("path") == ["diary"]]
+    assert diary == list(range(1, len(diary) + 1))
+    assert state_at(some)["diary"] == diary  # this makes the structure of the first record another
+    inits = [i for i, record in enumerate(records) if record.mods[0]["action"] == "init"]
+    assert same(state_at(records[inits[-1] :]), n.read)
 
 
 async def test_nothing_is_left_behind(engine, until):

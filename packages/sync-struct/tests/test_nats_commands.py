@@ -54,6 +54,8 @@ def test_bridges_carry_a_structure_to_where_it_is_asked_for(engine, tmp_path):
         got = run("get", f"{engine.address}/lab")
         assert pyon.decode(got.stdout) == {"temperature": 293.0, "scan": [1.5]}
         assert run("get", engine.address, "lab", "scan/0").stdout == "1.5\n"
+        replayed = run("replay", f"{engine.address}/lab")
+        assert pyon.decode(replayed.stdout) == {"temperature": 293.0, "scan": [1.5]}
         recording = tmp_path / "lab.log"
         logging = start("log", f"{engine.address}/lab", str(recording))
         wait_for(lambda: recording.exists() and recording.read_text().count("\n") >= 1)

@@ -11,7 +11,7 @@ import importlib
 import re
 import socket
 import urllib.parse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sync_struct._protocol import read_banner
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
     from sync_struct._subscriber_connection import SubscriberConnection
 
-__all__ = ["connect_through", "is_address", "name_in", "without_secrets"]
+__all__ = ["connect_through", "gateway_of", "is_address", "name_in", "without_secrets"]
 
 GATEWAYS = {"nats": "sync_struct.nats"}
 """The module of each scheme, imported when an address first asks for it. It has a coroutine
 function ``serve_subscriber(address, ssl, sock, request)``, which returns once the engine is reached
-and then serves on the socket, which is its own from then on, until the subscriber closes it. What
-the subscriber is going to ask for there is said beforehand."""
+and then serves on the socket, which is its own from then on, until the subscriber closes it (what
+the subscriber is going to ask for there is said beforehand), and one ``read_history(address, ssl)``
+that returns the records of what the engine still has."""
 
 
 def is_address(host: str) -> bool:
@@ -44,6 +45,15 @@ def without_secrets(address: str) -> str:
     return re.sub(r"(?<=//)[^/@]*@", "", address.partition("?")[0])
 
 
+def gateway_of(address: str) -> Any:
+    """Return the module of a gateway, or raise `ValueError` if no one has this scheme."""
+    scheme = address.partition("://")[0]
+    if scheme not in GATEWAYS:
+        known = ", ".join(f"{name}://" for name in GATEWAYS)
+        raise ValueError(f"expected a host, or an address with {known}; got {scheme}://")
+    return importlib.import_module(GATEWAYS[scheme])
+
+
 async def connect_through(
     address: str, ssl: ssl.SSLContext | None, connection: SubscriberConnection
 ) -> None:
@@ -56,11 +66,7 @@ async def connect_through(
     OSError
         The engine cannot be reached.
     """
-    scheme = address.partition("://")[0]
-    if scheme not in GATEWAYS:
-        known = ", ".join(f"{name}://" for name in GATEWAYS)
-        raise ValueError(f"expected a host, or an address with {known}; got {scheme}://")
-    gateway = importlib.import_module(GATEWAYS[scheme])
+    gateway = gateway_of(address)
     request = read_banner(connection.opening[0])
     near, far = socket.socketpair()
     try:

@@ -79,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _with_names(arguments: list[str]) -> list[str]:
     """Return arguments with a port, and maybe a name, behind each address in place of a host."""
+    if arguments[:1] == ["replay"]:
+        return arguments
     expanded: list[str] = []
     for argument in arguments:
         expanded.append(argument)
@@ -116,7 +118,9 @@ def _add_source(command: argparse.ArgumentParser, *, with_file: bool = False) ->
 
 def _add_serving(add: _Add) -> None:
     command = add("replay", replay, "Print a recorded structure, or publish it again.")
-    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="in order of time")
+    command.add_argument(
+        "files", nargs="+", metavar="FILE", help="in order of time; or an address: what is there"
+    )
     command.add_argument("--until", type=_time, metavar="TIME", help="as in 2026-11-26T14:30")
     command.add_argument("--publish", action="store_true", help="publish it, step by step")
     command.add_argument(

@@ -7,17 +7,19 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 
 import pyon
 from pyon.tcp_options import loopback_addresses, tls_context
 from pyon.terminal import complain, emit
 
+from sync_struct._addresses import gateway_of, is_address, name_in
 from sync_struct._cli_reading import say_once
 from sync_struct._mods import process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publisher import Publisher
-from sync_struct._recording import read_recording
+from sync_struct._recording import Record, read_recording
 from sync_struct._relay import Reflection, relaying
 from sync_struct._replay import play, state_at
 
@@ -58,16 +60,28 @@ async def relay(options: argparse.Namespace) -> None:
 
 async def replay(options: argparse.Namespace) -> None:
     """Print the structure as it was, or publish it again as it became."""
-    records = read_recording(options.files)
+    records = await _records(options)
     if not options.publish:
         emit(pyon.encode(state_at(records, options.until), pretty=True) + "\n")
         return
-    name = options.name or options.files[0].name.partition(".")[0]
+    first = options.files[0]
+    named = name_in(first) if is_address(first) else Path(first).name.partition(".")[0]
+    name = options.name or named
     async with serving(options, [name], {}, tls=True) as publisher:
         wanted = (r for r in records if options.until is None or r.time <= options.until)
         await play(wanted, Reflection(publisher, name), speed=options.speed)
         complain("sync-struct", "the recording has ended; its last state stays until Ctrl-C")
         await loop_forever()
+
+
+async def _records(options: argparse.Namespace) -> Iterable[Record]:
+    if not any(map(is_address, options.files)):
+        return read_recording(list(map(Path, options.files)))
+    if len(options.files) > 1:
+        raise ValueError("expected one address, or files")
+    address: str = options.files[0]
+    records: list[Record] = await gateway_of(address).read_history(address, None)
+    return records
 
 
 async def loop_forever() -> None:

@@ -17,6 +17,7 @@ from sync_struct._protocol import (
     read_banner,
     refusal,
 )
+from sync_struct._recording import Record
 from sync_struct._relay import Reflection, relaying
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "RAW_BUFFERS",
     "STALENESS",
     "Position",
+    "Record",
     "Reflection",
     "Request",
     "control",

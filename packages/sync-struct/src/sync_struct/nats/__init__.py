@@ -7,6 +7,7 @@ the engine is described in PROTOCOL.md, *Over NATS*.
 
 from sync_struct.nats._bridge import bridging_in, bridging_out, serve_subscriber
 from sync_struct.nats._connecting import Address
+from sync_struct.nats._history import read_history
 from sync_struct.nats._jetstream import JetStreamError
 from sync_struct.nats._outlet import AnotherBridge
 from sync_struct.nats._pipeline import Displaced
@@ -18,5 +19,6 @@ __all__ = [
     "JetStreamError",
     "bridging_in",
     "bridging_out",
+    "read_history",
     "serve_subscriber",
 ]

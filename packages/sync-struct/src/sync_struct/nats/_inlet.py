@@ -19,7 +19,7 @@ from sync_struct.nats._jetstream import Entry, JetStream, JetStreamError
 from sync_struct.nats._layout import Beacon, Label, Manifest, name_of, subjects
 from sync_struct.nats._outlet import first_end
 from sync_struct.nats._progress import Gap, Progress, Pulse
-from sync_struct.nats._pull import Pull
+from sync_struct.nats._pull import Pull, read_snapshot
 
 __all__ = ["Inlet", "takes_bytes"]
 
@@ -202,7 +202,7 @@ class Inlet(Connection):
     async def _send_snapshot(self, manifest: Manifest) -> int:
         """Send a structure once all its parts have come; return where to read on."""
         while True:
-            parts = await self._read_parts(manifest)
+            parts = await read_snapshot(self._js, self._names, manifest)
             if parts is not None:
                 break
             manifest = await self._newest()  # the parts were deleted: there is another one
@@ -210,22 +210,6 @@ class Inlet(Connection):
         self.send_chunks(parts)
         await self.drained()
         return manifest.next
-
-    async def _read_parts(self, manifest: Manifest) -> list[bytes | memoryview] | None:
-        """Return the parts of a snapshot; None if one is not there any more."""
-        parts: list[bytes | memoryview] = []
-        pull = await Pull.open(self._js, self._names.stream, [self._names.part], manifest.begin)
-        try:
-            while True:
-                for entry in await pull.next():
-                    label = Label.read(entry.headers)
-                    if entry.seq > manifest.end or label.part != len(parts) + 1:
-                        return None
-                    parts.append(entry.data)
-                    if entry.seq == manifest.end:
-                        return parts if sum(map(len, parts)) == manifest.size else None
-        finally:
-            await pull.close()
 
     # To follow.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -58,6 +59,8 @@ class Entry(NamedTuple):
     subject: str
     headers: Mapping[str, str]
     data: bytes
+    time: int = 0
+    """Nanoseconds since 1970 at which the engine took it, where that is known."""
 
 
 class JetStream:
@@ -199,6 +202,10 @@ class JetStream:
         """Return the last message of a subject."""
         return await self._get(stream, {"last_by_subj": subject})
 
+    async def first(self, stream: str, subject: str) -> Entry | None:
+        """Return the first message of a subject."""
+        return await self._get(stream, {"seq": 1, "next_by_subj": subject})
+
     async def at(self, stream: str, seq: int) -> Entry | None:
         """Return the message with a sequence."""
         return await self._get(stream, {"seq": seq})
@@ -213,7 +220,8 @@ class JetStream:
         found = answer["message"]
         headers = _read_headers(base64.b64decode(found.get("hdrs", "")))
         data = base64.b64decode(found.get("data", ""))
-        return Entry(found["seq"], found["subject"], headers, data)
+        time = datetime.datetime.fromisoformat(found["time"])
+        return Entry(found["seq"], found["subject"], headers, data, int(time.timestamp() * 1e9))
 
     async def purge(self, stream: str, before: int) -> None:
         """Delete the messages of a stream whose sequences are below `before`."""
@@ -279,7 +287,7 @@ async def close(client: Any) -> None:
     _has_given_up(client)  # so that nobody wonders about the error
     try:
         await client.close()
-    except (AttributeError, RuntimeError, OSError):
+    except (AttributeError, TypeError, RuntimeError, OSError):
         # It was lost just now: the client library writes to a transport that is closed, and leaves
         # the tasks of its subscriptions behind.
         for subscription in list(getattr(client, "_subs", {}).values()):

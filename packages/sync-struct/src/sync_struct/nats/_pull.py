@@ -13,8 +13,9 @@ from collections import deque
 from typing import Any, Self
 
 from sync_struct.nats._jetstream import Entry, JetStream, JetStreamError
+from sync_struct.nats._layout import Label, Manifest, Subjects
 
-__all__ = ["Pull"]
+__all__ = ["Pull", "read_snapshot"]
 
 BATCH = 512
 """Messages of one request: at 5,000 a second, ten requests."""
@@ -127,19 +128,38 @@ class Pull:
             self._failure = self._failure or f"message {self._count + 1} was lost on the way"
 
     def _take(self, message: Any) -> None:
-        sequence, count = _places(message.reply)
+        sequence, count, time = _places(message.reply)
         self._check(count - 1)
         self._count = count
         if self._failure is None:
-            entry = Entry(sequence, message.subject, message.headers or {}, message.data)
+            entry = Entry(sequence, message.subject, message.headers or {}, message.data, time)
             self._waiting.append(entry)
         self._left -= 1
         if not self._left:
             self._asked = False
 
 
-def _places(reply: str) -> tuple[int, int]:
-    """Return the sequence of a message in its stream and in its consumer."""
+def _places(reply: str) -> tuple[int, int, int]:
+    """Return the sequence of a message in its stream and in its consumer, and its time."""
     tokens = reply.split(".")
     at = 5 if len(tokens) == 9 else 7  # newer engines put domain and account in front
-    return int(tokens[at]), int(tokens[at + 1])
+    return int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 2])
+
+
+async def read_snapshot(
+    js: JetStream, names: Subjects, manifest: Manifest
+) -> list[bytes | memoryview] | None:
+    """Return the parts of a snapshot; None if one is not there any more."""
+    parts: list[bytes | memoryview] = []
+    pull = await Pull.open(js, names.stream, [names.part], manifest.begin)
+    try:
+        while True:
+            for entry in await pull.next():
+                label = Label.read(entry.headers)
+                if entry.seq > manifest.end or label.part != len(parts) + 1:
+                    return None
+                parts.append(entry.data)
+                if entry.seq == manifest.end:
+                    return parts if sum(map(len, parts)) == manifest.size else None
+    finally:
+        await pull.close()
