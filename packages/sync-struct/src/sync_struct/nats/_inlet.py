@@ -63,6 +63,8 @@ class Inlet(Connection):
         self._seq = 0  # of the last message that was taken
         self._stale = False  # what the subscriber believes
         self._greeted = False
+        self._wants_structure = False  # the subscriber has asked for it
+        self._resumed_at: int | None = None
         self._given_up = asyncio.Event()  # what the subscriber has: it is to join again
         self._task: asyncio.Task[None] | None = None
 
@@ -81,6 +83,7 @@ class Inlet(Connection):
         if b'"ping"' in line:
             self.send(control("pong"))
         elif b'"resync"' in line:
+            self._wants_structure = True
             self._given_up.set()
 
     async def _serve(self) -> None:
@@ -190,6 +193,8 @@ class Inlet(Connection):
                 manifest = await self._newest()
                 if manifest.stream != self._progress.stream:
                     raise SubscriptionLost("the publisher was started again")
+                if self._may_resume(manifest):
+                    return manifest.next
                 if not self._request.wish.mods_only:
                     return await self._send_snapshot(manifest)
                 number, begin = await self._last_mod(manifest)
@@ -198,6 +203,13 @@ class Inlet(Connection):
                 return begin
             except JetStreamError:
                 await asyncio.sleep(RETRY_WAIT)
+
+    def _may_resume(self, manifest: Manifest) -> bool:
+        """Tell whether the subscriber can go on from what it has; not twice from the same place."""
+        number, before = self._progress.number, self._resumed_at
+        self._resumed_at = number
+        wanted, self._wants_structure = self._wants_structure, False
+        return manifest.number <= number and number != before and not wanted
 
     async def _send_snapshot(self, manifest: Manifest) -> int:
         """Send a structure once all its parts have come; return where to read on."""
