@@ -14,7 +14,7 @@ import pyon
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pc_rpc import _session, current_peer, immediate
+from pc_rpc import _execution, _lean_session, _session, current_peer, immediate
 from pc_rpc._lean_session import MOST
 from pyon import asyncio_connection
 from pyon.framing import SCRATCH_SIZE
@@ -362,6 +362,7 @@ def test_an_error_of_the_call_itself_shows_nothing_of_the_server(serve, connect,
 
 
 def test_what_one_read_brought_is_answered_in_one_write(serve, monkeypatch):
+    monkeypatch.setattr(_lean_session, "TURN", 60.0)
     writes = []
     thread = serve({"main": Gate()})
     with socket.create_connection(("127.0.0.1", thread.port)) as sock, sock.makefile("rb") as lines:
@@ -447,6 +448,12 @@ class Meeting:
         self.order = []
         self.begun = threading.Event()
         self.other_has_called = threading.Event()
+        self.held = threading.Event()
+        self.open = asyncio.Event()
+
+    async def hold(self):
+        self.held.set()
+        await self.open.wait()
 
     def first(self):
         self.begun.set()
@@ -476,6 +483,34 @@ def test_a_client_that_sends_many_calls_does_not_keep_others_waiting(serve, eith
         sender.join(30)
     assert len(meeting.order) == count + 1
     assert meeting.order.index(1) < count
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_calls_that_one_read_brought_let_others_have_their_turn(
+    serve, either_road, monkeypatch, waits
+):
+    for module in (asyncio_connection, _execution, _session, _lean_session):
+        monkeypatch.setattr(module, "TURN", 0.0)
+    meeting, count = Meeting(), 50
+    thread = serve({"main": meeting, "other": meeting})
+    eager, other = (socket.create_connection(("127.0.0.1", thread.port), 30) for _ in range(2))
+    with eager, other, eager.makefile("rb") as to_eager, other.makefile("rb") as to_other:
+        for sock, lines, target in ((eager, to_eager, b"main"), (other, to_other, b"other")):
+            sock.sendall(b"ARTIQ pc_rpc\n" + target + OURS + b"\n")
+            assert [lines.readline(), lines.readline()]
+        first = [call("hold")] if waits else []
+        eager.sendall(numbered([*first, call("first"), *[call("count", 0)] * count]))
+        if waits:
+            assert meeting.held.wait(30)
+            thread.do(lambda: meeting.open.set())
+        assert meeting.begun.wait(30)
+        other.sendall(numbered([call("count", 1)]))
+        meeting.other_has_called.set()
+        assert to_other.readline() == b'{"id":1,"status":"ok","ret":null}\n'
+        for _ in range(count + 1 + len(first)):
+            to_eager.readline()
+    assert len(meeting.order) == count + 1
+    assert meeting.order.index(1) < 10
 
 
 class Nested:

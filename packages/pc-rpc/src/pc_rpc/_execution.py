@@ -12,8 +12,10 @@ import functools
 import logging
 from collections import deque
 from contextvars import ContextVar
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
+from pyon.asyncio_connection import TURN
 from pyon.asyncio_tasks import abandon, keep
 
 from pc_rpc._failures import Failure, bare, describe, is_quiet
@@ -84,9 +86,10 @@ class Lane:
         Calls that wait for it.
     """
 
-    __slots__ = ("busy", "waiting")
+    __slots__ = ("_goes_on_later", "busy", "waiting")
 
     def __init__(self) -> None:
+        self._goes_on_later = False
         self.busy = False
         self.waiting: deque[tuple[Runner, Call]] = deque()
 
@@ -99,13 +102,28 @@ class Lane:
         return True
 
     def release(self) -> None:
-        """End a turn; start the calls whose turn has come."""
+        """End a turn; start the calls whose turn has come, as many as there is time for."""
         self.busy = False
+        until = monotonic() + TURN if self.waiting else 0.0
         while self.waiting and not self.busy:
             self.busy = True
             runner, call = self.waiting.popleft()
             if runner.start_in_turn(call):
                 self.busy = False
+            if self.waiting and not self.busy and monotonic() > until:
+                self._go_on_later()
+                break
+
+    def _go_on_later(self) -> None:
+        """Start more calls in the next turn of the loop: others may be asking for something."""
+        if not self._goes_on_later:
+            self._goes_on_later = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on_later = False
+        if not self.busy:
+            self.release()
 
 
 class Tasks:

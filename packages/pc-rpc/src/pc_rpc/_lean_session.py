@@ -13,8 +13,10 @@ So nothing is promised here that is not promised there.
 from __future__ import annotations
 
 from operator import itemgetter
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from pyon.asyncio_connection import TURN
 from pyon.framing import frame_size
 from pyon.wire import LINE_SIZE, line_scanner, small_text
 
@@ -105,7 +107,7 @@ class LeanRoad:
             executing.set(session)
         replies: list[bytes | memoryview] = []
         unusual: Call | Request | None = None
-        done = size = 0
+        done, size, until = 0, 0, monotonic() + TURN
         while done < len(text) and size < MOST:
             end = text.find("\n", done)
             if end - done > LINE_SIZE:
@@ -151,6 +153,9 @@ class LeanRoad:
                 chunks = side.reply(number, outcome)
                 replies += chunks
                 size += frame_size(chunks)
+            if done < len(text) and monotonic() > until:
+                session.give_way()
+                break
         if done:
             self._send(replies, size, unusual)
         return done

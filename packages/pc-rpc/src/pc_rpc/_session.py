@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from pyon.asyncio_connection import HIGH_WATER, Connection
+from pyon.asyncio_connection import HIGH_WATER, TURN, Connection
 from pyon.framing import FramingError, Message
 
 from pc_rpc._errors import ProtocolError
@@ -62,6 +63,7 @@ class Session(Connection):
     """
 
     gone = False
+    _goes_on_later = False
     _instance: Instance | None = None
     _runner: Runner
 
@@ -238,17 +240,32 @@ class Session(Connection):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Start the calls that may start, then read on or not."""
-        schedule = self._schedule
+        """Start the calls that may start, as many as one turn has time for; read on or not."""
+        schedule, until = self._schedule, monotonic() + TURN
         call = schedule.next()
         while call is not None:
             if self._runner.run(call):
                 self._reply(call)
-            call = schedule.next() if schedule.waiting and self._keeps_up() else None
+            call = None
+            if schedule.waiting and self._keeps_up():
+                if monotonic() > until:
+                    self._go_on_later()
+                else:
+                    call = schedule.next()
         if schedule.wants_more:
             self.resume_reading()
         else:
             self.pause_reading()
+
+    def _go_on_later(self) -> None:
+        """Start more calls in the next turn of the loop."""
+        if not self._goes_on_later:
+            self._goes_on_later = True
+            self._loop.call_soon(self._go_on_now)
+
+    def _go_on_now(self) -> None:
+        self._goes_on_later = False
+        self._go_on()
 
     def _keeps_up(self) -> bool:
         """Whether the client reads its replies. Otherwise nothing is started before it has."""

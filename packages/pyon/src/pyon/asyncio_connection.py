@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
+from time import monotonic
 from typing import cast
 
 from pyon import forks
@@ -20,7 +21,7 @@ from pyon.asyncio_tasks import settle
 from pyon.framing import DEFAULT_LIMIT, FramingError, Message, Receiver, frame
 from pyon.tcp import format_address, set_keepalive, shutdown
 
-__all__ = ["HIGH_WATER", "Connection"]
+__all__ = ["HIGH_WATER", "TURN", "Connection"]
 
 _logger = logging.getLogger(__name__)
 
@@ -31,6 +32,10 @@ again and again: one write of 8 MiB is four times slower than pieces of this siz
 HIGH_WATER = 2**20
 """Bytes of backlog beyond which `Connection.drained` waits, and a server reads nothing more from
 that client: a few pieces keep the socket busy."""
+
+TURN = 0.005
+"""Seconds that a server takes for the messages of one connection before the others have their turn:
+small messages cost microseconds, but what they ask for may take long."""
 
 
 class _State(IntEnum):
@@ -46,7 +51,7 @@ class _State(IntEnum):
 
 _NEW, _OPEN, _CLOSING, _CANCELLED, _CLOSED = _State
 
-_BY_OWNER, _BY_BACKLOG = 1, 2
+_BY_OWNER, _BY_BACKLOG, _BY_TURN = 1, 2, 4
 """Reasons not to read, as bits: one is not undone with the other. (`enum.Flag` is slow.)"""
 
 
@@ -57,6 +62,7 @@ class Connection(asyncio.BufferedProtocol):
 
     A connection that a server has accepted (it has a `group`) reads nothing more while its backlog
     is beyond `HIGH_WATER`: a client that does not read what it asked for is not heard any further.
+    It lets others have their turn when its messages took `TURN`.
     Clients read always, or both ends could wait for each other.
 
     In the child of a fork a connection counts as closed, and nothing that is done with it there
@@ -330,12 +336,15 @@ class Connection(asyncio.BufferedProtocol):
         """Hand on what is complete, and write what was sent meanwhile at once."""
         flush_here = not self._flush_due
         self._flush_due = True
+        until = monotonic() + TURN
         try:
             while not self._pauses and self._state is _OPEN:
                 message = self.receiver.next_message()
                 if message is None:
                     break
                 self.message_received(message)
+                if self.group is not None and monotonic() > until:
+                    self.give_way()
         except FramingError as error:
             self.connection_broken(error)
             self.abort()
@@ -344,6 +353,12 @@ class Connection(asyncio.BufferedProtocol):
                 self._flush()
             elif flush_here:
                 self._flush_due = False
+
+    def give_way(self) -> None:
+        """Deliver nothing more in this turn of the loop."""
+        if not self._pauses & _BY_TURN:
+            self._pauses |= _BY_TURN
+            self._loop.call_soon(self._resume, _BY_TURN)
 
     def _read_on(self) -> None:
         if self._pauses or self._state is not _OPEN:
