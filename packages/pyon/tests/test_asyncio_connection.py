@@ -92,6 +92,25 @@ async def test_what_one_turn_of_the_loop_sends_leaves_in_one_write(pair, monkeyp
     assert len(writes) == 1
 
 
+async def test_a_server_lets_others_have_their_turn_between_messages(pair, server, monkeypatch):
+    monkeypatch.setattr("pyon.asyncio_connection.TURN", 0.0)
+    ours, theirs = pair
+    _, other = await asyncio.get_running_loop().create_connection(
+        Recorder, "127.0.0.1", server.port
+    )
+    accepted = await server.accepted.get()
+    order = []
+    for connection in (theirs, accepted):
+        monkeypatch.setattr(connection, "message_received", lambda m: order.append(bytes(m.line)))
+    ours.send_now(b"many\n" * 100)
+    other.send_now(b"one\n")
+    while len(order) < 101:
+        await asyncio.sleep(0)
+    assert order.index(b"one") < 10
+    other.abort()
+    await other.wait_closed()
+
+
 async def test_what_is_sent_now_is_written_in_this_turn_and_behind_what_is_queued(
     pair, monkeypatch
 ):
