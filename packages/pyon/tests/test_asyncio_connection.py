@@ -99,13 +99,18 @@ async def test_a_server_lets_others_have_their_turn_between_messages(pair, serve
         Recorder, "127.0.0.1", server.port
     )
     accepted = await server.accepted.get()
-    order = []
+    order, done = [], asyncio.Event()
+
+    def message_received(message):
+        order.append(bytes(message.line))
+        if len(order) == 101:
+            done.set()
+
     for connection in (theirs, accepted):
-        monkeypatch.setattr(connection, "message_received", lambda m: order.append(bytes(m.line)))
+        monkeypatch.setattr(connection, "message_received", message_received)
     ours.send_now(b"many\n" * 100)
     other.send_now(b"one\n")
-    while len(order) < 101:
-        await asyncio.sleep(0)
+    await done.wait()
     assert order.index(b"one") < 10
     other.abort()
     await other.wait_closed()
@@ -198,6 +203,7 @@ async def test_the_lines_of_one_read_can_be_handled_in_one_step(pair, monkeypatc
 
 
 async def test_what_is_sent_for_the_lines_of_one_read_leaves_in_one_write(pair, monkeypatch):
+    monkeypatch.setattr("pyon.asyncio_connection.TURN", 60.0)
     ours, theirs = pair
     writes = []
     write = theirs.transport.write
