@@ -115,15 +115,17 @@ def explain_nothing(text: str) -> DecodeError:
 
 def explain_beginning(text: str) -> DecodeError | None:
     """Give the error of a text that begins as no PYON does, if it looks like something known."""
-    if text.startswith("\0"):
-        nuls = len(text) - len(text.lstrip("\0"))
-        begins = "nothing but" if nuls == len(text) else "begins with"
-        reason = f"{begins} {nuls} NUL characters, as a crash of the machine leaves a file"
-        return DecodeError(reason, text, 0)
     if text.startswith(BYTE_ORDER_MARK):
         return DecodeError(MARKED, text, 0)
     looks = looks_like(text[:SAMPLE].encode("utf-8", "surrogatepass"))
-    return DecodeError(f"looks like {looks}", text, 0) if looks else None
+    if looks:
+        return DecodeError(f"looks like {looks}", text, 0)
+    nuls = len(text) - len(text.lstrip("\0"))
+    if nuls:
+        begins = "nothing but" if nuls == len(text) else "begins with"
+        reason = f"{begins} {nuls} NUL characters, as a crash of the machine leaves a file"
+        return DecodeError(reason, text, 0)
+    return None
 
 
 def explain_bytes(data: bytes, error: UnicodeDecodeError) -> DecodeError:
