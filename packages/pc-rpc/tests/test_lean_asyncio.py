@@ -265,3 +265,27 @@ async def test_a_call_is_not_sent_while_the_server_does_not_read(asyncio_client)
         read_on.set()
         assert await asyncio.gather(large, small) == [None, None]
         assert backlog > HIGH_WATER
+
+
+async def test_a_call_with_keywords_is_not_queued_while_the_server_does_not_read(asyncio_client):
+    read_on = asyncio.Event()
+
+    async def answer(reader, writer):
+        await read_on.wait()
+        for _ in range(2):
+            head = (await reader.readline())[:40].partition(b",")[0]
+            writer.write(head + b',"status":"ok","ret":null}\n')
+        await reader.read()
+
+    async with peer(answer) as port, asyncio_client(port) as client:
+        connection = client._target.connection
+        large = asyncio.ensure_future(client.echo("x" * 32 * HIGH_WATER))
+        await asyncio.sleep(0)
+        backlog = connection.backlog
+        assert backlog > HIGH_WATER
+        other = asyncio.ensure_future(client.echo(x="y" * 8 * HIGH_WATER))
+        await asyncio.sleep(0)
+        after = connection.backlog
+        read_on.set()
+        assert await asyncio.gather(large, other) == [None, None]
+        assert after <= backlog

@@ -1,5 +1,6 @@
 """Code and calls, over real sockets."""
 
+import linecache
 import os
 import subprocess
 import sys
@@ -133,6 +134,21 @@ def test_a_change_of_the_controller_wide_dictionary_reaches_later_connections_on
     later = controller.connect()
     later.add_code(get)
     assert [client.call("get") for client in (earlier, changing, later)] == [None, None, 42]
+
+
+def test_of_a_connection_that_has_ended_nothing_is_left(controller):
+    def left():
+        names = [name for name in linecache.cache if name.startswith("<code")]
+        return names + [name for name in sys.modules if name.startswith("remote_code")]
+
+    assert left() == []
+    client = controller.connect()
+    client.add_code("x = 1\n")
+    assert len(left()) == 2
+    client.close_rpc()
+    other = controller.connect("main")
+    while left():
+        other.identify()
 
 
 def test_names_that_code_defines_do_not_leak_into_the_controller(controller):

@@ -280,3 +280,18 @@ async def test_what_is_told_of_arrays_has_the_fields_of_a_mod_and_no_others(
             await until(lambda: len(told) == 3)
     assert told[0].keys() == {"action", "struct"}
     assert told[1].keys() == told[2].keys() == {"action", "path", "key", "value"}
+
+
+async def test_a_step_that_began_in_an_earlier_read_is_applied_whole_and_in_order(until):
+    async with Scripted() as server:
+        await server.start("127.0.0.1", 0)
+        subscriber = Subscriber("d", lambda structure: structure)
+        await subscriber.connect("127.0.0.1", server.port)
+        server.writer.write(encoded(mod("append", ["l"], x=2)))
+        replica = subscriber._subscription.replica
+        await until(lambda: replica.pending)
+        assert subscriber.target["l"] == [1]
+        server.writer.write(numbered([mod("append", ["l"], x=3)]))
+        await until(lambda: replica.number == 1)
+        assert subscriber.target["l"] == [1, 2, 3]
+        await subscriber.close()

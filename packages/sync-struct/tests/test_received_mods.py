@@ -1,7 +1,6 @@
 """What a callback receives belongs to it; kept to the end, it makes what the publisher has."""
 
 import asyncio
-import contextlib
 import threading
 
 import numpy as np
@@ -136,11 +135,19 @@ async def test_what_the_only_callback_keeps_is_not_changed_by_what_follows(toget
         await publisher.start("127.0.0.1", 0)
         subscriber = Subscriber("n", lambda x: x, kept.append)
         await subscriber.connect("127.0.0.1", publisher.port)
-        with n.batch() if together else contextlib.nullcontext():
-            n["m"] = [2]
-            n["m"].append(3)
-            n["l"][0].append(4)
-        await until(lambda: len(kept) == 4)
+        changes = [
+            lambda: n.__setitem__("m", [2]),
+            lambda: n["m"].append(3),
+            lambda: n["l"][0].append(4),
+        ]
+        if together:
+            with n.batch():
+                for change in changes:
+                    change()
+            await until(lambda: len(kept) == 4)
+        for number, change in enumerate([] if together else changes, 2):
+            change()
+            await until(lambda number=number: len(kept) == number)
         assert subscriber._subscription.replica.number == n._structure.number
         assert subscriber.target == {"l": [[1, 4]], "m": [2, 3]}
         assert kept[0] == {"action": "init", "struct": {"l": [[1]]}}
