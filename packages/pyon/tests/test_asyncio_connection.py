@@ -321,6 +321,17 @@ async def test_close_sends_what_is_queued_first(pair):
     assert (theirs.closed, theirs.ends) == (True, [None])
 
 
+async def test_a_connection_that_closes_and_is_writable_again_is_closed_once(pair, monkeypatch):
+    ours, _ = pair
+    closed, close = [], ours.transport.close
+    monkeypatch.setattr(ours.transport, "close", lambda: (closed.append(1), close()))
+    ours.pause_writing()
+    ours.close()
+    ours.resume_writing()  # a TLS transport that is closed twice knows its backlog no more
+    assert closed == [1]
+    assert ours.backlog == 0
+
+
 async def test_requests_sent_before_a_half_close_are_still_answered(server):
     """As ``printf ... | nc host port`` does it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

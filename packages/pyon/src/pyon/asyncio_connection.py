@@ -423,8 +423,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._forget_queue()
                 break
             self.transport.write(self._next_piece())
-        if self._state is _CLOSING and not self._queue:
-            self.transport.close()
+        if self._state is _CLOSING and not self._queue and not self.transport.is_closing():
+            self.transport.close()  # once: a TLS transport is of no use after a second time
         if self._pauses & _BY_BACKLOG and self.backlog <= HIGH_WATER:
             self._resume(_BY_BACKLOG)
         if self._waiters:
