@@ -184,6 +184,7 @@ def measure(functions, seconds):
     times = {name: [] for name in functions}
     repeats = {}
     for name, function in functions.items():
+        function()  # which may load modules
         start = time.perf_counter()
         function()
         repeats[name] = max(1, min(2000, int(0.002 / max(time.perf_counter() - start, 1e-7))))
