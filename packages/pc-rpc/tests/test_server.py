@@ -935,7 +935,7 @@ def test_more_arrays_than_a_message_may_have_are_an_error_of_the_caller(
         async def frames_later(self, count):
             return self.frames(count)
 
-    monkeypatch.setattr(pyon.framing, "MAX_BUFFERS", 3)
+    monkeypatch.setitem(pyon.framing.frame.__globals__, "MAX_BUFFERS", 3)
     client = either_client(serve({"main": Camera()}).port)
     for method in (client.frames, client.frames_later):
         with pytest.raises(RuntimeError, match="at most 3 raw buffers, got 4"):
