@@ -249,6 +249,21 @@ def test_two_writers_do_not_remove_each_others_files(tmp_path):
                 writer.kill()
 
 
+# --- names
+
+
+@pytest.mark.parametrize("name", ["", "none/x", "x/y"])
+def test_the_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch, name):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
+    (tmp_path / "folder" / "x").touch()
+    with pytest.raises(OSError) as caught:
+        pyon.store_file(name, NEW)
+    assert os.path.realpath(caught.value.filename) == os.path.realpath(name)
+    assert os.listdir(tmp_path) == ["folder"]
+    assert os.listdir() == ["x"]
+
+
 # --- large data
 
 

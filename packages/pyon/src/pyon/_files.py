@@ -11,6 +11,7 @@ was left from one that is being written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -66,6 +67,8 @@ def replace(filename: str | PathLike[str], pieces: Iterable[bytes | memoryview])
         The content, in order.
     """
     name = os.fsdecode(filename)
+    if not name:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     number = _own_descriptor(name)
     if number is not None:
         _write_through(os.dup(number), pieces)
@@ -185,6 +188,9 @@ def _create_locked(path: str, mode: int) -> tuple[int, str]:
             descriptor = os.open(beside, flags, mode)
         except FileExistsError:  # another writer's
             continue
+        except OSError as error:
+            error.filename = path  # nobody has heard of the file beside
+            raise
         if fcntl is None:
             return descriptor, beside
         with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
