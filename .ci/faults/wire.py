@@ -168,6 +168,7 @@ async def _against_client(bench: Bench, messages: Messages) -> None:
         await client.connect_rpc(HOST, port, "main", timeout=TIMEOUT, **LIMITS)
         await client.echo(5)
         await client.get_rpc_method_list()
+        str(client.echo.__doc__)
         await client.echo(b"x" * 5000)
 
 

@@ -282,3 +282,22 @@ async def test_the_local_host_of_a_connection_that_was_closed_is_lost(serve, asy
 
 def test_auto_target_may_be_written_with_parentheses(serve, either_client):
     assert either_client(serve({"main": Target()}).port, AutoTarget()).echo(5) == 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b'"text"', b"5", b"[1]", b'{"methods":5,"values":7}', b'{"methods":[1],"values":"x"}'],
+)
+def test_a_method_list_of_no_sense_tells_nothing(scripted_peer, either_client, greet, answer):
+    def script(sock, lines):
+        greet(sock, lines)
+        while lines.readline():
+            sock.sendall(b'{"status":"ok","ret":' + answer + b"}\n")
+
+    client = either_client(scripted_peer(script).port)
+    client.get_rpc_method_list()
+    proxy = getattr(client, "_client", client)
+    assert "echo" in dir(proxy)
+    assert proxy.echo.__doc__ is None
+    with pytest.raises(AttributeError, match="did you mean 'echo'"):
+        proxy.ehco

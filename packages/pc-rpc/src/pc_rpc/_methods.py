@@ -79,7 +79,7 @@ class RemoteMethod:
         return self._invoke(self.__name__, args, kwargs, self._timeout)
 
     def _entry(self) -> tuple[Mapping[str, Any], str | None] | None:
-        entry = self._target.described().get("methods", {}).get(self.__name__)
+        entry = _part(self._target.described(), "methods").get(self.__name__)
         if isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], dict):
             return entry[0], entry[1]
         return None
@@ -164,8 +164,14 @@ def known_values(methods: RemoteMethods) -> dict[str, str]:
 
 
 def _values(target: Target) -> dict[str, str]:
-    values = target.described().get("values")
-    return {str(name): str(kind) for name, kind in dict(values or {}).items()}
+    values = _part(target.described(), "values")
+    return {str(name): str(kind) for name, kind in values.items()}
+
+
+def _part(described: Any, key: str) -> Mapping[Any, Any]:
+    """Return a part of a method list; empty where a server sent something else in its place."""
+    part = described.get(key) if isinstance(described, dict) else None
+    return part if isinstance(part, dict) else {}
 
 
 def close_client(methods: RemoteMethods) -> Any:
