@@ -27,8 +27,10 @@ from sync_struct.nats import (
     read_history,
 )
 from sync_struct.nats._connecting import connect
+from sync_struct.nats._jetstream import JetStream
 from sync_struct.nats._layout import subjects
 from sync_struct.nats._ledger import LEAST_STEPS
+from sync_struct.nats._outlet import Outlet
 from sync_struct.nats._pull import Pull
 
 # Of nats-py, when it connects again: closed, but nobody has waited for that.
@@ -397,6 +399,45 @@ async def test_a_client_that_does_not_connect_again_is_noticed():
         async with asyncio.timeout(15):  # less than without a look at why
             await js.lost()
         await js.close()
+
+
+class Closed:
+    """A client whose transport has just been closed, as the library has it then."""
+
+    async def fail(self, *arguments, **options):
+        raise AttributeError("'NoneType' object has no attribute '_add_writer'")
+
+    request = publish = subscribe = close = unsubscribe = fail
+
+
+async def test_a_transport_that_has_just_been_closed_is_a_lost_connection():
+    js = JetStream(Closed(), "nats://here")
+    for call in (js.state("s"), js.publish("s", b""), js.subscribe("s", None)):
+        with pytest.raises(JetStreamError, match="nats://here: "):
+            await call
+    assert await js.ask("s", 1.0) is None
+    await js.unsubscribe(Closed())
+    await js.close()
+
+
+async def test_a_bridge_that_fails_begins_anew(engine, until, monkeypatch, caplog):
+    take = Outlet._read_tail
+    failures = [LookupError("unforeseen")]
+
+    async def fail_once(self):
+        if failures:
+            raise failures.pop()
+        return await take(self)
+
+    monkeypatch.setattr(Outlet, "_read_tail", fail_once)
+    n = Notifier(structure())
+    async with Site(engine, n) as site:
+        await settled(engine)
+        replica = Replica()
+        async with replica.following(engine.address):
+            await until(lambda: replica.equals(n))
+        assert "unforeseen" in str(site.errors)
+    assert "a bridge has failed; it begins anew" in caplog.text
 
 
 async def test_an_engine_whose_greeting_is_cut_is_an_error():

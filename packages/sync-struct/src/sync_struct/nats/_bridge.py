@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import ssl
 
 __all__ = ["bridging_in", "bridging_out", "serve_subscriber"]
+
+_logger = logging.getLogger(__name__)
 
 INTERVAL = 2.0
 """Seconds between beacons: a replica says within three of them that the publisher is away."""
@@ -114,6 +117,9 @@ async def _write_all(
     while True:
         try:
             await first_end(js.lost(), *(make_outlet(name, js).run() for name in names))
+        except Exception as error:
+            _logger.exception("a bridge has failed; it begins anew")
+            on_error(error)
         finally:
             await js.close()
         backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)

@@ -266,9 +266,14 @@ def _read_headers(raw: bytes) -> dict[str, str]:
     return {name: value.strip() for name, colon, value in lines if colon}
 
 
+OF_CLOSED_TRANSPORTS = (AttributeError, TypeError, RuntimeError)
+"""What the client library raises where it writes to a transport that has just been closed."""
+
+
 def is_of_client(error: Exception) -> bool:
     """Tell whether an error is of the client library, or of the network below it."""
-    return isinstance(error, (TimeoutError, OSError)) or type(error).__module__.startswith("nats.")
+    kinds = (TimeoutError, OSError, *OF_CLOSED_TRANSPORTS)
+    return isinstance(error, kinds) or type(error).__module__.startswith("nats.")
 
 
 def _has_given_up(client: Any) -> bool:
@@ -287,7 +292,7 @@ async def close(client: Any) -> None:
     _has_given_up(client)  # so that nobody wonders about the error
     try:
         await client.close()
-    except (AttributeError, TypeError, RuntimeError, OSError):
+    except (*OF_CLOSED_TRANSPORTS, OSError):
         # It was lost just now: the client library writes to a transport that is closed, and leaves
         # the tasks of its subscriptions behind.
         for subscription in list(getattr(client, "_subs", {}).values()):
