@@ -575,6 +575,28 @@ async def test_the_stream_is_bounded(engine, until):
     assert len(sizes) == 20
 
 
+async def test_a_structure_whose_parts_are_lost_on_the_way_comes_all_the_same(
+    engine, until, monkeypatch
+):
+    receive, dropped = Pull._receive, []
+
+    async def lossy(self, message):
+        if message.subject.endswith(".part") and random.random() < 0.2:
+            dropped.append(message)
+        else:
+            await receive(self, message)
+
+    monkeypatch.setattr(Pull, "_receive", lossy)
+    n = Notifier({"big": "x" * 20_000_000, "i": 0})
+    async with Site(engine, n, interval=STEADY):
+        await settled(engine)
+        replica = Replica()
+        async with replica.following(engine.address):
+            await until(lambda: replica.equals(n))
+        assert dropped
+    assert replica.actions.count("init") == 1
+
+
 async def test_a_structure_comes_whole_while_steps_are_made(engine, until):
     n = Notifier({"diary": [], "big": "x" * 5_000_000, "blob": ""})
     stop = asyncio.Event()

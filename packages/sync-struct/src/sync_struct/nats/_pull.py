@@ -29,8 +29,9 @@ EXPIRY = 30.0
 HEARTBEAT = 1.0
 """Seconds of silence after which the engine says that it is there."""
 
-SILENCE = 4.0
-"""Seconds without anything until the consumer counts as lost."""
+SILENCE = 10.0
+"""Seconds without anything until the consumer counts as lost: fifty readers of 150 MB each, in one
+process, wait for each other for some seconds."""
 
 IDLE = 30.0
 """Seconds without a request after which the engine forgets a consumer. A reader whose subscriber
@@ -150,16 +151,33 @@ async def read_snapshot(
     js: JetStream, names: Subjects, manifest: Manifest
 ) -> list[bytes | memoryview] | None:
     """Return the parts of a snapshot; None if one is not there any more."""
-    parts: list[bytes | memoryview] = []
-    pull = await Pull.open(js, names.stream, [names.part], manifest.begin)
+    parts: list[Entry] = []
+    while True:
+        had = len(parts)
+        try:
+            whole = await _read_parts(js, names, manifest, parts)
+        except JetStreamError:
+            if len(parts) == had:
+                raise
+            continue  # behind those that have come: many at once may have to wait for each other
+        data: list[bytes | memoryview] = [part.data for part in parts]
+        return data if whole and sum(map(len, data)) == manifest.size else None
+
+
+async def _read_parts(
+    js: JetStream, names: Subjects, manifest: Manifest, parts: list[Entry]
+) -> bool:
+    """Add the parts behind those that there are; tell whether it is all of them."""
+    begin = parts[-1].seq + 1 if parts else manifest.begin
+    pull = await Pull.open(js, names.stream, [names.part], begin)
     try:
         while True:
             for entry in await pull.next():
                 label = Label.read(entry.headers)
                 if entry.seq > manifest.end or label.part != len(parts) + 1:
-                    return None
-                parts.append(entry.data)
+                    return False
+                parts.append(entry)
                 if entry.seq == manifest.end:
-                    return parts if sum(map(len, parts)) == manifest.size else None
+                    return True
     finally:
         await pull.close()
