@@ -95,8 +95,21 @@ class JetStream:
         connected = loop.time()
         while loop.time() - connected < GIVE_UP and not _has_given_up(self._client):
             await asyncio.sleep(LOOK)
-            if self.connected:
+            if await self._answers():
                 connected = loop.time()
+
+    async def _answers(self) -> bool:
+        """Tell whether the engine answers a ping: a client may be connected, and do nothing."""
+        if not self.connected:
+            return False
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                await self._client.flush()
+        except Exception as error:
+            if not is_of_client(error):
+                raise
+            return False
+        return True
 
     async def publish(
         self,
@@ -107,9 +120,10 @@ class JetStream:
     ) -> None:
         """Send a message; it is lost if there is no connection, and nobody tells."""
         try:
-            await self._client.publish(
-                subject, data, reply=reply, headers=dict(headers) if headers else None
-            )
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                await self._client.publish(
+                    subject, data, reply=reply, headers=dict(headers) if headers else None
+                )
         except Exception as error:
             raise self._failure(error, f"publishing {subject}") from error
 
@@ -150,9 +164,10 @@ class JetStream:
         """Return the answer to a request of the API; `JetStreamError` if it is an error."""
         request = b"" if body is None else json.dumps(body).encode()
         try:
-            message = await self._client.request(
-                f"$JS.API.{subject}", request, timeout=REQUEST_TIMEOUT
-            )
+            async with asyncio.timeout(REQUEST_TIMEOUT):  # also where it cannot be sent
+                message = await self._client.request(
+                    f"$JS.API.{subject}", request, timeout=REQUEST_TIMEOUT
+                )
         except Exception as error:
             raise self._failure(error, subject) from error
         answer: dict[str, Any] = json.loads(message.data)
