@@ -125,13 +125,13 @@ def types(session: nox.Session) -> None:
 @nox.session
 def quick(session: nox.Session) -> None:
     """Check style, types, and run the tests that neither connect nor wait: for every save."""
-    session.install(RUFF, MYPY, *_editable(*PACKAGES), *_test_requirements(*PACKAGES))
+    session.install(RUFF, MYPY, *_editable(*PACKAGES), *_test_requirements(*PACKAGES), XDIST)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy", *(f"packages/{package}/src" for package in PACKAGES))
     tests = sorted(ROOT.glob("packages/*/tests/test_*.py"))
     pure = [str(path) for path in tests if not OUTSIDE.search(path.read_text(encoding="utf-8"))]
-    session.run("pytest", "--quiet", *pure, *session.posargs)
+    session.run("pytest", "--quiet", *ON_ALL_CORES, *pure, *session.posargs)
 
 
 @nox.session(venv_backend="none")
