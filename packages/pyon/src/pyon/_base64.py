@@ -73,7 +73,7 @@ def from_base64(text: str | bytes | memoryview) -> bytes:
         data: bytes = pybase64.b64decode(text, validate=True)
         return data
     data = binascii.a2b_base64(text, strict_mode=True)
-    if len(data) != decoded_size(text):  # which lets padding pass behind what is complete
+    if len(text) != (len(data) + 2) // 3 * 4:  # it lets padding pass behind what is complete
         raise ValueError("base64 with more padding than it needs")
     return data
 
