@@ -30,6 +30,9 @@ SNAPSHOT_RETRY = 3.0
 """Seconds until another snapshot is asked for, if the last one did not fit: the publisher keeps one
 for 2 s."""
 
+AGAIN = 0.5
+"""Seconds until a task that goes on is cancelled once more."""
+
 BEHIND = 2
 """Intervals of beacons that a message may wait for its acknowledgement until the bridge does not
 count as live."""
@@ -311,9 +314,12 @@ async def first_end(*work: Awaitable[object]) -> None:
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        left = set(tasks)
+        while left:
+            for task in left:
+                task.cancel()
+            # Again: `asyncio.wait_for` of Python 3.11 may lose it, in the client library.
+            _, left = await asyncio.wait(left, timeout=AGAIN)
     for task in done:
         task.result()
 
