@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pc_rpc._client_side import ClientSide
     from pc_rpc._socket import NonBlockingSocket
 
-SCRATCH_SIZE = 2**12
+SCRATCH_SIZE = 2**14
 """Bytes taken per read. Making a larger buffer takes longer than connecting; arrays do not pass
 through it, and what is longer than it gets memory of its own."""
 
