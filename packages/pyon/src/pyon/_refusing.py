@@ -28,6 +28,9 @@ STANDARD = frozenset(
 )
 """Names of the types that `standard_types` has forms for; it is not loaded for an error."""
 
+LONG_INT = 10_000
+"""Bits beyond which an error does not show an integer, not even in part."""
+
 
 def describe(x: object) -> str:
     """Give the type of a value and a short `repr`."""
@@ -38,8 +41,14 @@ def shorten(x: object) -> str:
     """Give a short `repr` of anything, on one line."""
     from reprlib import Repr
 
+    class Short(Repr):
+        def repr_int(self, x: int, level: int) -> str:
+            """Give no digits of what has many: to make them takes time by the square of them."""
+            bits = x.bit_length()
+            return f"<int of {bits} bits>" if bits > LONG_INT else super().repr_int(x, level)
+
     try:
-        return " ".join(Repr().repr(x).split())
+        return " ".join(Short().repr(x).split())
     except Exception as error:  # repr is the user's code; the error to report is another one
         return f"<its repr raised {type(error).__name__}>"
 
