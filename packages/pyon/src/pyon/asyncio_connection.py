@@ -156,7 +156,8 @@ class Connection(asyncio.BufferedProtocol):
         for chunk in chunks:
             self._queue.append(chunk)
             self._queued += len(chunk)
-        if self._queued > HIGH_WATER and self.group is not None:
+        much = self._queued if self._writable else self.backlog
+        if much > HIGH_WATER and self.group is not None:
             self._pauses |= _BY_BACKLOG
         if not self._flush_due:
             self._flush_due = True
