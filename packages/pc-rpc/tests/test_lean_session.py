@@ -202,6 +202,8 @@ def answers(port: int, features: bytes, pieces: list[bytes]) -> bytes:
 def both_roads(request, serve, monkeypatch):
     """Return what a server on the lean road says to some requests, and one on the general road."""
     options = {"allow_parallel": request.param, "limit": LIMIT, "line_limit": LIMIT}
+    for module in (asyncio_connection, _execution, _session, _lean_session):
+        monkeypatch.setattr(module, "TURN", 60.0)  # or who is first would be a matter of time
     servers = [serve({"main": Driver()}, **options) for _ in range(2)]
 
     def ask(features: bytes, pieces: list[bytes]) -> tuple[bytes, bytes]:

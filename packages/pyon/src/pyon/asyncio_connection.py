@@ -33,7 +33,7 @@ HIGH_WATER = 2**20
 """Bytes of backlog beyond which `Connection.drained` waits, and a server reads nothing more from
 that client: a few pieces keep the socket busy."""
 
-TURN = 0.005
+TURN = 0.001
 """Seconds that a server takes for the messages of one connection before the others have their turn:
 small messages cost microseconds, but what they ask for may take long."""
 
