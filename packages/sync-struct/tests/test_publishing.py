@@ -916,8 +916,8 @@ async def test_a_subscriber_that_does_not_read_its_pongs_is_not_heard_any_furthe
         (connection,) = p._channels["d"].connections
         server_end = connection.transport.get_extra_info("socket")
         server_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        for _ in range(20):
-            writer.write(b'{"action":"ping"}\n' * 20_000)  # 7 MB in all, and as much of answers
+        for _ in range(100):  # 36 MB in all, and as much of answers: more than a network holds
+            writer.write(b'{"action":"ping"}\n' * 20_000)
         await until(lambda: connection.backlog > HIGH_WATER)
         for _ in range(300):
             await asyncio.sleep(0)
