@@ -116,6 +116,25 @@ async def test_a_server_lets_others_have_their_turn_between_messages(pair, serve
     await other.wait_closed()
 
 
+async def test_a_server_that_lets_others_have_their_turn_reads_no_more_meanwhile(pair, monkeypatch):
+    monkeypatch.setattr("pyon.asyncio_connection.TURN", 0.0)
+    ours, theirs = pair
+    most, done = 0, asyncio.Event()
+
+    def message_received(message):
+        nonlocal most
+        most = max(most, theirs.receiver.pending)
+        if message.line == b"last":
+            done.set()
+
+    monkeypatch.setattr(theirs, "message_received", message_received)
+    for _ in range(5000):
+        ours.send(b"x" * 1000)
+    ours.send(b"last")
+    await done.wait()
+    assert most < 2**20
+
+
 async def test_what_is_sent_now_is_written_in_this_turn_and_behind_what_is_queued(
     pair, monkeypatch
 ):

@@ -356,9 +356,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._flush_due = False
 
     def give_way(self) -> None:
-        """Deliver nothing more in this turn of the loop."""
+        """Deliver nothing more in this turn of the loop, and read nothing before the rest is."""
         if not self._pauses & _BY_TURN:
             self._pauses |= _BY_TURN
+            self.transport.pause_reading()
             self._loop.call_soon(self._resume, _BY_TURN)
 
     def _read_on(self) -> None:
