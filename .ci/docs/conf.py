@@ -42,7 +42,6 @@ autosummary_generate = False  # numpydoc brings it along; the pages here are wri
 
 # From a folder, without a server and without a network: nothing is loaded from elsewhere.
 html_theme = "furo"
-html_static_path = ["_static"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
