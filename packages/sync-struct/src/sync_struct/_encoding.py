@@ -164,13 +164,12 @@ def write_small_step(change: Change) -> Chunks:
 
 
 def _with_buffers(text: Text, number: int | None) -> Chunks:
-    line = _line([text.line], number)
+    chunks = frame(_line([text.line], number), text.buffers)
     if text.raw is not None:
-        first = b'{"buffers":[%d],%b\n' % (len(text.buffers[0]), line[1:])
-        together = text.raw.with_line(first)
+        together = text.raw.with_line(chunks[0])
         if together is not None:
             return [together]
-    return frame(line, text.buffers)
+    return chunks
 
 
 def _line(mods: list[bytes], number: int | None) -> bytes:

@@ -8,7 +8,8 @@ what is wrong with it, if anything is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from pyon.wire import LINE_SIZE, line_scanner
 
@@ -46,13 +47,7 @@ def take_lines(subscription: Subscription, connection: SubscriberConnection, lin
             number, action = mod.pop("number", None), ACTIONS[mod["action"]]
             if stop != end or type(number) is not int:
                 break
-            container = replica.target
-            for key in mod["path"]:
-                if type(container) not in PLAIN:
-                    break
-                container = container[key]
-            if type(container) not in PLAIN:
-                break
+            container = _container_at(mod["path"], replica.target)
             action.apply(container, apart(mod) if callbacks else mod)
         except _UNUSUAL:
             break
@@ -80,14 +75,8 @@ def take_array(
     if setting is None:
         return False
     mod = setting.mod(buffers[0])
-    container = replica.target
     try:
-        for key in setting.path:
-            if type(container) not in PLAIN:
-                return False
-            container = container[key]
-        if type(container) not in PLAIN:
-            return False
+        container = _container_at(setting.path, replica.target)
         ACTIONS["setitem"].apply(container, apart(mod) if callbacks else mod)
     except _UNUSUAL:
         return False
@@ -98,6 +87,20 @@ def take_array(
 
 
 _BRACE, _ZERO = b"}0"
+
+
+def _container_at(path: Iterable[Any], container: Any) -> Any:
+    """Return the list or dict at a path; LookupError: there is none, or something else on the way.
+
+    The path begins in `container`.
+    """
+    for key in path:
+        if type(container) not in PLAIN:
+            raise LookupError(key)
+        container = container[key]
+    if type(container) not in PLAIN:
+        raise LookupError
+    return container
 
 
 def _told(subscription: Subscription, connection: SubscriberConnection, mod: Mod) -> bool:

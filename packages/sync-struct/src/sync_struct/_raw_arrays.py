@@ -47,7 +47,7 @@ class RawArray:
         self._memory = bytearray().join((_ROOM, array))
         self.buffer = memoryview(self._memory)[ROOM:]
 
-    def with_line(self, line: bytes) -> memoryview | None:
+    def with_line(self, line: bytes | memoryview) -> memoryview | None:
         """Write a line into the room; return both together, None if it is too long.
 
         It has to be the same line for all subscribers: it may be on its way to some.

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from pyon.asyncio_tasks import settle
+
 from sync_struct._errors import SyncStructError
 from sync_struct.nats._jetstream import NO_STREAM, JetStream, JetStreamError
 from sync_struct.nats._layout import LABEL, MESSAGE_ID, Label
@@ -224,8 +226,7 @@ class Pipeline:
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            settle(waiter, None)
 
     async def _next_change(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
