@@ -60,6 +60,15 @@ async def pair(server):
     await ours.wait_closed()
 
 
+def writes_of(connection, monkeypatch):
+    """Return a list to which everything is added that the connection writes from now on."""
+    writes, write = [], connection.transport.write
+    monkeypatch.setattr(
+        connection.transport, "write", lambda data: (writes.append(data), write(data))
+    )
+    return writes
+
+
 async def test_both_ends_know_each_other(pair):
     ours, theirs = pair
     assert (ours.peername, ours.sockname) == (theirs.sockname, theirs.peername)
@@ -82,9 +91,7 @@ async def test_messages_arrive_in_order_with_their_buffers(pair):
 
 async def test_what_one_turn_of_the_loop_sends_leaves_in_one_write(pair, monkeypatch):
     ours, theirs = pair
-    writes = []
-    write = ours.transport.write
-    monkeypatch.setattr(ours.transport, "write", lambda data: (writes.append(data), write(data)))
+    writes = writes_of(ours, monkeypatch)
     for number in range(100):
         ours.send(f"{number}")
     for number in range(100):
@@ -139,9 +146,7 @@ async def test_what_is_sent_now_is_written_in_this_turn_and_behind_what_is_queue
     pair, monkeypatch
 ):
     ours, theirs = pair
-    writes = []
-    write = ours.transport.write
-    monkeypatch.setattr(ours.transport, "write", lambda data: (writes.append(data), write(data)))
+    writes = writes_of(ours, monkeypatch)
     ours.send_now(b"first\n")
     assert writes == [b"first\n"]
     ours.send("second")
@@ -171,9 +176,7 @@ async def test_what_is_sent_now_waits_for_a_peer_that_does_not_read(pair):
 
 async def test_answers_to_what_one_read_brought_leave_in_one_write(pair, monkeypatch):
     ours, theirs = pair
-    writes = []
-    write = theirs.transport.write
-    monkeypatch.setattr(theirs.transport, "write", lambda data: (writes.append(data), write(data)))
+    writes = writes_of(theirs, monkeypatch)
     monkeypatch.setattr(theirs, "message_received", lambda message: theirs.send(message.line))
     ours.send(b"\n".join(b"%d" % number for number in range(100)))
     for number in range(100):
@@ -198,9 +201,7 @@ async def test_what_waited_is_delivered_although_the_end_comes_in_the_same_turn(
 
 async def test_the_lines_of_one_read_can_be_handled_in_one_step(pair, monkeypatch):
     ours, theirs = pair
-    writes, texts = [], []
-    write = theirs.transport.write
-    monkeypatch.setattr(theirs.transport, "write", lambda data: (writes.append(data), write(data)))
+    writes, texts = writes_of(theirs, monkeypatch), []
 
     def lines_received(text):
         texts.append(text)
@@ -224,9 +225,7 @@ async def test_the_lines_of_one_read_can_be_handled_in_one_step(pair, monkeypatc
 async def test_what_is_sent_for_the_lines_of_one_read_leaves_in_one_write(pair, monkeypatch):
     monkeypatch.setattr("pyon.asyncio_connection.TURN", 60.0)
     ours, theirs = pair
-    writes = []
-    write = theirs.transport.write
-    monkeypatch.setattr(theirs.transport, "write", lambda data: (writes.append(data), write(data)))
+    writes = writes_of(theirs, monkeypatch)
 
     def lines_received(text):
         first, _, rest = text.partition("\n")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 
 from ._errors import EncodeError
 from ._on_demand import load_arrays
-from ._plain import CLASS_KEY, STR
+from ._plain import CLASS_KEY, JSON_CONTAINERS, MANY, STR
 from ._spelling import Spelling
 from ._types import Form, Forms
-from ._writer import CONTAINERS, SWEEP_FROM, Callback, Convert, Writer
+from ._writer import Callback, Convert, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class LinesWriter(Writer):
 
     def _plain(self, x: list[Any] | dict[Any, Any], depth: int) -> str | None:
         """Write plain JSON in one piece, unless there is something in it to sort or break."""
-        if len(x) < SWEEP_FROM or any(map(CONTAINERS.__contains__, map(type, x))):
+        if len(x) < MANY or any(map(JSON_CONTAINERS.__contains__, map(type, x))):
             return None
         return super()._plain(x, depth)
 

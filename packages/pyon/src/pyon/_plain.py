@@ -20,7 +20,8 @@ CLASS_KEY = "__jsonclass__"
 QUOTED_KEY = f'"{CLASS_KEY}"'
 
 MANY = 9
-"""Items from which a container is gone through in C."""
+"""Items from which a container is gone through in C: below, writing them one by one costs no
+more."""
 
 MOST_REPEATED = 64
 """Containers of one level among which repetitions do not matter. In larger levels they are dropped:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from ._errors import EncodeError
 from ._on_demand import load_base64
-from ._plain import CLASS_KEY, STR, plain_json
+from ._plain import CLASS_KEY, JSON_CONTAINERS, MANY, STR, plain_json
 from ._refusing import describe, no_form, shorten
 from ._spelling import Spelling
 from ._types import MAX_DEPTH, Form, Forms
@@ -23,10 +23,6 @@ from ._types import MAX_DEPTH, Form, Forms
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar
-
-SWEEP_FROM = 9
-"""Items from which a container is worth a sweep: below, writing the items one by one costs no
-more."""
 
 SPLICE_SIZE = 4096
 """Characters of base64 from which it is a piece of its own; below, copying it a few times costs
@@ -151,7 +147,7 @@ class Writer:
         return texts
 
     def _list(self, x: list[Any], depth: int) -> str:
-        if len(x) >= SWEEP_FROM or (x and type(x[0]) in CONTAINERS):
+        if len(x) >= MANY or (x and type(x[0]) in JSON_CONTAINERS):
             text = self._plain(x, depth)
             if text is not None:
                 return text
@@ -160,7 +156,7 @@ class Writer:
     def _tuple(self, x: tuple[Any, ...], depth: int) -> str:
         before, behind, behind_one = self._spelling.around_tuple
         inside = None
-        if len(x) >= SWEEP_FROM or (x and type(x[0]) in CONTAINERS):
+        if len(x) >= MANY or (x and type(x[0]) in JSON_CONTAINERS):
             inside = self._plain(list(x), depth)
         if inside is None:
             inside = self._spelling.comma.join(self._items(x, depth))
@@ -170,13 +166,13 @@ class Writer:
 
     def _set(self, x: set[Any], depth: int) -> str:
         before, behind, empty = self._spelling.around_set
-        text = self._plain(list(x), depth) if len(x) >= SWEEP_FROM else None
+        text = self._plain(list(x), depth) if len(x) >= MANY else None
         inside = text[1:-1] if text else self._spelling.comma.join(self._items(x, depth))
         return before + inside + behind if x else empty
 
     def _dict(self, x: dict[Any, Any], depth: int) -> str:
         spelling = self._spelling
-        if len(x) >= SWEEP_FROM:
+        if len(x) >= MANY:
             text = self._plain(x, depth)
             if text is not None:
                 return text
@@ -219,7 +215,7 @@ class Writer:
                     texts.append(start + leaves[kind](value))
                 elif (
                     not texts
-                    and kind in CONTAINERS
+                    and kind in JSON_CONTAINERS
                     and (text := self._table(entries, depth, between))
                 ):
                     return [text]
@@ -290,5 +286,3 @@ Writer.writers = {
 }
 
 NONE: dict[Any, Any] = {}
-CONTAINERS: frozenset[type] = frozenset({list, dict})
-"""What a table begins with, and what may stand in lines itself."""
