@@ -27,6 +27,17 @@ class Echo:
         raise ValueError("out of range")
 
 
+class Slow(Echo):
+    def __init__(self):
+        self.gate = asyncio.Event()
+
+    async def hold(self):
+        return await self.gate.wait()
+
+    def let_go(self):
+        self.gate.set()
+
+
 @pytest.fixture
 def general_calls(monkeypatch):
     """Count how often the general road is gone."""
@@ -172,16 +183,6 @@ def test_a_reply_to_another_question_ends_the_connection(scripted_peer, connect,
 
 
 def test_a_thread_that_waits_for_long_does_not_keep_others_from_their_replies(serve, connect):
-    class Slow(Echo):
-        def __init__(self):
-            self.gate = asyncio.Event()
-
-        async def hold(self):
-            return await self.gate.wait()
-
-        def let_go(self):
-            self.gate.set()
-
     client = connect(serve({"main": Slow()}, allow_parallel=True).port)
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(client.hold)
@@ -199,16 +200,6 @@ def test_threads_that_wait_for_long_look_around_ever_more_rarely(serve, connect,
         if len(pauses) == 3 and min(map(len, pauses.values())) > 8:
             looked_often.set()
         return 0.001
-
-    class Slow(Echo):
-        def __init__(self):
-            self.gate = asyncio.Event()
-
-        async def hold(self):
-            return await self.gate.wait()
-
-        def let_go(self):
-            self.gate.set()
 
     monkeypatch.setattr(_receiving, "within", at_once)
     port = serve({"main": Slow()}, allow_parallel=True).port

@@ -42,6 +42,7 @@ from pc_rpc._protocol import (
     _decode,
     _number,
     _size,
+    cancellation,
 )
 from pc_rpc._unreachable import is_refusal
 
@@ -222,12 +223,12 @@ class ClientSide:
     def abandon(self, call: Call) -> Chunks:
         """Note that nobody waits for the reply any more; return what should be sent, if anything.
 
-        That is a request to cancel the call, which has no reply of its own.
+        That is the request to cancel the call.
         """
         call.abandoned = True
         if call.number not in self.by_number or call.reply is not None:
             return []
-        return frame(f'{{"action":"cancel","request":{call.number}}}')
+        return cancellation(call.number)
 
     # Replies.
 

@@ -18,9 +18,6 @@ from pc_rpc._lookup import AddressInfo, look_up
 from pc_rpc._socket import NonBlockingSocket, TlsSocket
 from pc_rpc._unreachable import explained, explained_tls
 
-READ_SIZE = 4096
-"""Bytes of a read that is to bring one line; the memory is made for each."""
-
 if TYPE_CHECKING:
     import ssl
 
@@ -29,6 +26,9 @@ if TYPE_CHECKING:
     from pc_rpc._call import Call
     from pc_rpc._client_side import ClientSide
     from pc_rpc._protocol import AutoTarget, Chunks
+
+READ_SIZE = 4096
+"""Bytes of a read that is to bring one line; the memory is made for each."""
 
 
 def connect(

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from pyon.asyncio_connection import TURN
-from pyon.asyncio_tasks import abandon, keep
+from pyon.asyncio_tasks import Later, abandon, keep
 
 from pc_rpc._failures import Failure, bare, describe, is_quiet
 from pc_rpc._outcome import Outcome
@@ -86,10 +86,10 @@ class Lane:
         Calls that wait for it.
     """
 
-    __slots__ = ("_goes_on_later", "busy", "waiting")
+    __slots__ = ("_later", "busy", "waiting")
 
     def __init__(self) -> None:
-        self._goes_on_later = False
+        self._later = Later()
         self.busy = False
         self.waiting: deque[tuple[Runner, Call]] = deque()
 
@@ -111,17 +111,10 @@ class Lane:
             if runner.start_in_turn(call):
                 self.busy = False
             if self.waiting and not self.busy and monotonic() > until:
-                self._go_on_later()
+                self._later.ask(self._go_on)  # others may be asking for something
                 break
 
-    def _go_on_later(self) -> None:
-        """Start more calls in the next turn of the loop: others may be asking for something."""
-        if not self._goes_on_later:
-            self._goes_on_later = True
-            asyncio.get_running_loop().call_soon(self._go_on)
-
     def _go_on(self) -> None:
-        self._goes_on_later = False
         if not self.busy:
             self.release()
 

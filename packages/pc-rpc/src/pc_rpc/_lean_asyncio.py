@@ -16,11 +16,10 @@ from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from pyon.asyncio_tasks import settle
-from pyon.framing import frame
 from pyon.wire import LINE_SIZE, line_scanner, small_text
 
 from pc_rpc._call import Call
-from pc_rpc._protocol import RETURNED, _number
+from pc_rpc._protocol import RETURNED, _number, cancellation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +80,7 @@ async def call(
 def _abandon(connection: AsyncioConnection, key: str, number: int) -> None:
     """Have the server cancel a call, unless its reply came already."""
     if key in connection.waiting:
-        connection.send_chunks(frame(f'{{"action":"cancel","request":{number}}}'))
+        connection.send_chunks(cancellation(number))
 
 
 def take_replies(connection: AsyncioConnection, text: str) -> int:

@@ -108,6 +108,11 @@ def _number(head: bytes | bytearray) -> int | None:
     return None if match is None else int(match[1])
 
 
+def cancellation(number: int) -> Chunks:
+    """Return the request to cancel a call, by its id. It has no reply of its own."""
+    return frame(f'{{"action":"cancel","request":{number}}}')
+
+
 def _beyond(what: str, size: int, limit: int) -> ValueError:
     return ValueError(f"{what} has {size} bytes, beyond the limit of {limit} bytes for a message")
 

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from pyon.asyncio_connection import HIGH_WATER, TURN, Connection
+from pyon.asyncio_tasks import Later
 from pyon.framing import FramingError, Message
 
 from pc_rpc._errors import ProtocolError
@@ -63,7 +64,6 @@ class Session(Connection):
     """
 
     gone = False
-    _goes_on_later = False
     _instance: Instance | None = None
     _runner: Runner
 
@@ -72,6 +72,7 @@ class Session(Connection):
         self._shared = shared
         self._side = ServerSide(shared.targets, shared.description, limit=shared.limit)
         self._schedule = Schedule()
+        self._later = Later()
         self._handle = self._read_banner
         self._deadline: asyncio.TimerHandle | None = None
         self._refused = False
@@ -249,23 +250,13 @@ class Session(Connection):
             call = None
             if schedule.waiting and self._keeps_up():
                 if monotonic() > until:
-                    self._go_on_later()
+                    self._later.ask(self._go_on)
                 else:
                     call = schedule.next()
         if schedule.wants_more:
             self.resume_reading()
         else:
             self.pause_reading()
-
-    def _go_on_later(self) -> None:
-        """Start more calls in the next turn of the loop."""
-        if not self._goes_on_later:
-            self._goes_on_later = True
-            self._loop.call_soon(self._go_on_now)
-
-    def _go_on_now(self) -> None:
-        self._goes_on_later = False
-        self._go_on()
 
     def _keeps_up(self) -> bool:
         """Whether the client reads its replies. Otherwise nothing is started before it has."""

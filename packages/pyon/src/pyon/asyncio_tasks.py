@@ -1,4 +1,4 @@
-"""Tasks and futures of asyncio, as servers and clients need them: kept, ended, settled once.
+"""Tasks, futures and callbacks of asyncio, as servers and clients need them: each thing once.
 
 The one idea to keep in mind: the event loop refers to tasks weakly. A task that nobody awaits is
 kept in a set of its owner, and the owner ends the whole set when it stops.
@@ -7,10 +7,10 @@ kept in a set of its owner, and the owner ends the whole set when it stops.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["abandon", "end", "keep", "settle", "settle_error"]
+__all__ = ["Later", "abandon", "end", "keep", "settle", "settle_error"]
 
 _T = TypeVar("_T")
 
@@ -73,6 +73,25 @@ async def end(tasks: Iterable[asyncio.Task[Any]], grace: float) -> set[asyncio.T
         return set()
     _, late = await asyncio.wait(others, timeout=grace)
     return late
+
+
+class Later:
+    """Has something done in the next turn of the event loop, once, however often it is asked."""
+
+    __slots__ = ("_asked",)
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def ask(self, action: Callable[[], object]) -> None:
+        """Have `action` called; it is always the same one."""
+        if not self._asked:
+            self._asked = True
+            asyncio.get_running_loop().call_soon(self._call, action)
+
+    def _call(self, action: Callable[[], object]) -> None:
+        self._asked = False
+        action()
 
 
 def settle(future: asyncio.Future[_T], result: _T) -> None:
