@@ -416,6 +416,21 @@ def test_control_c_while_a_driver_is_made_ends_the_command(start, tmp_path, wher
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+def test_control_c_that_comes_on_the_drivers_thread_ends_the_command(start, tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import signal, sys, threading\n"
+        "def make():\n"
+        "    print('making', file=sys.stderr, flush=True)\n"
+        "    signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
+        "    threading.Event().wait()\n"
+    )
+    process, line = start("slow:make", "--worker-threads")
+    assert line == "making\n"
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_the_command_in_order_and_is_told(start, name):
     process, _ = start("drivers:Bare", "--target", "laser")

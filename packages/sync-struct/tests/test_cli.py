@@ -433,3 +433,26 @@ def test_an_error_names_where_it_was():
             assert f"127.0.0.1 port {port}: Connection refused" in process.stderr.readline()
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=30)
+
+
+WAITING = """
+import signal, socket, sys, threading
+from sync_struct._cli import main
+
+def interrupt():
+    connection, _ = listening.accept()  # and never a word
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    threading.Event().wait()
+
+listening = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=interrupt, daemon=True).start()
+sys.exit(main(["watch", "127.0.0.1", str(listening.getsockname()[1]), "lab"]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to one thread")
+def test_control_c_that_comes_on_another_thread_ends_the_command():
+    done = subprocess.run(
+        [sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

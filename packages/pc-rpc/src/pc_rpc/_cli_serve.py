@@ -19,6 +19,7 @@ import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from pyon import asyncio_signals
 from pyon.tcp_options import loopback_addresses
 
 from pc_rpc._cli_arguments import parse_arguments
@@ -56,9 +57,9 @@ def run(options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
     make = functools.partial(make_driver, factory, args, kwargs)
     target = options.target or options.factory.rpartition(":")[2]
     if options.worker_threads:
-        asyncio.run(_serve_on_own_thread(make, target, options, context))
+        asyncio_signals.run(_serve_on_own_thread(make, target, options, context))
     else:
-        asyncio.run(_serve_on_loop(make(), target, options, context))
+        asyncio_signals.run(_serve_on_loop(make(), target, options, context))
 
 
 # The driver.

@@ -13,7 +13,6 @@ import os
 import queue
 import selectors
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyon
 from pyon import forks
+from pyon.asyncio_signals import Waker
 
 if TYPE_CHECKING:
     from typing import Self
@@ -56,7 +56,7 @@ class TerminationSignals:
         self._loop = asyncio.get_running_loop()
         self._previous: dict[int, Any] = {}
         self._notes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._alarm: _Alarm | None = None
+        self._waker = Waker()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -65,7 +65,7 @@ class TerminationSignals:
                 # A signal that is ignored stays so: nohup(1), for example.
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._handle)
-            self._alarm = _Alarm(self._loop)
+            self._waker.__enter__()
             _handled.update(self._previous)
             main = threading.get_ident()
             threading.Thread(
@@ -87,15 +87,13 @@ class TerminationSignals:
         traceback: TracebackType | None,
     ) -> None:
         self._restore()
-        if self._alarm is not None:
-            self._alarm.close()
+        self._waker.__exit__(exc_type, exc, traceback)
         self._notes.put(None)
 
     def forked(self) -> None:
         """Have a child of the process end as it would have without us: it has no such server."""
         self._restore()
-        if self._alarm is not None:
-            self._alarm.forget()
+        self._waker.forget()
 
     def _restore(self) -> None:
         while self._previous:
@@ -140,48 +138,6 @@ def _let_in() -> None:
 
 if hasattr(os, "register_at_fork"):  # behind what `forks` has registered
     os.register_at_fork(before=_hold_back, after_in_parent=_let_in, after_in_child=_let_in)
-
-
-class _Alarm:
-    """Wakes the event loop when a signal comes, however it comes.
-
-    Python runs a handler between two steps of the main thread. A signal that comes just before the
-    loop begins to wait, or on another thread, would be handled only when the wait is over.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._ends = socket.socketpair()
-        reading, writing = self._ends
-        reading.setblocking(False)
-        writing.setblocking(False)
-        self._others = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        if self._others != -1:  # the loop does this by itself: that of Windows, or uvloop's
-            signal.set_wakeup_fd(self._others)
-            self._close()
-        else:
-            loop.add_reader(reading, self._drain)
-
-    def _drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._ends[0].recv(4096)
-
-    def close(self) -> None:
-        """Leave everything as it was."""
-        if self._others == -1:
-            signal.set_wakeup_fd(-1)
-            self._loop.remove_reader(self._ends[0])
-            self._close()
-
-    def forget(self) -> None:
-        """Leave the loop alone, in the child of a fork: it is the parent's."""
-        if self._others == -1:
-            signal.set_wakeup_fd(-1)
-            self._close()
-
-    def _close(self) -> None:
-        for end in self._ends:
-            end.close()
 
 
 def _report(notes: queue.SimpleQueue[str | None], main: int) -> None:

@@ -19,7 +19,6 @@ written.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import datetime
 import math
 import re
@@ -28,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyon import terminal
+from pyon import asyncio_signals, terminal
 from pyon.tcp_options import add_tls_options
 
 from sync_struct import __version__
@@ -49,7 +48,7 @@ def _run(arguments: list[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(_with_names(given))
     try:
-        asyncio.run(options.run(options))
+        asyncio_signals.run(options.run(options))
     except KeyboardInterrupt:
         return 0
     except (OSError, LookupError, ValueError, TypeError, ImportError) as error:
