@@ -8,7 +8,6 @@ it is, and be able to go on elsewhere; nothing may appear in the log that nobody
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import re
 import sys
@@ -56,21 +55,27 @@ class Case:
     lines: list[bytes | Answer]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Be hostile to a client, as long as it stays."""
-        with contextlib.suppress(OSError):
-            number = 0
-            while line := await reader.readline():
-                answer = self.lines[min(number, len(self.lines) - 1)]
-                number += 1
-                if isinstance(answer, bytes):
-                    found = re.search(rb'"id":(\d+)', line)
-                    writer.write(answer.replace(data.ID, found[1] if found else b"0"))
-                    await writer.drain()
-                    continue
-                async for piece in answer(line):
-                    writer.write(piece)
-                    await writer.drain()
-        writer.transport.abort()
+        """Be hostile to a client, as long as it stays; end quietly when the server is closed."""
+        try:
+            await self._converse(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = 0
+        while line := await reader.readline():
+            answer = self.lines[min(number, len(self.lines) - 1)]
+            number += 1
+            if isinstance(answer, bytes):
+                found = re.search(rb'"id":(\d+)', line)
+                writer.write(answer.replace(data.ID, found[1] if found else b"0"))
+                await writer.drain()
+                continue
+            async for piece in answer(line):
+                writer.write(piece)
+                await writer.drain()
 
 
 async def _drip(line: bytes) -> AsyncIterator[bytes]:
@@ -261,6 +266,8 @@ def _meet_all(budget: float, rng: Random, report: Report) -> None:
 
 
 async def _cancel_all() -> None:
+    for _ in range(5):  # what was accepted last is to begin: it ends in order only then
+        await asyncio.sleep(0)
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

@@ -147,7 +147,7 @@ async def _saying(messages: Messages) -> AsyncIterator[int]:
     """Have a server that says one message for each line that it hears, and then the rest."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, asyncio.CancelledError):
             for n, message in enumerate(messages):
                 if n < 4:
                     await reader.readline()
