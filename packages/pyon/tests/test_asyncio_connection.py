@@ -339,6 +339,28 @@ async def test_close_sends_what_is_queued_first(pair):
     assert (theirs.closed, theirs.ends) == (True, [None])
 
 
+async def test_a_connection_that_closes_behind_what_a_slow_peer_reads_at_last_ends_once(pair):
+    ours, theirs = pair
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: failures.append(what))
+    ours.pause_reading()
+    ours.transport.pause_reading()
+    while not theirs.backlog:  # until the sockets are full, and asyncio's transport has a rest
+        theirs.send(b"x" * PIECE_SIZE)
+        await asyncio.sleep(0)
+    theirs.send(b"the last")
+    theirs.close()
+    ours.transport.resume_reading()
+    ours.resume_reading()
+    await theirs.wait_closed()
+    await ours.wait_closed()
+    assert theirs.ends == [None]
+    messages = [ours.messages.get_nowait() for _ in range(ours.messages.qsize())]
+    assert messages[-1].line == b"the last"
+    await asyncio.sleep(0)
+    assert failures == []
+
+
 async def test_a_connection_that_closes_and_is_writable_again_is_closed_once(pair, monkeypatch):
     ours, _ = pair
     closed, close = [], ours.transport.close
@@ -346,6 +368,7 @@ async def test_a_connection_that_closes_and_is_writable_again_is_closed_once(pai
     ours.pause_writing()
     ours.close()
     ours.resume_writing()  # a TLS transport that is closed twice knows its backlog no more
+    await asyncio.sleep(0)
     assert closed == [1]
     assert ours.backlog == 0
 
