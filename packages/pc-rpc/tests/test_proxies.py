@@ -70,7 +70,8 @@ def test_assigning_to_a_client_names_the_target_and_the_method_that_sets(client)
 
 def test_reading_a_property_of_the_driver_names_the_methods_to_use(client):
     with pytest.raises(
-        AttributeError, match=r"no remote method 'power' in 'laser' at .*; use get_power or set_pow"
+        AttributeError,
+        match=r"no remote method 'power' in 'laser' at .*; use get_power\(\) or set",
     ):
         client.power
 

@@ -118,6 +118,9 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
         "--worker-threads", action="store_true", help="make, call and close it on its own thread"
     )
     command.add_argument(
+        "--properties", action="store_true", help="offer get_NAME and set_NAME for each property"
+    )
+    command.add_argument(
         "--expose",
         action="append",
         metavar="METHOD",

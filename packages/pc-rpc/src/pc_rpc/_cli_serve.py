@@ -16,12 +16,12 @@ import inspect
 import logging
 import os
 import sys
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pyon import asyncio_signals
 from pyon.tcp_options import loopback_addresses
 
+from pc_rpc._attributes import attributes
 from pc_rpc._cli_arguments import parse_arguments
 from pc_rpc._cli_errors import (
     DRIVER,
@@ -33,7 +33,8 @@ from pc_rpc._cli_errors import (
     user_code,
     user_frames,
 )
-from pc_rpc._exposure import attributes, close_of, find_methods
+from pc_rpc._exposure import Sole, close_of
+from pc_rpc._properties import accessors
 from pc_rpc._server import Server
 from pc_rpc._server_loop import log_end, serve_until
 from pc_rpc._signals import TerminationSignals
@@ -228,7 +229,7 @@ class _DriverServer(Server):
     """A server of one target, whose thread may exist already."""
 
     def __init__(self, target: str, driver: Any, worker: Worker | None, **options: Any) -> None:
-        super().__init__({target: driver}, builtin_terminate=True, **options)
+        super().__init__({target: Sole(driver)}, builtin_terminate=True, **options)
         if worker is not None:
             self._shared.lent[target] = worker
 
@@ -237,13 +238,8 @@ def _server(driver: Any, target: str, options: argparse.Namespace, worker: Worke
     expose, hide = options.expose, options.hide
     for option, names in (("--expose", expose), ("--hide", hide)):
         for name in names or ():
-            if not _has(driver, name):
+            if not _has(driver, name, properties=options.properties):
                 raise UsageError(f"{option}: {type(driver).__name__} has no method {name!r}")
-    if callable(driver):  # a server does not take it for an object, but for what makes one
-        names = find_methods(driver, expose=expose, hide=hide).names
-        methods = {name: getattr(driver, name) for name in names}
-        driver = SimpleNamespace(**methods, __doc__=inspect.getdoc(driver))
-        expose, hide = names, []
     return _DriverServer(
         target,
         driver,
@@ -251,11 +247,15 @@ def _server(driver: Any, target: str, options: argparse.Namespace, worker: Worke
         description=options.description,
         allow_parallel=options.allow_parallel,
         worker_threads=options.worker_threads,
+        properties=options.properties,
         expose=None if expose is None else {target: expose},
         hide={target: hide},
     )
 
 
-def _has(driver: Any, name: str) -> bool:
+def _has(driver: Any, name: str, *, properties: bool) -> bool:
     """Say whether a driver may have an attribute, without reading it."""
-    return name in attributes(driver) or hasattr(type(driver), "__getattr__")
+    known = attributes(driver)
+    if properties:
+        known |= accessors(driver, known)
+    return name in known or hasattr(type(driver), "__getattr__")

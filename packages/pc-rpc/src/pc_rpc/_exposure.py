@@ -11,10 +11,22 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from pc_rpc._attributes import (
+    attributes,
+    computes_attributes,
+    has,
+    is_function,
+    is_method,
+    kind_of,
+    layers,
+    of_class,
+    own_attributes,
+)
 from pc_rpc._methods import Proxy, RemoteMethods, known_names
+from pc_rpc._properties import Accessor, accessors
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -22,13 +34,6 @@ UNLESS_EXPOSED = frozenset({"close"})
 """Methods that are not offered by default: the server says when a target is closed."""
 
 _MARK = "__rpc_immediate__"
-
-_C_FUNCTIONS = (types.BuiltinFunctionType, types.MethodWrapperType, types.MethodType)
-_IMMUTABLE_DICTS = (types.GetSetDescriptorType, types.MemberDescriptorType)
-
-# Of classes, read past any metaclass.
-_bases_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
-_contents_of: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 
 
 def immediate(method: Method) -> Method:
@@ -64,7 +69,8 @@ class Methods(NamedTuple):
     coroutine : frozenset of str
         Those that are coroutine functions.
     members : dict of str to object
-        What stands under their names in the dictionaries of the target and its classes.
+        What stands under their names in the dictionaries of the target and its classes, or what is
+        called in their place.
     """
 
     names: frozenset[str]
@@ -81,6 +87,22 @@ class Methods(NamedTuple):
         """Return all but one of them."""
         return _methods({n: member for n, member in self.members.items() if n != name})
 
+    def callee(self, target: object) -> object:
+        """Return the object whose attributes of these names are called: the target, or a `View`."""
+        added = {n: m.bind(target) for n, m in self.members.items() if type(m) is Accessor}
+        return View(target, added) if added else target
+
+
+class View:
+    """A target, with methods that are not its own."""
+
+    def __init__(self, target: object, added: Mapping[str, Callable[..., Any]]) -> None:
+        self._target = target
+        self.__dict__.update(added)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
 
 def public_methods(target: object) -> frozenset[str]:
     """Return the names of the methods of a target that are offered unless something else is said.
@@ -95,6 +117,7 @@ def find_methods(
     *,
     expose: Collection[str] | None = None,
     hide: Collection[str] = (),
+    properties: bool = False,
     strict: bool = True,
 ) -> Methods:
     """Return the methods of a target that may be called.
@@ -109,7 +132,9 @@ def find_methods(
     expose : collection of str, optional
         Only these. They may be callable attributes of any kind.
     hide : collection of str, optional
-        All but these.
+        All but these. The name of a property stands for the methods that read and set it.
+    properties : bool, optional
+        Methods that read and set properties are offered as well: see `accessors`.
     strict : bool, optional
         Check `expose` and `hide`, otherwise take what there is.
 
@@ -121,14 +146,26 @@ def find_methods(
     if type(target) is RemoteMethods:
         return _remote_methods(target, expose, hide, strict=strict)
     members = attributes(target)
+    if properties:
+        members |= accessors(target, members)
     if expose is None:
-        names = {name for name, member in members.items() if is_method(member)} - UNLESS_EXPOSED
+        names = {name for name, member in members.items() if _is_offered(member)} - UNLESS_EXPOSED
     else:
         names = _exposed(target, members, expose, strict=strict)
     if strict:
         _require(target, members, hide)
+    names = {name for name in names if _property_of(members.get(name)) not in hide}
     offered = {name for name in names if not name.startswith("_")}.difference(hide)
     return _methods({name: members.get(name) for name in offered})
+
+
+def _is_offered(member: object) -> bool:
+    """Say whether a member is a method, one that reads or sets a property included."""
+    return type(member) is Accessor or is_method(member)
+
+
+def _property_of(member: object) -> str | None:
+    return member.attribute if type(member) is Accessor else None
 
 
 def _exposed(
@@ -143,13 +180,13 @@ def _exposed(
                 kind = kind_of(target)
                 raise ValueError(f"cannot expose {name!r} of a {kind!r} object: {reason}")
     names = {name for name, reason in reasons.items() if reason is None}
-    return names if _computes_attributes(target) else names & set(members)
+    return names if computes_attributes(target) else names & set(members)
 
 
 def _require(target: object, members: Mapping[str, Any], names: Collection[str]) -> None:
     """Check that a target has attributes, unless it computes them."""
     missing = sorted(set(names) - set(members))
-    if missing and not _computes_attributes(target):
+    if missing and not computes_attributes(target):
         raise ValueError(f"{kind_of(target)!r} object has no attribute {missing[0]!r}")
 
 
@@ -164,9 +201,7 @@ def _methods(members: Mapping[str, Any]) -> Methods:
 
 def methods_of_class(cls: type) -> Methods:
     """Return the methods that a class gives its objects."""
-    members: dict[str, Any] = {}
-    for base in reversed(_bases_of(cls)):
-        members.update(_contents_of(base))
+    members = of_class(cls)
     return _methods({n: m for n, m in members.items() if not n.startswith("_") and is_method(m)})
 
 
@@ -195,11 +230,18 @@ def _why_not(name: str, members: Mapping[str, Any]) -> str | None:
     if name not in members:
         return None
     kind = type(members[name])
-    if is_method(members[name]) or _has(kind, "__call__"):
+    if _is_offered(members[name]) or has(kind, "__call__"):
         return None
-    if _has(kind, "__get__"):
+    around = [access for access in _accesses(name) if type(members.get(access)) is Accessor]
+    if around:
+        return f"it is a property: expose {' or '.join(around)}"
+    if has(kind, "__get__"):
         return f"it is computed when it is read ({kind.__name__}): write a method that returns it"
     return f"it cannot be called ({kind.__name__})"
+
+
+def _accesses(name: str) -> tuple[str, str]:
+    return f"get_{name}", f"set_{name}"
 
 
 def close_of(target: Any) -> Callable[[], Any] | None:
@@ -220,133 +262,32 @@ def served(thing: Any) -> Any:
     return thing
 
 
+class Sole(NamedTuple):
+    """An object whose methods are served, also if it can be called: no factory.
+
+    Attributes
+    ----------
+    driver : object
+        The object.
+    """
+
+    driver: Any
+
+
 def is_factory(given: object) -> bool:
     """Say whether what a server was given makes its targets: a class, a function, a partial."""
     kind = type(given)
-    return issubclass(kind, (type, functools.partial)) or _is_function(kind)
-
-
-# Attributes, without reading them.
-
-
-def attributes(target: object) -> dict[str, Any]:
-    """Return what stands in the dictionaries of an object, its slots and its classes, by name."""
-    kind = type(target)
-    found: dict[str, Any] = {}
-    for base in reversed(_bases_of(kind)):
-        found.update(_contents_of(base))
-    for name, member in list(found.items()):
-        if type(member) is types.MemberDescriptorType and name not in {"__dict__", "__weakref__"}:
-            found.update(_slot(name, member, target))
-    for name, member in _own_attributes(target).items():
-        # What a class computes goes first: a cached value does not make it a method.
-        if type(name) is str and not (name in found and _is_computed(found[name])):
-            found[name] = member
-    return found
-
-
-def values_of(target: object) -> dict[str, str]:
-    """Return what of a target is no method: its public names, each "property" or "attribute"."""
-    return {
-        name: "property" if _is_computed(member) else "attribute"
-        for name, member in sorted(attributes(target).items())
-        if not name.startswith("_") and not is_method(member)
-    }
-
-
-def _own_attributes(target: object) -> dict[str, Any]:
-    """Return the contents of the dictionary of an object itself."""
-    for base in _bases_of(type(target)):
-        descriptor = _contents_of(base).get("__dict__")
-        if descriptor is not None:
-            if type(descriptor) not in _IMMUTABLE_DICTS:
-                break  # made up by the class
-            own = descriptor.__get__(target)
-            return dict.copy(own) if issubclass(type(own), dict) else dict(own or ())
-    return {}
-
-
-def _slot(name: str, member: Any, target: object) -> dict[str, Any]:
-    try:
-        return {name: member.__get__(target)}  # a place in the object's memory: no code runs
-    except AttributeError:
-        return {}  # empty
-
-
-def _has(kind: type, name: str) -> bool:
-    return any(name in _contents_of(base) for base in _bases_of(kind))
-
-
-def _in_c(kind: type, name: str) -> bool:
-    """Say whether a special method of a type is written in C."""
-    for base in _bases_of(kind):
-        if name in _contents_of(base):
-            return type(_contents_of(base)[name]) is types.WrapperDescriptorType
-    return False
-
-
-def _is_computed(member: object) -> bool:
-    return _has(type(member), "__get__") and not is_method(member)
-
-
-def _computes_attributes(target: object) -> bool:
-    """Say whether a target may have attributes that stand in no dictionary."""
-    kind = type(target)
-    if _has(kind, "__getattr__") or not _in_c(kind, "__getattribute__"):
-        return True
-    return issubclass(kind, types.ModuleType) and "__getattr__" in _own_attributes(target)
-
-
-def kind_of(target: object) -> str:
-    """Return the name of an object's class."""
-    return type.__dict__["__name__"].__get__(type(target))  # type: ignore[no-any-return]
-
-
-# What a member is.
-
-
-def is_method(member: object) -> bool:
-    """Say whether what stands in a dictionary is a function or method of any kind."""
-    kind = type(member)
-    if issubclass(kind, (staticmethod, classmethod)):
-        return _in_c(kind, "__get__") and is_method(_wrapped(member))
-    if kind in {functools.partialmethod, functools.singledispatchmethod}:
-        return is_method(_wrapped(member))
-    return issubclass(kind, functools.partial) or _is_function(kind)
-
-
-def _is_function(kind: type) -> bool:
-    """Say whether a type is one of functions, in any language.
-
-    They are what is called, and bound to an object, by code in C: those of Python, of Cython, of
-    `functools.lru_cache` and of wrapt among them. No class that computes an attribute is like that.
-    """
-    return issubclass(kind, _C_FUNCTIONS) or (_in_c(kind, "__call__") and _in_c(kind, "__get__"))
-
-
-def _wrapped(member: Any) -> Any:
-    """Return what a method object of one of Python's own types is made of; None of others."""
-    kind = type(member)
-    for cls in (staticmethod, classmethod, types.MethodType):
-        if issubclass(kind, cls):
-            return cls.__dict__["__func__"].__get__(member)
-    if issubclass(kind, functools.partial):
-        return functools.partial.__dict__["func"].__get__(member)
-    if kind in {functools.partialmethod, functools.singledispatchmethod}:
-        return member.func
-    return None
-
-
-def _layers(member: object) -> Iterator[object]:
-    while member is not None:
-        yield member
-        member = _wrapped(member)
+    return issubclass(kind, (type, functools.partial)) or is_function(kind)
 
 
 def _is_immediate(member: object) -> bool:
-    return any(_own_attributes(layer).get(_MARK) is True for layer in _layers(member))
+    return any(own_attributes(layer).get(_MARK) is True for layer in layers(_function(member)))
+
+
+def _function(member: object) -> object:
+    return member.function if type(member) is Accessor else member
 
 
 def _is_coroutine(member: object) -> bool:
-    *_, innermost = _layers(member) if member is not None else (None,)
+    *_, innermost = (None, *layers(_function(member)))
     return type(innermost) is types.FunctionType and inspect.iscoroutinefunction(innermost)

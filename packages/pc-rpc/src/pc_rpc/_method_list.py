@@ -14,9 +14,11 @@ from typing import Any
 
 import pyon
 
+from pc_rpc._attributes import attributes, values_of
 from pc_rpc._errors import exact_text, qualified_name
-from pc_rpc._exposure import Methods, attributes, values_of
+from pc_rpc._exposure import Methods
 from pc_rpc._methods import RemoteMethods, known_description, known_values
+from pc_rpc._properties import Accessor
 
 Entry = tuple[dict[str, Any], str | None]
 
@@ -101,6 +103,8 @@ def _unknown(self: object, *args: Any, **kwargs: Any) -> Any:
 
 def _bound(member: Any, target: object) -> Any:
     """Return what tells the signature of a method, with the object itself as the first argument."""
+    if type(member) is Accessor:
+        return member.described()
     if type(member) in {staticmethod, classmethod}:
         return member.__func__
     if type(member) in {functools.partialmethod, functools.singledispatchmethod}:
@@ -109,7 +113,9 @@ def _bound(member: Any, target: object) -> Any:
 
 
 def _doc(name: str, member: Any, target: object) -> str | None:
-    """Return the documentation of a method, or of the one that it overrides."""
+    """Return the documentation of a method or property, or of the one that it overrides."""
+    if type(member) is Accessor:
+        name, member = member.attribute, member.member
     candidates = [member, *(base.__dict__.get(name) for base in type(target).__mro__)]
     for candidate in candidates:
         with contextlib.suppress(BaseException):  # of a callable object: it may be computed

@@ -136,7 +136,7 @@ class RemoteMethods:
         return find_method(self._target, name, self._timeout)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise cannot_change(self._target, "set", name, self)
+        raise cannot_change(self._target, "set", name, self, value)
 
     def __delattr__(self, name: str) -> None:
         raise cannot_change(self._target, "delete", name, self)
@@ -199,7 +199,8 @@ def _no_such_method(target: Target, name: str, names: Collection[str]) -> str:
     text = f"no remote method {name!r} in {target.label}"
     if name.startswith("_"):
         return text
-    if around := [f"{access}_{name}" for access in ("get", "set") if f"{access}_{name}" in names]:
+    calls = {f"get_{name}": f"get_{name}()", f"set_{name}": f"set_{name}(value)"}
+    if around := [call for method, call in calls.items() if method in names]:
         return f"{text}: attributes of a driver cannot be read; use {' or '.join(around)}"
     kind = _KINDS.get(_values(target).get(name, ""))
     if kind is not None:
@@ -208,7 +209,9 @@ def _no_such_method(target: Target, name: str, names: Collection[str]) -> str:
     return f"{text}; did you mean {similar[0]!r}?" if similar else text
 
 
-def cannot_change(target: Target, what: str, name: str, proxy: object) -> AttributeError:
+def cannot_change(
+    target: Target, what: str, name: str, proxy: object, value: object = None
+) -> AttributeError:
     """Return the error of an attempt to set or delete an attribute of a client.
 
     Parameters
@@ -221,13 +224,24 @@ def cannot_change(target: Target, what: str, name: str, proxy: object) -> Attrib
         The attribute.
     proxy : object
         The client, or what it was tried on.
+    value : object, optional
+        What it was to be set to.
     """
+    names = target.names or ()
     text = f"cannot {what} {name!r} of {target.label} from here: only its methods can be called"
-    if f"set_{name}" in (target.names or ()):
-        text += f"; use set_{name}"
-    elif name in (target.names or ()):
+    if f"set_{name}" in names:
+        text += f"; use set_{name}({_spelt(value)})"
+    elif f"get_{name}" in names:
+        text += f"; it can be read: get_{name}()"
+    elif name in names:
         text += f", and {name} is one"
     return AttributeError(text, name=name, obj=proxy)
+
+
+def _spelt(value: object) -> str:
+    """Return a number as it is written; "value" for all that may take long, or run code."""
+    short = type(value) in {bool, float} or (type(value) is int and abs(value) < 10**18)
+    return repr(value) if short else "value"
 
 
 def warn_unclosed(target: Target) -> None:
@@ -285,7 +299,7 @@ class Proxy(Generic[Driver]):
 
     def __setattr__(self, name: str, value: object) -> None:
         if not self._is_own(name):
-            raise cannot_change(self._target, "set", name, self)
+            raise cannot_change(self._target, "set", name, self, value)
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:

@@ -47,6 +47,9 @@ class Server(AsyncioServer):
         Run the plain methods of each target in a thread of its own: one at a time for each target,
         while calls of other targets, connections, pings and questions about methods are served.
         What a class or function makes is made, called and closed on that thread.
+    properties : bool, optional
+        Offer methods ``get_power`` and ``set_power`` for a property ``power`` of a target, unless
+        it has methods of these names. No property is read before a client asks for it.
     expose, hide : dict of str to collection of str, optional
         By target name: the only methods, or the methods not, to be offered. By default all public
         functions and methods are, except ``close``; `expose` may name other attributes that can be
@@ -84,6 +87,7 @@ class Server(AsyncioServer):
         allow_parallel: bool = False,
         *,
         worker_threads: bool = False,
+        properties: bool = False,
         expose: Mapping[str, Collection[str]] | None = None,
         hide: Mapping[str, Collection[str]] | None = None,
         limit: int = DEFAULT_LIMIT,
@@ -96,6 +100,7 @@ class Server(AsyncioServer):
             builtin_terminate=builtin_terminate,
             parallel=allow_parallel,
             worker_threads=worker_threads,
+            properties=properties,
             expose=expose or {},
             hide=hide or {},
             limit=limit,

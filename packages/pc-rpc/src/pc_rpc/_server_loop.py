@@ -104,6 +104,7 @@ def simple_server_loop(
     *,
     allow_parallel: bool = False,
     worker_threads: bool = False,
+    properties: bool = False,
     expose: Mapping[str, Collection[str]] | None = None,
     hide: Mapping[str, Collection[str]] | None = None,
     limit: int = DEFAULT_LIMIT,
@@ -122,7 +123,7 @@ def simple_server_loop(
 
     Parameters
     ----------
-    targets, description, allow_parallel, worker_threads, expose, hide, limit,
+    targets, description, allow_parallel, worker_threads, properties, expose, hide, limit,
     line_limit
         As for `Server`.
     host : str, sequence of str or None
@@ -149,6 +150,7 @@ def simple_server_loop(
         builtin_terminate=True,
         allow_parallel=allow_parallel,
         worker_threads=worker_threads,
+        properties=properties,
         expose=expose,
         hide=hide,
         limit=limit,

@@ -17,9 +17,9 @@ from pyon.asyncio_connection import HIGH_WATER, TURN, Connection
 from pyon.asyncio_tasks import Later
 from pyon.framing import FramingError, Message
 
+from pc_rpc._attributes import kind_of
 from pc_rpc._errors import ProtocolError
 from pc_rpc._execution import Runner
-from pc_rpc._exposure import kind_of
 from pc_rpc._lean_session import lean_road
 from pc_rpc._outcome import Outcome
 from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Request, ServerSide, arguments
@@ -210,7 +210,7 @@ class Session(Connection):
             immediate = name in methods.immediate
             return Call(request.number, name, args, kwargs, request.size, immediate=immediate)
         if name != "terminate" or not self._shared.builtin_terminate:
-            kind = kind_of(self._instance.target)
+            kind = kind_of(self._instance.driver)
             raise AttributeError(f"{kind!r} object has no attribute {name!r}")
         self.send_chunks(self._side.confirm(request.number))
         self._shared.terminate()

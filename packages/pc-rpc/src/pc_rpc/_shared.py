@@ -29,8 +29,8 @@ class Shared:
 
     Parameters
     ----------
-    targets, description, builtin_terminate, parallel, worker_threads, expose, hide, limit,
-    line_limit
+    targets, description, builtin_terminate, parallel, worker_threads, properties, expose, hide,
+    limit, line_limit
         As for `Server`.
 
     Attributes
@@ -51,6 +51,7 @@ class Shared:
         builtin_terminate: bool,
         parallel: bool,
         worker_threads: bool,
+        properties: bool,
         expose: Mapping[str, Collection[str]],
         hide: Mapping[str, Collection[str]],
         limit: int,
@@ -67,6 +68,7 @@ class Shared:
                 hide=hide.get(name),
                 terminate=builtin_terminate,
                 worker_threads=worker_threads,
+                properties=properties,
             )
             for name, target in targets.items()
         }

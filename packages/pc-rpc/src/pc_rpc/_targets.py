@@ -17,13 +17,14 @@ import pyon
 from pyon.framing import frame
 from pyon.wire import encode_pieces
 
+from pc_rpc._attributes import kind_of
 from pc_rpc._execution import Place, run_at
 from pc_rpc._exposure import (
     Methods,
+    Sole,
     close_of,
     find_methods,
     is_factory,
-    kind_of,
     methods_of_class,
     served,
 )
@@ -48,7 +49,7 @@ class Instance:
     ----------
     name : str
         What clients select it by.
-    target : object
+    driver : object
         The object.
     methods : Methods
         Those that may be called.
@@ -61,6 +62,8 @@ class Instance:
 
     Attributes
     ----------
+    target : object
+        What calls are made of: the object, or what stands for it if that has methods added.
     plain : frozenset of str
         Those methods that just return, in their turn.
     described : dict of (int, bool) to str
@@ -68,14 +71,14 @@ class Instance:
     """
 
     __slots__ = (
-        "_announcements", "_terminate", "described", "methods", "name", "owned", "place", "plain",
-        "target",
+        "_announcements", "_terminate", "described", "driver", "methods", "name", "owned", "place",
+        "plain", "target",
     )  # fmt: skip
 
     def __init__(
         self,
         name: str,
-        target: object,
+        driver: object,
         methods: Methods,
         place: Place,
         *,
@@ -83,7 +86,8 @@ class Instance:
         terminate: bool = False,
     ) -> None:
         self.name = name
-        self.target = target
+        self.driver = driver
+        self.target = methods.callee(driver)
         self.methods = methods
         self.plain = methods.plain
         self.place = place
@@ -109,7 +113,7 @@ class Instance:
 
         def make() -> str:
             listed = method_list(
-                self.target,
+                self.driver,
                 self.methods,
                 builtin_terminate=self._terminate,
                 version=version,
@@ -118,7 +122,7 @@ class Instance:
             return pyon.encode(listed, version=version)
 
         def made(outcome: Outcome) -> None:
-            if outcome.error is None and type(self.target) is not RemoteMethods:
+            if outcome.error is None and type(self.driver) is not RemoteMethods:
                 self.described[form] = outcome.result
             then(outcome)
 
@@ -131,7 +135,7 @@ class Instance:
             then = functools.partial(_closed, self.place, peer)
             run_at(
                 self.place,
-                functools.partial(_close, self.target),
+                functools.partial(_close, self.driver),
                 functools.partial(_cannot_close, peer),
                 then,
                 connection,
@@ -182,7 +186,7 @@ class Target:
         As for `Server`.
     terminate : bool, optional
         The server has a method ``terminate`` besides those of its targets.
-    worker_threads : bool, optional
+    worker_threads, properties : bool, optional
         As for `Server`.
 
     Raises
@@ -202,21 +206,27 @@ class Target:
         hide: Collection[str] | None = None,
         terminate: bool = False,
         worker_threads: bool = False,
+        properties: bool = False,
     ) -> None:
         if not isinstance(name, str) or name.split() != [name]:
             raise ValueError(f"expected a target name without white space, got {name!r}")
         self.name = name
+        alone = type(given) is Sole
+        if alone:
+            given = given.driver
         self._given = served(given)
         self._expose = None if expose is None else _names(expose, f"expose of {name!r}")
         self._hide = _names(hide or (), f"hide of {name!r}")
         self._terminate = terminate
         self._worker_threads = worker_threads
-        self._is_factory = is_factory(self._given)
+        self._properties = properties
+        self._is_factory = not alone and is_factory(self._given)
         self._instance: Instance | None = None
         self._warned = False  # of names in `expose` and `hide` that it does not have
         self._told = False  # that immediate methods have to wait
         if not self._is_factory:
-            _require_object(name, given)
+            if not alone:
+                _require_object(name, given)
             self._warn_of_waiting(self._look_at(self._given))
         elif inspect.iscoroutinefunction(given):
             raise TypeError(f"a coroutine function cannot make the target {name!r}")
@@ -273,7 +283,13 @@ class Target:
 
     def _look_at(self, target: object, *, strict: bool = True) -> Methods:
         try:
-            methods = find_methods(target, expose=self._expose, hide=self._hide, strict=strict)
+            methods = find_methods(
+                target,
+                expose=self._expose,
+                hide=self._hide,
+                properties=self._properties,
+                strict=strict,
+            )
         except ValueError as error:
             raise ValueError(f"target {self.name!r}: {error}") from None
         return methods.without("terminate") if self._terminate else methods
