@@ -6,7 +6,8 @@ A block's language says what is done with it:
   lines behind a command are what it prints. ``^C`` ends the command before it.
 * ``pycon``: a doctest. ``python`` without a caption: executed; on a page with the line
   ``% notebook``, as a cell, by a real kernel. All of a page share one namespace.
-* any language with a caption: a file of that name.
+* any language with a caption: a file of that name. A ``literalinclude`` with a caption: a copy of
+  the file that it shows.
 
 A line above a block may say more about it: ``% stays`` (the command goes on while the page does;
 what is printed is waited for) or ``% not run: REASON``. Ports are replaced by free ones, and
@@ -40,7 +41,8 @@ MOST_SHOWN = 2000
 """Characters that are shown of what a command has printed, if it is not what the page says."""
 
 FENCE = re.compile(
-    r"^```+ *(?:\{code-block\} *)?([\w-]+) *\n(.*?)^```+ *$", re.MULTILINE | re.DOTALL
+    r"^```+ *(?:\{code-block\} *)?([\w-]+|\{literalinclude\} *\S+) *\n(.*?)^```+ *$",
+    re.MULTILINE | re.DOTALL,
 )
 OPTION = re.compile(r"^:(\w+): *(.*)\n", re.MULTILINE)
 MARKER = re.compile(r"^% *(stays|not run): *(.*)\n+\Z|^% *(stays)\n+\Z", re.MULTILINE)
@@ -48,7 +50,7 @@ NOTEBOOK = re.compile(r"^% *notebook$", re.MULTILINE)
 PORT = re.compile(r"\b32\d\d\b")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b\][^\x07]*\x07|\x1b[=>]")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
-NO_CODE = {"text", "eval-rst", "toctree", "literalinclude", "image", "include"}
+NO_CODE = {"text", "eval-rst", "toctree", "image", "include"}
 
 
 class Block(NamedTuple):
@@ -71,6 +73,11 @@ def blocks(text: str) -> list[Block]:
         while option := OPTION.match(body):
             options[option[1]] = option[2]
             body = body[option.end() :]
+        if language.startswith("{literalinclude}"):
+            if "caption" not in options:
+                continue
+            path = language.removeprefix("{literalinclude}").strip().replace("../", "")
+            language, body = options["language"], (ROOT / path).read_text(encoding="utf-8")
         marker = MARKER.search(text[: match.start()])
         found.append(
             Block(

@@ -1,6 +1,7 @@
 """The pages of the documentation are true: their blocks run, in their order, as printed."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_few_blocks_are_not_run_and_each_says_why():
     ]
     assert len(reasons) <= MOST_NOT_RUN, reasons
     assert all(len(reason.split()) >= 2 for reason in reasons)
+
+
+def test_the_notebook_has_the_cells_of_its_page():
+    page = text_of(DOCS / "howto/jupyter.md")
+    cells = [one.text for one in page_runner.blocks(page) if one.language == "python"][1:]
+    path = ROOT / "packages/sync-struct/examples/notebook/spectrum.ipynb"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    sources = [
+        "".join(cell["source"]) + "\n" for cell in notebook["cells"] if cell["cell_type"] == "code"
+    ]
+    assert sources == cells
 
 
 def public_modules(package):
