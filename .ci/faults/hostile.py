@@ -25,7 +25,7 @@ from faults import hostile_cases as data
 from faults import resisting
 from faults.calls import settle
 from faults.known import HELD_BACK
-from faults.processes import HOST, held, memory
+from faults.processes import HOST, close_server, held, memory
 from faults.report import Report
 
 TIMEOUT = 1.0
@@ -219,9 +219,6 @@ def _try(
     async def start() -> asyncio.Server:
         return await asyncio.start_server(case.serve, HOST, 0, limit=2**30)
 
-    async def stop(server: asyncio.Server) -> None:
-        server.close()
-
     server = asyncio.run_coroutine_threadsafe(start(), loop).result()
     began = time.monotonic()
     who = use.__name__.removeprefix("use_")
@@ -234,7 +231,7 @@ def _try(
     if seconds > 4 * TIMEOUT + GRACE:
         report.find("hung", f"{case.name}; {who}: {seconds:.1f} s")
     report.count(f"hostile servers met by {who}")
-    asyncio.run_coroutine_threadsafe(stop(server), loop).result()
+    asyncio.run_coroutine_threadsafe(close_server(server), loop).result()
 
 
 RECORDS = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -42,6 +43,17 @@ def reserved_port() -> Any:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((HOST, 0))
         yield sock.getsockname()[1]
+
+
+async def close_server(server: asyncio.Server) -> None:
+    """Close a server of asyncio's streams, behind what its loop has accepted.
+
+    Closed between the two steps in which a connection is accepted, it leaves the transport to the
+    collector.
+    """
+    for _ in range(5):
+        await asyncio.sleep(0)
+    server.close()
 
 
 class Child:

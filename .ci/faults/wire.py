@@ -24,7 +24,7 @@ from pc_rpc import AsyncioClient, Server
 from sync_struct import Notifier, Publisher, Subscriber
 
 from faults.hostile import LIMITS, is_foreseen
-from faults.processes import HOST, environment, memory
+from faults.processes import HOST, close_server, environment, memory
 from faults.report import Report
 from faults.sessions import Messages, mutate, record_calls, record_structure, recorded
 
@@ -160,7 +160,7 @@ async def _saying(messages: Messages) -> AsyncIterator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        server.close()
+        await close_server(server)
 
 
 async def _against_client(bench: Bench, messages: Messages) -> None:
