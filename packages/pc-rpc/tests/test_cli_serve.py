@@ -220,7 +220,7 @@ def test_a_driver_that_finds_no_server_itself_is_not_mistaken_for_a_client_of_th
      (["drivers:Lasr"], "the module 'drivers' has no 'Lasr'; did you mean 'Laser'?"),
      (["lazy:Lasr"], "the module 'lazy' has no 'Lasr'"),
      (["drivers:laser"], "expected a class or function, but drivers:laser is of type int"),
-     (["drivers:coroutine"], "drivers:coroutine is a coroutine function"),
+     (["drivers:coroutine"], "expected a driver from coroutine, got None"),
      (["drivers:nothing"], "expected a driver from nothing, got None"),
      (["drivers:Laser"], "missing a required argument: 'address': Laser(address, *, speed"),
      (["drivers:Laser", "1", "2"], "too many positional arguments: Laser("),

@@ -348,13 +348,6 @@ def test_a_target_name_that_cannot_be_selected_is_refused(name):
         Server({name: object()})
 
 
-def test_a_coroutine_function_makes_no_target():
-    async def factory(): ...
-
-    with pytest.raises(TypeError, match="cannot make the target 'main'"):
-        Server({"main": factory})
-
-
 def test_hiding_methods_of_no_target_is_a_mistake():
     with pytest.raises(ValueError, match=r"unknown target.*'mian'"):
         Server({"main": object()}, hide={"mian": ["x"]})

@@ -172,13 +172,6 @@ def test_an_error_that_is_too_long_for_the_handshake_is_shortened(serve, connect
         connect(serve({"main": broken}).port)
 
 
-def test_a_factory_that_returns_a_coroutine_is_an_error_that_says_so(serve, connect):
-    async def coroutine(): ...
-
-    with pytest.raises(TypeError, match=r"returned an awaitable \(coroutine\)"):
-        connect(serve({"main": lambda: coroutine()}).port)
-
-
 # Clients as targets: gateways.
 
 

@@ -98,15 +98,24 @@ def files_of(what: str) -> Iterator[None]:
 def user_code(what: str) -> Iterator[None]:
     """Have what the user's code raises within the block end the command, with its traceback.
 
-    Ctrl-C passes: it is the user's, not the code's.
+    Ctrl-C passes, and so does the end of the task: they are the user's, not the code's.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # SystemExit too: the code ends, and says why
+        if isinstance(error, KeyboardInterrupt) or _ends_task(error):
+            raise
         complain(f"{user_traceback(error)}pc-rpc: {what} raised {type(error).__name__}")
         raise Exit(DRIVER) from error
+
+
+def _ends_task(error: BaseException) -> bool:
+    """Say whether an exception ends a task of asyncio, if the command uses that."""
+    if "asyncio" not in sys.modules or isinstance(error, Exception):
+        return False
+    from pc_rpc._life import is_cancelled
+
+    return is_cancelled(error)
 
 
 def user_traceback(error: BaseException) -> str:

@@ -1,21 +1,24 @@
 """``pc-rpc serve``: make a driver from a user's module, serve it, close it.
 
 The one idea to keep in mind: the user's code runs within `user_code` and nowhere else. What it
-raises is shown as the user's; every other error here is about the command line. With worker
-threads, the driver is made, called and closed on one thread of its own.
+raises is shown as the user's; every other error here is about the command line. The driver is made,
+called and closed on the event loop, or with worker threads on one thread of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import difflib
 import functools
 import importlib
 import inspect
 import logging
 import os
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from pyon import asyncio_signals
@@ -33,7 +36,8 @@ from pc_rpc._cli_errors import (
     user_code,
     user_frames,
 )
-from pc_rpc._exposure import Sole, close_of
+from pc_rpc._exposure import Sole
+from pc_rpc._life import Life
 from pc_rpc._properties import accessors
 from pc_rpc._server import Server
 from pc_rpc._server_loop import log_end, serve_until
@@ -42,7 +46,7 @@ from pc_rpc._worker import Worker
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def run(options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
@@ -55,12 +59,11 @@ def run(options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
     )
     sys.path.insert(0, os.getcwd())
     factory = find_factory(options.factory)
-    make = functools.partial(make_driver, factory, args, kwargs)
+    name = _name_of(factory)
+    make = functools.partial(make_driver, name, factory, args, kwargs)
     target = options.target or options.factory.rpartition(":")[2]
-    if options.worker_threads:
-        asyncio_signals.run(_serve_on_own_thread(make, target, options, context))
-    else:
-        asyncio_signals.run(_serve_on_loop(make(), target, options, context))
+    run_it = _serve_on_own_thread if options.worker_threads else _serve_on_loop
+    asyncio_signals.run(run_it(name, make, target, options, context))
 
 
 # The driver.
@@ -83,9 +86,8 @@ def find_factory(named: str) -> Any:
         found = getattr(module, name, None)
     if found is None:
         raise UsageError(_no_such_name(module, name))
-    is_coroutine = inspect.iscoroutinefunction(found)
-    if is_coroutine or not callable(found):
-        what = "a coroutine function" if is_coroutine else f"of type {type(found).__name__}"
+    if not callable(found):
+        what = f"of type {type(found).__name__}"
         raise UsageError(f"expected a class or function, but {named} is {what}")
     return found
 
@@ -109,15 +111,14 @@ def _no_such_name(module: Any, name: str) -> str:
     return f"the module {module.__name__!r} has no {name!r}{hint}"
 
 
-def make_driver(factory: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Call what makes the driver.
+def make_driver(name: str, factory: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call what makes the driver. What it returns may have to be awaited, or entered.
 
     Raises
     ------
     UsageError
-        It takes other arguments, or makes nothing.
+        It takes other arguments.
     """
-    name = factory.__name__ if hasattr(factory, "__name__") else type(factory).__name__
     signature = _signature(factory)
     if signature is not None:
         try:
@@ -125,10 +126,11 @@ def make_driver(factory: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         except TypeError as error:
             raise UsageError(f"{error}: {name}{signature} makes the driver") from error
     with user_code(name):
-        driver = factory(*args, **kwargs)
-    if driver is None or inspect.iscoroutine(driver):
-        raise UsageError(f"expected a driver from {name}, got {driver!r}")
-    return driver
+        return factory(*args, **kwargs)
+
+
+def _name_of(factory: Any) -> str:
+    return factory.__name__ if hasattr(factory, "__name__") else type(factory).__name__
 
 
 def _signature(factory: Any) -> inspect.Signature | None:
@@ -149,18 +151,29 @@ if it never ends, neither would this process."""
 
 
 async def _serve_on_loop(
-    driver: Any, target: str, options: argparse.Namespace, context: ssl.SSLContext | None
+    name: str,
+    make: Callable[[], Any],
+    target: str,
+    options: argparse.Namespace,
+    context: ssl.SSLContext | None,
 ) -> None:
-    """Serve until terminated, then close the driver, if it can be closed."""
+    """Make a driver on the event loop, serve it until terminated, then leave and close it."""
+    with _interruptible():
+        life = Life(make(), None)
+        if not life.on_loop:
+            _begin(name, life)
+    if life.on_loop:
+        await _begin_on_loop(name, life)
     with TerminationSignals() as signals:
         try:
-            await _serve_until_end(driver, target, options, context, signals)
+            await _serve_until_end(life.driver, target, options, context, signals)
         finally:
             with user_code(CLOSING):
-                await _settled(_close(driver))
+                await life.end_on_loop()
 
 
 async def _serve_on_own_thread(
+    name: str,
     make: Callable[[], Any],
     target: str,
     options: argparse.Namespace,
@@ -168,25 +181,53 @@ async def _serve_on_own_thread(
 ) -> None:
     """Make a driver, serve it until terminated, close it, all of it on one thread of its own."""
     worker = Worker(f"target {target}")
-    driver = await worker.call(make)  # Ctrl-C ends the process at once until there is a driver
+    life = Life(await worker.call(make), worker)  # until there is a driver, Ctrl-C ends it at once
+    await _begin_on_loop(name, life)
     with TerminationSignals() as signals:
         try:
-            await _serve_until_end(driver, target, options, context, signals, worker)
+            await _serve_until_end(life.driver, target, options, context, signals, worker)
         finally:
-            await _close_on_own_thread(driver, worker)
+            await _end_on_own_thread(life)
             worker.stop()
 
 
-async def _close_on_own_thread(driver: Any, worker: Worker) -> None:
-    def close() -> Any:
-        with user_code(CLOSING):
-            return _close(driver)
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have Ctrl-C end what blocks the event loop; that of asyncio would wait for the loop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
+
+def _begin(name: str, life: Life) -> None:
+    with user_code(name):
+        driver = life.begin()
+    _require_driver(name, driver)
+
+
+async def _begin_on_loop(name: str, life: Life) -> None:
+    with user_code(name):
+        driver = await life.begin_on_loop()
+    _require_driver(name, driver)
+
+
+def _require_driver(name: str, driver: Any) -> None:
+    if driver is None:
+        raise UsageError(f"expected a driver from {name}, got None")
+
+
+async def _end_on_own_thread(life: Life) -> None:
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT) as limit:
-            closed = await worker.call(close)
             with user_code(CLOSING):
-                await _settled(closed)
+                await life.end_on_loop()
     except TimeoutError:
         if not limit.expired():
             raise
@@ -209,20 +250,6 @@ async def _serve_until_end(
             await serve_until(signals, server, bind, options.port, ssl=context)
         if signals.received is not None:  # a client's terminate is nothing to report
             log_end(server, signals)
-
-
-async def _settled(closed: Any) -> None:
-    """Await what closing a driver returned, if that is needed."""
-    if hasattr(type(closed), "__await__"):
-        await closed
-
-
-def _close(driver: Any) -> Any:
-    """Close a driver; a client is closed itself, not the driver behind it."""
-    if "close_rpc" in attributes(driver):
-        return driver.close_rpc()
-    close = close_of(driver)
-    return None if close is None else close()
 
 
 class _DriverServer(Server):

@@ -35,7 +35,9 @@ class Server(AsyncioServer):
         The objects whose methods can be called, by the names that clients select them by (without
         white space). A class, function or partial is called without arguments for each connection
         and makes the target of that connection; if the target then has a method ``close``, it is
-        called when the connection ends. A client offers the methods of its own target.
+        called when the connection ends. What it makes may be awaitable, and is entered and left if
+        it is a context manager. An object is neither entered, left nor closed: that is the business
+        of the program that made it. A client offers the methods of its own target.
     description : str, optional
         What the server tells people about itself.
     builtin_terminate : bool, optional
@@ -46,7 +48,7 @@ class Server(AsyncioServer):
     worker_threads : bool, optional
         Run the plain methods of each target in a thread of its own: one at a time for each target,
         while calls of other targets, connections, pings and questions about methods are served.
-        What a class or function makes is made, called and closed on that thread.
+        What a class or function makes is made, entered, called, left and closed on that thread.
     properties : bool, optional
         Offer methods ``get_power`` and ``set_power`` for a property ``power`` of a target, unless
         it has methods of these names. No property is read before a client asks for it.
@@ -64,8 +66,8 @@ class Server(AsyncioServer):
     Raises
     ------
     TypeError
-        A target is an object that can itself be called, or a coroutine function; or `expose` or
-        `hide` are no dicts of lists.
+        A target is an object that can itself be called; or `expose` or `hide` are no dicts of
+        lists.
     ValueError
         A target cannot have its name, or `expose` or `hide` name what the target does not have or
         what cannot be called.

@@ -1,15 +1,14 @@
-"""The life of a target: looked at, made, called, closed.
+"""What a server was given under a name, and the objects whose methods are called.
 
 The one idea to keep in mind: a `Target` is what a server was given under a name, an `Instance` is
 an object whose methods are called. A given object is the one instance of all connections; a factory
-makes an instance for each, which is closed with the connection. All of an instance's life happens
+makes an instance for each, which ends with the connection. All of an instance's life happens
 in one `Place`: with worker threads, on the target's own thread.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +17,19 @@ from pyon.framing import frame
 from pyon.wire import encode_pieces
 
 from pc_rpc._attributes import kind_of
-from pc_rpc._execution import Place, run_at
+from pc_rpc._execution import Place, executing, explain, run_at
 from pc_rpc._exposure import (
     Methods,
     Sole,
-    close_of,
     find_methods,
     is_factory,
     methods_of_class,
     served,
 )
 from pc_rpc._failures import Failure, describe
+from pc_rpc._life import Life, is_cancelled
 from pc_rpc._method_list import method_list
-from pc_rpc._methods import RemoteMethods, close_client
+from pc_rpc._methods import RemoteMethods
 from pc_rpc._outcome import Outcome
 from pc_rpc._protocol import Chunks
 
@@ -55,8 +54,8 @@ class Instance:
         Those that may be called.
     place : Place
         Where they run.
-    owned : bool, optional
-        It belongs to one connection and is closed with it.
+    life : Life, optional
+        It belongs to one connection and ends with it.
     terminate : bool, optional
         The server has a method ``terminate`` besides.
 
@@ -71,7 +70,7 @@ class Instance:
     """
 
     __slots__ = (
-        "_announcements", "_terminate", "described", "driver", "methods", "name", "owned", "place",
+        "_announcements", "_life", "_terminate", "described", "driver", "methods", "name", "place",
         "plain", "target",
     )  # fmt: skip
 
@@ -82,7 +81,7 @@ class Instance:
         methods: Methods,
         place: Place,
         *,
-        owned: bool = False,
+        life: Life | None = None,
         terminate: bool = False,
     ) -> None:
         self.name = name
@@ -91,7 +90,7 @@ class Instance:
         self.methods = methods
         self.plain = methods.plain
         self.place = place
-        self.owned = owned
+        self._life = life
         self.described: dict[tuple[int, bool], str] = {}
         self._terminate = terminate
         self._announcements: dict[int, Chunks] = {}
@@ -130,23 +129,15 @@ class Instance:
 
     def close(self, connection: Connection) -> None:
         """Close the object, where it lives, if it was made for this connection."""
-        if self.owned:
-            peer = connection.peername
-            then = functools.partial(_closed, self.place, peer)
-            run_at(
-                self.place,
-                functools.partial(_close, self.driver),
-                functools.partial(_cannot_close, peer),
-                then,
-                connection,
-            )
-
-
-def _close(target: object) -> Any:
-    if type(target) is RemoteMethods:
-        return close_client(target)
-    close = close_of(target)
-    return None if close is None else close()
+        if self._life is None:
+            return
+        if self._life.on_loop:
+            self._life.left.set()
+            return
+        peer = connection.peername
+        then = functools.partial(_closed, self.place, peer)
+        end = functools.partial(_cannot_close, peer)
+        run_at(self.place, self._life.end, end, then, connection)
 
 
 def _cannot_close(peer: str, error: BaseException) -> Failure:
@@ -228,8 +219,6 @@ class Target:
             if not alone:
                 _require_object(name, given)
             self._warn_of_waiting(self._look_at(self._given))
-        elif inspect.iscoroutinefunction(given):
-            raise TypeError(f"a coroutine function cannot make the target {name!r}")
         elif issubclass(type(given), type):
             self._warn_of_waiting(methods_of_class(given))
 
@@ -242,9 +231,10 @@ class Target:
         details: bool,
     ) -> None:
         """Have `then` called with the instance for a new connection, or with why there is none."""
-        fail = functools.partial(self._cannot_make, connection.peername, details)
         if self._is_factory:
-            run_at(place, functools.partial(self._make, place), fail, then, connection)
+            fail = functools.partial(self._cannot_make, connection.peername, details)
+            made = functools.partial(self._made, place, connection, then, fail, details)
+            run_at(place, functools.partial(self._make, place), fail, made, connection)
             return
         outcome = Outcome()
         outcome.result = self._shared(place)
@@ -259,22 +249,75 @@ class Target:
             self._instance = instance
         return instance
 
-    def _make(self, place: Place) -> Instance:
-        made = served(self._given())
-        if hasattr(type(made), "__await__"):
-            dismissed = Outcome()
-            dismissed.result = made
-            dismissed.dismiss()
-            raise TypeError(f"the factory of a target returned an awaitable ({kind_of(made)})")
+    def _make(self, place: Place) -> Instance | Life:
+        """Make an instance; or what has to begin on the event loop."""
+        life = Life(self._given(), place.worker)
+        if life.on_loop:
+            return life
+        life.begin()
+        return self._instance_of(life, place)
+
+    def _made(
+        self,
+        place: Place,
+        connection: Connection,
+        then: Callable[[Outcome], object],
+        fail: Callable[[BaseException], Failure],
+        details: bool,
+        outcome: Outcome,
+    ) -> None:
+        """Go on with what was made."""
+        if type(outcome.result) is not Life:
+            then(outcome)
+            return
+
+        def begun(outcome: Outcome) -> None:
+            if outcome.error is None or explain(outcome, fail, place, then, details=details):
+                then(outcome)
+
+        place.closings.start(self._live(outcome.take(), place, connection, begun))
+
+    async def _live(
+        self,
+        life: Life,
+        place: Place,
+        connection: Connection,
+        begun: Callable[[Outcome], object],
+    ) -> None:
+        """Be the task in which a driver begins and ends that needs the event loop for it."""
+        executing.set(connection)
+        outcome = Outcome()
         try:
-            methods = self._look_at(made)
+            await life.begin_on_loop()
+            outcome.result = self._instance_of(life, place)
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            outcome.error = error
+        failed = outcome.error is not None
+        begun(outcome)
+        del outcome
+        if failed:
+            return
+        await life.left.wait()
+        try:
+            await life.end_on_loop()
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            place.aside.run(functools.partial(_cannot_close, connection.peername, error), _ignore)
+
+    def _instance_of(self, life: Life, place: Place) -> Instance:
+        driver = served(life.driver)
+        try:
+            methods = self._look_at(driver)
         except ValueError as error:
             if not self._warned:
                 _logger.error("%s", error)
                 self._warned = True
-            methods = self._look_at(made, strict=False)
+            methods = self._look_at(driver, strict=False)
         self._warn_of_waiting(methods)
-        return Instance(self.name, made, methods, place, owned=True, terminate=self._terminate)
+        return Instance(self.name, driver, methods, place, life=life, terminate=self._terminate)
 
     def _cannot_make(self, peer: str, details: bool, error: BaseException) -> Failure:
         failure = describe(error, details=details)
