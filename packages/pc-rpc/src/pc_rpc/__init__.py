@@ -19,8 +19,10 @@ if TYPE_CHECKING:
         ConnectionLost,
         GenericRemoteException,
         IncompatibleServer,
+        LeaseLost,
         ProtocolError,
         RpcError,
+        TargetLeased,
         register_exception,
     )
     from pc_rpc._execution import current_extra_info, current_peer
@@ -37,9 +39,11 @@ __all__ = [
     "ConnectionLost",
     "GenericRemoteException",
     "IncompatibleServer",
+    "LeaseLost",
     "ProtocolError",
     "RpcError",
     "Server",
+    "TargetLeased",
     "current_extra_info",
     "current_peer",
     "immediate",

@@ -15,10 +15,12 @@ from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 from pyon.tcp import format_address
 
 from pc_rpc._asyncio_connection import AsyncioConnection, connect
+from pc_rpc._asyncio_leasing import AsyncioLease
 from pc_rpc._client_side import ClientSide
 from pc_rpc._deadlines import deadline_of
 from pc_rpc._errors import ConnectionLost
 from pc_rpc._lean_asyncio import call as lean_call
+from pc_rpc._leasing import breaking, require
 from pc_rpc._methods import Driver, Proxy, RemoteMethod, warn_unclosed
 from pc_rpc._migration import takes_context
 from pc_rpc._protocol import AutoTarget
@@ -81,10 +83,11 @@ class _Target:
             return self.connected().call(name, args, kwargs, timeout)
         return lean_call(connection, name, args, timeout)
 
-    async def request(self, action: str) -> Any:
+    async def request(self, action: str, fields: Mapping[str, Any] | None = None) -> Any:
         """Make a request that is no call of a method and return what it gives."""
         connection = self.connected()
-        return await connection.complete(*connection.side.encode_action(action), self.timeout)
+        request = connection.side.encode_action(action, fields)
+        return await connection.complete(*request, self.timeout)
 
     def described(self) -> Mapping[str, Any]:
         """Return the method list, if it was asked for."""
@@ -135,6 +138,7 @@ class AsyncioClient(Proxy[Driver]):
         ssl: ssl.SSLContext | None = None,
         limit: int = DEFAULT_LIMIT,
         line_limit: int = REPLY_LINE_LIMIT,
+        wait_for_leases: bool = False,
     ) -> None:
         """Connect to the server. The parameters and errors are those of `Client`."""
         for other in (self._connecting, self._target.connection):
@@ -147,6 +151,7 @@ class AsyncioClient(Proxy[Driver]):
             line_limit=line_limit,
             tls=ssl is not None,
             again="await connect_rpc() to connect again",
+            wait_for_leases=wait_for_leases,
         )
         connection = self._connecting = AsyncioConnection(side)
         self._target.timeout = timeout
@@ -231,6 +236,27 @@ class AsyncioClient(Proxy[Driver]):
         except ValueError as error:
             if not hasattr(error, "parent_traceback"):  # then an older server knows no ping,
                 raise  # but it has answered
+
+    def lease(
+        self, purpose: str, *, ttl: float = 10.0, wait: float | None = 0.0, renew: bool = True
+    ) -> AsyncioLease:
+        """Have the target to oneself for a block: ``async with laser.lease("scan 4711"):``.
+
+        As `Client.lease`; a task renews it, and all tasks that use this client share it.
+        """
+        target = self._target
+        return AsyncioLease(target.connected, target.timeout, purpose, ttl, wait, renew=renew)
+
+    async def get_rpc_lease(self) -> dict[str, Any] | None:
+        """Return who has a lease on the target, None if nobody has. See `Client.get_rpc_lease`."""
+        require(self._target.connected().side)
+        return cast("dict[str, Any] | None", await self._target.request("get_lease"))
+
+    async def break_lease(self, reason: str = "") -> dict[str, Any] | None:
+        """End the lease that anybody has on the target. See `Client.break_lease`."""
+        require(self._target.connected().side)
+        lease = await self._target.request("break_lease", breaking(reason))
+        return cast("dict[str, Any] | None", lease)
 
     async def __aenter__(self) -> Self:
         """Return the client."""

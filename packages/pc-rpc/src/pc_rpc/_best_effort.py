@@ -19,7 +19,7 @@ from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 from pyon.tcp import format_address
 
 from pc_rpc._connection import BlockingConnection
-from pc_rpc._errors import ConnectionLost, IncompatibleServer, RpcError
+from pc_rpc._errors import ConnectionLost, IncompatibleServer, RpcError, TargetLeased
 from pc_rpc._methods import Proxy, warn_unclosed
 from pc_rpc._migration import takes_context
 
@@ -69,6 +69,7 @@ class _Reconnecting:
         self._backoff = Backoff(retry, retry * MAX_RETRY_FACTOR)
         self._mutex = threading.RLock()  # signal handlers and finalisers may come back to it
         self._told: object = None  # of which kind of error the log has been told
+        self._told_lease: object = None  # of which lease
         self._closed = threading.Event()
         self._broken = threading.Event()
         self._foreign: ConnectionLost | None = None  # in the child of a fork: why it is of no use
@@ -114,6 +115,11 @@ class _Reconnecting:
             return None
         try:
             return use(connection)
+        except TargetLeased as error:
+            if getattr(error, "parent_traceback", ()):
+                raise  # the method itself raised it
+            self._note_lease(error)
+            return None
         except (ConnectionLost, TimeoutError) as error:
             if hasattr(error, "parent_traceback"):
                 raise  # the method itself raised it
@@ -175,6 +181,15 @@ class _Reconnecting:
         if told is not kind:
             level = logging.ERROR if serious else logging.WARNING
             _logger.log(level, "%s: %s; calls give None until it is back", self.label, error)
+
+    def _note_lease(self, error: TargetLeased) -> None:
+        """Tell the log of a lease that keeps calls out, once."""
+        self.last_error = error.with_traceback(None)
+        lease = error.purpose, error.peer
+        with self._mutex:
+            told, self._told_lease = self._told_lease, lease
+        if told != lease:
+            _logger.warning("%s: %s; calls give None until that is over", self.label, error)
 
     def _drop(self, connection: BlockingConnection, error: BaseException) -> None:
         """Note that a connection was lost."""
@@ -248,7 +263,7 @@ def _keep_connected(
 
 
 class BestEffortClient(Proxy[Any]):
-    """A client whose calls give None while the server cannot be reached.
+    """A client whose calls give None while the server cannot be reached, or the target is leased.
 
     Network errors are suppressed and the connection is made again in the background. Other errors
     are raised, those that the remote method raises and arguments that cannot be sent included. May
@@ -319,7 +334,7 @@ class BestEffortClient(Proxy[Any]):
 
     @property
     def last_error(self) -> BaseException | None:
-        """The last network error, None if there was none."""
+        """The last network error, or `TargetLeased`; None if there was none."""
         return self._target.last_error
 
     # The established names.

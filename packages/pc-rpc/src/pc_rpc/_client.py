@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 
 from pc_rpc._connection import BlockingConnection
+from pc_rpc._leasing import Lease, breaking, require
 from pc_rpc._methods import Driver, Proxy
 from pc_rpc._migration import takes_context
 from pc_rpc._protocol import AutoTarget
@@ -50,6 +51,9 @@ class Client(Proxy[Driver]):
         Bytes that one message may have, in both directions.
     line_limit : int, optional
         Bytes that the text of a reply may have. Arrays and bytes of our servers do not count.
+    wait_for_leases : bool, optional
+        Have calls wait while another connection has a lease on the target, no longer than their
+        time-out. By default they raise `TargetLeased` at once.
 
     Raises
     ------
@@ -82,6 +86,7 @@ class Client(Proxy[Driver]):
         ssl: ssl.SSLContext | None = None,
         limit: int = DEFAULT_LIMIT,
         line_limit: int = REPLY_LINE_LIMIT,
+        wait_for_leases: bool = False,
     ) -> None:
         self._target: BlockingConnection
         self.__dict__["_target"] = BlockingConnection(
@@ -93,6 +98,7 @@ class Client(Proxy[Driver]):
             ssl=ssl,
             limit=limit,
             line_limit=line_limit,
+            wait_for_leases=wait_for_leases,
         )
 
     # The established names.
@@ -138,6 +144,71 @@ class Client(Proxy[Driver]):
         except ValueError as error:
             if not hasattr(error, "parent_traceback"):  # then an older server knows no ping,
                 raise  # but it has answered
+
+    def lease(
+        self, purpose: str, *, ttl: float = 10.0, wait: float | None = 0.0, renew: bool = True
+    ) -> Lease:
+        """Have the target to oneself for a block: ``with laser.lease("scan 4711"):``.
+
+        Calls of other connections wait or fail meanwhile, except those of `immediate` methods. The
+        lease belongs to this connection: all threads that use this client share it, and may take it
+        once more. A driver's own method of this name is ``client.__rpc__.lease``.
+
+        Parameters
+        ----------
+        purpose : str
+            What it is for: shown to those who are kept out.
+        ttl : float, optional
+            Seconds after which the lease is lost if this program gives no sign of life. It is
+            renewed by a thread of its own, and lasts while a call runs.
+        wait : float or None, optional
+            Seconds to wait until the leases of others are over. None: as long as it takes. Calls
+            of others that run are waited for in any case.
+        renew : bool, optional
+            False: calls, and the lease's ``renew()``, are the only signs of life, so that a program
+            that hangs loses it.
+
+        Returns
+        -------
+        Lease
+            To be used in a ``with`` statement, which raises:
+
+            TargetLeased
+                Another connection has the target; the error says who, why and since when.
+            LeaseLost
+                It was broken before it was granted, or this connection has lost one before.
+            IncompatibleServer
+                The server knows no leases.
+            ValueError
+                The target is made for each connection, so that there is nothing to lease.
+
+        Examples
+        --------
+        ::
+
+            with laser.lease("scan 4711", ttl=10, wait=60):
+                for power in powers:
+                    laser.set_power(power)
+        """
+        return Lease(lambda: self._target, purpose, ttl, wait, renew=renew)
+
+    def get_rpc_lease(self) -> dict[str, Any] | None:
+        """Return who has a lease on the target, None if nobody has.
+
+        The keys are "target", "purpose", "client", "peer" and "seconds", which it has lasted.
+        """
+        require(self._target.side)
+        return cast("dict[str, Any] | None", self._target.request("get_lease"))
+
+    def break_lease(self, reason: str = "") -> dict[str, Any] | None:
+        """End the lease that anybody has on the target; return whose it was, None if nobody's.
+
+        Its holder is told who did that, and why, by `LeaseLost` at the next call. Calls that run go
+        on; the next lease waits for their end.
+        """
+        require(self._target.side)
+        lease = self._target.request("break_lease", breaking(reason))
+        return cast("dict[str, Any] | None", lease)
 
     def __enter__(self) -> Driver:
         """Return the client itself, as what it stands for."""

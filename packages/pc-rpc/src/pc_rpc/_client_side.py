@@ -34,6 +34,7 @@ from pc_rpc._greeting import choose, read_greeting, read_methods
 from pc_rpc._protocol import (
     BANNER,
     HANDSHAKE_LIMIT,
+    LEASE_WAITS,
     PYON_V2,
     AutoTarget,
     Chunks,
@@ -74,10 +75,12 @@ class ClientSide:
         The connection speaks TLS: for hints only.
     again : str, optional
         How to connect again, as the end of a sentence for people.
+    wait_for_leases : bool, optional
+        Calls wait while another connection has a lease on the target.
 
     Attributes
     ----------
-    targets, description : list of str, str or None
+    targets, description, leases : list of str, str or None, list of dict
         What the greeting said.
     selected_target : str or None
         The target, as soon as it is selected.
@@ -95,17 +98,20 @@ class ClientSide:
         line_limit: int = REPLY_LINE_LIMIT,
         tls: bool = False,
         again: str = "make a new client to connect again",
+        wait_for_leases: bool = False,
     ) -> None:
         self.peer = peer
         self.limit = limit
         self.line_limit = line_limit
         self.targets: list[str] = []
         self.description: str | None = None
+        self.leases: list[dict[str, Any]] = []
         self.selected_target: str | None = None
         self.methods: frozenset[str] = frozenset()
         self.features = Features()
         self.reason: BaseException | None = None
         self._again = again
+        self._unwanted = set() if wait_for_leases else {LEASE_WAITS}
         self._tls = tls
         self.requests = Requests()
         self._offered: list[str] | None = None
@@ -144,7 +150,8 @@ class ClientSide:
             raise ValueError(f"the target {self.selected_target!r} has been selected already")
         self.selected_target = name = choose(target_name, self.targets)
         offered = self._offered or []
-        words = offered if PYON_V2 in offered else []
+        words = [word for word in offered if word not in self._unwanted]
+        words = words if PYON_V2 in offered else []
         self.features = Features(words)
         call = Call(0, SELECTION, step=True)
         return call, frame(" ".join([name, *words]))
@@ -191,7 +198,9 @@ class ClientSide:
             raise
         return self._issue(f"call of {name}()", text, buffers)
 
-    def encode_action(self, action: str) -> tuple[Call, Chunks]:
+    def encode_action(
+        self, action: str, fields: Mapping[str, Any] | None = None
+    ) -> tuple[Call, Chunks]:
         """Return a request that is no call of a method, and the message to send.
 
         Raises
@@ -201,7 +210,7 @@ class ClientSide:
         """
         if self.selected_target is None:
             raise RuntimeError("no target has been selected yet: see select_rpc_target")
-        return self._issue(action, *self.features.encode({"action": action}))
+        return self._issue(action, *self.features.encode({"action": action, **(fields or {})}))
 
     def _issue(self, what: str, text: Pieces, buffers: list[memoryview]) -> tuple[Call, Chunks]:
         call = Call(next(self.numbers), what)
@@ -294,7 +303,8 @@ class ClientSide:
             raise ProtocolError(f"{self.peer} sent a line of {message.oversize} bytes")
         line = bytes(message.line)
         if call.what is GREETING:
-            self.targets, self.description, self._offered = read_greeting(line, self.peer)
+            said = read_greeting(line, self.peer)
+            self.targets, self.description, self._offered, self.leases = said
         else:
             target = self.selected_target if self.features.target_errors else None
             self.methods = read_methods(line, self.peer, target)

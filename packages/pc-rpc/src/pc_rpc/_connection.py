@@ -64,6 +64,8 @@ class BlockingConnection(Sending):
         Bytes of one message, in both directions.
     line_limit : int, optional
         Bytes of the line of a reply.
+    wait_for_leases : bool, optional
+        As for `Client`.
 
     Attributes
     ----------
@@ -82,6 +84,7 @@ class BlockingConnection(Sending):
         ssl: ssl.SSLContext | None = None,
         limit: int = DEFAULT_LIMIT,
         line_limit: int = REPLY_LINE_LIMIT,
+        wait_for_leases: bool = False,
     ) -> None:
         first = timeout if connect_timeout is None else connect_timeout
         deadline = deadline_of(first)
@@ -92,6 +95,7 @@ class BlockingConnection(Sending):
                 limit=limit,
                 line_limit=line_limit,
                 tls=ssl is not None,
+                wait_for_leases=wait_for_leases,
             )
         )
         self.lean = False  # whether calls may take the lean road
@@ -143,15 +147,20 @@ class BlockingConnection(Sending):
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> Any:
         """Do what `invoke` does, on the general road."""
-        call, chunks = self.side.encode_call(name, args, kwargs)
-        return self._complete(call, chunks, timeout, deadline_of(timeout))
+        return self.complete(*self.side.encode_call(name, args, kwargs), timeout)
 
-    def request(self, action: str) -> Any:
+    def request(self, action: str, fields: Mapping[str, Any] | None = None) -> Any:
         """Make a request that is no call of a method and return what it gives."""
-        return self._request(action, self.timeout)
+        return self.act(action, self.timeout, fields)
 
-    def _request(self, action: str, timeout: float | None) -> Any:
-        call, chunks = self.side.encode_action(action)
+    def act(
+        self, action: str, timeout: float | None, fields: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Do what `request` does, within another time-out."""
+        return self.complete(*self.side.encode_action(action, fields), timeout)
+
+    def complete(self, call: Call, chunks: Chunks, timeout: float | None) -> Any:
+        """Send a request and return what it gives."""
         return self._complete(call, chunks, timeout, deadline_of(timeout))
 
     def described(self) -> Mapping[str, Any]:
@@ -160,7 +169,7 @@ class BlockingConnection(Sending):
             try:
                 timeout = DESCRIPTION_TIMEOUT if self.timeout is None else self.timeout
                 timeout = min(timeout, DESCRIPTION_TIMEOUT)
-                self._description = dict(self._request("get_rpc_method_list", timeout))
+                self._description = dict(self.act("get_rpc_method_list", timeout))
             except Exception:  # documentation that cannot be had is no error of its reader
                 return {}
         return self._description

@@ -7,6 +7,8 @@
       ProtocolError(RpcError)                     the peer broke the protocol
       IncompatibleServer(RpcError)                no such target; the available ones are named
       GenericRemoteException(RpcError)            the method raised what cannot be rebuilt here
+      TargetLeased(RpcError)                      another connection has a lease on the target
+      LeaseLost(RpcError)                         the lease of this connection is over, too early
 
 The one idea to keep in mind: what comes off the wire is looked up in one table, made of the
 subclasses of `Exception` among the builtins and of the classes that the program registered.
@@ -28,8 +30,10 @@ __all__ = [
     "ConnectionLost",
     "GenericRemoteException",
     "IncompatibleServer",
+    "LeaseLost",
     "ProtocolError",
     "RpcError",
+    "TargetLeased",
     "register_exception",
 ]
 
@@ -61,7 +65,7 @@ class ProtocolError(RpcError):
 
 
 class IncompatibleServer(RpcError):  # noqa: N818
-    """The server does not have the expected target."""
+    """The server does not have the expected target, or does not know what it is asked for."""
 
 
 class GenericRemoteException(RpcError):  # noqa: N818
@@ -71,7 +75,51 @@ class GenericRemoteException(RpcError):  # noqa: N818
     """
 
 
-for _error in (RpcError, ConnectionLost, ProtocolError, IncompatibleServer, GenericRemoteException):
+class TargetLeased(RpcError):  # noqa: N818
+    """Another connection has a lease on the target. The call was not made.
+
+    Attributes
+    ----------
+    purpose : str
+        What the lease is for.
+    client : str
+        Program, user and computer of the holder, as the holder says; empty if not known.
+    peer : str
+        Address of the holder, as the server sees it.
+    seconds : float
+        How long the holder had the lease when this was raised.
+    """
+
+    def __init__(
+        self,
+        message: str = "the target is leased",
+        purpose: str = "",
+        client: str = "",
+        peer: str = "",
+        seconds: float = 0.0,
+    ) -> None:
+        super().__init__(message, purpose, client, peer, seconds)
+        self.purpose = purpose
+        self.client = client
+        self.peer = peer
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class LeaseLost(RpcError):  # noqa: N818
+    """The lease of this connection is over before its block was left. The call was not made.
+
+    It was not renewed in time, or somebody broke it, which the message says. Until the block is
+    left, all calls of this connection end so: nothing is driven without a lease unknowingly.
+    """
+
+
+for _error in (
+    RpcError, ConnectionLost, ProtocolError, IncompatibleServer, GenericRemoteException,
+    TargetLeased, LeaseLost,
+):  # fmt: skip
     _error.__module__ = "pc_rpc"  # where people find them
 
 
@@ -93,7 +141,10 @@ _BUILTINS: dict[str, type[Exception]] = {
 _FROM_MESSAGE = {name: cls for name, cls in _BUILTINS.items() if _from_message(cls)}
 WIRE_NAMES = {cls: name for name, cls in _FROM_MESSAGE.items() if name == cls.__name__}
 WIRE_NAMES[OSError] = "IOError"  # as every generation of the established servers has it
-_registered: dict[str, type[Exception]] = {}
+_registered: dict[str, type[Exception]] = {
+    "pc_rpc.TargetLeased": TargetLeased,
+    "pc_rpc.LeaseLost": LeaseLost,
+}
 
 
 def register_exception(cls: ExceptionClass, /, *, name: str | None = None) -> ExceptionClass:

@@ -6,7 +6,7 @@ is an error that shows what came.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyon
 
@@ -21,6 +21,8 @@ class Greeting(NamedTuple):
     description: str | None
     offered: list[str]
     """The features that both ends have."""
+    leases: list[dict[str, Any]]
+    """The leases that are taken just now: see PROTOCOL.md."""
 
 
 def read_greeting(line: bytes, peer: str) -> Greeting:
@@ -34,7 +36,7 @@ def read_greeting(line: bytes, peer: str) -> Greeting:
     try:
         greeting = _read_json(line.decode())
         targets, description = greeting["targets"], greeting["description"]
-        offered = greeting.get("features") or []
+        offered, leases = greeting.get("features") or [], greeting.get("leases")
         if not (isinstance(targets, list) and isinstance(offered, list)):
             raise TypeError("not lists")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -42,7 +44,8 @@ def read_greeting(line: bytes, peer: str) -> Greeting:
         expected = f"{peer}: expected the greeting of an RPC server"
         raise ProtocolError(f"{expected}, got {line[:100]!r:.100}{hint}") from error
     words = [word for word in FEATURES if word in offered]
-    return Greeting(list(map(str, targets)), description, words)
+    leases = [lease for lease in leases if type(lease) is dict] if type(leases) is list else []
+    return Greeting(list(map(str, targets)), description, words, leases)
 
 
 def choose(target_name: str | AutoTarget | type[AutoTarget], targets: list[str]) -> str:

@@ -29,8 +29,11 @@ REQUEST_IDS = "request_ids"
 EXCEPTION_DETAILS = "exception_details"
 TARGET_ERRORS = "target_errors"
 STOP_NOTICES = "stop_notices"
+LEASES = "leases"
+LEASE_WAITS = "lease_waits"
 FEATURES = (
-    PYON_V2, RAW_BUFFERS, REQUEST_IDS, EXCEPTION_DETAILS, TARGET_ERRORS, STOP_NOTICES,
+    PYON_V2, RAW_BUFFERS, REQUEST_IDS, EXCEPTION_DETAILS, TARGET_ERRORS, STOP_NOTICES, LEASES,
+    LEASE_WAITS,
 )  # fmt: skip
 """What both of our ends can do, as offered in the greeting. All but the first need the first."""
 
@@ -63,8 +66,8 @@ class Features:
     """What one connection was agreed to be able to do."""
 
     __slots__ = (
-        "exception_details", "raw_buffers", "request_ids", "stop_notices", "target_errors",
-        "version",
+        "exception_details", "lease_waits", "leases", "raw_buffers", "request_ids", "stop_notices",
+        "target_errors", "version",
     )  # fmt: skip
 
     def __init__(self, selected: Iterable[str] = ()) -> None:
@@ -75,6 +78,8 @@ class Features:
         self.exception_details = EXCEPTION_DETAILS in words
         self.target_errors = TARGET_ERRORS in words
         self.stop_notices = STOP_NOTICES in words
+        self.leases = LEASES in words and self.request_ids
+        self.lease_waits = LEASE_WAITS in words and self.request_ids
 
     def encode(self, value: Any) -> tuple[Pieces, list[memoryview]]:
         """Return the text of a value in this connection's generation, and what goes beside it."""
@@ -167,9 +172,10 @@ class ServerSide:
         self.limit = limit
         self.features = Features()
 
-    def greeting(self) -> str:
-        """Return the first line of the server."""
-        return _greeting(tuple(self._targets), self._description)
+    def greeting(self, leases: Sequence[dict[str, Any]] = ()) -> str:
+        """Return the first line of the server; `leases` are those that are taken just now."""
+        line = _greeting(tuple(self._targets), self._description)
+        return f'{line[:-1]},"leases":{_write_json(leases)}}}' if leases else line
 
     def read_selection(self, line: bytes) -> str:
         """Take in the line that selects a target and features; return the target's name.

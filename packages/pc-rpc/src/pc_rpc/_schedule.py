@@ -121,19 +121,23 @@ class Schedule:
         Calls whose turn has not come.
     half_closed : bool
         The client sends nothing more: once every call is replied to, there is the end to be read.
+    barred : bool
+        Another connection has a lease on the target: only immediate calls are started. See `bar`.
     turns : int
         Calls that run and waited for their turn, those of the lean road included.
     """
 
     __slots__ = (
-        "_ahead", "_ended", "_first", "_ids", "_lists", "_most", "_running", "_size", "congested",
-        "half_closed", "turns", "waiting",
+        "_ahead", "_ended", "_first", "_general", "_ids", "_lists", "_most", "_running", "_size",
+        "barred", "congested", "half_closed", "turns", "waiting",
     )  # fmt: skip
 
     def __init__(self, *, ids: bool = False, parallel: bool = False) -> None:
         self.congested = False
         self.half_closed = False
+        self.barred = False
         self._ended = False
+        self._general = False  # whether no call may take the lean road
         self._ids = ids
         self._most = MAX_IN_PARALLEL if ids and parallel else 1
         self.waiting: deque[Call] = deque()
@@ -159,7 +163,12 @@ class Schedule:
         """Return the call that is to be started now, if there is one. It runs until `done`."""
         if self._first:
             call = self._first.popleft()
-        elif self.waiting and self.turns < self._most and not self.congested:
+        elif (
+            self.waiting
+            and self.turns < self._most
+            and not self.congested
+            and (not self.barred or self.waiting[0].immediate)
+        ):
             call = self.waiting.popleft()
             self._size -= call.size
             self.turns += 1
@@ -184,23 +193,53 @@ class Schedule:
             self._lists -= 1
         self._running.pop(call.number, None)
 
-    def cancel(self, number: object) -> None:
-        """Cancel a call, waiting or running, by its id. Other ids are ignored."""
+    def cancel(self, number: object) -> Call | None:
+        """Cancel a call, waiting or running, by its id. Other ids are ignored.
+
+        Return the call if it waited for the end of a lease, which may take long: it is forgotten,
+        and to be replied to now.
+        """
         if not self._ids or type(number) is not int:
-            return
+            return None
         for call in self.waiting:
             if call.number == number:
                 call.cancel()
-                return
+                return self._forget(call) if self.barred else None
         if (running := self._running.get(number)) is not None:
             running.cancel()
+        return None
+
+    def _forget(self, call: Call) -> Call:
+        self.waiting.remove(call)
+        self._size -= call.size
+        return call
+
+    def bar(self, *, barred: bool, counted: bool = False) -> None:
+        """Say whether only immediate calls may start.
+
+        Parameters
+        ----------
+        barred : bool
+            Whether that is so. Calls that wait go on waiting.
+        counted : bool, optional
+            Each call is to be noted when it ends.
+        """
+        self.barred = barred
+        self._general = self._ended or barred or counted
+
+    def turn_away(self) -> list[Call]:
+        """Return the calls that wait and are not immediate, which are forgotten."""
+        away = [call for call in self.waiting if not call.immediate]
+        self.waiting = deque(call for call in self.waiting if call.immediate)
+        self._size -= sum(call.size for call in away)
+        return away
 
     def withdraw(self) -> list[Call]:
         """Begin no call any more; return those that wait, which are forgotten.
 
         Calls that run go on; those of them that have not begun must not.
         """
-        self._ended = True
+        self._ended = self._general = True
         waiting = [*self._first, *self.waiting]
         self._ahead -= len(self._first)
         self._first.clear()
@@ -217,8 +256,8 @@ class Schedule:
 
     @property
     def idle(self) -> bool:
-        """Whether no call runs or waits, and one that comes may begin at once."""
-        return not (self.turns or self._ahead or self.waiting or self._ended)
+        """Whether no call runs or waits, and one that comes may begin at once, on the lean road."""
+        return not (self.turns or self._ahead or self.waiting or self._general)
 
     @property
     def busy(self) -> bool:

@@ -19,8 +19,9 @@ from pyon.framing import FramingError, Message
 
 from pc_rpc._attributes import kind_of
 from pc_rpc._errors import ProtocolError
-from pc_rpc._execution import Runner
+from pc_rpc._execution import NOT_BEGUN, Runner
 from pc_rpc._lean_session import lean_road
+from pc_rpc._lease_requests import ACTIONS
 from pc_rpc._outcome import Outcome
 from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Request, ServerSide, arguments
 from pc_rpc._schedule import Call, Schedule
@@ -28,6 +29,7 @@ from pc_rpc._worker import end_child
 
 if TYPE_CHECKING:
     from pc_rpc._failures import Failure
+    from pc_rpc._lease_desk import Seat
     from pc_rpc._shared import Shared
     from pc_rpc._targets import Instance
 
@@ -66,6 +68,7 @@ class Session(Connection):
     gone = False
     _instance: Instance | None = None
     _runner: Runner
+    _seat: Seat | None = None
 
     def __init__(self, shared: Shared, scratch: bytearray) -> None:
         super().__init__(limit=SELECTION_LIMIT, scratch=scratch)
@@ -116,7 +119,7 @@ class Session(Connection):
             self._refuse(f"expected the banner {BANNER.decode()!r}, got {message.line[:60]!r}")
             return
         self._handle = self._read_selection
-        self.send(self._side.greeting())
+        self.send(self._side.greeting(self._shared.leases()))
 
     def _look_at_the_time(self) -> None:
         """Refuse a client that did not send its banner in time; give another one more of it."""
@@ -157,6 +160,7 @@ class Session(Connection):
         features = self._side.features
         self._runner = Runner(instance, self, self._finished, side=self._side)
         self._schedule = Schedule(ids=features.request_ids, parallel=self._shared.parallel)
+        self._seat = self._shared.desk(instance.name).seat(self, self._schedule, self._side)
         self.receiver.limit = self._shared.limit
         self.receiver.line_limit = self._shared.line_limit
         self.receiver.raw_buffers = features.raw_buffers
@@ -194,9 +198,17 @@ class Session(Connection):
         except Exception as error:
             self.send_chunks(self._side.refusal(request.number, error))
             return
-        if call is not None:
+        if call is not None and not (self._schedule.barred and self._is_refused(call)):
             self._schedule.add(call)
             self._go_on()
+
+    def _is_refused(self, call: Call) -> bool:
+        """Refuse a call because of a lease, unless it waits for the end of that."""
+        assert self._seat is not None
+        error = None if call.immediate else self._seat.refusal()
+        if error is not None:
+            self.send_chunks(self._side.refusal(call.number, error))
+        return error is not None
 
     def _call(self, request: Request) -> Call | None:
         """Return the call that is requested, or raise what is wrong with the request.
@@ -218,10 +230,13 @@ class Session(Connection):
 
     def _answer(self, request: Request) -> None:
         """Reply to a request that is no call of a method."""
+        assert self._seat is not None
         if request.error is not None:
             self.send_chunks(self._side.refusal(request.number, request.error))
         elif request.action == "cancel" and self._side.features.request_ids:
-            self._schedule.cancel(request.content.get("request"))
+            self._cancel(request.content.get("request"), self._seat)
+        elif request.action in ACTIONS and self._side.features.leases:
+            self._seat.answer(request)
         elif request.action == "ping":
             self.send_chunks(self._side.confirm(request.number))
         elif request.action == "get_rpc_method_list":
@@ -230,6 +245,14 @@ class Session(Connection):
         else:
             unknown = ValueError(f"Unknown action: {request.action}")
             self.send_chunks(self._side.refusal(request.number, unknown))
+
+    def _cancel(self, number: object, seat: Seat) -> None:
+        """Cancel a call, or take a claim for a lease back, by the id of the request."""
+        call = self._schedule.cancel(number)
+        if call is not None:
+            self.send_chunks(self._side.failure(call.number, NOT_BEGUN))
+            self._go_on()
+        seat.cancel(number)
 
     # Calls.
 
@@ -281,6 +304,8 @@ class Session(Connection):
 
     def _reply(self, call: Call) -> None:
         self._schedule.done(call)
+        if self._seat is not None and self._seat.watched:
+            self._seat.call_ended()
         if call.failure is not None:
             self._reply_failure(call, call.failure)
         elif self.closed:
@@ -339,6 +364,8 @@ class Session(Connection):
         self._shared.sessions.discard(self)
         self._forget_deadline()
         self._schedule.withdraw()
+        if self._seat is not None:
+            self._seat.leave()
         self._leave_target()
 
     def forked(self) -> None:
@@ -352,4 +379,6 @@ class Session(Connection):
             end_child()
         if self._instance is not None and not self._schedule.busy:
             instance, self._instance = self._instance, None
+            if self._seat is not None:
+                self._seat.forget()
             instance.close(self)

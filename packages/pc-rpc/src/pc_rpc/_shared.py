@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pc_rpc._aside import Aside
 from pc_rpc._execution import STOP_GRACE, Lane, Place, Tasks
+from pc_rpc._lease_desk import Desk
 from pc_rpc._targets import Target
 from pc_rpc._worker import Worker
 
@@ -85,6 +86,7 @@ class Shared:
         self._worker_threads = worker_threads
         self.lent: dict[str, Worker] = {}
         self._places: dict[str, Place] = {}
+        self._desks: dict[str, Desk] = {}
 
     def prepare(self) -> None:
         """Begin anew, if the server was stopped before."""
@@ -99,6 +101,10 @@ class Shared:
         self.stopping = False
         common = Lane()
         self._places = {name: self._place(name, common) for name in self.targets}
+        self._desks = {
+            name: Desk(name, leasable=not target._is_factory)
+            for name, target in self.targets.items()
+        }
         return True
 
     def _place(self, name: str, common: Lane) -> Place:
@@ -113,6 +119,14 @@ class Shared:
     def place(self, name: str) -> Place:
         """Return where the methods of a target run."""
         return self._places[name]
+
+    def desk(self, name: str) -> Desk:
+        """Return where the leases of a target are."""
+        return self._desks[name]
+
+    def leases(self) -> list[dict[str, Any]]:
+        """Return what there is to say of the leases that are taken just now."""
+        return [lease for desk in self._desks.values() if (lease := desk.holder()) is not None]
 
     async def end_calls(self) -> None:
         """Begin no calls any more, cancel the coroutine methods that run, tell their callers."""

@@ -1,0 +1,392 @@
+"""The leases of one target at the server: what `_leases` says, done to the sessions.
+
+The one idea to keep in mind: each connection has a `Seat` at the `Desk` of its target. The desk
+drives `Leases` with the clock of the event loop, answers claims, and bars the schedules of those
+who may not call, so that a call that may not begin is looked at there and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import pyon
+
+from pc_rpc._errors import LeaseLost, TargetLeased
+from pc_rpc._execution import NOT_BEGUN
+from pc_rpc._lease_requests import Asked, read
+from pc_rpc._leases import (
+    CLEARED,
+    ENDED,
+    GRANTED,
+    LOST,
+    REFUSED,
+    TAKEN,
+    Claim,
+    Event,
+    Leases,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pc_rpc._protocol import Request, ServerSide
+    from pc_rpc._schedule import Schedule
+    from pc_rpc._session import Session
+
+_logger = logging.getLogger(__name__)
+
+LATE = 0.1
+"""Seconds by which a timer of an idle loop is late at most. Beyond it, a method has blocked the
+loop, and what clients sent meanwhile was not heard."""
+
+EXCUSE = 1.0
+"""Seconds in which such messages are read, so that nobody loses a lease for having been unheard."""
+
+
+class Desk:
+    """The leases of one target.
+
+    Parameters
+    ----------
+    target : str
+        Its name.
+    leasable : bool
+        Whether all connections share it: otherwise there is nothing to lease.
+    """
+
+    def __init__(self, target: str, *, leasable: bool) -> None:
+        self.target = target
+        self.leasable = leasable
+        self._leases = Leases()
+        self._seats: set[Seat] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def seat(self, session: Session, schedule: Schedule, side: ServerSide) -> Seat:
+        """Return the seat of a new connection."""
+        seat = Seat(self, session, schedule, side)
+        self._seats.add(seat)
+        self._bar(seat)
+        return seat
+
+    def holder(self) -> dict[str, Any] | None:
+        """Return what there is to say of the lease, as it travels; None if there is none."""
+        lease = self._leases.lease
+        if lease is None:
+            return None
+        claim, seconds = lease.first, max(self._now() - lease.since, 0)
+        return {
+            "target": self.target,
+            "purpose": claim.purpose,
+            "client": claim.client,
+            "peer": claim.peer,
+            "seconds": round(seconds, 3),
+        }
+
+    # What seats ask for.
+
+    def ask(self, seat: Seat, number: int, asked: Asked) -> None:
+        """Take in a claim, which is answered when it is granted."""
+        now = self._now()
+        until = None if asked.wait is None else now + asked.wait
+        claim = Claim(
+            seat, number, asked.purpose, asked.ttl, asked.client, seat.peer, until, asked.calls
+        )
+        self._act(self._leases.ask(claim, now))
+        self._bar(seat)  # a claim within a lease may be of another kind
+
+    def renew(self, seat: Seat) -> None:
+        """Take in a sign of life.
+
+        Raises
+        ------
+        LeaseLost
+            The lease is over.
+        """
+        if not self._leases.hear(seat, self._now()):
+            raise self.lost(seat) or LeaseLost(f"no lease of {self.target!r} is held here")
+
+    def release(self, seat: Seat, number: int) -> str | None:
+        """Take a claim back; return how its lease was lost, if it was."""
+        text = self._leases.loss_of(seat)
+        self._act(self._leases.release(seat, number))
+        return text
+
+    def cancel(self, seat: Seat, number: int) -> None:
+        """Take back a claim whose caller has given it up."""
+        self._act(self._leases.cancel(seat, number))
+
+    def leave(self, seat: Seat) -> None:
+        """Note that a connection has ended. Calls of it may still run."""
+        self._act(self._leases.leave(seat))
+
+    def forget(self, seat: Seat) -> None:
+        """Forget a connection that has ended, and of which nothing runs any more."""
+        self._seats.discard(seat)
+        self._look_for_the_last_call()
+
+    def break_(self, seat: Seat, asked: Asked) -> dict[str, Any] | None:
+        """End the lease, whoever has it; return what there was to say of it."""
+        broken = self.holder()
+        by = f"{asked.client} ({seat.peer})" if asked.client else seat.peer
+        reason = f": {asked.purpose!r}" if asked.purpose else ""
+        self._act(self._leases.break_(f"it was broken by {by}{reason}"))
+        return broken
+
+    def call_ended(self, seat: Seat) -> None:
+        """Note that a call has ended, of a connection that is watched."""
+        self._leases.hear(seat, self._now())
+        self._look_for_the_last_call()
+
+    # What they are told.
+
+    def lost(self, seat: Seat) -> LeaseLost | None:
+        """Return the error of a connection that has lost its lease, and must hear of it."""
+        text = self._leases.loss_of(seat)
+        return None if text is None else LeaseLost(f"the lease of {self.target!r} was lost: {text}")
+
+    def refusal(self, seat: Seat) -> LeaseLost | TargetLeased:
+        """Return the error of a call that may not begin now."""
+        return self.lost(seat) or self._leased()
+
+    def _leased(self) -> TargetLeased:
+        lease, waiting = self._leases.lease, self._leases.waiting
+        if lease is None:
+            first = waiting[0] if waiting else None
+            return TargetLeased(
+                f"the target {self.target!r} is about to be leased"
+                + (f" for {first.purpose!r} by {first.whose}" if first is not None else "")
+            )
+        claim, seconds = lease.first, max(self._now() - lease.since, 0.0)
+        clock = time.strftime("%H:%M:%S", time.localtime(time.time() - seconds))
+        return TargetLeased(
+            f"the target {self.target!r} is leased for {claim.purpose!r} by {claim.whose} "
+            f"since {clock} ({seconds:.0f} s)",
+            claim.purpose,
+            claim.client,
+            claim.peer,
+            round(seconds, 3),
+        )
+
+    # What follows.
+
+    def _act(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._log(event)
+            if event.kind == TAKEN:
+                self._taken()
+            elif event.kind in {ENDED, LOST}:
+                self._ended()
+            elif event.kind == CLEARED:
+                self._open(event.claim.who)
+            else:
+                self._answer(event)
+        self._set_timer()
+
+    def _taken(self) -> None:
+        for seat in self._seats.copy():
+            self._bar(seat)
+            if seat.schedule.barred and not seat.side.features.lease_waits:
+                seat.turn_away()
+        self._look_for_the_last_call()
+
+    def _ended(self) -> None:
+        """Let others call; those that have waited for a lease come behind those that wait now."""
+        for seat in self._seats:
+            self._open(seat)
+        if self._leases.waiting:
+            asyncio.get_running_loop().call_soon(self._advance)
+
+    def _advance(self) -> None:
+        self._act(self._leases.advance(self._now()))
+
+    def _open(self, seat: Any) -> None:
+        was_barred = seat.schedule.barred
+        self._bar(seat)
+        if seat.schedule.barred:
+            seat.turn_away()  # it has lost its lease
+        elif was_barred:
+            asyncio.get_running_loop().call_soon(seat.go_on)
+
+    def _bar(self, seat: Seat) -> None:
+        """Say which calls of a connection may begin, and whether their ends matter."""
+        lease = self._leases.lease
+        mine = lease is not None and lease.first.who is seat
+        counted = lease is not None and mine and lease.calls
+        seat.watched = counted or (lease is not None and not mine and not lease.granted)
+        seat.schedule.bar(barred=not self._leases.may_call(seat), counted=counted)
+
+    def _look_for_the_last_call(self) -> None:
+        """Grant the lease that was taken, if no call of others runs."""
+        lease = self._leases.lease
+        if lease is None or lease.granted:
+            return
+        if any(seat.schedule.turns for seat in self._seats if seat is not lease.first.who):
+            return
+        self._act(self._leases.drained(self._now()))
+        for seat in self._seats:
+            self._bar(seat)
+
+    def _answer(self, event: Event) -> None:
+        seat: Any = event.claim.who
+        if event.kind == GRANTED:
+            seat.confirm(event.claim.number)
+        elif event.kind == REFUSED:
+            seat.refuse(event.claim.number, self.refusal(seat))
+        elif event.text:
+            error = LeaseLost(f"the lease of {self.target!r} was not granted: {event.text}")
+            seat.refuse(event.claim.number, error)
+        else:
+            seat.confirm_cancelled(event.claim.number)
+
+    def _log(self, event: Event) -> None:
+        claim = event.claim
+        if event.kind == GRANTED and event.claim.number == self._first_number():
+            _logger.info("target %r: leased for %r by %s", self.target, claim.purpose, claim.whose)
+        elif event.kind in {ENDED, LOST}:
+            _logger.info(
+                "target %r: the lease for %r by %s is over: %s",
+                self.target, claim.purpose, claim.whose, event.text,
+            )  # fmt: skip
+
+    def _first_number(self) -> int | None:
+        lease = self._leases.lease
+        return None if lease is None else lease.first.number
+
+    # Time.
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _set_timer(self) -> None:
+        due, timer = self._leases.due, self._timer
+        if timer is not None and (due is None or due < timer.when()):
+            timer.cancel()
+            timer = None
+        if timer is None and due is not None:
+            timer = asyncio.get_running_loop().call_at(due, self._look)
+        self._timer = timer
+
+    def _look(self) -> None:
+        assert self._timer is not None
+        now, late = self._now(), self._now() - self._timer.when()
+        self._timer = None
+        if late > LATE:
+            self._leases.excuse(now, EXCUSE)
+        lease = self._leases.lease
+        holder: Any = None if lease is None else lease.first.who
+        busy = holder is not None and holder.schedule.turns > 0
+        self._act(self._leases.look(now, busy=busy))
+
+
+class Seat:
+    """One connection at the desk of its target.
+
+    Attributes
+    ----------
+    watched : bool
+        The ends of its calls matter: see `call_ended`.
+    schedule, side
+        Of the session.
+    peer : str
+        Address of the client.
+    """
+
+    __slots__ = ("_desk", "_session", "peer", "schedule", "side", "watched")
+
+    def __init__(self, desk: Desk, session: Session, schedule: Schedule, side: ServerSide) -> None:
+        self.schedule = schedule
+        self.side = side
+        self.peer = session.peername
+        self.watched = False
+        self._desk = desk
+        self._session = session
+
+    # For the session.
+
+    def answer(self, request: Request) -> None:
+        """Do what a request about leases asks for, and reply to it: now, or when it is granted."""
+        try:
+            self._do(request)
+        except Exception as error:
+            self.refuse(request.number, error)
+
+    def _do(self, request: Request) -> None:
+        number, asked = request.number, read(request)
+        result: Any = None
+        if not self._desk.leasable:
+            raise ValueError(
+                f"the target {self._desk.target!r} is made for each connection, so that nobody else"
+                " can call it: there is nothing to lease"
+            )
+        if number is None:
+            raise ValueError("a request about leases needs an id")
+        if request.action == "lease":
+            self._desk.ask(self, number, asked)
+            return
+        if request.action == "renew_lease":
+            self._desk.renew(self)
+        elif request.action == "release_lease":
+            result = self._desk.release(self, asked.number)
+        elif request.action == "break_lease":
+            result = self._desk.break_(self, asked)
+        else:
+            result = self._desk.holder()
+        self.confirm(number, result)
+
+    def refusal(self) -> Exception | None:
+        """Return why a call cannot be taken in now; None if it is made, or waits."""
+        lost = self._desk.lost(self)
+        if lost is None and self.side.features.lease_waits:
+            return None
+        return lost or self._desk.refusal(self)
+
+    def cancel(self, number: object) -> None:
+        """Take back the claim that was made by the request with this id, if there is one."""
+        if type(number) is int:
+            self._desk.cancel(self, number)
+
+    def call_ended(self) -> None:
+        """Note that a call has ended."""
+        self._desk.call_ended(self)
+
+    def leave(self) -> None:
+        """Note that the connection has ended."""
+        self._desk.leave(self)
+
+    def forget(self) -> None:
+        """Note that nothing of the connection runs any more."""
+        self._desk.forget(self)
+
+    # For the desk.
+
+    def go_on(self) -> None:
+        """Start the calls that have waited."""
+        if not self._session.closed:
+            self._session._go_on()
+
+    def turn_away(self) -> None:
+        """Refuse the calls that wait, and read on."""
+        away = self.schedule.turn_away()
+        for call in away:
+            self.refuse(call.number, self._desk.refusal(self))
+        if away:
+            self.go_on()
+
+    def confirm(self, number: int, result: Any = None) -> None:
+        """Reply to a request."""
+        if not self._session.closed:
+            text = pyon.encode(result, version=2)
+            self._session.send_chunks(self.side.confirm(number, text))
+
+    def confirm_cancelled(self, number: int) -> None:
+        """Reply to a claim that its caller has given up."""
+        if not self._session.closed:
+            self._session.send_chunks(self.side.failure(number, NOT_BEGUN))
+
+    def refuse(self, number: int | None, error: Exception) -> None:
+        """Reply to a request that is not served."""
+        if not self._session.closed:
+            self._session.send_chunks(self.side.refusal(number, error))

@@ -1,0 +1,145 @@
+"""Requests about leases, as they travel: written by a client, read and checked by the server.
+
+Pure functions. PROTOCOL.md has the table of the actions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pc_rpc._protocol import Request
+
+ACTIONS = frozenset({"lease", "renew_lease", "release_lease", "break_lease", "get_lease"})
+
+LONGEST_TEXT = 200
+"""Characters of a purpose, a reason or a name: one line for people."""
+
+SHORTEST_TTL = 0.1
+"""Seconds: less than that, and a lease is lost by the jitter of a network."""
+
+LONGEST_TTL = 86400.0
+"""Seconds, a day: a lease that lasts longer without a sign of life was forgotten."""
+
+
+class Asked(NamedTuple):
+    """What a request about leases says.
+
+    Attributes
+    ----------
+    purpose : str
+        What a lease is for, or why one is broken.
+    ttl : float
+        Seconds that it lasts without a sign of life.
+    wait : float or None
+        Seconds to wait for the leases of others. None: as long as it takes.
+    calls : bool
+        Calls are a sign of life.
+    client : str
+        What the client says of itself.
+    number : int
+        The claim that is given back.
+    """
+
+    purpose: str = ""
+    ttl: float = 10.0
+    wait: float | None = None
+    calls: bool = False
+    client: str = ""
+    number: int = -1
+
+
+def read(request: Request) -> Asked:
+    """Read a request about leases.
+
+    Raises
+    ------
+    KeyError, ValueError
+        Something is missing, or has no sense.
+    """
+    content = request.content
+    client = _text(content.get("client", ""), "client")
+    if request.action == "lease":
+        wait = content.get("wait")
+        return Asked(
+            purpose_of(content["purpose"]),
+            ttl_of(content.get("ttl", 10.0)),
+            wait_of(wait),
+            content.get("calls") is True,
+            client,
+        )
+    if request.action == "break_lease":
+        return Asked(_text(content.get("reason", ""), "reason"), client=client)
+    if request.action == "release_lease":
+        number = content["lease"]
+        if type(number) is not int:
+            raise ValueError(f"expected the id of a lease, got {number!r:.100}")
+        return Asked(number=number)
+    return Asked()
+
+
+def purpose_of(value: Any) -> str:
+    """Return what a lease is for, checked."""
+    if value == "":
+        raise ValueError("expected what the lease is for, got an empty text")
+    return _text(value, "purpose")
+
+
+def ttl_of(value: Any) -> float:
+    """Return how long a lease lasts without a sign of life, in seconds, checked."""
+    if not (_is_number(value) and SHORTEST_TTL <= value <= LONGEST_TTL):
+        raise ValueError(
+            f"ttl: expected {SHORTEST_TTL:g} to {LONGEST_TTL:g} seconds, got {value!r:.100}"
+        )
+    return float(value)
+
+
+def wait_of(value: Any) -> float | None:
+    """Return how long to wait for the leases of others, in seconds, checked."""
+    if value is None or (_is_number(value) and value >= 0):
+        return None if value is None or value > LONGEST_TTL else float(value)
+    raise ValueError(f"wait: expected a number of seconds or None, got {value!r:.100}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in {int, float} and not math.isnan(value)
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        raise ValueError(
+            f"{what}: expected a text of at most {LONGEST_TEXT} characters, got {value!r:.100}"
+        )
+    return value
+
+
+def own_name() -> str:
+    """Return what this process says of itself to others: program, user, computer, number."""
+    import getpass  # only who leases something needs them
+    import platform
+
+    program = os.path.basename(sys.argv[0]) if sys.argv else ""
+    user = "somebody"
+    with contextlib.suppress(Exception):  # no such user: in a container, for example
+        user = getpass.getuser()
+    name = f"{program or 'python'} of {user} on {platform.node() or 'a computer'}"
+    return f"{name[: LONGEST_TEXT - 30]}, process {os.getpid()}"
+
+
+def claim_of(
+    purpose: str, ttl: float, wait: float | None, client: str, *, calls: bool
+) -> dict[str, Any]:
+    """Return the fields of a request for a lease, checked as the server checks them.
+
+    Raises
+    ------
+    ValueError
+        One of them has no sense.
+    """
+    fields: dict[str, Any] = {"purpose": purpose_of(purpose), "ttl": ttl_of(ttl)}
+    fields |= {"wait": wait_of(wait), "client": client}
+    return fields | {"calls": True} if calls else fields
