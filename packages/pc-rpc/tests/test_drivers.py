@@ -230,14 +230,14 @@ def test_a_coroutine_function_makes_a_driver_on_the_loop(serve, connect, worker_
 @contextlib.asynccontextmanager
 async def with_a_task_group(journal):
     async with asyncio.TaskGroup() as group:  # must be left in the task that entered it
-        background = group.create_task(asyncio.sleep(3600))
-        driver = NeedsTheLoop()
+        background = group.create_task(asyncio.Event().wait())
+        driver, task = NeedsTheLoop(), asyncio.current_task()
         driver.close = lambda: journal.note("closed by whom?")
         try:
             yield driver
         finally:
             background.cancel()
-            journal.note("left")
+            journal.note("left" if asyncio.current_task() is task else "left elsewhere")
 
 
 @pytest.mark.parametrize("ended_by", ["client", "server"])

@@ -221,10 +221,21 @@ class Mode(tuple):
     __slots__ = ()
 
 
-@pytest.mark.parametrize("text", ["foo", "os.system(1)", "array", "None(1)", "Peak(", "(Peak (1)"])
+@pytest.mark.parametrize(
+    "text", ["foo", "os. system(1)", "os.system", "array", "None(1)", "Peak(", "(Peak (1)"]
+)
 def test_what_is_no_type_is_an_error_still(files, capsys, text):
     (files / "bad.pyon").write_text(text)
     assert main(["check", "bad.pyon"]) == 1
+
+
+def test_types_of_a_module_are_shown_by_their_names(files, capsys):
+    (files / "x.pyon").write_text('[lab.optics.Mode("SCAN")]')
+    assert main(["show", "x.pyon"]) == 0
+    assert capsys.readouterr().out == '[lab.optics.Mode("SCAN")]\n'
+    assert main(["convert", "x.pyon", "--to", "v2"]) == 0
+    tag = '{"__jsonclass__": ["lab.optics.Mode", ["SCAN"]]}'
+    assert (files / "x.pyon").read_text() == f"[\n    {tag}\n]"
 
 
 def test_types_called_as_what_is_shown_of_arrays(files, capsys):

@@ -112,6 +112,7 @@ def test_public_names():
         "load_file",
         "store_file",
         "register",
+        "register_module",
         "deregister",
         "Codec",
         "PyonError",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     load_file = shared().load_file
     store_file = shared().store_file
     register = shared().register
+    register_module = shared().register_module
     deregister = shared().deregister
 
 __version__ = "1.0.0"
@@ -45,6 +46,7 @@ __all__ = [
     "encode",
     "load_file",
     "register",
+    "register_module",
     "store_file",
 ]
 

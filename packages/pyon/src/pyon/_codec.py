@@ -18,6 +18,7 @@ from ._writer import Convert, Writer, base64_bytes, base64_chunks, base64_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
 
@@ -252,7 +253,8 @@ class Codec:
         types : type or iterable of types
             The types whose values are written so. Subclasses are types of their own.
         name : str
-            What the form is called in the text: an identifier that is not in use.
+            What the form is called in the text: an identifier that is not in use, or several with
+            dots between them.
         encode : callable
             Takes a value and returns its arguments as a tuple or list. They may be anything that
             has a PYON form, values of registered types included.
@@ -265,6 +267,46 @@ class Codec:
             If the name or one of the types is in use, or the name is no identifier.
         """
         self._forms.register(types, name=name, encode=encode, decode=decode)
+
+    def register_module(self, module: ModuleType, *, prefix: str | None = None) -> list[type]:
+        """Give the public dataclasses, enumerations and named tuples of a module their PYON forms.
+
+        Only classes that are defined in the module, and those within them; a class that is
+        registered already keeps its form. Dataclasses are spelled by their fields in order, and
+        made again by calling the class: a field that is absent must have a default. Members of
+        enumerations are spelled by name, flags by value.
+
+        Parameters
+        ----------
+        module : module
+            A module that writer and reader have both imported; reading imports nothing.
+        prefix : str, optional
+            What stands in front of the names of the classes (``Laser.Mode`` of a class within
+            another). By default the name of the module and a dot.
+
+        Returns
+        -------
+        list of type
+            The classes that were registered.
+
+        Raises
+        ------
+        ValueError
+            If a name is in use, or a dataclass has a field that is no argument of it. Nothing is
+            registered then.
+
+        Examples
+        --------
+        >>> import uuid, pyon
+        >>> codec = pyon.Codec()
+        >>> codec.register_module(uuid)
+        [<enum 'SafeUUID'>]
+        >>> codec.encode(uuid.SafeUUID.safe)
+        'uuid.SafeUUID("safe")'
+        """
+        from ._modules import register_module
+
+        return register_module(self, module, prefix)
 
     def is_registered(self, kind: type) -> bool:
         """Say whether values of exactly this type have a form, built in or registered.

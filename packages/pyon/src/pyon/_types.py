@@ -66,6 +66,11 @@ RESERVED = frozenset(
 """Words that cannot name a registered type: they mean something in one of the generations."""
 
 
+def is_name(name: object) -> bool:
+    """Say whether a type can be called so: ASCII identifiers with dots between them."""
+    return isinstance(name, str) and name.isascii() and all(map(str.isidentifier, name.split(".")))
+
+
 SEQUENCES: frozenset[type] = frozenset({tuple, list})
 
 
@@ -104,7 +109,7 @@ class Forms:
     ) -> None:
         """Add a form; see `Codec.register`."""
         types = _tuple_of_types(types)
-        if not (isinstance(name, str) and name.isidentifier() and name.isascii()):
+        if not is_name(name):
             raise ValueError(f"the name of a type must be an ASCII identifier, not {name!r}")
         if name in self._by_name or name in RESERVED:
             raise ValueError(f"the name {name!r} is in use")

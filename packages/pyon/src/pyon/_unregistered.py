@@ -10,7 +10,7 @@ from typing import Any
 
 from ._codec import Codec
 from ._reading import Reader
-from ._types import RESERVED, Form, Forms
+from ._types import RESERVED, Form, Forms, is_name
 
 MAX_NAMES = 1000
 """Names that one file may bring: each costs a class."""
@@ -71,4 +71,4 @@ class OpenCodec(Codec):
 
 
 def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name.isidentifier() and name.isascii() and name not in RESERVED
+    return is_name(name) and name not in RESERVED

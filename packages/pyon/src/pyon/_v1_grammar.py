@@ -34,7 +34,9 @@ COMPLEX = re.compile(rf"\({_GAP}([+-]?{_REAL}){_GAP}([+-]){_GAP}({_REAL}[jJ]){_G
 """Groups: real part, sign, imaginary part. Here alone, gaps may stand around the sign."""
 BEHIND_NUMBER = BLANKS + ",:)]}"
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+# name = identifier {"." identifier}
+_IDENTIFIER = "[A-Za-z_][A-Za-z_0-9]*+"
+NAME = re.compile(rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})*+")
 
 # string = '"' {character} '"' | "'" {character} "'"
 LITERALS = {
