@@ -11,6 +11,7 @@ from pc_rpc._leases import (
     ENDED,
     GRANTED,
     LOST,
+    MAX_CLAIMS,
     REFUSED,
     TAKEN,
     Claim,
@@ -200,6 +201,16 @@ def test_calls_are_a_sign_of_life_where_the_claim_says_so(calls):
     leases = Leases()
     leases.ask(claim("a", calls=calls), 0)
     assert leases.lease.calls is calls
+
+
+def test_a_connection_has_so_many_claims_and_no_more():
+    leases = held()
+    for who, begin in (("a", 2), ("b", 1)):
+        for number in range(begin, MAX_CLAIMS + 1):
+            assert not leases.is_full(who)
+            leases.ask(claim(who, number), 1)
+        assert leases.is_full(who)
+        assert not leases.is_full("c")
 
 
 class Laboratory:

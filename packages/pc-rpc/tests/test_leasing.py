@@ -6,11 +6,14 @@ import asyncio
 import gc
 import json
 import logging
+import os
+import re
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pyon
 import pytest
 from pc_rpc import (
     BestEffortClient,
@@ -21,6 +24,8 @@ from pc_rpc import (
     TargetLeased,
     immediate,
 )
+from pc_rpc._cli import main
+from pc_rpc._leases import MAX_CLAIMS
 
 pytestmark = pytest.mark.usefixtures("either_road")
 
@@ -489,6 +494,20 @@ def test_the_words_of_the_protocol(serve):
         assert ask(b'{"id":9,"action":"get_lease"}') == b'{"id":9,"status":"ok","ret":null}\n'
 
 
+def test_a_client_can_have_the_server_keep_so_many_claims_and_no_more(serve):
+    server = serve({"laser": Laser()})
+    with (
+        socket.create_connection(("127.0.0.1", server.port), LONG) as sock,
+        sock.makefile("rb") as lines,
+    ):
+        sock.sendall(b"ARTIQ pc_rpc\nlaser pyon_v2 request_ids leases\n")
+        claims = [b'{"id":%d,"action":"lease","purpose":"x"}\n' % n for n in range(MAX_CLAIMS + 1)]
+        sock.sendall(b"".join(claims))
+        replies = [lines.readline() for _ in range(MAX_CLAIMS + 3)][2:]
+        assert all(b'"ok"' in reply for reply in replies[:-1])
+        assert b"more than 100 leases" in replies[-1]
+
+
 def test_without_the_word_the_actions_are_unknown(serve):
     server = serve({"laser": Laser()})
     with (
@@ -526,6 +545,64 @@ def test_the_list_of_a_server_shows_the_leases(server, client):
         with Client("127.0.0.1", server.port, None) as other:
             (lease,) = other._target.side.leases
         assert (lease["target"], lease["purpose"]) == ("laser", "scan")
+
+
+# The command.
+
+
+@pytest.fixture
+def run(serve, capsys):
+    """Run the command with a server of a laser: status, stdout, stderr."""
+    port = serve({"laser": Laser(), "other": Laser()}).port
+
+    def run(command, *arguments):
+        status = main([command, "127.0.0.1", str(port), *arguments])
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    run.port = port
+    return run
+
+
+def test_the_command_shows_and_breaks_leases(run, connect, monkeypatch):
+    holder = connect(run.port, "laser")
+    with holder.lease("scan 4711"):
+        (lease,) = json.loads(run("leases", "--json")[1])
+        assert pyon.decode(run("leases")[1])[0]["client"] == lease["client"]
+        assert pyon.decode(run("list-targets")[1])["leases"][0]["target"] == "laser"
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+        whose = rf"leased for 'scan 4711' by .*, process {os.getpid()} \(.*\) since "
+        assert re.search(f"^laser: {whose}", run("leases")[1])
+        assert re.search(rf"^laser  \({whose}.*\)\nother\n$", run("list-targets")[1])
+        status, out, err = run("call", "-t", "laser", "set_power", "1")
+        assert (status, out) == (75, "")
+        assert err.startswith("pc-rpc: the target 'laser' is leased for 'scan 4711' by ")
+        assert run("call", "-t", "other", "set_power", "1")[0] == 0
+        status, _, err = run("call", "-t", "laser", "--wait", "--timeout", "0.3", "set_power", "1")
+        assert (status, "no reply" in err) == (3, True)
+        status, out, _ = run("break-lease", "laser", "--reason", "beam dump")
+        assert (status, out.startswith("broken: leased for 'scan 4711' by")) == (0, True)
+        with pytest.raises(LeaseLost, match="'beam dump'"):
+            holder.set_power(1)
+    assert run("break-lease", "laser")[1] == "laser was not leased\n"
+    assert run("leases")[1] == "no leases\n"
+    assert run("list-targets")[1] == "laser\nother\n"
+
+
+def test_what_a_hostile_server_says_of_leases_is_shown_and_harmless(
+    scripted_peer, capsys, monkeypatch
+):
+    def script(sock, lines):
+        lines.readline()
+        leases = b'[{"target":"a\\u001b[2J","seconds":"x"},5,{"target":[]},{"seconds":1e400}]'
+        sock.sendall(b'{"targets":["main"],"description":null,"leases":%s}\n' % leases)
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    peer = scripted_peer(script)
+    assert main(["leases", "127.0.0.1", str(peer.port)]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "leased for None by None" in shown
 
 
 # Tasks.

@@ -29,6 +29,7 @@ from pc_rpc._cli_errors import (
     explained,
     files_of,
 )
+from pc_rpc._cli_leases import described, shown_leases, targets_with_leases
 from pc_rpc._cli_output import say, shown
 from pc_rpc._client import Client
 from pc_rpc._protocol import AutoTarget
@@ -88,7 +89,14 @@ def _connect(options: argparse.Namespace, target: Any) -> Client[Any]:
     """Connect, within --timeout or the default one, which pings and lists of methods have, too."""
     timeout = DEFAULT_TIMEOUT if options.timeout is None else options.timeout
     client: Client[Any]
-    client = Client(options.host, options.port, None, timeout, ssl=_tls(options))
+    client = Client(
+        options.host,
+        options.port,
+        None,
+        timeout,
+        ssl=_tls(options),
+        wait_for_leases=options.wait,
+    )
     if target is not None:
         try:
             client.select_rpc_target(target)
@@ -101,12 +109,29 @@ def _connect(options: argparse.Namespace, target: Any) -> Client[Any]:
 def _list_targets(options: argparse.Namespace) -> None:
     with _client(options, None) as client:
         targets, description = client.get_rpc_id()
+        leases = client._target.side.leases
     if options.json or not sys.stdout.isatty():
-        _write({"targets": targets, "description": description}, options)
+        told: dict[str, Any] = {"targets": targets, "description": description}
+        _write(told | {"leases": leases} if leases else told, options)
         return
-    say("\n".join(targets))
+    say("\n".join(targets_with_leases(targets, leases)))
     if description:
         say(f"\n{description}")
+
+
+def _list_leases(options: argparse.Namespace) -> None:
+    with _client(options, None) as client:
+        leases = client._target.side.leases
+    if options.json or not sys.stdout.isatty():
+        _write(leases, options)
+    else:
+        say(shown_leases(leases))
+
+
+def _break_lease(options: argparse.Namespace) -> None:
+    with _client(options, options.target) as client:
+        broken = client.break_lease(options.reason)
+    say(f"{options.target} was not leased" if broken is None else f"broken: {described(broken)}")
 
 
 def _list_methods(options: argparse.Namespace) -> None:
@@ -230,6 +255,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "list-methods": _list_methods,
     "call": _call,
     "interactive": _interactive,
+    "leases": _list_leases,
+    "break-lease": _break_lease,
     "ping": _ping,
     "stubs": _stubs,
     "serve": _serve,

@@ -16,7 +16,7 @@ from types import TracebackType
 
 from pyon.terminal import OUTPUT_FAILED, OutputError, legible
 
-from pc_rpc._errors import RpcError
+from pc_rpc._errors import LeaseLost, RpcError, TargetLeased
 
 OK = 0
 RAISED = 1
@@ -24,6 +24,7 @@ USAGE = 2
 NO_ANSWER = 3
 DRIVER = 4
 INTERNAL = 70
+LEASED = 75
 INTERRUPTED = 130
 
 STATUSES = {
@@ -34,9 +35,10 @@ STATUSES = {
     DRIVER: "the driver to serve could not be made or closed: its own code raised",
     INTERNAL: "an error in this program",
     OUTPUT_FAILED: "the output cannot be written",
+    LEASED: "somebody else has a lease on the target: try again later",
     INTERRUPTED: "ended by Ctrl-C",
 }
-"""What each exit status means. 70 and 74 are those of sysexits.h, 130 is a shell's for SIGINT."""
+"""What each exit status means. 70 to 75 are those of sysexits.h, 130 is a shell's for SIGINT."""
 
 
 class Exit(Exception):  # noqa: N818
@@ -73,6 +75,8 @@ def explained() -> Iterator[None]:
 
 
 def _explanation(error: Exception) -> tuple[int, str]:
+    if isinstance(error, (TargetLeased, LeaseLost)) and not getattr(error, "parent_traceback", ()):
+        return LEASED, f"pc-rpc: {error}"
     if hasattr(error, "parent_traceback"):
         return RAISED, "At the server:\n" + remote_traceback(error)
     if isinstance(error, (OSError, RpcError)):

@@ -59,18 +59,27 @@ def _parser() -> argparse.ArgumentParser:
             "--timeout", type=_seconds, metavar="S", help="give up after S seconds"
         )
         add_tls_options(command, "server's")
+        command.set_defaults(wait=False)
         return command
 
     listing = add_client("list-targets", "List the targets of a server.")
     methods = add_client("list-methods", "List the methods of a target.")
     calling = add_client("call", "Call a method and show what it returns.")
     prompt = add_client("interactive", "Call methods at a prompt, with completion.")
+    leases = add_client("leases", "Show which targets are leased, by whom, why and since when.")
+    breaking = add_client("break-lease", "End the lease that anybody has on a target.")
     add_client("ping", "Ask the server for a sign of life and tell how long it took.")
     stubs = add_client("stubs", "Write a Python module with the types of all targets.")
     for command in (methods, calling, prompt):
         command.add_argument("-t", "--target", help="the target; needless if there is only one")
-    for command in (listing, methods, calling):
+    for command in (calling, prompt):
+        command.add_argument(
+            "--wait", action="store_true", help="wait while somebody else has a lease on the target"
+        )
+    for command in (listing, methods, calling, leases):
         command.add_argument("--json", action="store_true", help="write JSON (PYON v2)")
+    breaking.add_argument("target", help="the target")
+    breaking.add_argument("--reason", default="", metavar="TEXT", help="told to the holder")
     calling.add_argument("method")
     calling.usage = "%(prog)s [option ...] host port method [argument ...]"
     calling.epilog = f"Arguments: {ARGUMENTS}"

@@ -1,8 +1,8 @@
 """The leases of one target at the server: what `_leases` says, done to the sessions.
 
-The one idea to keep in mind: each connection has a `Seat` at the `Desk` of its target. The desk
-drives `Leases` with the clock of the event loop, answers claims, and bars the schedules of those
-who may not call, so that a call that may not begin is looked at there and nowhere else.
+The one idea to keep in mind: each connection has a seat at the `Desk` of its target. The desk
+drives `Leases` with the clock of the event loop, has claims answered, and bars the schedules of
+those who may not call: whether a call may begin is looked at there and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-import pyon
-
 from pc_rpc._errors import LeaseLost, TargetLeased
-from pc_rpc._execution import NOT_BEGUN
-from pc_rpc._lease_requests import Asked, read
+from pc_rpc._lease_requests import Asked
 from pc_rpc._leases import (
     CLEARED,
     ENDED,
     GRANTED,
     LOST,
+    MAX_CLAIMS,
     REFUSED,
     TAKEN,
     Claim,
@@ -32,9 +30,7 @@ from pc_rpc._leases import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pc_rpc._protocol import Request, ServerSide
-    from pc_rpc._schedule import Schedule
-    from pc_rpc._session import Session
+    from pc_rpc._lease_seat import Seat
 
 _logger = logging.getLogger(__name__)
 
@@ -64,12 +60,10 @@ class Desk:
         self._seats: set[Seat] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def seat(self, session: Session, schedule: Schedule, side: ServerSide) -> Seat:
-        """Return the seat of a new connection."""
-        seat = Seat(self, session, schedule, side)
+    def enter(self, seat: Seat) -> None:
+        """Take in a new connection."""
         self._seats.add(seat)
         self._bar(seat)
-        return seat
 
     def holder(self) -> dict[str, Any] | None:
         """Return what there is to say of the lease, as it travels; None if there is none."""
@@ -88,7 +82,15 @@ class Desk:
     # What seats ask for.
 
     def ask(self, seat: Seat, number: int, asked: Asked) -> None:
-        """Take in a claim, which is answered when it is granted."""
+        """Take in a claim, which is answered when it is granted.
+
+        Raises
+        ------
+        RuntimeError
+            The connection has too many already.
+        """
+        if self._leases.is_full(seat):
+            raise RuntimeError(f"more than {MAX_CLAIMS} leases are asked for at the same time")
         now = self._now()
         until = None if asked.wait is None else now + asked.wait
         claim = Claim(
@@ -279,114 +281,3 @@ class Desk:
         holder: Any = None if lease is None else lease.first.who
         busy = holder is not None and holder.schedule.turns > 0
         self._act(self._leases.look(now, busy=busy))
-
-
-class Seat:
-    """One connection at the desk of its target.
-
-    Attributes
-    ----------
-    watched : bool
-        The ends of its calls matter: see `call_ended`.
-    schedule, side
-        Of the session.
-    peer : str
-        Address of the client.
-    """
-
-    __slots__ = ("_desk", "_session", "peer", "schedule", "side", "watched")
-
-    def __init__(self, desk: Desk, session: Session, schedule: Schedule, side: ServerSide) -> None:
-        self.schedule = schedule
-        self.side = side
-        self.peer = session.peername
-        self.watched = False
-        self._desk = desk
-        self._session = session
-
-    # For the session.
-
-    def answer(self, request: Request) -> None:
-        """Do what a request about leases asks for, and reply to it: now, or when it is granted."""
-        try:
-            self._do(request)
-        except Exception as error:
-            self.refuse(request.number, error)
-
-    def _do(self, request: Request) -> None:
-        number, asked = request.number, read(request)
-        result: Any = None
-        if not self._desk.leasable:
-            raise ValueError(
-                f"the target {self._desk.target!r} is made for each connection, so that nobody else"
-                " can call it: there is nothing to lease"
-            )
-        if number is None:
-            raise ValueError("a request about leases needs an id")
-        if request.action == "lease":
-            self._desk.ask(self, number, asked)
-            return
-        if request.action == "renew_lease":
-            self._desk.renew(self)
-        elif request.action == "release_lease":
-            result = self._desk.release(self, asked.number)
-        elif request.action == "break_lease":
-            result = self._desk.break_(self, asked)
-        else:
-            result = self._desk.holder()
-        self.confirm(number, result)
-
-    def refusal(self) -> Exception | None:
-        """Return why a call cannot be taken in now; None if it is made, or waits."""
-        lost = self._desk.lost(self)
-        if lost is None and self.side.features.lease_waits:
-            return None
-        return lost or self._desk.refusal(self)
-
-    def cancel(self, number: object) -> None:
-        """Take back the claim that was made by the request with this id, if there is one."""
-        if type(number) is int:
-            self._desk.cancel(self, number)
-
-    def call_ended(self) -> None:
-        """Note that a call has ended."""
-        self._desk.call_ended(self)
-
-    def leave(self) -> None:
-        """Note that the connection has ended."""
-        self._desk.leave(self)
-
-    def forget(self) -> None:
-        """Note that nothing of the connection runs any more."""
-        self._desk.forget(self)
-
-    # For the desk.
-
-    def go_on(self) -> None:
-        """Start the calls that have waited."""
-        if not self._session.closed:
-            self._session._go_on()
-
-    def turn_away(self) -> None:
-        """Refuse the calls that wait, and read on."""
-        away = self.schedule.turn_away()
-        for call in away:
-            self.refuse(call.number, self._desk.refusal(self))
-        if away:
-            self.go_on()
-
-    def confirm(self, number: int, result: Any = None) -> None:
-        """Reply to a request."""
-        if not self._session.closed:
-            text = pyon.encode(result, version=2)
-            self._session.send_chunks(self.side.confirm(number, text))
-
-    def confirm_cancelled(self, number: int) -> None:
-        """Reply to a claim that its caller has given up."""
-        if not self._session.closed:
-            self._session.send_chunks(self.side.failure(number, NOT_BEGUN))
-
-    def refuse(self, number: int | None, error: Exception) -> None:
-        """Reply to a request that is not served."""
-        if not self._session.closed:
-            self._session.send_chunks(self.side.refusal(number, error))

@@ -18,6 +18,10 @@ TAKEN, GRANTED, REFUSED, CANCELLED = "taken", "granted", "refused", "cancelled"
 ENDED, LOST, CLEARED = "ended", "lost", "cleared"
 """Kinds of events."""
 
+MAX_CLAIMS = 100
+"""Claims of one connection at a time: more than any program has blocks within each other. Each is a
+few hundred bytes that a client can have the server keep, and is looked at when anything changes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Claim:
@@ -152,6 +156,12 @@ class Leases:
         if who in self._lost:
             return False
         return self.lease is None or self.lease.first.who == who
+
+    def is_full(self, who: Hashable) -> bool:
+        """Say whether a connection has as many claims as it may."""
+        lease = self.lease
+        mine = len(lease.claims) if lease is not None and lease.first.who == who else 0
+        return mine + sum(claim.who == who for claim in self.waiting) >= MAX_CLAIMS
 
     @property
     def due(self) -> float | None:

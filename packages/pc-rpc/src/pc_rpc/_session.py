@@ -22,6 +22,7 @@ from pc_rpc._errors import ProtocolError
 from pc_rpc._execution import NOT_BEGUN, Runner
 from pc_rpc._lean_session import lean_road
 from pc_rpc._lease_requests import ACTIONS
+from pc_rpc._lease_seat import Seat
 from pc_rpc._outcome import Outcome
 from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Request, ServerSide, arguments
 from pc_rpc._schedule import Call, Schedule
@@ -29,7 +30,6 @@ from pc_rpc._worker import end_child
 
 if TYPE_CHECKING:
     from pc_rpc._failures import Failure
-    from pc_rpc._lease_desk import Seat
     from pc_rpc._shared import Shared
     from pc_rpc._targets import Instance
 
@@ -160,7 +160,7 @@ class Session(Connection):
         features = self._side.features
         self._runner = Runner(instance, self, self._finished, side=self._side)
         self._schedule = Schedule(ids=features.request_ids, parallel=self._shared.parallel)
-        self._seat = self._shared.desk(instance.name).seat(self, self._schedule, self._side)
+        self._seat = Seat(self._shared.desk(instance.name), self, self._schedule, self._side)
         self.receiver.limit = self._shared.limit
         self.receiver.line_limit = self._shared.line_limit
         self.receiver.raw_buffers = features.raw_buffers

@@ -1,0 +1,132 @@
+"""One connection at the desk of its target: what it asks about leases, and what it is told.
+
+The one idea to keep in mind: here is all that passes between a session and the leases. A session
+asks whether a call that is barred waits or fails; the desk has calls refused, or gone on with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyon
+
+from pc_rpc._execution import NOT_BEGUN
+from pc_rpc._lease_requests import read
+
+if TYPE_CHECKING:
+    from pc_rpc._lease_desk import Desk
+    from pc_rpc._protocol import Request, ServerSide
+    from pc_rpc._schedule import Schedule
+    from pc_rpc._session import Session
+
+
+class Seat:
+    """One connection at the desk of its target.
+
+    Attributes
+    ----------
+    watched : bool
+        The ends of its calls matter: see `call_ended`.
+    schedule, side
+        Of the session.
+    peer : str
+        Address of the client.
+    """
+
+    __slots__ = ("_desk", "_session", "peer", "schedule", "side", "watched")
+
+    def __init__(self, desk: Desk, session: Session, schedule: Schedule, side: ServerSide) -> None:
+        self.schedule = schedule
+        self.side = side
+        self.peer = session.peername
+        self.watched = False
+        self._desk = desk
+        self._session = session
+        desk.enter(self)
+
+    # For the session.
+
+    def answer(self, request: Request) -> None:
+        """Do what a request about leases asks for, and reply to it: now, or when it is granted."""
+        try:
+            self._do(request)
+        except Exception as error:
+            self.refuse(request.number, error)
+
+    def _do(self, request: Request) -> None:
+        number, asked = request.number, read(request)
+        result: Any = None
+        if not self._desk.leasable:
+            raise ValueError(
+                f"the target {self._desk.target!r} is made for each connection, so that nobody else"
+                " can call it: there is nothing to lease"
+            )
+        if number is None:
+            raise ValueError("a request about leases needs an id")
+        if request.action == "lease":
+            self._desk.ask(self, number, asked)
+            return
+        if request.action == "renew_lease":
+            self._desk.renew(self)
+        elif request.action == "release_lease":
+            result = self._desk.release(self, asked.number)
+        elif request.action == "break_lease":
+            result = self._desk.break_(self, asked)
+        else:
+            result = self._desk.holder()
+        self.confirm(number, result)
+
+    def refusal(self) -> Exception | None:
+        """Return why a call cannot be taken in now; None if it is made, or waits."""
+        lost = self._desk.lost(self)
+        if lost is None and self.side.features.lease_waits:
+            return None
+        return lost or self._desk.refusal(self)
+
+    def cancel(self, number: object) -> None:
+        """Take back the claim that was made by the request with this id, if there is one."""
+        if type(number) is int:
+            self._desk.cancel(self, number)
+
+    def call_ended(self) -> None:
+        """Note that a call has ended."""
+        self._desk.call_ended(self)
+
+    def leave(self) -> None:
+        """Note that the connection has ended."""
+        self._desk.leave(self)
+
+    def forget(self) -> None:
+        """Note that nothing of the connection runs any more."""
+        self._desk.forget(self)
+
+    # For the desk.
+
+    def go_on(self) -> None:
+        """Start the calls that have waited."""
+        if not self._session.closed:
+            self._session._go_on()
+
+    def turn_away(self) -> None:
+        """Refuse the calls that wait, and read on."""
+        away = self.schedule.turn_away()
+        for call in away:
+            self.refuse(call.number, self._desk.refusal(self))
+        if away:
+            self.go_on()
+
+    def confirm(self, number: int, result: Any = None) -> None:
+        """Reply to a request."""
+        if not self._session.closed:
+            text = pyon.encode(result, version=2)
+            self._session.send_chunks(self.side.confirm(number, text))
+
+    def confirm_cancelled(self, number: int) -> None:
+        """Reply to a claim that its caller has given up."""
+        if not self._session.closed:
+            self._session.send_chunks(self.side.failure(number, NOT_BEGUN))
+
+    def refuse(self, number: int | None, error: Exception) -> None:
+        """Reply to a request that is not served."""
+        if not self._session.closed:
+            self._session.send_chunks(self.side.refusal(number, error))
