@@ -276,9 +276,39 @@ class _Blocking:
                 return await result if hasattr(type(result), "__await__") else result
 
             result = self._runner.run(run())
+            if hasattr(result, "__anext__"):
+                return _BlockingStream(result, self._runner)
             return _Blocking(result, self._runner) if name == "with_rpc_timeout" else result
 
         return call
+
+
+class _BlockingStream:
+    """The stream of an `AsyncioClient`, iterated over like a blocking one."""
+
+    def __init__(self, stream: Any, runner: asyncio.Runner) -> None:
+        self._stream = stream
+        self._runner = runner
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        async def run() -> Any:
+            return await anext(self._stream)
+
+        try:
+            return self._runner.run(run())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        self._runner.run(self._stream.aclose())
+
+    def leave(self) -> None:
+        """Forget it, and let the loop hear of that."""
+        del self._stream
+        self._runner.run(asyncio.sleep(0))
 
 
 @pytest.fixture

@@ -344,8 +344,9 @@ class Closing:
 def test_a_gateway_offers_no_names_with_a_leading_underscore(expose):
     """Whatever its own server announces."""
     behind = types.SimpleNamespace(names={"measure", "_private", "__reduce__"}, label="the server")
+    behind.streams = frozenset({"measure"})
     offered = find_methods(RemoteMethods(behind, None), expose=expose, strict=False)
-    assert offered.names == {"measure"}
+    assert offered.names == offered.streams == {"measure"}
 
 
 def test_no_client_can_close_a_driver(serve, connect):

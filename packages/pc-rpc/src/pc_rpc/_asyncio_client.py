@@ -16,7 +16,9 @@ from pyon.tcp import format_address
 
 from pc_rpc._asyncio_connection import AsyncioConnection, connect
 from pc_rpc._asyncio_leasing import AsyncioLease
+from pc_rpc._asyncio_stream import AsyncioRemoteStream
 from pc_rpc._client_side import ClientSide
+from pc_rpc._client_streams import encode_stream
 from pc_rpc._deadlines import deadline_of
 from pc_rpc._errors import ConnectionLost
 from pc_rpc._lean_asyncio import call as lean_call
@@ -63,6 +65,11 @@ class _Target:
         return () if self.connection is None else self.connection.side.methods
 
     @property
+    def streams(self) -> frozenset[str]:
+        """Names of those that give their result item by item."""
+        return frozenset() if self.connection is None else self.connection.side.streams
+
+    @property
     def label(self) -> str:
         """Target and server, as people write them."""
         if self.connection is None:
@@ -82,6 +89,14 @@ class _Target:
         if connection is None or connection.lines_received is None or kwargs:
             return self.connected().call(name, args, kwargs, timeout)
         return lean_call(connection, name, args, timeout)
+
+    def stream(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
+    ) -> AsyncioRemoteStream:
+        """Return the asynchronous iterator of a method that gives its result item by item."""
+        connection = self.connected()
+        call, chunks = encode_stream(connection.side, name, args, kwargs)
+        return AsyncioRemoteStream(connection, call, chunks, timeout, self)
 
     async def request(self, action: str, fields: Mapping[str, Any] | None = None) -> Any:
         """Make a request that is no call of a method and return what it gives."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
 
+    from pc_rpc._stream_call import StreamCall
+
 LEAN = True
 """Whether common calls may take the lean road: off in tests that the general one is as good."""
 
@@ -66,7 +68,7 @@ class AsyncioConnection(Connection):
         except ProtocolError as error:
             self.end(error)
             return
-        if call is not None:
+        if call is not None and call.waiter is not None:
             settle(call.waiter, None)
 
     def connection_broken(self, error: FramingError) -> None:
@@ -79,7 +81,8 @@ class AsyncioConnection(Connection):
         """Close the connection: nothing that is pending will come."""
         self.lines_received = None  # which refers to this object
         for call in self.side.lost(reason):
-            settle(call.waiter, None)
+            if call.waiter is not None:
+                settle(call.waiter, None)
         lose(self)
         if not self.closed:
             self.abort()
@@ -135,6 +138,25 @@ class AsyncioConnection(Connection):
             return self.side.result(call)
         except StopIteration as error:  # no coroutine can raise it
             raise GenericRemoteException(f"StopIteration: {error}".removesuffix(": ")) from error
+
+    async def exchange_part(self, call: StreamCall, chunks: Chunks) -> None:
+        """Send the request of a stream, if it is not out; wait for a message, or for the end."""
+        if self.side.reason is not None:
+            return
+        call.waiter = self._loop.create_future()
+        if not call.sent:
+            self.side.expect(call)
+            self.send_chunks(chunks)
+        try:
+            await call.waiter
+        finally:
+            call.waiter = None
+
+    def leave(self, call: StreamCall) -> bool:
+        """Have the server end a stream, if it has begun and not ended; say whether that is so."""
+        chunks = self.side.abandon(call) if call.sent else ()
+        self.send_chunks(chunks)
+        return len(chunks) > 0
 
     async def _exchange(self, call: Call, chunks: Chunks) -> None:
         if self.backlog > HIGH_WATER:

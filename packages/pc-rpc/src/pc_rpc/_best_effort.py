@@ -18,6 +18,7 @@ from pyon.backoff import Backoff
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 from pyon.tcp import format_address
 
+from pc_rpc._best_effort_stream import BestEffortStream
 from pc_rpc._connection import BlockingConnection
 from pc_rpc._errors import ConnectionLost, IncompatibleServer, RpcError, TargetLeased
 from pc_rpc._methods import Proxy, warn_unclosed
@@ -64,6 +65,7 @@ class _Reconnecting:
         self.timeout: float | None = options["timeout"]
         self.connection: BlockingConnection | None = None
         self.last_error: BaseException | None = None
+        self._streams: frozenset[str] = frozenset()
         self._options = options
         self._state_cb = state_cb
         self._backoff = Backoff(retry, retry * MAX_RETRY_FACTOR)
@@ -99,7 +101,29 @@ class _Reconnecting:
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> Any:
         """Call a method; None while there is no connection."""
+        if name in self.streams:  # the method was looked up before any was known
+            return self.stream(name, args, kwargs, timeout)
         return self.guarded(lambda connection: connection.invoke(name, args, kwargs, timeout))
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """Names of those that give their result item by item, as far as they were ever known."""
+        if self.connection is not None:
+            self._streams = self.connection.streams
+        return self._streams
+
+    def stream(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
+    ) -> BestEffortStream:
+        """Return the iterator of such a method, an empty one while there is no connection."""
+        connection = self.connection
+
+        def lost(error: BaseException) -> None:
+            if connection is not None and self._foreign is None:
+                self._drop(connection, error)
+
+        found = self.guarded(lambda connection: connection.stream(name, args, kwargs, timeout))
+        return BestEffortStream(found, lost)
 
     def described(self) -> Mapping[str, Any]:
         """Return the method list, an empty one if it cannot be had now."""

@@ -45,6 +45,7 @@ from pc_rpc._protocol import (
     _size,
     cancellation,
 )
+from pc_rpc._stream_call import StreamCall, has_items
 from pc_rpc._unreachable import is_refusal
 
 GREETING = "greeting"
@@ -84,8 +85,8 @@ class ClientSide:
         What the greeting said.
     selected_target : str or None
         The target, as soon as it is selected.
-    methods : frozenset of str
-        Names of its methods, empty before.
+    methods, streams : frozenset of str
+        Names of its methods, and of those that give their result item by item; empty before.
     reason : BaseException or None
         Why the connection is gone, None while it is not.
     """
@@ -108,6 +109,7 @@ class ClientSide:
         self.leases: list[dict[str, Any]] = []
         self.selected_target: str | None = None
         self.methods: frozenset[str] = frozenset()
+        self.streams: frozenset[str] = frozenset()
         self.features = Features()
         self.reason: BaseException | None = None
         self._again = again
@@ -196,7 +198,7 @@ class ClientSide:
         except pyon.EncodeError as error:
             error.add_note(f"in the arguments of {name}()")
             raise
-        return self._issue(f"call of {name}()", text, buffers)
+        return self.issue(f"call of {name}()", text, buffers)
 
     def encode_action(
         self, action: str, fields: Mapping[str, Any] | None = None
@@ -210,9 +212,10 @@ class ClientSide:
         """
         if self.selected_target is None:
             raise RuntimeError("no target has been selected yet: see select_rpc_target")
-        return self._issue(action, *self.features.encode({"action": action, **(fields or {})}))
+        return self.issue(action, *self.features.encode({"action": action, **(fields or {})}))
 
-    def _issue(self, what: str, text: Pieces, buffers: list[memoryview]) -> tuple[Call, Chunks]:
+    def issue(self, what: str, text: Pieces, buffers: list[memoryview]) -> tuple[Call, Chunks]:
+        """Return a request of an encoded text, without an id yet, and the message to send."""
         call = Call(next(self.numbers), what)
         if self.features.request_ids:
             text[0] = f'{{"id":{call.number},{text[0][1:]}'
@@ -225,7 +228,8 @@ class ClientSide:
         """Note that the request is going out: the order of these calls is the order on the wire."""
         call.sent = True
         if self.features.request_ids and not call.step:
-            self.by_number[call.number] = call
+            if call.number:
+                self.by_number[call.number] = call
         else:
             self._in_order.append(call)
 
@@ -235,7 +239,11 @@ class ClientSide:
         That is the request to cancel the call.
         """
         call.abandoned = True
-        if call.number not in self.by_number or call.reply is not None:
+        if isinstance(call, StreamCall):
+            call.forget()
+        elif call.reply is not None:
+            return []
+        if call.number not in self.by_number:
             return []
         return cancellation(call.number)
 
@@ -253,10 +261,16 @@ class ClientSide:
         if self._in_order:
             call = self._in_order.popleft()
         elif (number := _number(message.line)) is not None:
-            call = self.by_number.pop(number, None)
+            call = self.by_number.get(number)
+            if not isinstance(call, StreamCall) or not has_items(message):
+                self.by_number.pop(number, None)
+            elif call.abandoned:
+                return None
+            elif call.overrun:
+                raise ProtocolError(f"the server sent more of the {call.what} than it may")
         if call is None:
             raise ProtocolError(f"the server sent a reply to no request: {message.line!r:.100}")
-        if call.abandoned:
+        if call.abandoned and not isinstance(call, StreamCall):
             return None
         call.reply = message
         return call
@@ -285,7 +299,7 @@ class ClientSide:
             else:
                 raise ValueError(f"unknown status {status!r:.100}")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise _unreadable(call, message.line, error) from error
+            raise unreadable(call, message.line, error) from error
         try:
             raise raised
         finally:
@@ -307,7 +321,7 @@ class ClientSide:
             self.targets, self.description, self._offered, self.leases = said
         else:
             target = self.selected_target if self.features.target_errors else None
-            self.methods = read_methods(line, self.peer, target)
+            self.methods, self.streams = read_methods(line, self.peer, target)
 
     # The end.
 
@@ -372,7 +386,7 @@ class ClientSide:
         return TimeoutError(f"no reply to the {call.what} from {self.peer} within {timeout} s")
 
 
-def _unreadable(call: Call, line: bytes | bytearray, error: Exception) -> Exception:
+def unreadable(call: Call, line: bytes | bytearray, error: Exception) -> Exception:
     """Return the error of a reply that cannot be understood, for its caller."""
     if isinstance(error, (pyon.DecodeError, RecursionError)) and _FAILED.match(line):
         return GenericRemoteException(

@@ -13,6 +13,7 @@ can be acquired again by their owner, and each change of the state is one step.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from threading import get_ident
@@ -25,17 +26,21 @@ from pyon.tcp import format_address
 from pc_rpc import _lean_call
 from pc_rpc._call import Call
 from pc_rpc._client_side import ClientSide
+from pc_rpc._client_streams import encode_stream
 from pc_rpc._connecting import connect, shake_hands
 from pc_rpc._deadlines import deadline_of
 from pc_rpc._errors import ConnectionLost, RpcError
 from pc_rpc._methods import warn_unclosed
 from pc_rpc._protocol import AutoTarget, Chunks
+from pc_rpc._remote_stream import RemoteStream
 from pc_rpc._sending import Sending
 from pc_rpc._unreachable import wanted
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Collection, Mapping, Sequence
+
+    from pc_rpc._stream_call import StreamCall
 
 LEAN = True
 """Whether common calls may take the lean road: off in tests that the general one is as good."""
@@ -137,6 +142,11 @@ class BlockingConnection(Sending):
         return self.side.methods
 
     @property
+    def streams(self) -> frozenset[str]:
+        """Names of those that give their result item by item."""
+        return self.side.streams
+
+    @property
     def label(self) -> str:
         """Target and server, as people write them."""
         return self.side.label
@@ -148,6 +158,12 @@ class BlockingConnection(Sending):
     ) -> Any:
         """Do what `invoke` does, on the general road."""
         return self.complete(*self.side.encode_call(name, args, kwargs), timeout)
+
+    def stream(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
+    ) -> RemoteStream:
+        """Return the iterator of a method that gives its result item by item."""
+        return RemoteStream(self, *encode_stream(self.side, name, args, kwargs), timeout)
 
     def request(self, action: str, fields: Mapping[str, Any] | None = None) -> Any:
         """Make a request that is no call of a method and return what it gives."""
@@ -177,16 +193,19 @@ class BlockingConnection(Sending):
     def _complete(
         self, call: Call, chunks: Chunks, timeout: float | None, deadline: float | None
     ) -> Any:
-        side = self.side
-        if self._in_the_middle(get_ident()):
-            raise RpcError(
-                f"{side.peer}: the {call.what} was tried by a signal handler or finaliser in the "
-                "middle of a message that its own thread sends or reads; it was not sent"
-            )
-        if side.reason is not None:
-            raise side.error_for(call)
+        self.refuse_in_the_middle(call)
+        if self.side.reason is not None:
+            raise self.side.error_for(call)
         self.interrupts.held_back(self._exchange, call, chunks, timeout, deadline)
         return self._result(call)
+
+    def refuse_in_the_middle(self, call: Call) -> None:
+        """Refuse what this thread cannot do in the middle of a message of its own."""
+        if self._in_the_middle(get_ident()):
+            raise RpcError(
+                f"{self.side.peer}: the {call.what} was tried by a signal handler or finaliser in "
+                "the middle of a message that its own thread sends or reads; it was not sent"
+            )
 
     def _result(self, call: Call) -> Any:
         if call.reply is None:
@@ -194,13 +213,55 @@ class BlockingConnection(Sending):
             raise self.side.error_for(call)
         return self.side.result(call)
 
+    def exchange_part(
+        self, call: StreamCall, chunks: Chunks, more: Chunks, timeout: float | None
+    ) -> None:
+        """Send the request of a stream, if it is not out, and `more` behind it; wait for a message.
+
+        Raises
+        ------
+        TimeoutError, ConnectionLost
+            As for calls. The connection may be lost before the message came, or behind it.
+        """
+        self.refuse_in_the_middle(call)
+        if self.side.reason is None:
+            deadline = deadline_of(timeout)
+            self.interrupts.held_back(self._exchange, call, chunks, timeout, deadline, more)
+        if call.reply is None:
+            self._free()
+            raise self.side.error_for(call)
+
+    def leave(self, call: StreamCall) -> None:
+        """Have the server end a stream; nobody waits for that."""
+        if call.sent and self.side.reason is None:
+            self.interrupts.held_back(self._give_up, call)
+
+    def finish(self, call: StreamCall, timeout: float | None) -> None:
+        """End a stream, and wait until it has ended; raise what its generator then raised."""
+        more = self.side.abandon(call) if call.sent else ()
+        if not more or self.side.reason is not None:
+            return
+        while not call.at_end:
+            call.forget()
+            self.exchange_part(call, (), more, timeout)
+            more = ()
+        self.side.result(call)
+
     def _exchange(
-        self, call: Call, chunks: Chunks, timeout: float | None, deadline: float | None
+        self,
+        call: Call,
+        chunks: Chunks,
+        timeout: float | None,
+        deadline: float | None,
+        more: Chunks = (),
     ) -> None:
         """Send a request and wait for its reply, or for the end of the connection."""
         try:
             if not call.sent or self._unsent:
                 self._send(call, chunks, deadline)
+            if more:
+                with contextlib.suppress(ConnectionLost):  # what came before is handed out first
+                    self._send(Call(0, call.what), more, deadline)
             if call.reply is None:
                 self._wait(call, deadline)
         except TimeoutError:

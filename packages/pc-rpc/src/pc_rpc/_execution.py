@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from contextvars import ContextVar
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 from pyon.asyncio_connection import TURN
 from pyon.asyncio_tasks import Later, abandon, keep
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from pc_rpc._aside import Aside
     from pc_rpc._protocol import ServerSide
+    from pc_rpc._session import Session
+    from pc_rpc._stream import Stream
     from pc_rpc._targets import Instance
 
 NOT_BEGUN = describe(asyncio.CancelledError())._replace(cancelled=True)
@@ -75,6 +77,13 @@ def current_extra_info(name: str) -> Any:
     return executing.get().transport.get_extra_info(name)
 
 
+class InTurn(Protocol):
+    """What waits for turns."""
+
+    def start_in_turn(self, call: Call) -> bool:
+        """Start what waited for its turn; return whether the turn is over."""
+
+
 class Lane:
     """Turns: one call at a time, in the order in which they came, of all the connections.
 
@@ -82,8 +91,8 @@ class Lane:
     ----------
     busy : bool
         Whether the turn is taken.
-    waiting : deque of (Runner, Call)
-        Calls that wait for it.
+    waiting : deque of (InTurn, Call)
+        Calls that wait for it, and streams by their calls.
     """
 
     __slots__ = ("_later", "busy", "waiting")
@@ -91,9 +100,9 @@ class Lane:
     def __init__(self) -> None:
         self._later = Later()
         self.busy = False
-        self.waiting: deque[tuple[Runner, Call]] = deque()
+        self.waiting: deque[tuple[InTurn, Call]] = deque()
 
-    def take(self, runner: Runner, call: Call) -> bool:
+    def take(self, runner: InTurn, call: Call) -> bool:
         """Take the turn if it is free; else wait for it, and be started by `release`."""
         if self.busy or self.waiting:
             self.waiting.append((runner, call))
@@ -256,6 +265,12 @@ class Runner:
         call.invoke(self._instance.target)
         return self._went(call)
 
+    def stream(self, call: Call, owner: Session) -> Stream:
+        """Return the stream of what a call has returned; raise `TypeError` if it is no iterator."""
+        from pc_rpc._stream_turns import open_stream  # few servers need it
+
+        return open_stream(call, owner, self._place, self._side, self._describe)
+
     def go_on(self, call: Call) -> bool:
         """Go on with a call that took its turn and called its method; return whether it is done."""
         done = self._went(call)
@@ -281,7 +296,8 @@ class Runner:
         call.invoke(self._instance.target)
         if call.error is not None:
             call.explain(self._describe)
-        elif not call.awaitable:  # forms that users have registered are their code
+        elif call.credit is None and not call.awaitable:
+            # Here, for forms that users have registered are their code.
             call.chunks = self._side.reply(call.number, call)
 
     def _came_back(self, call: Call) -> None:

@@ -9,8 +9,6 @@ the set of names that results cannot be called by any request.
 from __future__ import annotations
 
 import functools
-import inspect
-import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,8 +23,9 @@ from pc_rpc._attributes import (
     of_class,
     own_attributes,
 )
-from pc_rpc._methods import Proxy, RemoteMethods, known_names
+from pc_rpc._methods import Proxy, RemoteMethods, known_names, known_streams
 from pc_rpc._properties import Accessor, accessors
+from pc_rpc._returns import gives_items, is_awaited
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -67,16 +66,19 @@ class Methods(NamedTuple):
     immediate : frozenset of str
         Those that do not wait for their turn.
     coroutine : frozenset of str
-        Those that are coroutine functions.
+        Those that are coroutine functions or asynchronous generators.
     members : dict of str to object
         What stands under their names in the dictionaries of the target and its classes, or what is
         called in their place.
+    streams : frozenset of str
+        Those that give their result item by item.
     """
 
     names: frozenset[str]
     immediate: frozenset[str]
     coroutine: frozenset[str]
     members: Mapping[str, Any]
+    streams: frozenset[str]
 
     @property
     def plain(self) -> frozenset[str]:
@@ -85,7 +87,8 @@ class Methods(NamedTuple):
 
     def without(self, name: str) -> Methods:
         """Return all but one of them."""
-        return _methods({n: member for n, member in self.members.items() if n != name})
+        left = _methods({n: member for n, member in self.members.items() if n != name})
+        return left._replace(streams=self.streams - {name})
 
     def callee(self, target: object) -> object:
         """Return the object whose attributes of these names are called: the target, or a `View`."""
@@ -194,8 +197,9 @@ def _methods(members: Mapping[str, Any]) -> Methods:
     return Methods(
         frozenset(members),
         frozenset(name for name, member in members.items() if _is_immediate(member)),
-        frozenset(name for name, member in members.items() if _is_coroutine(member)),
+        frozenset(n for n, member in members.items() if is_awaited(_innermost(member))),
         members,
+        frozenset(n for n, member in members.items() if gives_items(_innermost(member))),
     )
 
 
@@ -220,7 +224,7 @@ def _remote_methods(
     names = set(known or expose or ())
     names = names - UNLESS_EXPOSED if expose is None else names.intersection(expose)
     offered = {name for name in names if not name.startswith("_")}.difference(hide)
-    return _methods(dict.fromkeys(offered))
+    return _methods(dict.fromkeys(offered))._replace(streams=known_streams(target) & offered)
 
 
 def _why_not(name: str, members: Mapping[str, Any]) -> str | None:
@@ -288,6 +292,7 @@ def _function(member: object) -> object:
     return member.function if type(member) is Accessor else member
 
 
-def _is_coroutine(member: object) -> bool:
+def _innermost(member: object) -> object:
+    """Return what is called in the end."""
     *_, innermost = (None, *layers(_function(member)))
-    return type(innermost) is types.FunctionType and inspect.iscoroutinefunction(innermost)
+    return innermost

@@ -74,7 +74,16 @@ def choose(target_name: str | AutoTarget | type[AutoTarget], targets: list[str])
     return target_name
 
 
-def read_methods(line: bytes, peer: str, target: str | None) -> frozenset[str]:
+class Announced(NamedTuple):
+    """The methods of a target."""
+
+    methods: frozenset[str]
+    """Their names."""
+    streams: frozenset[str]
+    """Those that give their result item by item."""
+
+
+def read_methods(line: bytes, peer: str, target: str | None) -> Announced:
     """Read the names of a target's methods; or raise why the target could not be made.
 
     Parameters
@@ -105,17 +114,23 @@ def read_methods(line: bytes, peer: str, target: str | None) -> frozenset[str]:
             raise raised
         finally:
             del raised  # its traceback refers to this frame
+    if isinstance(names, dict) and isinstance(names.get("methods"), list):
+        streams = names.get("streams")
+        listed = streams if isinstance(streams, list) else []
+        return Announced(frozenset(map(str, names["methods"])), frozenset(map(str, listed)))
     if not isinstance(names, (set, dict, list)):  # v1 spells the empty set like an empty dict
         raise ProtocolError(expected)
-    return frozenset(map(str, names))
+    return Announced(frozenset(map(str, names)), frozenset())
 
 
-def _names_of_ours(line: bytes) -> list[str] | None:
+def _names_of_ours(line: bytes) -> list[str] | dict[str, Any] | None:
     """Read the names of methods as our servers write them, quickly; None for all else."""
     try:
         match _read_json(line.decode()):
             case {"__jsonclass__": ["set", [[*names]]], **more} if not more:
                 return names if set(map(type, names)) == {str} else None
+            case {"methods": [*methods], "streams": [*streams]} as both if len(both) == 2:
+                return both if set(map(type, methods + streams)) <= {str} else None
     except (ValueError, RecursionError):
         pass
     return None

@@ -225,7 +225,7 @@ class Desk:
         lease = self._leases.lease
         if lease is None or lease.granted:
             return
-        if any(seat.schedule.turns for seat in self._seats if seat is not lease.first.who):
+        if any(seat.schedule.active for seat in self._seats if seat is not lease.first.who):
             return
         self._act(self._leases.drained(self._now()))
         for seat in self._seats:
@@ -279,5 +279,5 @@ class Desk:
             self._leases.excuse(now, EXCUSE)
         lease = self._leases.lease
         holder: Any = None if lease is None else lease.first.who
-        busy = holder is not None and holder.schedule.turns > 0
+        busy = holder is not None and holder.schedule.active
         self._act(self._leases.look(now, busy=busy))

@@ -106,6 +106,7 @@ class Seat:
         """Start the calls that have waited."""
         if not self._session.closed:
             self._session._go_on()
+            self._session.streams_go_on()
 
     def turn_away(self) -> None:
         """Refuse the calls that wait, and read on."""

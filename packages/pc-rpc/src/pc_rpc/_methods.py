@@ -45,11 +45,18 @@ class Target(Protocol):
         """Names of the methods; None if they are not known yet and any may be one."""
 
     @property
+    def streams(self) -> frozenset[str]:
+        """Names of those methods that give their result item by item."""
+
+    @property
     def label(self) -> str:
         """Target and server, as people write them."""
 
     def invoke(self, name: str, args: Any, kwargs: Any, timeout: float | None) -> Any:
         """Call a method."""
+
+    def stream(self, name: str, args: Any, kwargs: Any, timeout: float | None) -> Any:
+        """Return the iterator of a method that gives its result item by item."""
 
     def described(self) -> Mapping[str, Any]:
         """Return the method list, an empty one if it cannot be had now."""
@@ -118,6 +125,16 @@ class RemoteMethod:
         return f"<remote method {self.__name__}{shown or '(...)'} of {self._target.label}>"
 
 
+class RemoteStreamMethod(RemoteMethod):
+    """A method of the selected target that gives its result item by item: call it in a `for`."""
+
+    __slots__ = ()
+
+    def __init__(self, target: Target, name: str, timeout: float | None) -> None:
+        super().__init__(target, name, timeout)
+        object.__setattr__(self, "_invoke", target.stream)
+
+
 class RemoteMethods:
     """The methods of the selected target as attributes, and nothing besides them."""
 
@@ -151,6 +168,11 @@ class RemoteMethods:
 def known_names(methods: RemoteMethods) -> Collection[str] | None:
     """Return the names of the methods; None while a client that reconnects does not know them."""
     return methods._target.names
+
+
+def known_streams(methods: RemoteMethods) -> frozenset[str]:
+    """Return the names of those methods that give their result item by item."""
+    return methods._target.streams
 
 
 def known_description(methods: RemoteMethods) -> Mapping[str, Any]:
@@ -192,7 +214,8 @@ def find_method(target: Target, name: str, timeout: float | None) -> RemoteMetho
         return RemoteMethod(target, name, timeout)
     if names is None or name not in names or (name.startswith("__") and name.endswith("__")):
         raise AttributeError(_no_such_method(target, name, names or ()), name=name)
-    return RemoteMethod(target, name, timeout)
+    kind = RemoteStreamMethod if name in target.streams else RemoteMethod
+    return kind(target, name, timeout)
 
 
 def _no_such_method(target: Target, name: str, names: Collection[str]) -> str:

@@ -31,9 +31,10 @@ TARGET_ERRORS = "target_errors"
 STOP_NOTICES = "stop_notices"
 LEASES = "leases"
 LEASE_WAITS = "lease_waits"
+STREAMS = "streams"
 FEATURES = (
     PYON_V2, RAW_BUFFERS, REQUEST_IDS, EXCEPTION_DETAILS, TARGET_ERRORS, STOP_NOTICES, LEASES,
-    LEASE_WAITS,
+    LEASE_WAITS, STREAMS,
 )  # fmt: skip
 """What both of our ends can do, as offered in the greeting. All but the first need the first."""
 
@@ -67,6 +68,7 @@ class Features:
 
     __slots__ = (
         "exception_details", "lease_waits", "leases", "raw_buffers", "request_ids", "stop_notices",
+        "streams",
         "target_errors", "version",
     )  # fmt: skip
 
@@ -80,6 +82,7 @@ class Features:
         self.stop_notices = STOP_NOTICES in words
         self.leases = LEASES in words and self.request_ids
         self.lease_waits = LEASE_WAITS in words and self.request_ids
+        self.streams = STREAMS in words and self.request_ids
 
     def encode(self, value: Any) -> tuple[Pieces, list[memoryview]]:
         """Return the text of a value in this connection's generation, and what goes beside it."""
@@ -311,6 +314,16 @@ def _greeting(targets: tuple[str, ...], description: str | None) -> str:
 
 def _head(number: int | None) -> str:
     return "{" if number is None else f'{{"id":{number},'
+
+
+def credit_of(content: dict[str, Any]) -> tuple[int, int]:
+    """Return items and bytes that a request allows a stream; raise `ValueError` where it cannot."""
+    credit = content.get("credit")
+    if isinstance(credit, (list, tuple)) and len(credit) == 2:
+        items, size = credit
+        if type(items) is type(size) is int and 0 <= items < ID_END and 0 <= size < ID_END:
+            return items, size
+    raise ValueError(f"expected the credit as numbers of items and of bytes, got {credit!r:.100}")
 
 
 def arguments(content: dict[str, Any]) -> tuple[str, Sequence[Any], dict[str, Any]]:

@@ -54,11 +54,13 @@ class Call(Outcome):
         What awaits the result of a coroutine method.
     chunks : sequence of bytes or None
         The reply, if the result was encoded where the method ran.
+    credit : tuple of int or None
+        Items and bytes of a stream that the caller asked for; None for all other calls.
     """
 
     __slots__ = (
-        "ahead", "args", "begun", "chunks", "immediate", "kwargs", "lists", "name", "number",
-        "size", "task", "wanted",
+        "ahead", "args", "begun", "chunks", "credit", "immediate", "kwargs", "lists", "name",
+        "number", "size", "task", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +87,7 @@ class Call(Outcome):
         self.wanted = True
         self.task: Any = None
         self.chunks: Any = None
+        self.credit: tuple[int, int] | None = None
 
     def invoke(self, target: object) -> None:
         """Call the method. The arguments are the method's, to keep or to return."""
@@ -125,11 +128,13 @@ class Schedule:
         Another connection has a lease on the target: only immediate calls are started. See `bar`.
     turns : int
         Calls that run and waited for their turn, those of the lean road included.
+    streams, advancing : int
+        Streams that are open, and those that have a turn just now. They wait for their own turns.
     """
 
     __slots__ = (
         "_ahead", "_ended", "_first", "_general", "_ids", "_lists", "_most", "_running", "_size",
-        "barred", "congested", "half_closed", "turns", "waiting",
+        "advancing", "barred", "congested", "half_closed", "streams", "turns", "waiting",
     )  # fmt: skip
 
     def __init__(self, *, ids: bool = False, parallel: bool = False) -> None:
@@ -145,6 +150,7 @@ class Schedule:
         self._first: deque[Call] = deque()  # immediate calls that have not started yet
         self._running: dict[int | None, Call] = {}
         self.turns = 0
+        self.streams = self.advancing = 0
         self._ahead = 0  # calls that do not wait for it
         self._lists = 0  # method lists that are being made
 
@@ -255,21 +261,26 @@ class Schedule:
         return list(self._running.values())
 
     @property
+    def active(self) -> bool:
+        """Whether anything runs that waited for its turn."""
+        return self.turns > 0 or self.advancing > 0
+
+    @property
     def idle(self) -> bool:
         """Whether no call runs or waits, and one that comes may begin at once, on the lean road."""
         return not (self.turns or self._ahead or self.waiting or self._general)
 
     @property
     def busy(self) -> bool:
-        """Whether calls run."""
-        return self.turns > 0 or self._ahead > 0
+        """Whether calls run, or streams are open."""
+        return self.turns > 0 or self._ahead > 0 or self.streams > 0
 
     @property
     def wants_more(self) -> bool:
         """Whether more requests should be read."""
         if self._lists:  # or any number would be asked for, and answered, at once
             return False
-        if self.congested or (self.half_closed and (self.turns or self._ahead)):
+        if self.congested or (self.half_closed and self.busy):
             return False
         if self._ids:
             return len(self.waiting) < MAX_WAITING and self._size < MAX_WAITING_SIZE

@@ -8,23 +8,29 @@ message are half out, such a call is refused.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from _thread import RLock
+from _thread import RLock, start_new_thread
 from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from pc_rpc._call import Call
 from pc_rpc._deadlines import RECHECK, remaining, within
 from pc_rpc._errors import RpcError
 from pc_rpc._interrupts import interruption
 from pc_rpc._receiving import Receiving
+from pc_rpc._stream_call import StreamCall
 
 if TYPE_CHECKING:
-    from pc_rpc._call import Call
     from pc_rpc._client_side import ClientSide
     from pc_rpc._errors import ConnectionLost
     from pc_rpc._protocol import Chunks
     from pc_rpc._socket import Queue
+
+SEE_OUT_TIME = 60.0
+"""Seconds that a stream which nobody waits for may take to end: then a thread ends, and what comes
+is read by the next call."""
 
 
 class Sending(Receiving):
@@ -196,16 +202,36 @@ class Sending(Receiving):
     def _give_up(self, call: Call) -> None:
         """Leave the reply of a call pending, and tell the server if it cares."""
         chunks = self.side.abandon(call)
-        if not chunks or self.side.reason is not None or self._sender == get_ident():
+        if not chunks or self.side.reason is not None:
             return
+        told = not self._in_the_middle(get_ident()) and self._tell(chunks)
+        if isinstance(call, StreamCall):
+            start_new_thread(self._see_out, (call, () if told else chunks))
+
+    def _tell(self, chunks: Chunks) -> bool:
+        """Send what has no reply, as far as there is room; return whether it is on its way."""
         try:
             # Another thread that sends, or gives up too, is nearly always done in a moment.
-            if self._sending.acquire(timeout=RECHECK):
-                self._sender = get_ident()
-                self._push(chunks, time.monotonic())
+            if not self._sending.acquire(timeout=RECHECK):
+                return False
+            self._sender = get_ident()
+            self._push(chunks, time.monotonic())
         except OSError:
             pass  # no room, then it goes with the next message; no connection, then that tells
         finally:
             if self._sender == get_ident():
                 self._sender = 0
                 self._leave(self._sending)
+        return True
+
+    def _see_out(self, call: Call, chunks: Chunks) -> None:
+        """Have a stream end that nobody waits for, in a thread of its own.
+
+        A server that sends much reads nothing before that is read: not even that it should end.
+        """
+        deadline = time.monotonic() + SEE_OUT_TIME
+        with contextlib.suppress(OSError, RpcError):
+            note = Call(0, call.what)
+            note.sent = not chunks  # then what waits to be sent is all there is
+            self._send(note, chunks, deadline)
+            self._wait(call, deadline)

@@ -23,6 +23,7 @@ from pc_rpc._execution import NOT_BEGUN, Runner
 from pc_rpc._lean_session import lean_road
 from pc_rpc._lease_requests import ACTIONS
 from pc_rpc._lease_seat import Seat
+from pc_rpc._open_streams import OpenStreams
 from pc_rpc._outcome import Outcome
 from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Request, ServerSide, arguments
 from pc_rpc._schedule import Call, Schedule
@@ -31,6 +32,7 @@ from pc_rpc._worker import end_child
 if TYPE_CHECKING:
     from pc_rpc._failures import Failure
     from pc_rpc._shared import Shared
+    from pc_rpc._stream import Stream
     from pc_rpc._targets import Instance
 
 _logger = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Session(Connection):
 
     gone = False
     _instance: Instance | None = None
+    _streams: OpenStreams | None = None
     _runner: Runner
     _seat: Seat | None = None
 
@@ -164,8 +167,10 @@ class Session(Connection):
         self.receiver.limit = self._shared.limit
         self.receiver.line_limit = self._shared.line_limit
         self.receiver.raw_buffers = features.raw_buffers
+        if features.streams:
+            self._streams = OpenStreams(instance.methods.streams, self._schedule)
         self._handle = self._read_request
-        self.send_chunks(instance.announcement(features.version))
+        self.send_chunks(instance.announcement(features))
         self.lines_received = None
         if LEAN:
             most = min(self._shared.limit, self._shared.line_limit)
@@ -220,7 +225,10 @@ class Session(Connection):
         methods = self._instance.methods
         if name in methods.names:
             immediate = name in methods.immediate
-            return Call(request.number, name, args, kwargs, request.size, immediate=immediate)
+            call = Call(request.number, name, args, kwargs, request.size, immediate=immediate)
+            if self._streams is not None:
+                self._streams.look_for_credit(call, request)
+            return call
         if name != "terminate" or not self._shared.builtin_terminate:
             kind = kind_of(self._instance.driver)
             raise AttributeError(f"{kind!r} object has no attribute {name!r}")
@@ -235,6 +243,8 @@ class Session(Connection):
             self.send_chunks(self._side.refusal(request.number, request.error))
         elif request.action == "cancel" and self._side.features.request_ids:
             self._cancel(request.content.get("request"), self._seat)
+        elif request.action == "credit" and self._streams is not None:
+            self._grant(self._streams, request)
         elif request.action in ACTIONS and self._side.features.leases:
             self._seat.answer(request)
         elif request.action == "ping":
@@ -246,12 +256,20 @@ class Session(Connection):
             unknown = ValueError(f"Unknown action: {request.action}")
             self.send_chunks(self._side.refusal(request.number, unknown))
 
+    def _grant(self, streams: OpenStreams, request: Request) -> None:
+        try:
+            streams.credit(request.content)
+        except ValueError as error:
+            self._refuse(error)
+
     def _cancel(self, number: object, seat: Seat) -> None:
         """Cancel a call, or take a claim for a lease back, by the id of the request."""
         call = self._schedule.cancel(number)
         if call is not None:
             self.send_chunks(self._side.failure(call.number, NOT_BEGUN))
             self._go_on()
+        if self._streams is not None:
+            self._streams.cancel(number)
         seat.cancel(number)
 
     # Calls.
@@ -315,6 +333,8 @@ class Session(Connection):
             self.send_chunks(chunks)
         elif call.lists:
             self.send_chunks(self._side.confirm(call.number, call.take()))
+        elif call.credit is not None:
+            self._open_stream(call)
         else:
             self.send_chunks(self._side.reply(call.number, call))
 
@@ -328,11 +348,57 @@ class Session(Connection):
         if failure.exits:
             self._shared.terminate()
 
+    # Streams.
+
+    def _open_stream(self, call: Call) -> None:
+        """Begin to take items of what a call has returned."""
+        assert self._streams is not None
+        try:
+            self._streams.start(self._runner.stream(call, self))
+        except (TypeError, RuntimeError) as error:
+            self.send_chunks(self._side.refusal(call.number, error))
+
+    def streams_go_on(self) -> None:
+        """Have the streams go on that were kept from it by a lease."""
+        if self._streams is not None:
+            self._streams.go_on()
+
+    def stream_advances(self) -> None:
+        """Note that the turn of a stream begins."""
+        self._schedule.advancing += 1
+
+    def stream_rests(self) -> None:
+        """Note that the turn of a stream is over."""
+        assert self._seat is not None
+        self._schedule.advancing -= 1
+        if self._seat.watched:
+            self._seat.call_ended()
+
+    def stream_ended(self, stream: Stream) -> None:
+        """Reply to the call that has opened a stream, behind all items."""
+        assert self._streams is not None
+        self._streams.ended(stream)
+        call = stream.call
+        if call.failure is not None:
+            self._reply_failure(call, call.failure)
+        elif self.closed:
+            self._leave_target()
+        elif stream.wanted:
+            self.send_chunks(self._side.reply(call.number, call))
+        elif self._shared.stopping:
+            self.send_chunks(self._side.stopped(call.number, begun=True))
+        else:
+            self.send_chunks(self._side.confirm(call.number))
+        if not self.closed:
+            self._go_on()
+
     # The end.
 
     def eof_received(self) -> bool:
         """See `asyncio.Protocol`: what the client asked for before is still replied to."""
         self._schedule.half_closed = True
+        if self._streams is not None:
+            self._streams.seal()
         if self._schedule.busy:
             self.pause_reading()
         half_open = super().eof_received()
@@ -344,19 +410,25 @@ class Session(Connection):
         """Begin no call any more: the server stops."""
         for call in self._schedule.withdraw():
             self.send_chunks(self._side.stopped(call.number, begun=False))
+        if self._streams is not None:
+            self._streams.end()
 
     def say_goodbye(self) -> None:
         """Tell the callers of what still runs that the server stops, and close."""
         self.stop_calls()
-        for call in self._schedule.running:
+        for call in self._calls():
             self.send_chunks(self._side.stopped(call.number, begun=call.begun))
         self.close()
+
+    def _calls(self) -> list[Call]:
+        """Return the calls that run, those of streams included."""
+        return [*self._schedule.running, *(self._streams.calls if self._streams else ())]
 
     @property
     def running(self) -> list[str]:
         """The methods that run, as people write them."""
         name = "" if self._instance is None else self._instance.name
-        return [f"{name}.{call.name}()" for call in self._schedule.running if call.begun]
+        return [f"{name}.{call.name}()" for call in self._calls() if call.begun]
 
     def connection_closed(self, exc: Exception | None) -> None:
         self.gone = True
@@ -366,6 +438,8 @@ class Session(Connection):
         self._schedule.withdraw()
         if self._seat is not None:
             self._seat.leave()
+        if self._streams is not None:
+            self._streams.end()
         self._leave_target()
 
     def forked(self) -> None:

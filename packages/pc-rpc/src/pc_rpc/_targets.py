@@ -31,7 +31,7 @@ from pc_rpc._life import Life, is_cancelled
 from pc_rpc._method_list import method_list
 from pc_rpc._methods import RemoteMethods
 from pc_rpc._outcome import Outcome
-from pc_rpc._protocol import Chunks
+from pc_rpc._protocol import Chunks, Features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -93,14 +93,17 @@ class Instance:
         self._life = life
         self.described: dict[tuple[int, bool], str] = {}
         self._terminate = terminate
-        self._announcements: dict[int, Chunks] = {}
+        self._announcements: dict[tuple[int, bool], Chunks] = {}
 
-    def announcement(self, version: int) -> Chunks:
-        """Return the message that tells clients of a generation the names of the methods."""
-        found = self._announcements.get(version)
+    def announcement(self, features: Features) -> Chunks:
+        """Return the message that tells a client the names of the methods."""
+        form = features.version, features.streams
+        found = self._announcements.get(form)
         if found is None:
             names = {*self.methods.names, *(["terminate"] if self._terminate else [])}
-            found = self._announcements[version] = frame(encode_pieces(names, version=version))
+            streams = sorted(self.methods.streams)
+            both = {"methods": sorted(names), "streams": streams} if features.streams else names
+            found = self._announcements[form] = frame(encode_pieces(both, version=form[0]))
         return found
 
     def describe(self, form: tuple[int, bool], then: Callable[[Outcome], object]) -> None:

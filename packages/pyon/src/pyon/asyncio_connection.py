@@ -204,15 +204,15 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes that were given to `send` and that the operating system has not yet taken."""
         return self._queued + (0 if self.closed else self.transport.get_write_buffer_size())
 
-    async def drained(self) -> None:
-        """Wait until the backlog is below `HIGH_WATER`.
+    async def drained(self, below: int | None = None) -> None:
+        """Wait until the backlog is below some number of bytes, by default `HIGH_WATER`.
 
         Raises
         ------
         ConnectionResetError
             The connection has been closed, so that it never will be.
         """
-        while not self.closed and self.backlog > HIGH_WATER:
+        while not self.closed and self.backlog > (HIGH_WATER if below is None else below):
             await self._next_change()
         if self._owner != os.getpid():
             raise ConnectionResetError(

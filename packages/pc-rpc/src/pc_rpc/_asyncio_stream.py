@@ -1,0 +1,158 @@
+"""What an asyncio client gives for a method that gives its result item by item.
+
+The one idea to keep in mind: as `RemoteStream`, but that it is iterated over by ``async for``. This
+client always reads, so whoever leaves only has the server told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from pc_rpc._client_streams import next_items, too_late
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from pc_rpc._asyncio_connection import AsyncioConnection
+    from pc_rpc._protocol import Chunks
+    from pc_rpc._stream_call import StreamCall
+
+
+class AsyncioRemoteStream(AsyncIterator[Any]):
+    """The items of a remote method, one after the other. Use it in an ``async for`` loop.
+
+    To be closed (``await stream.aclose()``), or used in an ``async with`` statement, where it may
+    be left before its end and something else still refers to it. For one task at a time.
+
+    Parameters
+    ----------
+    connection : AsyncioConnection
+        Where the call goes.
+    call : StreamCall
+        It.
+    chunks : sequence of bytes
+        Its request.
+    timeout : float or None
+        Seconds that each item, and the end, may take.
+    owner : object
+        What keeps the connection open.
+    """
+
+    __slots__ = (
+        "__weakref__", "_call", "_chunks", "_connection", "_items", "_owner", "_timeout", "_used",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connection: AsyncioConnection,
+        call: StreamCall,
+        chunks: Chunks,
+        timeout: float | None,
+        owner: object,
+    ) -> None:
+        self._owner = owner
+        self._items: list[Any] = []  # of the current message, the next one last
+        self._connection: AsyncioConnection | None = connection  # None: there is nothing more
+        self._call = call
+        self._chunks = chunks
+        self._timeout = timeout
+        self._used = False
+
+    async def __anext__(self) -> Any:
+        if self._items:
+            return self._items.pop()
+        connection = self._connection
+        if connection is None:
+            raise StopAsyncIteration
+        if self._used:
+            raise ValueError("the stream is being read already")
+        self._used = True
+        try:
+            while not self._items:
+                await self._receive(connection)
+            return self._items.pop()
+        except BaseException:
+            self._leave()
+            raise
+        finally:
+            self._used = False
+
+    async def _receive(self, connection: AsyncioConnection) -> None:
+        call = self._call
+        more = call.credit()
+        if connection.side.reason is None:
+            connection.send_chunks(more)
+        await self._arrival(connection)
+        if call.reply is None:
+            raise connection.side.error_for(call)
+        items = next_items(connection.side, call)
+        if items is None:
+            self._connection = None
+            connection.result(call)
+            raise StopAsyncIteration
+        items.reverse()
+        self._items = items
+
+    async def _arrival(self, connection: AsyncioConnection) -> None:
+        """Wait until there is a message, or the connection is lost, for a limited time."""
+        if self._call.reply is not None:
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await connection.exchange_part(self._call, self._chunks)
+        except TimeoutError:
+            raise too_late(connection.side, self._call, self._timeout) from None
+        self._chunks = ()
+
+    def _leave(self) -> None:
+        """Have the server close the generator, without waiting for that."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.leave(self._call)
+
+    async def aclose(self) -> None:
+        """Close the generator at the driver, and wait for that. Without effect behind the end.
+
+        Raises
+        ------
+        TimeoutError
+            It was not closed in time; the server has been asked to.
+        Exception
+            What the generator raised when it was closed.
+        """
+        connection, self._connection = self._connection, None
+        self._items = []
+        if connection is None or not connection.leave(self._call):
+            return
+        while connection.side.reason is None and not self._call.at_end:
+            self._call.forget()
+            await self._arrival(connection)
+        if self._call.at_end:
+            connection.result(self._call)
+
+    async def __aenter__(self) -> Self:
+        """Return the iterator."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await self.aclose()
+
+    def __del__(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and self._call.sent:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                connection.loop.call_soon_threadsafe(connection.leave, self._call)
+
+    def __repr__(self) -> str:
+        state = "" if self._connection is not None else ", at its end"
+        return f"<{self._call.what}{state}>"

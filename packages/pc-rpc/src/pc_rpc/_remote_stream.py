@@ -1,0 +1,143 @@
+"""What a blocking client gives for a method that gives its result item by item: an iterator.
+
+The one idea to keep in mind: it behaves like the generator that it stands for. The method is called
+when the first item is asked for, the driver may run ahead by the credit of `StreamCall`, no
+further, and whoever leaves, in whatever way, closes the generator at the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pc_rpc._client_streams import next_items, result_of, too_late
+from pc_rpc._errors import ConnectionLost
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from pc_rpc._connection import BlockingConnection
+    from pc_rpc._protocol import Chunks
+    from pc_rpc._stream_call import StreamCall
+
+
+class RemoteStream(Iterator[Any]):
+    """The items of a remote method, one after the other. Use it in a `for` loop.
+
+    To be closed, or used as a context manager, where it may be left before its end and something
+    else still refers to it: then the generator at the driver has been closed when `close` returns.
+    For one thread at a time.
+
+    Parameters
+    ----------
+    connection : BlockingConnection
+        Where the call goes.
+    call : StreamCall
+        It.
+    chunks : sequence of bytes
+        Its request.
+    timeout : float or None
+        Seconds that each item, and the end, may take.
+    """
+
+    __slots__ = ("__weakref__", "_call", "_chunks", "_connection", "_items", "_timeout", "_used")
+
+    def __init__(
+        self,
+        connection: BlockingConnection,
+        call: StreamCall,
+        chunks: Chunks,
+        timeout: float | None,
+    ) -> None:
+        self._items: list[Any] = []  # of the current message, the next one last
+        self._connection: BlockingConnection | None = connection  # None: there is nothing more
+        self._call = call
+        self._chunks = chunks
+        self._timeout = timeout
+        self._used = False
+
+    def __next__(self) -> Any:
+        if self._items:
+            return self._items.pop()
+        return self._advance()
+
+    def _advance(self) -> Any:
+        """Take the items of the next message, and return the first one."""
+        connection = self._connection
+        if connection is None:
+            raise StopIteration
+        if self._used:
+            raise ValueError("the stream is being read already")
+        self._used = True
+        try:
+            while not self._items:
+                self._receive(connection)
+            return self._items.pop()
+        except TimeoutError as error:
+            self._leave()
+            if hasattr(error, "parent_traceback"):
+                raise  # the method itself raised it
+            raise too_late(connection.side, self._call, self._timeout) from None
+        except BaseException:
+            self._leave()
+            raise
+        finally:
+            self._used = False
+
+    def _receive(self, connection: BlockingConnection) -> None:
+        call, side = self._call, connection.side
+        more = call.credit()
+        if more or call.reply is None:
+            connection.exchange_part(call, self._chunks, more, self._timeout)
+            self._chunks = ()
+        items = next_items(side, call)
+        if items is None:
+            self._connection = None
+            raise StopIteration(result_of(side, call))
+        items.reverse()
+        self._items = items
+
+    def _leave(self) -> None:
+        """Have the server close the generator, without waiting for that."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.leave(self._call)
+
+    def close(self) -> None:
+        """Close the generator at the driver, and wait for that. Without effect behind the end.
+
+        Raises
+        ------
+        TimeoutError
+            It was not closed in time; the server has been asked to.
+        Exception
+            What the generator raised when it was closed.
+        """
+        connection, self._connection = self._connection, None
+        self._items = []
+        if connection is not None:
+            try:
+                connection.finish(self._call, self._timeout)
+            except ConnectionLost:
+                pass  # with which the generator ends
+
+    def __enter__(self) -> Self:
+        """Return the iterator."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __del__(self) -> None:
+        self._leave()
+
+    def __repr__(self) -> str:
+        state = "" if self._connection is not None else ", at its end"
+        return f"<{self._call.what}{state}>"

@@ -1,0 +1,260 @@
+"""How the iterator of a stream is advanced: on the loop, in a worker thread, or awaited.
+
+The one idea to keep in mind: an item is a turn. The lane of the target is taken for some items, as
+for a call, and left whenever another call waits for it, and where the stream waits for its reader.
+So nothing else of the target runs while the iterator does, and everything else may while it does
+not: as between the items of a generator that is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Generator
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from pyon.asyncio_connection import TURN
+from pyon.asyncio_tasks import settle
+
+from pc_rpc._asyncio_stream import AsyncioRemoteStream
+from pc_rpc._attributes import kind_of
+from pc_rpc._execution import executing
+from pc_rpc._outcome import Outcome
+from pc_rpc._remote_stream import RemoteStream
+from pc_rpc._stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pc_rpc._execution import Lane
+    from pc_rpc._schedule import Call
+
+QUICK = 1e-4
+"""Seconds that an item may take to count as quick."""
+
+QUICK_ITEMS = 16
+"""Quick items in a row, after which several are made before they are sent. On the event loop only:
+elsewhere the loop sends while the next one is made."""
+
+
+def open_stream(call: Call, *args: Any) -> Stream:
+    """Return the stream of what a call has returned; the arguments are those of `Stream`.
+
+    Raises
+    ------
+    TypeError
+        It has returned no iterator.
+    """
+    kind = type(call.result)
+    if hasattr(kind, "__aiter__"):
+        return AwaitedStream(call, *args)
+    if hasattr(kind, "__iter__") or hasattr(kind, "__next__"):
+        return PlainStream(call, *args)
+    raise TypeError(
+        f"{call.name}() gives its result item by item, it says, and returned no iterator but a "
+        f"{kind_of(call.result)!r} object"
+    )
+
+
+class PlainStream(Stream):
+    """A stream whose iterator occupies the thread in which it is advanced."""
+
+    _next: Callable[[], Any] | None = None
+    _busy = False  # it has a turn, or waits for one
+    _over = False
+    _quick = 0  # items in a row
+
+    def start(self) -> None:
+        self._worker = None if self.call.immediate else self._place.worker
+        self._loop.call_soon(self.go)
+
+    def cancel(self) -> None:
+        self.wanted = False
+        self.go()
+
+    def go(self) -> None:
+        self.look_for_end()
+        if self._busy or self._over or (self.wanted and not self.may_go_on):
+            return
+        self._busy = True
+        if self._lane is None:
+            self.start_in_turn(self.call)
+        elif self._lane.take(self, self.call) and self.start_in_turn(self.call):
+            self._lane.release()
+
+    def start_in_turn(self, call: Call) -> bool:
+        """See `InTurn`."""
+        self._owner.stream_advances()
+        if self._worker is not None:
+            self._worker.submit(self._advance, self._came_back)
+            return False
+        self._advance()
+        self._went()
+        return True
+
+    def _came_back(self) -> None:
+        try:
+            self._went()
+        finally:
+            if self._lane is not None:
+                self._lane.release()
+
+    def _went(self) -> None:
+        """Look at what a turn came to."""
+        self._busy = False
+        self._owner.stream_rests()
+        if self._over:
+            self.finish()
+            return
+        self.flush()
+        self._loop.call_soon(self.go)
+
+    # In the place of the target.
+
+    def _advance(self) -> None:
+        """Take items while it has its turn; close the iterator if nobody wants any."""
+        executing.set(self._owner)
+        call = self.call
+        try:
+            if self._next is None:
+                self._next = iter(self._iterator).__next__
+            self._run(self._next)
+            self._over = not self.wanted
+        except StopIteration as end:
+            self._over, call.result = True, end.value
+        except BaseException as error:  # any of them is the caller's to hear
+            self._over, call.error = True, error
+        if self._over:
+            self._close()
+        if self._worker is not None:
+            call.explain(self._describe)
+
+    def _run(self, make: Callable[[], Any]) -> None:
+        box, lane, began = Outcome(), self._lane, monotonic()
+        until, items = began + TURN, 0
+        while self.may_go_on:
+            box.result = make()
+            self.add(box)
+            items += 1
+            if self._worker is not None:
+                self._have_it_sent()
+            elif self._quick < QUICK_ITEMS:
+                break
+            if monotonic() > until or (lane is not None and lane.waiting):
+                break
+        quick = monotonic() - began < items * QUICK
+        self._quick = self._quick + items if quick else 0
+
+    def _have_it_sent(self) -> None:
+        """Have the loop send what is there while the next item is made."""
+        if not self._flushes:
+            self._flushes = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.flush)
+
+    def _close(self) -> None:
+        iterator, self._iterator, self._next = self._iterator, None, None
+        if isinstance(iterator, (Generator, RemoteStream)):
+            try:
+                iterator.close()
+            except BaseException as error:
+                self.call.error = error
+
+
+class AwaitedStream(Stream):
+    """A stream whose items are awaited: all of them in one task, as a generator may expect."""
+
+    _task: asyncio.Task[None] | None = None
+    _waiter: asyncio.Future[None] | None = None  # while it waits for its reader
+    _turn: asyncio.Future[None] | None = None  # while it waits for its turn
+
+    def start(self) -> None:
+        self._task = self._place.tasks.start(self._follow())
+
+    def go(self) -> None:
+        if self._waiter is not None:
+            settle(self._waiter, None)
+
+    def cancel(self) -> None:
+        self.wanted = False
+        if self._task is not None:
+            self._task.cancel()
+
+    def start_in_turn(self, call: Call) -> bool:
+        """See `InTurn`."""
+        if self._turn is None or self._turn.done():
+            return True  # it does not wait any more
+        self._turn.set_result(None)
+        return False
+
+    async def _follow(self) -> None:
+        executing.set(self._owner)
+        call = self.call
+        try:
+            make = aiter(self._iterator).__anext__
+            while self.wanted:
+                await self._permission()
+                async with self._in_turn():
+                    await self._run(make)
+        except StopAsyncIteration:
+            pass
+        except BaseException as error:  # any of them is the caller's to hear
+            call.error = error
+        if not self.wanted and isinstance(call.error, asyncio.CancelledError):
+            call.error = None  # by us
+        await self._close()
+        self.finish()
+
+    async def _run(self, make: Callable[[], Awaitable[Any]]) -> None:
+        box, lane, until = Outcome(), self._lane, monotonic() + TURN
+        while self.may_go_on:
+            box.result = await make()
+            self.add(box)
+            if not self._flushes:
+                self._flushes = True
+                self._loop.call_soon(self.flush)
+            if monotonic() > until or (lane is not None and lane.waiting):
+                break
+
+    async def _permission(self) -> None:
+        """Wait until the reader wants more; let others have a turn in any case."""
+        await asyncio.sleep(0)
+        self.look_for_end()
+        while self.wanted and not self.may_go_on:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+            self.look_for_end()
+
+    @contextlib.asynccontextmanager
+    async def _in_turn(self) -> Any:
+        lane = self._lane
+        if lane is not None:
+            await self._take_turn(lane)
+        self._owner.stream_advances()
+        try:
+            yield
+        finally:
+            self._owner.stream_rests()
+            if lane is not None:
+                lane.release()
+
+    async def _take_turn(self, lane: Lane) -> None:
+        self._turn = self._loop.create_future()
+        if lane.take(self, self.call):
+            return
+        try:
+            await self._turn
+        except asyncio.CancelledError:
+            if not self._turn.cancelled():  # it has come at the same time
+                lane.release()
+            raise
+
+    async def _close(self) -> None:
+        iterator, self._iterator = self._iterator, None
+        if isinstance(iterator, (AsyncGenerator, AsyncioRemoteStream)):
+            try:
+                async with self._in_turn():
+                    await iterator.aclose()
+            except BaseException as error:
+                self.call.error = error
