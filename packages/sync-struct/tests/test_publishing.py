@@ -750,6 +750,18 @@ async def test_strangers_are_logged_once_and_dropped(junk, caplog):
             assert s.target == {"x": 1}
 
 
+async def test_who_asks_while_the_publisher_stops_is_told_so_and_may_come_again(until):
+    """Not that there is no such notifier: that would be the end of a subscriber."""
+    async with published({"x": 1}) as (_, p):
+        reader, writer = await asyncio.open_connection("127.0.0.1", p.port)
+        await until(lambda: p._connections)
+        writer.write(b'{"sync_struct":1,"notifier":"d"}\n')
+        await p.stop()
+        answer = pyon.decode(await reader.read())
+        writer.close()
+    assert (answer["error"], answer["message"]) == ("SubscriptionLost", "the publisher stops")
+
+
 async def test_half_a_handshake_is_not_held_open_for_ever(monkeypatch, caplog):
     monkeypatch.setattr("sync_struct._publisher_connection.BANNER_TIMEOUT", 0.05)
     async with published({}) as (_, p):

@@ -176,7 +176,7 @@ class Publisher(AsyncioServer):
         """Stop serving; subscribers are disconnected. May be started again."""
         self._loop = None
         for channel in self._channels.values():
-            channel.close(SubscriptionLost("the publisher stops"))
+            channel.close(_stopping())
         await super().stop()
 
     def _make_connection(self) -> PublisherConnection:
@@ -184,9 +184,15 @@ class Publisher(AsyncioServer):
         return PublisherConnection(side, self._channel, self._unidentified, scratch=self._scratch)
 
     def _channel(self, name: str) -> Channel:
+        if self._loop is None:  # it came between the two steps of `stop`, and may come again
+            raise _stopping()
         channel = self._channels.get(name)
-        if channel is None or self._loop is None:
+        if channel is None:
             names = sorted(self._channels)
             known = ", ".join(map(repr, names)) or "none at all"
             raise UnknownNotifier(f"there is no notifier {name!r}; there is {known}", names)
         return channel
+
+
+def _stopping() -> SubscriptionLost:
+    return SubscriptionLost("the publisher stops")

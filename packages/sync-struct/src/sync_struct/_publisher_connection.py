@@ -11,7 +11,7 @@ import pyon
 from pyon.asyncio_connection import Connection
 from pyon.framing import Message, frame_size
 
-from sync_struct._errors import ProtocolError, UnknownNotifier
+from sync_struct._errors import ProtocolError, SubscriptionLost, UnknownNotifier
 from sync_struct._protocol import BANNER_LIMIT, refusal
 
 if TYPE_CHECKING:
@@ -91,6 +91,9 @@ class PublisherConnection(Connection):
                 raise ProtocolError(f"got a line of {message.oversize} bytes, from a subscriber")
             for answer in self._side.receive(bytes(message.line)):
                 self.send(answer)
+        except SubscriptionLost as error:
+            self.end(error)
+            return
         except (ProtocolError, UnknownNotifier) as error:
             _logger.warning("%s: %s; closed", self.peername, error)
             self.end(error)

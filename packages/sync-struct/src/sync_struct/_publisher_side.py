@@ -49,7 +49,8 @@ class PublisherSide:
     Parameters
     ----------
     find : callable
-        Returns the log of the notifier of a name; raises `UnknownNotifier`.
+        Returns the log of the notifier of a name; raises `UnknownNotifier`, or `SubscriptionLost`
+        if nothing is published any more.
     legacy_version : {2, 1}
         Generation of PYON for subscribers of the established protocol.
 
@@ -82,7 +83,7 @@ class PublisherSide:
 
         Raises
         ------
-        ProtocolError, UnknownNotifier
+        ProtocolError, UnknownNotifier, SubscriptionLost
             The conversation is over.
         """
         if self.cursor is not None:
