@@ -159,10 +159,11 @@ def test_the_time_for_the_first_connection_is_that_of_no_call(scripted_peer, bes
 
 def test_closing_is_instant_even_while_it_waits_for_a_server(best_effort, free_port):
     client = best_effort(free_port, retry=1000)
+    thread = client._target.thread
     client.close_rpc()
     client.close_rpc()
-    client._target.thread.join(30)
-    assert not client._target.thread.is_alive()
+    thread.join(30)
+    assert not thread.is_alive()
     assert client.echo(1) is None
 
 
@@ -172,7 +173,7 @@ def test_a_callback_that_fails_is_logged_and_does_no_harm(serve, best_effort, ca
 
     client = best_effort(serve({"main": Driver()}).port, state_cb=fail)
     assert client.echo(5) == 5
-    assert "the callback of a BestEffortClient failed" in caplog.text
+    assert "the callback for the state of a client failed" in caplog.text
 
 
 def test_the_wrong_target_is_a_mistake_that_is_told_at_once(serve, best_effort):
@@ -201,8 +202,9 @@ def test_a_target_that_is_missing_after_a_restart_is_an_error_in_the_log(
     assert client.echo(1) is None
     serve({"renamed": Driver()}, port=thread.port)
     assert refused.wait(30)
+    thread = client._target.thread
     client.close_rpc()
-    client._target.thread.join(30)
+    thread.join(30)
     assert client.echo(1) is None
     assert "has: renamed" in str(client.last_error)
     ours = [r for r in caplog.records if r.name.startswith("pc_rpc._best")]

@@ -8,9 +8,12 @@ import multiprocessing
 import os
 import sys
 import threading
+from functools import partial
 
 import pytest
 from pc_rpc import AsyncioClient, BestEffortClient, Client, ConnectionLost
+
+LASTING = partial(Client, reconnect=True)
 
 pytestmark = [
     pytest.mark.usefixtures("either_road"),
@@ -65,7 +68,7 @@ def options(request, contexts):
     return {"ssl": contexts("server", "client", server=True)}, {"ssl": contexts()}
 
 
-@pytest.mark.parametrize("make", [Client, BestEffortClient])
+@pytest.mark.parametrize("make", [Client, LASTING, BestEffortClient])
 def test_in_the_child_a_client_is_lost_and_closing_it_leaves_the_parent_alone(serve, options, make):
     port = serve({"laser": Laser()}, **options[0]).port
     client = make("127.0.0.1", port, "laser", timeout=30, **options[1])
@@ -100,7 +103,7 @@ def test_in_the_child_a_best_effort_client_does_not_say_that_it_is_connected(ser
     client.close_rpc()
 
 
-@pytest.mark.parametrize("make", [Client, BestEffortClient])
+@pytest.mark.parametrize("make", [Client, LASTING, BestEffortClient])
 def test_in_the_child_a_client_may_be_forgotten_and_a_new_one_made(serve, options, make):
     port = serve({"laser": Laser()}, **options[0]).port
     clients = [make("127.0.0.1", port, "laser", timeout=30, **options[1])]

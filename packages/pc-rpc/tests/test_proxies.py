@@ -9,9 +9,12 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 
 import pytest
 from pc_rpc import AsyncioClient, BestEffortClient, Client
+
+LASTING = partial(Client, reconnect=True)
 
 
 class Laser:
@@ -127,7 +130,7 @@ def listening(serve):
     gc.enable()
 
 
-@pytest.mark.parametrize("make", [Client, BestEffortClient])
+@pytest.mark.parametrize("make", [Client, LASTING, BestEffortClient])
 def test_a_client_that_nobody_holds_is_closed_at_once_with_a_warning(listening, make):
     def measure():
         return make("127.0.0.1", listening.port, "laser", timeout=30).measure()
@@ -149,7 +152,7 @@ async def test_an_asyncio_client_that_nobody_holds_is_closed_with_a_warning(list
     assert await asyncio.to_thread(listening.left.wait, 30)
 
 
-@pytest.mark.parametrize("make", [Client, BestEffortClient])
+@pytest.mark.parametrize("make", [Client, LASTING, BestEffortClient])
 def test_a_call_that_raised_does_not_keep_its_client(listening, make):
     def measure():
         with pytest.raises(ValueError, match="no light"):
@@ -172,7 +175,7 @@ async def test_a_call_that_raised_does_not_keep_its_asyncio_client(listening):
     assert await asyncio.to_thread(listening.left.wait, 30)
 
 
-@pytest.mark.parametrize("make", [Client, BestEffortClient])
+@pytest.mark.parametrize("make", [Client, LASTING, BestEffortClient])
 def test_a_method_that_is_kept_keeps_the_connection(listening, make):
     measure = make("127.0.0.1", listening.port, "laser", timeout=30).measure
     methods = measure._target and make("127.0.0.1", listening.port, "laser", timeout=30).__rpc__
@@ -184,7 +187,7 @@ def test_a_method_that_is_kept_keeps_the_connection(listening, make):
     assert listening.left.wait(30)
 
 
-@pytest.mark.parametrize("make", [Client, BestEffortClient])
+@pytest.mark.parametrize("make", [Client, LASTING, BestEffortClient])
 def test_after_close_or_loss_there_is_no_warning(serve, listening, make):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -201,8 +204,8 @@ def test_after_close_or_loss_there_is_no_warning(serve, listening, make):
     assert listening.left.wait(30)
 
 
-def test_the_thread_of_a_best_effort_client_ends_with_it(listening):
-    client = BestEffortClient("127.0.0.1", listening.port, "laser")
+def test_the_thread_of_a_best_effort_client_ends_with_it(free_port):
+    client = BestEffortClient("127.0.0.1", free_port, "laser", retry=1000)
     thread = client._target.thread
     with pytest.warns(ResourceWarning):
         del client

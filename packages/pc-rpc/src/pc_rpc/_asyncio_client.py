@@ -7,37 +7,35 @@ up, leaves its reply pending; where that was agreed, the server is told to cance
 
 from __future__ import annotations
 
-import asyncio
 import sys
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 from pyon.tcp import format_address
 
-from pc_rpc._asyncio_connection import AsyncioConnection, connect
+from pc_rpc._asyncio_connection import AsyncioConnection, open_connection
 from pc_rpc._asyncio_leasing import AsyncioLease
+from pc_rpc._asyncio_reconnecting import AsyncioReconnecting
 from pc_rpc._asyncio_stream import AsyncioRemoteStream
+from pc_rpc._attempts import NEEDS_RECONNECT
 from pc_rpc._client_side import ClientSide
 from pc_rpc._client_streams import encode_stream
-from pc_rpc._deadlines import deadline_of
 from pc_rpc._errors import ConnectionLost
 from pc_rpc._lean_asyncio import call as lean_call
 from pc_rpc._leasing import breaking, require
-from pc_rpc._methods import Driver, Proxy, RemoteMethod, warn_unclosed
+from pc_rpc._methods import Driver, Proxy, warn_unclosed
 from pc_rpc._migration import takes_context
 from pc_rpc._protocol import AutoTarget
-from pc_rpc._unreachable import wanted
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Collection, Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
-
-def _speaks(error: BaseException) -> bool:
-    """Say whether a time-out tells what it was about: that of asyncio does not."""
-    return error.args != () or hasattr(error, "parent_traceback")
+    from pc_rpc._states import State
 
 
 class _Closing:
@@ -58,6 +56,8 @@ class _Target:
         self.connection: AsyncioConnection | None = None
         self.timeout: float | None = None
         self.description: Mapping[str, Any] = {}
+        self.again: AsyncioReconnecting | None = None
+        self.forget_methods: weakref.WeakMethod[Callable[[], None]] | None = None
 
     @property
     def names(self) -> Collection[str]:
@@ -68,6 +68,11 @@ class _Target:
     def streams(self) -> frozenset[str]:
         """Names of those that give their result item by item."""
         return frozenset() if self.connection is None else self.connection.side.streams
+
+    @property
+    def gone(self) -> Mapping[str, str]:
+        """Why methods cannot be called any more that there were before."""
+        return {} if self.connection is None else self.connection.side.requests.gone
 
     @property
     def label(self) -> str:
@@ -87,8 +92,19 @@ class _Target:
         """Call a method of the selected target and return its result."""
         connection = self.connection
         if connection is None or connection.lines_received is None or kwargs:
-            return self.connected().call(name, args, kwargs, timeout)
+            return self._invoke(name, args, kwargs, timeout)
         return lean_call(connection, name, args, timeout)
+
+    def _invoke(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
+    ) -> Awaitable[Any]:
+        """Do what `invoke` does, on the general road; connect again, if that is to be."""
+        connection = self.connected()
+        if self.again is None or connection.side.reason is None:
+            return connection.call(name, args, kwargs, timeout)
+        return self.again.through(
+            f"call of {name}()", lambda other, left: other.call(name, args, kwargs, left), timeout
+        )
 
     def stream(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
@@ -100,16 +116,47 @@ class _Target:
 
     async def request(self, action: str, fields: Mapping[str, Any] | None = None) -> Any:
         """Make a request that is no call of a method and return what it gives."""
+
+        def use(connection: AsyncioConnection, timeout: float | None) -> Awaitable[Any]:
+            return connection.complete(*connection.side.encode_action(action, fields), timeout)
+
+        return await self.through(f"request {action}", use)
+
+    async def through(
+        self, what: str, use: Callable[[AsyncioConnection, float | None], Awaitable[Any]]
+    ) -> Any:
+        """Return what `use` gives with a connection that is made again if that is to be."""
         connection = self.connected()
-        request = connection.side.encode_action(action, fields)
-        return await connection.complete(*request, self.timeout)
+        if self.again is None or connection.side.reason is None:
+            return await use(connection, self.timeout)
+        return await self.again.through(what, use, self.timeout)
+
+    async def ready(self) -> AsyncioConnection:
+        """Return a connection that is not known to be lost, made again if that is to be."""
+
+        async def use(connection: AsyncioConnection, timeout: float | None) -> AsyncioConnection:
+            return connection
+
+        return cast("AsyncioConnection", await self.through("lease", use))
+
+    def renewed(self, connection: AsyncioConnection, *, changed: bool) -> None:
+        """Take a new connection, and note whether its methods are others than before."""
+        self.connection, self.description = connection, {}
+        if changed and self.forget_methods is not None and (forget := self.forget_methods()):
+            forget()
 
     def described(self) -> Mapping[str, Any]:
         """Return the method list, if it was asked for."""
         return self.description
 
+    def look_again(self) -> bool:
+        """Say whether the methods are others than before: nobody can wait for that here."""
+        return False
+
     def close(self) -> _Closing:
         """Close the connection; see `AsyncioClient.close_rpc`."""
+        if self.again is not None:
+            self.again.close()
         if self.connection is not None:
             self.connection.end(ConnectionLost("closed by close_rpc()"))
         return _Closing(self.connection)
@@ -140,6 +187,7 @@ class AsyncioClient(Proxy[Driver]):
 
     def __init__(self) -> None:
         self._target: _Target = _Target()
+        self._target.forget_methods = weakref.WeakMethod(self._forget_methods)
         self._connecting: AsyncioConnection | None = None
 
     @takes_context("client_context")
@@ -154,58 +202,66 @@ class AsyncioClient(Proxy[Driver]):
         limit: int = DEFAULT_LIMIT,
         line_limit: int = REPLY_LINE_LIMIT,
         wait_for_leases: bool = False,
+        reconnect: bool = False,
+        state_cb: Callable[[State], object] | None = None,
     ) -> None:
-        """Connect to the server. The parameters and errors are those of `Client`."""
+        """Connect to the server. The parameters and errors are those of `Client`.
+
+        With `reconnect` a lost connection is noticed at once, and `state_cb` is called on the event
+        loop.
+        """
+        if state_cb is not None and not reconnect:
+            raise TypeError(NEEDS_RECONNECT)
         for other in (self._connecting, self._target.connection):
             if other is not None and other.side.reason is None:
                 raise RuntimeError(f"the client is connected already, to {other.side.peer}")
         peer = format_address((host, port))
-        side = ClientSide(
-            peer,
-            limit=limit,
-            line_limit=line_limit,
-            tls=ssl is not None,
-            again="await connect_rpc() to connect again",
-            wait_for_leases=wait_for_leases,
-        )
-        connection = self._connecting = AsyncioConnection(side)
-        self._target.timeout = timeout
+
+        def side(again: str = "await connect_rpc() to connect again") -> ClientSide:
+            return ClientSide(
+                peer,
+                limit=limit,
+                line_limit=line_limit,
+                tls=ssl is not None,
+                again=again,
+                wait_for_leases=wait_for_leases,
+            )
+
+        where, again = (host, port, target_name), None
+        if self._target.again is not None:  # which has lost its connection
+            self._target.again.close()
+            self._target.again = None
+        if reconnect:
+            again = AsyncioReconnecting(self._target, where, side, ssl, state_cb)
+            connection = again.make()
+        else:
+            connection = AsyncioConnection(side())
+        self._connecting, self._target.timeout = connection, timeout
         try:
-            async with asyncio.timeout(timeout):
-                what, deadline = wanted(peer, target_name), deadline_of(timeout)
-                await connect(connection, host, port, ssl, what, deadline)
-                await self._shake_hands(connection, target_name)
-        except BaseException as error:
-            connection.end(error)
-            if self._target.connection is connection:
-                await connection.wait_closed()
-            if isinstance(error, TimeoutError) and not _speaks(error):
-                raise TimeoutError(f"{peer} did not answer within {timeout} s") from error
-            raise
+            await open_connection(
+                connection, where, ssl, timeout, partial(self._opened, connection)
+            )
         finally:
             self._connecting = None
+        if again is not None:
+            again.adopt(connection)
+            self._target.again = again
 
-    async def _shake_hands(
-        self, connection: AsyncioConnection, target_name: str | AutoTarget | type[AutoTarget] | None
-    ) -> None:
+    def _opened(self, connection: AsyncioConnection) -> None:
         self._target.connection, self._target.description = connection, {}
         self._forget_methods()
-        await connection.take_step(*connection.side.greet(), None)
-        if target_name is not None:
-            await connection.take_step(*connection.side.select(target_name), None)
-
-    def _forget_methods(self) -> None:
-        """Have methods looked up anew: another server may have others."""
-        for name, value in list(self.__dict__.items()):
-            if isinstance(value, RemoteMethod):
-                del self.__dict__[name]
 
     # The established names.
 
     async def select_rpc_target(self, target_name: str | AutoTarget | type[AutoTarget]) -> None:
         """Select a target. See `Client.select_rpc_target`."""
-        connection = self._target.connected()
-        await connection.take_step(*connection.side.select(target_name), self._target.timeout)
+
+        async def use(connection: AsyncioConnection, timeout: float | None) -> None:
+            await connection.take_step(*connection.side.select(target_name), timeout)
+            if self._target.again is not None:
+                self._target.again.note_target(connection.side)
+
+        await self._target.through("selection", use)
 
     def get_selected_target(self) -> str | None:
         """Return the name of the selected target, None if none has been selected yet."""
@@ -260,7 +316,7 @@ class AsyncioClient(Proxy[Driver]):
         As `Client.lease`; a task renews it, and all tasks that use this client share it.
         """
         target = self._target
-        return AsyncioLease(target.connected, target.timeout, purpose, ttl, wait, renew=renew)
+        return AsyncioLease(target.ready, target.timeout, purpose, ttl, wait, renew=renew)
 
     async def get_rpc_lease(self) -> dict[str, Any] | None:
         """Return who has a lease on the target, None if nobody has. See `Client.get_rpc_lease`."""

@@ -20,17 +20,18 @@ from pyon.wire import LINE_SIZE
 
 from pc_rpc._call import Call
 from pc_rpc._client_side import ClientSide
-from pc_rpc._deadlines import remaining
+from pc_rpc._deadlines import deadline_of, remaining
 from pc_rpc._errors import ConnectionLost, GenericRemoteException, ProtocolError
 from pc_rpc._lean_asyncio import lose, receive, take_replies
 from pc_rpc._lookup import AddressInfo, begin, is_numeric, look_up_now
 from pc_rpc._protocol import HANDSHAKE_LIMIT, Chunks
-from pc_rpc._unreachable import explained, explained_tls
+from pc_rpc._unreachable import explained, explained_tls, wanted
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from pc_rpc._protocol import AutoTarget
     from pc_rpc._stream_call import StreamCall
 
 LEAN = True
@@ -201,6 +202,53 @@ async def connect(
         )
     except OSError as error:
         raise explained_tls(error, what) from error.__cause__
+
+
+async def open_connection(
+    connection: AsyncioConnection,
+    where: tuple[str, int, str | AutoTarget | type[AutoTarget] | None],
+    context: ssl.SSLContext | None,
+    timeout: float | None,
+    opened: Callable[[], object] = bool,
+) -> None:
+    """Connect and shake hands, within a time-out. Any error ends the connection.
+
+    Parameters
+    ----------
+    connection : AsyncioConnection
+        A new one.
+    where : tuple
+        Host, port and the target to select; None: none yet.
+    context : ssl.SSLContext or None
+        Speak TLS.
+    timeout : float or None
+        Seconds for all of it.
+    opened : callable, optional
+        Called before the handshake.
+    """
+    host, port, target_name = where
+    peer, began = connection.side.peer, False
+    try:
+        async with asyncio.timeout(timeout):
+            what = wanted(peer, target_name)
+            await connect(connection, host, port, context, what, deadline_of(timeout))
+            began = True
+            opened()
+            await connection.take_step(*connection.side.greet(), None)
+            if target_name is not None:
+                await connection.take_step(*connection.side.select(target_name), None)
+    except BaseException as error:
+        connection.end(error)
+        if began:
+            await connection.wait_closed()
+        if isinstance(error, TimeoutError) and not _speaks(error):
+            raise TimeoutError(f"{peer} did not answer within {timeout} s") from error
+        raise
+
+
+def _speaks(error: BaseException) -> bool:
+    """Say whether a time-out tells what it was about: that of asyncio does not."""
+    return error.args != () or hasattr(error, "parent_traceback")
 
 
 async def _look_up(host: str, port: int) -> list[AddressInfo]:

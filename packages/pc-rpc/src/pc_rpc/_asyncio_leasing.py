@@ -10,7 +10,7 @@ from pc_rpc._errors import ConnectionLost, LeaseLost, RpcError
 from pc_rpc._leasing import ClaimOfBlock, require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
@@ -23,7 +23,7 @@ class AsyncioLease(ClaimOfBlock):
     Parameters
     ----------
     connection : callable
-        Returns the connection.
+        Returns the connection, when that is awaited.
     timeout : float or None
         Seconds that requests may take.
     purpose, ttl, wait, renew
@@ -32,7 +32,7 @@ class AsyncioLease(ClaimOfBlock):
 
     def __init__(
         self,
-        connection: Callable[[], AsyncioConnection],
+        connection: Callable[[], Awaitable[AsyncioConnection]],
         timeout: float | None,
         purpose: str,
         ttl: float,
@@ -48,11 +48,15 @@ class AsyncioLease(ClaimOfBlock):
     async def __aenter__(self) -> Self:
         """Take the lease, or raise why it cannot be had."""
         self._enter()
-        self._connection = connection = self._connect()
+        self._connection = connection = await self._connect()
         require(connection.side)
         call, chunks = connection.side.encode_action("lease", self._fields)
-        self._number = call.number
-        await connection.complete(call, chunks, self._timeout(self._of_requests))
+        self._begin(connection.side, call.number)
+        try:
+            await connection.complete(call, chunks, self._timeout(self._of_requests))
+        except BaseException:
+            self._end()
+            raise
         if self._renews:
             self._task = asyncio.create_task(self._keep_renewing())
         return self
@@ -95,6 +99,7 @@ class AsyncioLease(ClaimOfBlock):
         """Give the lease back. Raises nothing: calls have told if it was lost."""
         if self._task is not None:
             self._task.cancel()
+        self._end()
         with contextlib.suppress(RpcError, OSError):  # then it is over by itself, soon
             fields = {"lease": self._number}
             text = await self._request("release_lease", self._of_requests, fields)

@@ -1,28 +1,22 @@
 """A client for what an experiment can do without: no network error gets through.
 
-The one idea to keep in mind: a plain connection, a policy that is only arithmetic (`Backoff`), and
-a thread that makes a new connection when the last one was lost. The thread refers weakly to all of
-it: when nobody uses the client any more, it ends.
+The one idea to keep in mind: it is a `Reconnecting` connection which always wants to be made again,
+from the moment in which it was lost, and whose callers do not wait for that.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import threading
-import weakref
 from typing import TYPE_CHECKING, Any
 
-from pyon import forks
-from pyon.backoff import Backoff
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
-from pyon.tcp import format_address
 
+from pc_rpc._attempts import Attempts, is_foreseen, is_mistake, without_frames
 from pc_rpc._best_effort_stream import BestEffortStream
-from pc_rpc._connection import BlockingConnection
-from pc_rpc._errors import ConnectionLost, IncompatibleServer, RpcError, TargetLeased
-from pc_rpc._methods import Proxy, warn_unclosed
+from pc_rpc._errors import ConnectionLost, TargetLeased
+from pc_rpc._methods import Proxy
 from pc_rpc._migration import takes_context
+from pc_rpc._reconnecting import Reconnecting
 
 if TYPE_CHECKING:
     import ssl
@@ -30,7 +24,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from pc_rpc._connection import BlockingConnection
     from pc_rpc._protocol import AutoTarget
+    from pc_rpc._states import State
 
 _logger = logging.getLogger(__name__)
 
@@ -39,8 +35,8 @@ MAX_RETRY_FACTOR = 8
 back within a minute of its start, and the log of that night is short."""
 
 
-class _Reconnecting:
-    """The connection of a `BestEffortClient`, while there is one, and the request for the next.
+class _Reconnecting(Reconnecting):
+    """What remote methods of a `BestEffortClient` call through.
 
     Parameters
     ----------
@@ -61,21 +57,20 @@ class _Reconnecting:
         state_cb: Callable[[bool], object] | None,
         options: dict[str, Any],
     ) -> None:
-        self.where = where
-        self.timeout: float | None = options["timeout"]
-        self.connection: BlockingConnection | None = None
+        def tell(state: State) -> None:
+            if state_cb is not None and state != "closed":
+                state_cb(state == "connected")
+
+        super().__init__(
+            where,
+            options,
+            Attempts(retry, retry * MAX_RETRY_FACTOR, at_once=False),
+            tell if state_cb is not None else None,
+        )
         self.last_error: BaseException | None = None
         self._streams: frozenset[str] = frozenset()
-        self._options = options
-        self._state_cb = state_cb
-        self._backoff = Backoff(retry, retry * MAX_RETRY_FACTOR)
-        self._mutex = threading.RLock()  # signal handlers and finalisers may come back to it
         self._told: object = None  # of which kind of error the log has been told
         self._told_lease: object = None  # of which lease
-        self._closed = threading.Event()
-        self._broken = threading.Event()
-        self._foreign: ConnectionLost | None = None  # in the child of a fork: why it is of no use
-        forks.register(self)
 
     # What remote methods call through.
 
@@ -86,16 +81,14 @@ class _Reconnecting:
         return None if connection is None else connection.names
 
     @property
-    def label(self) -> str:
-        """Target and server, as people write them."""
-        host, port, target = self.where
-        peer = format_address((host, port))
-        return f"{target!r} at {peer}" if isinstance(target, str) else peer
+    def gone(self) -> Mapping[str, str]:
+        """Why methods cannot be called any more that there were before."""
+        return {} if self.last is None else self.last.gone
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection now, as far as the last call could tell."""
-        return self.connection is not None and self._foreign is None
+        return self.connection is not None and self.foreign is None
 
     def invoke(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
@@ -119,8 +112,8 @@ class _Reconnecting:
         connection = self.connection
 
         def lost(error: BaseException) -> None:
-            if connection is not None and self._foreign is None:
-                self._drop(connection, error)
+            if connection is not None:
+                self._lose(connection, error)
 
         found = self.guarded(lambda connection: connection.stream(name, args, kwargs, timeout))
         return BestEffortStream(found, lost)
@@ -130,10 +123,14 @@ class _Reconnecting:
         connection = self.connection
         return {} if connection is None else connection.described()
 
+    def look_again(self) -> bool:
+        """Say whether the methods are others than before: whatever there is now is taken."""
+        return False
+
     def guarded(self, use: Callable[[BlockingConnection], Any]) -> Any:
         """Return what `use` gives with the connection; None if there is none."""
-        if self._foreign is not None:
-            raise self._foreign
+        if self.foreign is not None:
+            raise self.foreign
         connection = self.connection
         if connection is None:
             return None
@@ -147,9 +144,14 @@ class _Reconnecting:
         except (ConnectionLost, TimeoutError) as error:
             if hasattr(error, "parent_traceback"):
                 raise  # the method itself raised it
-            if self._foreign is None:
-                self._drop(connection, error)
+            self._lose(connection, error)
             return None
+
+    def _lose(self, connection: BlockingConnection, error: BaseException) -> None:
+        """Note that a connection was lost, or counts as lost."""
+        if self.foreign is None:
+            connection.close()
+            self.drop(connection, without_frames(error))
 
     # Connecting.
 
@@ -161,129 +163,49 @@ class _Reconnecting:
         IncompatibleServer, ValueError
             The server does not have that target: nothing that time would mend.
         """
-        if not self.connect(first=True):
-            self._broken.set()
-        host, port, _ = self.where
-        self.thread = threading.Thread(
-            target=_keep_connected,
-            args=(weakref.ref(self), self._broken, self._closed, self._backoff),
-            name=f"reconnect to {host}:{port}",
-            daemon=True,
-        )
-        self.thread.start()
-
-    def connect(self, *, first: bool = False) -> bool:
-        """Try to connect; return whether there is a connection now."""
         try:
-            connection = BlockingConnection(*self.where, **self._options)
+            self.adopt(self.connect())
         except Exception as error:
-            remote = hasattr(error, "parent_traceback")  # the target cannot be made, yet
-            if not (remote or isinstance(error, (OSError, RpcError, ValueError))):
+            if is_mistake(error) or not is_foreseen(error):
                 raise
-            if first and _is_mistake(error):
-                raise
-            self._note_error(error)
-            return False
-        with self._mutex:
-            closed = self._closed.is_set()
-            if not closed:
-                self.connection, self._told = connection, None
-        if closed:
-            connection.close()
-            return False
-        self._backoff.reset()
-        self._tell(True)
+            self.note_failure(error)
+            self.search()
+
+    def _is_wanted(self) -> bool:
         return True
+
+    def _time_for_attempt(self) -> float | None:
+        timeout: float = self._options["connect_timeout"]
+        return timeout
+
+    def _was_made(self, connection: BlockingConnection, changed: bool) -> None:
+        self._told = None
+
+    def _was_lost(self, reason: BaseException | None) -> None:
+        assert reason is not None
+        self._note_error(reason)
+        self.search()
+
+    def _has_failed(self, error: Exception) -> None:
+        self._note_error(error)
 
     def _note_error(self, error: BaseException) -> None:
         """Tell the log of the first error of each kind since there was a connection."""
-        self.last_error = error.with_traceback(None)  # it leads to this object
-        serious = _is_mistake(error)
+        self.last_error = error
+        serious = is_mistake(error)
         kind = type(error) if serious else OSError
-        with self._mutex:
-            told, self._told = self._told, kind
+        told, self._told = self._told, kind
         if told is not kind:
             level = logging.ERROR if serious else logging.WARNING
             _logger.log(level, "%s: %s; calls give None until it is back", self.label, error)
 
     def _note_lease(self, error: TargetLeased) -> None:
         """Tell the log of a lease that keeps calls out, once."""
-        self.last_error = error.with_traceback(None)
+        self.last_error = without_frames(error)
         lease = error.purpose, error.peer
-        with self._mutex:
-            told, self._told_lease = self._told_lease, lease
+        told, self._told_lease = self._told_lease, lease
         if told != lease:
             _logger.warning("%s: %s; calls give None until that is over", self.label, error)
-
-    def _drop(self, connection: BlockingConnection, error: BaseException) -> None:
-        """Note that a connection was lost."""
-        connection.close()
-        with self._mutex:
-            if self.connection is not connection:
-                return
-            self.connection = None
-        self._note_error(error)
-        self._tell(False)
-        self._broken.set()
-
-    def _tell(self, connected: bool) -> None:
-        if self._state_cb is not None:
-            try:
-                self._state_cb(connected)
-            except Exception:
-                _logger.exception("the callback of a BestEffortClient failed")
-
-    def close(self) -> None:
-        """Close the connection and cease to make it again."""
-        with self._mutex:
-            self._closed.set()
-            connection, self.connection = self.connection, None
-        self._broken.set()
-        if connection is not None:
-            connection.close()
-
-    def forked(self) -> None:
-        """See `pyon.forks`: there is no thread here, and those of the parent may hold the locks."""
-        if self._foreign is None:  # not forked before
-            self._foreign = ConnectionLost(
-                f"connection to {self.label} lost: made in another process, {os.getppid()}; "
-                "make a new client here"
-            )
-        self._mutex = threading.RLock()
-        self._closed, self._broken = threading.Event(), threading.Event()
-
-    def __del__(self) -> None:
-        if self._closed.is_set() or self._foreign is not None:
-            return
-        warn_unclosed(self)
-        self.close()
-
-
-def _is_mistake(error: BaseException) -> bool:
-    """Say whether the server answered and has no such target: nothing that time would mend."""
-    remote = hasattr(error, "parent_traceback")
-    named = isinstance(error, (IncompatibleServer, ValueError))
-    return named and not isinstance(error, OSError) and not remote
-
-
-def _keep_connected(
-    reference: weakref.ref[_Reconnecting],
-    broken: threading.Event,
-    closed: threading.Event,
-    backoff: Backoff,
-) -> None:
-    """Make the connection again, whenever it was lost: what the background thread does."""
-    while True:
-        broken.wait()
-        if closed.wait(backoff.next()):
-            return
-        broken.clear()
-        core = reference()
-        if core is None:
-            return
-        if not core.connect():
-            broken.set()
-        del core  # or nobody could see that its last user has gone
 
 
 class BestEffortClient(Proxy[Any]):

@@ -45,9 +45,20 @@ class Call:
 
 
 class Requests(dict[str, str]):
-    """What a request says between its id and its arguments, by the name of the method."""
+    """What a request says between its id and its arguments, by the name of the method.
+
+    Attributes
+    ----------
+    gone : dict of str to str
+        Why methods cannot be called any more that the connection before this one had.
+    """
+
+    def __init__(self) -> None:
+        self.gone: dict[str, str] = {}
 
     def __missing__(self, name: str) -> str:
+        if name in self.gone:
+            raise AttributeError(self.gone[name], name=name)
         quoted = f'"{name}"' if name.isidentifier() and name.isascii() else json.dumps(name)
         text = self[name] = f',"action":"call","name":{quoted},"args":'
         return text

@@ -6,10 +6,12 @@ remote methods refer to as well. The last of them that is in use keeps the conne
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 
+from pc_rpc._attempts import NEEDS_RECONNECT
 from pc_rpc._connection import BlockingConnection
 from pc_rpc._leasing import Lease, breaking, require
 from pc_rpc._methods import Driver, Proxy
@@ -18,7 +20,11 @@ from pc_rpc._protocol import AutoTarget
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
     from types import TracebackType
+
+    from pc_rpc._lasting import LastingConnection
+    from pc_rpc._states import State
 
 
 class Client(Proxy[Driver]):
@@ -54,6 +60,14 @@ class Client(Proxy[Driver]):
     wait_for_leases : bool, optional
         Have calls wait while another connection has a lease on the target, no longer than their
         time-out. By default they raise `TargetLeased` at once.
+    reconnect : bool, optional
+        Connect again when a call finds the connection lost. The calls that were in flight raise
+        `ConnectionLost`, and nothing is ever sent twice. The time-out of the call that connects
+        again bounds that, too; without one, `connect_timeout`, or else 10 s. The first connection
+        is made, or not, when the object is.
+    state_cb : callable, optional
+        With `reconnect`: called with "connected", "lost" or "closed" at each change, of which
+        calls are what notices. From any thread, one at a time and in order; it should not block.
 
     Raises
     ------
@@ -87,19 +101,27 @@ class Client(Proxy[Driver]):
         limit: int = DEFAULT_LIMIT,
         line_limit: int = REPLY_LINE_LIMIT,
         wait_for_leases: bool = False,
+        reconnect: bool = False,
+        state_cb: Callable[[State], object] | None = None,
     ) -> None:
-        self._target: BlockingConnection
-        self.__dict__["_target"] = BlockingConnection(
-            host,
-            port,
-            target_name,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            ssl=ssl,
-            limit=limit,
-            line_limit=line_limit,
-            wait_for_leases=wait_for_leases,
-        )
+        self._target: BlockingConnection | LastingConnection
+        options: dict[str, Any] = {
+            "timeout": timeout,
+            "connect_timeout": connect_timeout,
+            "ssl": ssl,
+            "limit": limit,
+            "line_limit": line_limit,
+            "wait_for_leases": wait_for_leases,
+        }
+        if state_cb is not None and not reconnect:
+            raise TypeError(NEEDS_RECONNECT)
+        if not reconnect:
+            self.__dict__["_target"] = BlockingConnection(host, port, target_name, **options)
+            return
+        from pc_rpc._lasting import LastingConnection
+
+        where, renewed = (host, port, target_name), weakref.WeakMethod(self._forget_methods)
+        self.__dict__["_target"] = LastingConnection(where, options, state_cb, renewed)
 
     # The established names.
 
@@ -190,7 +212,7 @@ class Client(Proxy[Driver]):
                 for power in powers:
                     laser.set_power(power)
         """
-        return Lease(lambda: self._target, purpose, ttl, wait, renew=renew)
+        return Lease(lambda: self._target.ready(), purpose, ttl, wait, renew=renew)
 
     def get_rpc_lease(self) -> dict[str, Any] | None:
         """Return who has a lease on the target, None if nobody has.
@@ -226,5 +248,4 @@ class Client(Proxy[Driver]):
     def __repr__(self) -> str:
         if "_target" not in self.__dict__:
             return object.__repr__(self)
-        state = ", connection lost" if self._target.side.reason is not None else ""
-        return f"<pc_rpc.Client of {self._target.label}{state}>"
+        return f"<pc_rpc.Client of {self._target.label}{self._target.state}>"

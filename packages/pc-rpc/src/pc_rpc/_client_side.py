@@ -89,6 +89,8 @@ class ClientSide:
         Names of its methods, and of those that give their result item by item; empty before.
     reason : BaseException or None
         Why the connection is gone, None while it is not.
+    blocks : dict of int to str
+        What leases are for, by their numbers, whose blocks have not ended.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class ClientSide:
         self.streams: frozenset[str] = frozenset()
         self.features = Features()
         self.reason: BaseException | None = None
+        self.blocks: dict[int | None, str] = {}
         self._again = again
         self._unwanted = set() if wait_for_leases else {LEASE_WAITS}
         self._tls = tls
@@ -158,6 +161,16 @@ class ClientSide:
         call = Call(0, SELECTION, step=True)
         return call, frame(" ".join([name, *words]))
 
+    def come_after(self, before: ClientSide) -> bool:
+        """Take the place of a connection that was lost; say whether the methods are others."""
+        gone = self.requests.gone
+        for name in {*before.methods, *before.requests.gone} - self.methods:
+            gone[name] = (
+                f"no remote method {name!r} in {self.label} any more: the server had it before the "
+                "connection was made again"
+            )
+        return (before.methods, before.streams) != (self.methods, self.streams)
+
     def configure(self, receiver: Receiver) -> None:
         """Have a receiver take what the server may send now: after each step of the handshake."""
         selected = self.selected_target is not None
@@ -182,10 +195,13 @@ class ClientSide:
             An argument cannot be encoded: nothing has happened.
         ValueError
             The message would be beyond the limit: nothing has happened.
+        AttributeError
+            The connection before this one had such a method: see `come_after`.
         """
         features = self.features
         # Our own servers take a list as well, which is read twice as fast.
         values = list(args) if features.request_ids else tuple(args)
+        head = self.requests[name]
         try:
             if kwargs or features.version == 1:
                 text, buffers = features.encode(
@@ -193,7 +209,6 @@ class ClientSide:
                 )
             else:  # the same, in a fifth of the time
                 text, buffers = features.encode(values)
-                head = self.requests[name]
                 text = around(f"{{{head[1:]}", text, ',"kwargs":{}}')
         except pyon.EncodeError as error:
             error.add_note(f"in the arguments of {name}()")

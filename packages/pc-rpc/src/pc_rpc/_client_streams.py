@@ -26,11 +26,12 @@ def encode_stream(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, AttributeError
         As `ClientSide.encode_call`.
     """
     room = min(side.limit, side.line_limit) // 2  # of which a large item may take the rest
     allowed = MOST_ITEMS, min(MOST_BYTES, room)
+    side.requests[name]  # raises if the method has gone
     request = {"action": "call", "name": name, "args": list(args), "kwargs": dict(kwargs)}
     try:
         text, buffers = side.features.encode({**request, "credit": list(allowed)})

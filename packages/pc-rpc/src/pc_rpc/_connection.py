@@ -71,6 +71,8 @@ class BlockingConnection(Sending):
         Bytes of the line of a reply.
     wait_for_leases : bool, optional
         As for `Client`.
+    again : str, optional
+        How to connect again, as the end of a sentence for people.
 
     Attributes
     ----------
@@ -90,6 +92,7 @@ class BlockingConnection(Sending):
         limit: int = DEFAULT_LIMIT,
         line_limit: int = REPLY_LINE_LIMIT,
         wait_for_leases: bool = False,
+        again: str = "make a new client to connect again",
     ) -> None:
         first = timeout if connect_timeout is None else connect_timeout
         deadline = deadline_of(first)
@@ -101,6 +104,7 @@ class BlockingConnection(Sending):
                 line_limit=line_limit,
                 tls=ssl is not None,
                 wait_for_leases=wait_for_leases,
+                again=again,
             )
         )
         self.lean = False  # whether calls may take the lean road
@@ -147,9 +151,23 @@ class BlockingConnection(Sending):
         return self.side.streams
 
     @property
+    def gone(self) -> Mapping[str, str]:
+        """Why methods cannot be called any more that there were before."""
+        return self.side.requests.gone
+
+    @property
     def label(self) -> str:
         """Target and server, as people write them."""
         return self.side.label
+
+    def ready(self) -> BlockingConnection:
+        """Return the connection that there is."""
+        return self
+
+    @property
+    def state(self) -> str:
+        """What is said of it behind the label, to people."""
+        return "" if self.side.reason is None else ", connection lost"
 
     invoke = _lean_call.invoke  # the lean road, which goes over to the general one
 
@@ -189,6 +207,15 @@ class BlockingConnection(Sending):
             except Exception:  # documentation that cannot be had is no error of its reader
                 return {}
         return self._description
+
+    def look(self) -> None:
+        """Notice it if the server has closed the connection since the last reply."""
+        if self.side.reason is None and not self._in_the_middle(get_ident()):
+            self.interrupts.held_back(self._look_for_the_end)
+
+    def look_again(self) -> bool:
+        """Say whether the methods are others than before: this connection has always the same."""
+        return False
 
     def _complete(
         self, call: Call, chunks: Chunks, timeout: float | None, deadline: float | None

@@ -76,6 +76,15 @@ class ClaimOfBlock:
         if self._number is not None:
             raise RuntimeError("a lease is for one block; ask for another one")
 
+    def _begin(self, side: ClientSide, number: int) -> None:
+        """Note that the block of this lease begins: with the request of that number."""
+        self._number, self._side = number, side
+        side.blocks[number] = str(self._fields["purpose"])
+
+    def _end(self) -> None:
+        """Note that the block has ended, or did not begin."""
+        self._side.blocks.pop(self._number, None)
+
     def _note(self, error: BaseException) -> bool:
         """Take in what a sign of life met; say whether another one is of any use."""
         if isinstance(error, (LeaseLost, ConnectionLost)):
@@ -119,7 +128,7 @@ class Lease(ClaimOfBlock):
         self._connection = connection = self._connect()
         require(connection.side)
         call, chunks = connection.side.encode_action("lease", self._fields)
-        self._number = call.number
+        self._begin(connection.side, call.number)
         granted = False
         try:
             connection.complete(call, chunks, self._timeout(connection.timeout))
@@ -133,6 +142,7 @@ class Lease(ClaimOfBlock):
                 )
                 self._thread.start()
         except BaseException:
+            self._end()
             if granted:  # interrupted between its reply and this block
                 self._give_back()
             raise
@@ -165,6 +175,7 @@ class Lease(ClaimOfBlock):
     ) -> None:
         """Give the lease back. Raises nothing: calls have told if it was lost."""
         self._stop.set()
+        self._end()
         self._give_back()
         if self._thread is not None:
             self._thread.join(PATIENCE)

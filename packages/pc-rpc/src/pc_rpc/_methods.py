@@ -49,6 +49,10 @@ class Target(Protocol):
         """Names of those methods that give their result item by item."""
 
     @property
+    def gone(self) -> Mapping[str, str]:
+        """Why methods cannot be called any more that there were before."""
+
+    @property
     def label(self) -> str:
         """Target and server, as people write them."""
 
@@ -60,6 +64,9 @@ class Target(Protocol):
 
     def described(self) -> Mapping[str, Any]:
         """Return the method list, an empty one if it cannot be had now."""
+
+    def look_again(self) -> bool:
+        """Make sure that the methods are those of now; return whether they are others."""
 
     def close(self) -> Any:
         """Close the connection. The result may be awaited if the client is one for asyncio."""
@@ -212,13 +219,19 @@ def find_method(target: Target, name: str, timeout: float | None) -> RemoteMetho
     names = target.names
     if names is None and not name.startswith("_"):
         return RemoteMethod(target, name, timeout)
-    if names is None or name not in names or (name.startswith("__") and name.endswith("__")):
+    missing = names is None or name not in names
+    if missing and not name.startswith("_") and target.look_again():
+        names = target.names or ()
+        missing = name not in names
+    if missing or (name.startswith("__") and name.endswith("__")):
         raise AttributeError(_no_such_method(target, name, names or ()), name=name)
     kind = RemoteStreamMethod if name in target.streams else RemoteMethod
     return kind(target, name, timeout)
 
 
 def _no_such_method(target: Target, name: str, names: Collection[str]) -> str:
+    if name in target.gone:
+        return target.gone[name]
     text = f"no remote method {name!r} in {target.label}"
     if name.startswith("_"):
         return text
@@ -336,6 +349,12 @@ class Proxy(Generic[Driver]):
         No name of a remote method begins with an underscore.
         """
         return name.startswith("_") or hasattr(getattr(type(self), name, None), "__set__")
+
+    def _forget_methods(self) -> None:
+        """Have methods looked up anew: another server may have others."""
+        for name, value in list(self.__dict__.items()):
+            if isinstance(value, RemoteMethod):
+                self.__dict__.pop(name, None)
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *(self._target.names or ())})
