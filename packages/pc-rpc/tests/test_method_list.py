@@ -13,7 +13,7 @@ from typing import Optional
 import pytest
 from pc_rpc._exposure import find_methods, public_methods
 from pc_rpc._method_list import method_list
-from pc_rpc._methods import signature
+from pc_rpc._signatures import signature
 
 
 class Driver:

@@ -27,7 +27,7 @@ def attributes(target: object) -> dict[str, Any]:
             found.update(_slot(name, member, target))
     for name, member in own_attributes(target).items():
         # What a class computes goes first: a cached value does not make it a method.
-        if type(name) is str and not (name in found and _is_computed(found[name])):
+        if type(name) is str and not (name in found and is_computed(found[name])):
             found[name] = member
     return found
 
@@ -43,7 +43,7 @@ def of_class(kind: type) -> dict[str, Any]:
 def values_of(target: object) -> dict[str, str]:
     """Return what of a target is no method: its public names, each "property" or "attribute"."""
     return {
-        name: "property" if _is_computed(member) else "attribute"
+        name: "property" if is_computed(member) else "attribute"
         for name, member in sorted(attributes(target).items())
         if not name.startswith("_") and not is_method(member)
     }
@@ -81,7 +81,8 @@ def _in_c(kind: type, name: str) -> bool:
     return False
 
 
-def _is_computed(member: object) -> bool:
+def is_computed(member: object) -> bool:
+    """Say whether what stands in a dictionary gives something else when it is read."""
     return has(type(member), "__get__") and not is_method(member)
 
 

@@ -43,7 +43,7 @@ def split_call(line: str) -> list[str]:
     """
     words = split_words(line)
     name, bracket, rest = (words or [""])[0].partition("(")
-    if not (bracket and name.isidentifier()):
+    if not (bracket and all(map(str.isidentifier, name.split(".")))):
         return words
     if len(words) > 1 or not rest.endswith(")"):
         raise ValueError(f"expected METHOD(ARGUMENT, NAME=ARGUMENT), got {line.strip()!r}")

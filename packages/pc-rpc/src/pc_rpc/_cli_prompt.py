@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pc_rpc._cli_arguments import parse_arguments, split_call, split_words
 from pc_rpc._errors import ConnectionLost, RpcError
+from pc_rpc._methods import known_names
 
 if TYPE_CHECKING:
     from pc_rpc._client import Client
@@ -100,7 +101,7 @@ class Prompt:
     # Methods, on a connection that may have to be made again.
 
     def _methods(self) -> list[str]:
-        return dir(self.client.__rpc__)
+        return sorted(known_names(self.client.__rpc__) or ())
 
     def _method(self, name: str) -> Any:
         """Return a method; a controller that was restarted may have others than before."""

@@ -24,6 +24,7 @@ from pc_rpc._attributes import (
     own_attributes,
 )
 from pc_rpc._methods import Proxy, RemoteMethods, known_names, known_streams
+from pc_rpc._parts import PartMethod, members_of_parts
 from pc_rpc._properties import Accessor, accessors
 from pc_rpc._returns import gives_items, is_awaited
 
@@ -33,6 +34,9 @@ UNLESS_EXPOSED = frozenset({"close"})
 """Methods that are not offered by default: the server says when a target is closed."""
 
 _MARK = "__rpc_immediate__"
+
+_ADDED = frozenset({Accessor, PartMethod})
+"""What is called in the place of methods that the target does not have itself."""
 
 
 def immediate(method: Method) -> Method:
@@ -92,7 +96,7 @@ class Methods(NamedTuple):
 
     def callee(self, target: object) -> object:
         """Return the object whose attributes of these names are called: the target, or a `View`."""
-        added = {n: m.bind(target) for n, m in self.members.items() if type(m) is Accessor}
+        added = {n: m.bind(target) for n, m in self.members.items() if type(m) in _ADDED}
         return View(target, added) if added else target
 
 
@@ -133,7 +137,7 @@ def find_methods(
     target : object
         The driver, for example; or a client, which offers the remote methods.
     expose : collection of str, optional
-        Only these. They may be callable attributes of any kind.
+        Only these. They may be callable attributes of any kind, and methods of attributes.
     hide : collection of str, optional
         All but these. The name of a property stands for the methods that read and set it.
     properties : bool, optional
@@ -151,24 +155,33 @@ def find_methods(
     members = attributes(target)
     if properties:
         members |= accessors(target, members)
+    of_parts, wrong = members_of_parts(target, frozenset(expose or ()), properties=properties)
+    members |= of_parts
     if expose is None:
         names = {name for name, member in members.items() if _is_offered(member)} - UNLESS_EXPOSED
     else:
-        names = _exposed(target, members, expose, strict=strict)
+        names = _exposed(target, members, set(expose) - set(wrong), strict=strict)
     if strict:
         _require(target, members, hide)
+        for name, reason in wrong.items():
+            raise _cannot_expose(target, name, reason)
     names = {name for name in names if _property_of(members.get(name)) not in hide}
-    offered = {name for name in names if not name.startswith("_")}.difference(hide)
+    offered = {name for name in names if is_public(name)}.difference(hide)
     return _methods({name: members.get(name) for name in offered})
 
 
 def _is_offered(member: object) -> bool:
-    """Say whether a member is a method, one that reads or sets a property included."""
-    return type(member) is Accessor or is_method(member)
+    """Say whether a member is a method: of the target, of a part, or for a property."""
+    return type(member) in _ADDED or is_method(member)
 
 
 def _property_of(member: object) -> str | None:
     return member.attribute if type(member) is Accessor else None
+
+
+def is_public(name: str) -> bool:
+    """Say whether a method can have this name: no part of it has a leading underscore."""
+    return not name.startswith("_") and "._" not in name
 
 
 def _exposed(
@@ -180,10 +193,13 @@ def _exposed(
         _require(target, members, expose)
         for name, reason in reasons.items():
             if reason is not None:
-                kind = kind_of(target)
-                raise ValueError(f"cannot expose {name!r} of a {kind!r} object: {reason}")
+                raise _cannot_expose(target, name, reason)
     names = {name for name, reason in reasons.items() if reason is None}
     return names if computes_attributes(target) else names & set(members)
+
+
+def _cannot_expose(target: object, name: str, reason: str) -> ValueError:
+    return ValueError(f"cannot expose {name!r} of a {kind_of(target)!r} object: {reason}")
 
 
 def _require(target: object, members: Mapping[str, Any], names: Collection[str]) -> None:
@@ -223,7 +239,7 @@ def _remote_methods(
             raise ValueError(f"{target!r} have no method {name!r}")
     names = set(known or expose or ())
     names = names - UNLESS_EXPOSED if expose is None else names.intersection(expose)
-    offered = {name for name in names if not name.startswith("_")}.difference(hide)
+    offered = {name for name in names if is_public(name)}.difference(hide)
     return _methods(dict.fromkeys(offered))._replace(streams=known_streams(target) & offered)
 
 
@@ -241,7 +257,9 @@ def _why_not(name: str, members: Mapping[str, Any]) -> str | None:
         return f"it is a property: expose {' or '.join(around)}"
     if has(kind, "__get__"):
         return f"it is computed when it is read ({kind.__name__}): write a method that returns it"
-    return f"it cannot be called ({kind.__name__})"
+    why = f"it cannot be called ({kind.__name__})"
+    methods = [f"{name}.{method}" for method in find_methods(members[name]).names]
+    return f"{why}: name its methods, {', '.join(sorted(methods)[:3])} ..." if methods else why
 
 
 def _accesses(name: str) -> tuple[str, str]:
@@ -289,6 +307,8 @@ def _is_immediate(member: object) -> bool:
 
 
 def _function(member: object) -> object:
+    if type(member) is PartMethod:
+        member = member.member
     return member.function if type(member) is Accessor else member
 
 

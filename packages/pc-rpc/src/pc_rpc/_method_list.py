@@ -18,6 +18,7 @@ from pc_rpc._attributes import attributes, values_of
 from pc_rpc._errors import exact_text, qualified_name
 from pc_rpc._exposure import Methods
 from pc_rpc._methods import RemoteMethods, known_description, known_values
+from pc_rpc._parts import UNKNOWN, PartMethod
 from pc_rpc._properties import Accessor
 
 Entry = tuple[dict[str, Any], str | None]
@@ -48,7 +49,7 @@ def method_list(
     else:
         doc = _text(attributes(target).get("__doc__"))
         entries = {
-            name: _entry(_bound(member, target), _doc(name, member, target), version)
+            name: _entry_of(name, member, target, version)
             for name, member in sorted(methods.members.items())
         }
     if builtin_terminate:
@@ -69,6 +70,14 @@ def _remote_entries(target: RemoteMethods, methods: Methods) -> tuple[dict[str, 
     if isinstance(known, Mapping):
         entries |= {name: known[name] for name in entries if name in known}
     return entries, _text(described.get("docstring"))
+
+
+def _entry_of(name: str, member: Any, target: object, version: int) -> Entry:
+    if type(member) is PartMethod:
+        name, member, target = member.name, member.member, member.part(target)
+        if member is None or target is UNKNOWN:
+            return _spec(_unknown, version), None
+    return _entry(_bound(member, target), _doc(name, member, target), version)
 
 
 def _entry(method: Any, doc: str | None, version: int) -> Entry:

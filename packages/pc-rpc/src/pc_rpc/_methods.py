@@ -12,9 +12,11 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
+from pc_rpc._signatures import signature
+
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from typing_extensions import TypeVar
 
@@ -111,6 +113,11 @@ class RemoteMethod:
 
     __doc__ = property(_remote_doc)
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not _has_parts(self._target.names, self.__name__):
+            raise AttributeError(f"a remote method has no attribute {name!r}", name=name, obj=self)
+        return find_method(self._target, f"{self.__name__}.{name}", self._timeout)
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(self._refusal("set", name), name=name, obj=self)
 
@@ -154,7 +161,7 @@ class RemoteMethods:
         object.__setattr__(self, "_target", target)
         object.__setattr__(self, "_timeout", timeout)
 
-    def __getattr__(self, name: str) -> RemoteMethod:
+    def __getattr__(self, name: str) -> RemoteMethod | RemotePart:
         if name in RemoteMethods.__slots__:  # not yet initialised: a copy in the making
             raise AttributeError(name)
         return find_method(self._target, name, self._timeout)
@@ -166,10 +173,55 @@ class RemoteMethods:
         raise cannot_change(self._target, "delete", name, self)
 
     def __dir__(self) -> list[str]:
-        return sorted(self._target.names or ())
+        return first_names(self._target.names or ())
 
     def __repr__(self) -> str:
         return f"<remote methods of {self._target.label}>"
+
+
+class RemotePart:
+    """A part of the target, whose methods have dotted names: ``axis`` of ``axis.move``."""
+
+    __slots__ = ("_name", "_target", "_timeout")
+
+    _name: str
+    _target: Target
+    _timeout: float | None
+
+    def __init__(self, target: Target, name: str, timeout: float | None) -> None:
+        keep = partial(object.__setattr__, self)
+        keep("_target", target)
+        keep("_name", name)
+        keep("_timeout", timeout)
+
+    def __getattr__(self, name: str) -> RemoteMethod | RemotePart:
+        if name.startswith("_"):  # of no method; or not yet initialised: a copy in the making
+            raise AttributeError(name)
+        return find_method(self._target, f"{self._name}.{name}", self._timeout)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise cannot_change(self._target, "set", f"{self._name}.{name}", self, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise cannot_change(self._target, "delete", f"{self._name}.{name}", self)
+
+    def __dir__(self) -> list[str]:
+        before = f"{self._name}."
+        names = self._target.names or ()
+        return first_names(name[len(before) :] for name in names if name.startswith(before))
+
+    def __repr__(self) -> str:
+        return f"<remote methods {self._name}.* of {self._target.label}>"
+
+
+def first_names(names: Iterable[str]) -> list[str]:
+    """Return what stands in front of the first dot of names of methods, sorted."""
+    return sorted({name.partition(".")[0] for name in names})
+
+
+def _has_parts(names: Collection[str] | None, part: str) -> bool:
+    """Say whether there may be methods with dotted names that begin so."""
+    return names is None or any(name.startswith(f"{part}.") for name in names)
 
 
 def known_names(methods: RemoteMethods) -> Collection[str] | None:
@@ -208,8 +260,8 @@ def close_client(methods: RemoteMethods) -> Any:
     return methods._target.close()
 
 
-def find_method(target: Target, name: str, timeout: float | None) -> RemoteMethod:
-    """Return a method of the target.
+def find_method(target: Target, name: str, timeout: float | None) -> RemoteMethod | RemotePart:
+    """Return a method of the target, or the part whose methods have such names.
 
     Raises
     ------
@@ -220,9 +272,12 @@ def find_method(target: Target, name: str, timeout: float | None) -> RemoteMetho
     if names is None and not name.startswith("_"):
         return RemoteMethod(target, name, timeout)
     missing = names is None or name not in names
-    if missing and not name.startswith("_") and target.look_again():
-        names = target.names or ()
-        missing = name not in names
+    if missing and not name.startswith("_"):
+        if not _has_parts(names, name) and target.look_again():
+            names = target.names or ()
+            missing = name not in names
+        if missing and _has_parts(names, name):
+            return RemotePart(target, name, timeout)
     if missing or (name.startswith("__") and name.endswith("__")):
         raise AttributeError(_no_such_method(target, name, names or ()), name=name)
     kind = RemoteStreamMethod if name in target.streams else RemoteMethod
@@ -235,7 +290,8 @@ def _no_such_method(target: Target, name: str, names: Collection[str]) -> str:
     text = f"no remote method {name!r} in {target.label}"
     if name.startswith("_"):
         return text
-    calls = {f"get_{name}": f"get_{name}()", f"set_{name}": f"set_{name}(value)"}
+    read, change = _accesses(name)
+    calls = {read: f"{read}()", change: f"{change}(value)"}
     if around := [call for method, call in calls.items() if method in names]:
         return f"{text}: attributes of a driver cannot be read; use {' or '.join(around)}"
     kind = _KINDS.get(_values(target).get(name, ""))
@@ -265,13 +321,26 @@ def cannot_change(
     """
     names = target.names or ()
     text = f"cannot {what} {name!r} of {target.label} from here: only its methods can be called"
-    if f"set_{name}" in names:
-        text += f"; use set_{name}({_spelt(value)})"
-    elif f"get_{name}" in names:
-        text += f"; it can be read: get_{name}()"
+    read, change = _accesses(name)
+    if change in names:
+        text += f"; use {change}({_spelt(value)})"
+    elif read in names:
+        text += f"; it can be read: {read}()"
     elif name in names:
         text += f", and {name} is one"
     return AttributeError(text, name=name, obj=proxy)
+
+
+def _accesses(name: str) -> tuple[str, str]:
+    """Return how the methods that read and set an attribute are called.
+
+    Examples
+    --------
+    >>> _accesses("power"), _accesses("axis.speed")
+    (('get_power', 'set_power'), ('axis.get_speed', 'axis.set_speed'))
+    """
+    part, dot, last = name.rpartition(".")
+    return f"{part}{dot}get_{last}", f"{part}{dot}set_{last}"
 
 
 def _spelt(value: object) -> str:
@@ -353,57 +422,11 @@ class Proxy(Generic[Driver]):
     def _forget_methods(self) -> None:
         """Have methods looked up anew: another server may have others."""
         for name, value in list(self.__dict__.items()):
-            if isinstance(value, RemoteMethod):
+            if isinstance(value, (RemoteMethod, RemotePart)):
                 self.__dict__.pop(name, None)
 
     def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *(self._target.names or ())})
+        return sorted({*object.__dir__(self), *first_names(self._target.names or ())})
 
     def __reduce__(self) -> Any:
         raise TypeError("a connection cannot be copied or pickled; make a new client instead")
-
-
-class Annotation(str):
-    """The text of an annotation, which shows itself without quotes."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def signature(spec: Mapping[str, Any]) -> inspect.Signature | None:
-    """Return the signature that an entry of the method list describes, without ``self``.
-
-    None if the entry is not in order.
-    """
-    import inspect
-
-    parameter, empty = inspect.Parameter, inspect.Parameter.empty
-    notes = spec.get("annotations") or {}
-
-    def annotation(name: str) -> Any:
-        return Annotation(notes[name]) if name in notes else empty
-
-    def make(name: str, kind: Any, default: Any = empty) -> inspect.Parameter:
-        return parameter(name, kind, default=default, annotation=annotation(name))
-
-    try:
-        names, defaults = list(spec.get("args") or ()), list(spec.get("defaults") or ())
-        filled = [*[empty] * (len(names) - len(defaults)), *defaults]
-        positional = list(zip(names, filled, strict=False))
-        if names[:1] in (["self"], ["cls"]):
-            del positional[0]
-        parameters = [make(name, parameter.POSITIONAL_OR_KEYWORD, d) for name, d in positional]
-        if spec.get("varargs"):
-            parameters.append(make(spec["varargs"], parameter.VAR_POSITIONAL))
-        only = spec.get("kwonlydefaults") or {}
-        parameters += [
-            make(name, parameter.KEYWORD_ONLY, dict(only).get(name, empty))
-            for name in spec.get("kwonlyargs") or ()
-        ]
-        if spec.get("varkw"):
-            parameters.append(make(spec["varkw"], parameter.VAR_KEYWORD))
-        return inspect.Signature(parameters, return_annotation=annotation("return"))
-    except (TypeError, ValueError, LookupError):
-        return None

@@ -55,7 +55,8 @@ class Server(AsyncioServer):
     expose, hide : dict of str to collection of str, optional
         By target name: the only methods, or the methods not, to be offered. By default all public
         functions and methods are, except ``close``; `expose` may name other attributes that can be
-        called, and ``close``. Names with a leading underscore never can be called.
+        called, ``close``, and methods of attributes, ``axis.move``. Names with a leading underscore
+        never can be called.
     limit : int, optional
         Bytes that one message may have, in both directions.
     line_limit : int, optional

@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from pc_rpc._methods import Annotation, signature
+from pc_rpc._signatures import Annotation, signature
 
 BUILTIN_TYPES = frozenset(
     {"bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set"}
@@ -42,6 +42,9 @@ them, the annotation uses it with an underscore in front, which no method of a s
 LONGEST_ANNOTATION = 800
 """Characters. Python reads no more than 200 brackets within each other, and the shortest type with
 brackets, "set[...]", has five characters; the types of real methods are far shorter."""
+
+MOST_DOTS = 16
+"""In a name. Python reads no more than 100 levels of indentation, and each dot is one."""
 
 HEADER = '''"""Methods of the RPC server {server}, as told by itself.
 
@@ -141,16 +144,35 @@ def _is_name(text: str) -> bool:
 
 
 def _stub_class(name: str, define: str, target: str, described: Mapping[str, Any]) -> str:
-    lines = [f"class {name}(Protocol):", f"    {_docstring(f'The target {target!r}.')}"]
+    head = [f"class {name}(Protocol):", f"    {_docstring(f'The target {target!r}.')}"]
     methods = {
         method: entry
         for method, entry in described["methods"].items()
-        if _is_name(method) and not method.startswith("_")
+        if method.count(".") <= MOST_DOTS
+        and all(_is_name(word) and not word.startswith("_") for word in method.split("."))
     }
-    for method, (spec, doc) in methods.items():
-        lines += ["", f"    {define} {method}{_parameters(spec, methods)}:"]
+    return "\n".join(head + _body(methods, define)) + "\n"
+
+
+def _body(methods: Mapping[str, Any], define: str) -> list[str]:
+    """Return the lines within a class: its methods, and a class for each part with dotted names."""
+    own = {name: entry for name, entry in methods.items() if "." not in name}
+    parts = {name.partition(".")[0] for name in methods} - set(own)
+    taken = {*own, *parts}
+    lines: list[str] = []
+    for name, (spec, doc) in own.items():
+        lines += ["", f"    {define} {name}{_parameters(spec, taken)}:"]
         lines.append(f"        {_docstring(doc)}" if doc else "        ...")
-    return "\n".join(lines) + "\n"
+    for part in sorted(parts):
+        inner = {
+            name.removeprefix(f"{part}."): entry
+            for name, entry in methods.items()
+            if name.startswith(f"{part}.")
+        }
+        lines += ["", f"    class _part_{part}({_unshadowed('Protocol', taken)}):"]
+        lines += [f"    {line}".rstrip() for line in _body(inner, define)[1:]]
+        lines += ["", f"    {part}: _part_{part}"]
+    return lines
 
 
 def _docstring(text: str) -> str:
