@@ -13,7 +13,7 @@ import signal
 import sys
 
 from sync_struct import Publisher
-from sync_struct.nats import _ledger, bridging_in, bridging_out
+from sync_struct.nats import _ledger, _outlet, bridging_in, bridging_out
 
 from faults.processes import HOST
 
@@ -22,6 +22,10 @@ INTERVAL = 0.25
 
 LEAST_STEPS = 200_000
 """Bytes of steps until there is another snapshot."""
+
+
+HEARTBEAT = 1.0
+"""Seconds of silence of the publisher until a bridge asks it for a sign of life."""
 
 
 def quiet_client() -> None:
@@ -37,7 +41,7 @@ async def main() -> None:
     """Bridge, until a signal comes."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_client()
-    _ledger.LEAST_STEPS = LEAST_STEPS
+    _ledger.LEAST_STEPS, _outlet.HEARTBEAT = LEAST_STEPS, HEARTBEAT
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     direction, port, address = sys.argv[1], int(sys.argv[2]), sys.argv[3]

@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Self
@@ -130,11 +130,18 @@ class Flow:
         """Pass on what comes until that ends."""
         if self._first_line is not None:
             await self._replace_first_line(self._first_line)
-        while data := await self._loop.sock_recv(self.source, CHUNK):
+        while data := await self._received():
             if tap is not None:
                 tap(data)
             await self.pass_on(data)
         self.sink.shutdown(socket.SHUT_WR)
+
+    async def _received(self) -> bytes:
+        """Return what comes, once it may pass; as with a cable, nothing is lost that is resent."""
+        try:
+            return await self._loop.sock_recv(self.source, CHUNK)
+        finally:
+            await self.proxy.passable.wait()
 
     async def _replace_first_line(self, replace: Callable[[bytes], bytes]) -> None:
         data = b""
@@ -162,6 +169,7 @@ class Flow:
     async def send(self, data: bytes) -> None:
         """Send data as it is."""
         self._passed += len(data)
+        await self.proxy.passable.wait()
         if data:
             await self._loop.sock_sendall(self.sink, data)
 
@@ -267,6 +275,8 @@ class Proxy:
         Where clients connect.
     calm : bool
         Whether no faults are injected from now on.
+    passable : asyncio.Event
+        Not set: nothing passes, not even the end of a connection, and nobody is told.
     injected : Counter
         Faults by kind.
     errors : list of Exception
@@ -284,6 +294,8 @@ class Proxy:
     ) -> None:
         self.target, self.seed, self.weather = target, seed, weather
         self.calm = False
+        self.passable = asyncio.Event()
+        self.passable.set()
         self.injected: Counter[str] = Counter()
         self.connections = 0
         self.errors: list[BaseException] = []
@@ -323,6 +335,7 @@ class Proxy:
             for sock in (near, far):
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self.passable.wait()
             with contextlib.suppress(OSError):
                 await asyncio.get_running_loop().sock_connect(far, (HOST, self.target))
                 await self._pass_on(near, far, number)
@@ -380,6 +393,22 @@ class Network:
         """Inject no faults any more."""
         for proxy in self._proxies:
             proxy.calm = True
+        self.heal()
+
+    def part(self, proxies: Sequence[Proxy]) -> None:
+        """Let nothing pass through some proxies, and tell nobody, until `heal`."""
+        for proxy in proxies:
+            self._loop.call_soon_threadsafe(proxy.passable.clear)
+
+    def heal(self) -> None:
+        """Let everything pass again, everywhere."""
+        for proxy in self._proxies:
+            self._loop.call_soon_threadsafe(proxy.passable.set)
+
+    @property
+    def proxies(self) -> list[Proxy]:
+        """All that have been started."""
+        return list(self._proxies)
 
     @property
     def injected(self) -> Counter[str]:

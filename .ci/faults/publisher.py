@@ -1,9 +1,9 @@
 """The publisher of the page of structures: changes a notifier without end, as it is told.
 
-``python -m faults.publisher PORT LIFE SEED BACKLOG``, then commands on standard input, one a line,
-each answered by one line: ``rest`` (stop changing; the structure), ``go``, ``restart`` (the
-publisher on the same port, not the notifier), ``mods`` (how many there were), ``held`` (what the
-process holds).
+``python -m faults.publisher PORT LIFE SEED BACKLOG [JOURNAL]``, then commands on standard input, a
+line each, answered by a line each: ``rest`` (stop changing; the structure), ``go``, ``restart``
+(the publisher on the same port, not the notifier), ``mods`` (how many there were), ``held`` (what
+the process holds).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 import pyon
 from sync_struct import Notifier, PublisherThread, publish
 
+from faults import journal
 from faults.processes import HOST, held, memory
 
 
@@ -119,16 +121,21 @@ CHANGES: dict[Callable[[Any, int], None], float] = {
 """What happens to the structure, and how often: every kind of mod, on every kind of container."""
 
 
+PACE, SLOWLY = 0.012, 0.1
+"""Seconds between bursts, at most; with a journal, where it is not the load that is tried."""
+
+
 class Writer(threading.Thread):
     """Changes the notifier in bursts. Each step has a number, at two places, set together."""
 
-    def __init__(self, notifier: Notifier, seed: int) -> None:
+    def __init__(self, notifier: Notifier, seed: int, journal: journal.Writer | None) -> None:
         super().__init__(daemon=True)
         self.mods = 0
         self.going = threading.Event()
         self._turn = threading.Lock()
         self._over = threading.Event()
         self._notifier = notifier
+        self._journal = journal
         self._rng = Random(f"publisher/{seed}")
         notifier.add_listener(self._count)
 
@@ -138,6 +145,7 @@ class Writer(threading.Thread):
     def run(self) -> None:
         kinds, weights = list(CHANGES), list(CHANGES.values())
         count, rng = 0, self._rng
+        self._note(count)
         while True:
             self.going.wait()
             with self._turn:
@@ -149,7 +157,12 @@ class Writer(threading.Thread):
                         self._notifier["count"] = count
                         change(self._notifier, count)
                         self._notifier["twin"] = count
-            self._over.wait(rng.uniform(0, 0.012))
+                self._note(count)
+            self._over.wait(rng.uniform(0, PACE if self._journal is None else SLOWLY))
+
+    def _note(self, count: int) -> None:
+        if self._journal is not None:
+            self._journal.note(count, self._notifier.raw_view)
 
     def rest(self) -> None:
         """Make no changes any more, and return when there are none."""
@@ -161,9 +174,10 @@ class Writer(threading.Thread):
 def main() -> None:
     """Publish, change, and obey."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    port, life, seed, backlog = map(int, sys.argv[1:])
+    port, life, seed, backlog = map(int, sys.argv[1:5])
     notifier = Notifier(structure(life))
-    writer = Writer(notifier, seed)
+    kept = journal.Writer(Path(sys.argv[5]), life) if sys.argv[5:] else None
+    writer = Writer(notifier, seed, kept)
 
     def serve() -> PublisherThread:
         return publish(HOST, port, {"d": notifier}, backlog=backlog)

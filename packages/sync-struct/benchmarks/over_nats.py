@@ -469,7 +469,7 @@ def growth(options):
         js = await connect(engine.address)
         found = await js.state("sync_struct-d")
         await js.close()
-        return found[1] / MIB
+        return found.size / MIB
 
     made, largest = 0, 0.0
     for minute in range(options.minutes * 4):

@@ -22,16 +22,17 @@ from sync_struct._replay import state_at
 from sync_struct.nats import (
     AnotherBridge,
     JetStreamError,
+    _inlet,
     bridging_in,
     bridging_out,
     read_history,
 )
 from sync_struct.nats._connecting import connect
 from sync_struct.nats._jetstream import JetStream
-from sync_struct.nats._layout import subjects
+from sync_struct.nats._layout import Label, Manifest, subjects
 from sync_struct.nats._ledger import LEAST_STEPS
 from sync_struct.nats._outlet import Outlet
-from sync_struct.nats._pull import Pull
+from sync_struct.nats._pull import Pull, read_snapshot
 
 # Of nats-py, when it connects again: closed, but nobody has waited for that.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
@@ -555,6 +556,88 @@ async def test_a_purge_under_a_reader_has_it_join_again(engine, until):
         await js.close()
 
 
+async def joins(engine, until, notifier):
+    """Wait until somebody who comes now has what the notifier is."""
+    late = Replica()
+    async with asyncio.timeout(60), late.following(engine.address):
+        await until(lambda: late.equals(notifier))
+
+
+async def test_a_structure_that_the_engine_has_lost_comes_again_though_nothing_changes(
+    engine, until
+):
+    n = Notifier(structure())
+    async with Site(engine, n, storage="memory"):
+        await settled(engine)
+        replica = Replica()
+        async with replica.following(engine.address):
+            engine.kill()
+            engine.start()
+            await joins(engine, until, n)
+            await until(lambda: replica.equals(n))
+
+
+@pytest.mark.parametrize("deleted", ["everything", "the structure", "the stream"])
+async def test_a_structure_that_somebody_has_deleted_comes_again_though_nothing_changes(
+    engine, until, deleted
+):
+    n = Notifier(structure())
+    async with Site(engine, n):
+        js, names = await has(engine), subjects("d")
+        if deleted == "the stream":
+            await js.api(f"STREAM.DELETE.{names.stream}")
+            await js.make_stream(names, "file", 1)
+        else:
+            manifest = await js.last(names.stream, names.manifest)
+            before = {} if deleted == "everything" else {"seq": manifest.seq}
+            await js.api(f"STREAM.PURGE.{names.stream}", before)
+        await joins(engine, until, n)
+        await js.close()
+
+
+async def test_a_reader_to_whom_another_publishers_structure_comes_joins_anew(
+    engine, until, monkeypatch
+):
+    n, m = Notifier(structure()), Notifier(structure())
+    for i in range(100):
+        change(n, i)
+    m["x"] = "another"
+    async with Site(engine, n) as site:
+        js = await has(engine)
+        names = subjects("d")
+        before = Manifest.read((await js.last(names.stream, names.manifest)).data)
+
+        async def late(js, names, manifest):
+            if manifest != before:
+                return await read_snapshot(js, names, manifest)
+            if site.notifier is n:
+                await site.publisher.stop()
+                site.notifier = m
+                await site.start_publisher()
+            newest = manifest
+            while newest == before:
+                newest = Manifest.read((await js.last(names.stream, names.manifest)).data)
+            return None  # its parts have been deleted meanwhile
+
+        monkeypatch.setattr(_inlet, "read_snapshot", late)
+        await joins(engine, until, m)
+        await js.close()
+
+
+async def test_parts_of_another_structure_at_its_place_are_none_of_it(engine):
+    js, names = await connect(engine.address), subjects("d")
+    await js.make_stream(names, "memory", 1)
+    for stream, number in (("s", 4), ("s", 5), ("t", 5)):
+        label = str(Label(stream, number, number))
+        await js.publish(names.part, b"abc", {"Sync-Struct": label})
+    async with asyncio.timeout(30):
+        while (await js.state(names.stream)).last < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    found = [await read_snapshot(js, names, Manifest("s", 5, i, i, 3, 4)) for i in (1, 2, 3)]
+    assert found == [None, [b"abc"], None]
+    await js.close()
+
+
 async def test_the_stream_is_bounded(engine, until):
     n = Notifier({"x": "", "i": 0})
     async with Site(engine, n, interval=STEADY):
@@ -568,7 +651,7 @@ async def test_the_stream_is_bounded(engine, until):
                     n["i"] = i
                 if i % 10 == 0:
                     await until(lambda: replica.equals(n))
-                    sizes.append((await js.state("sync_struct-d"))[1])
+                    sizes.append((await js.state("sync_struct-d")).size)
         await js.close()
     assert max(sizes) < 4 * LEAST_STEPS
     assert replica.actions.count("init") == 1  # snapshots pass those who do not need them

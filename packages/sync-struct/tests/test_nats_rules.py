@@ -335,6 +335,23 @@ def test_a_snapshot_is_due_when_the_steps_outweigh_it():
         assert ledger.snapshot_due
 
 
+@pytest.mark.parametrize(("first", "due"), [(0, False), (1, False), (2, True), (20, True)])
+def test_a_snapshot_is_due_when_what_the_last_one_needs_has_been_deleted(first, due):
+    ledger = Ledger(Tail(9, 500, Manifest("s", 3, 1, 4, 400, 2), Label("s", 4, 5)))
+    ledger.note_first(first)
+    assert ledger.snapshot_due is due
+    ledger.note_snapshot(Manifest("s", 5, ledger.take_place(), 10, 400, 10))
+    assert not ledger.snapshot_due
+    ledger.note_first(10)
+    assert not ledger.snapshot_due
+
+
+def test_a_stream_without_a_snapshot_is_not_torn():
+    ledger = Ledger(Tail(7, 0, None, None))
+    ledger.note_first(8)
+    assert not ledger.snapshot_due
+
+
 def test_steps_of_an_earlier_bridge_weigh_too():
     ledger = Ledger(Tail(20, 2 * LEAST_STEPS, MANIFEST, None))
     assert ledger.snapshot_due

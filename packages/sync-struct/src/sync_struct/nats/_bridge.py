@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyon.asyncio_tasks import end, keep, settle, settle_error
@@ -17,7 +17,8 @@ from sync_struct.gateway import Request, name_in, relaying
 from sync_struct.nats._connecting import connect
 from sync_struct.nats._inlet import Inlet, takes_bytes
 from sync_struct.nats._jetstream import JetStream, JetStreamError
-from sync_struct.nats._outlet import Outlet, Source, first_end
+from sync_struct.nats._outlet import Keeping, Outlet, Source
+from sync_struct.nats._together import first_end
 
 if TYPE_CHECKING:
     import ssl
@@ -61,74 +62,79 @@ async def bridging_out(
     host, port, ssl
         Of the publisher, which must speak our own protocol.
     names : sequence of str
-        Of the notifiers.
-    nats : str
-        Address of the engine, as in ``nats://host:4222``; see `Address` for more.
-    nats_ssl : ssl.SSLContext, optional
-        Speak TLS with the engine.
-    storage : {"file", "memory"}, optional
-        Of streams that are made.
-    replicas : int, optional
-        In a cluster: servers that keep such a stream.
+        Of its notifiers.
+    nats, nats_ssl
+        Address of the engine, as in ``nats://host:4222`` (see `Address`), and TLS with it.
+    storage, replicas : {"file", "memory"} and int, optional
+        Of streams that are made: where they are kept, and in a cluster by how many servers.
     interval : float, optional
         Seconds between beacons.
     on_error, on_state : callable, optional
-        Called with the name, and an error (an `AnotherBridge` among them), or the state of the
-        subscription or ``"standby"``.
+        Called with the name, and an error or a state; `AnotherBridge` and ``"standby"`` included.
 
     Raises
     ------
     JetStreamError
         The engine cannot be reached. Later on, it is reached again by itself.
     """
-
-    def make_outlet(name: str, js: JetStream) -> Outlet:
-        return Outlet(
-            Source(host, port, ssl),
-            name,
-            js,
-            storage=storage,
-            replicas=replicas,
-            interval=interval,
-            on_error=_named(on_error, name),
-            on_state=_named(on_state, name),
-        )
-
-    async def connect_here() -> JetStream:
-        return await connect(nats, nats_ssl, _named(on_error, ""))
-
-    js = await connect_here()
-    tasks: set[asyncio.Task[None]] = set()
-    keep(tasks, _write_all(names, make_outlet, js, connect_here, _named(on_error, "")))
-    try:
+    kept = Keeping(storage, replicas, interval)
+    bridge = _Out(Source(host, port, ssl), names, (nats, nats_ssl), kept, on_error, on_state)
+    async with bridge.at_work():
         yield
-    finally:
-        await end(tasks, STOP_GRACE)
 
 
-async def _write_all(
-    names: Sequence[str],
-    make_outlet: Callable[[str, JetStream], Outlet],
-    js: JetStream,
-    connect_here: Callable[[], Awaitable[JetStream]],
-    on_error: Callable[[Exception], Any],
-) -> None:
-    """Write all notifiers until this is cancelled; connect anew where the client has given up."""
-    while True:
+class _Out:
+    """All notifiers on their way out, over one connection at a time."""
+
+    def __init__(
+        self,
+        source: Source,
+        names: Sequence[str],
+        engine: tuple[str, ssl.SSLContext | None],
+        kept: Keeping,
+        on_error: OnError,
+        on_state: OnState,
+    ) -> None:
+        self._source, self._names, self._engine, self._kept = source, names, engine, kept
+        self._on_error, self._on_state = on_error, on_state
+        self._report = _named(on_error, "")
+
+    @contextlib.asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Return a context in which all is written; the engine is reached before it begins."""
+        tasks: set[asyncio.Task[None]] = set()
+        keep(tasks, self._write(await self._connect()))
         try:
-            await first_end(js.lost(), *(make_outlet(name, js).run() for name in names))
-        except Exception as error:
-            _logger.exception("a bridge has failed; it begins anew")
-            on_error(error)
+            yield
         finally:
-            await js.close()
+            await end(tasks, STOP_GRACE)
+
+    async def _connect(self) -> JetStream:
+        return await connect(*self._engine, self._report)
+
+    async def _write(self, js: JetStream) -> None:
+        """Write until this is cancelled; connect anew where the client has given up."""
+        while True:
+            try:
+                await first_end(js.lost(), *(self._outlet(name, js).run() for name in self._names))
+            except Exception as error:
+                _logger.exception("a bridge has failed; it begins anew")
+                self._report(error)
+            finally:
+                await js.close()
+            js = await self._connect_again()
+
+    def _outlet(self, name: str, js: JetStream) -> Outlet:
+        on_error, on_state = _named(self._on_error, name), _named(self._on_state, name)
+        return Outlet(self._source, name, js, self._kept, on_error=on_error, on_state=on_state)
+
+    async def _connect_again(self) -> JetStream:
         backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
         while True:
             try:
-                js = await connect_here()
-                break
+                return await self._connect()
             except JetStreamError as error:
-                on_error(error)
+                self._report(error)
                 await asyncio.sleep(backoff.next())
 
 

@@ -12,8 +12,12 @@ import urllib.parse
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from pyon.asyncio_tasks import settle_error
+
 from sync_struct.gateway import without_secrets
-from sync_struct.nats._jetstream import JetStream, JetStreamError, close
+from sync_struct.nats._client import close
+from sync_struct.nats._jetstream import JetStream, JetStreamError
+from sync_struct.nats._together import until_ended
 
 if TYPE_CHECKING:
     import ssl
@@ -104,15 +108,10 @@ async def connect(
     servers, options = split(address)
     where = without_secrets(servers[0]) + (", ..." if len(servers) > 1 else "")
     client = _make_client()
-    first = _FirstConnection(len(servers))
-
-    async def note(error: Exception) -> None:
-        if not first.note(error):
-            on_error(JetStreamError(f"{where}: {error}"))
-
+    first = _FirstConnection(len(servers), lambda error: on_error(_told(where, error)))
     if tls is not None:
         options.setdefault("tls", tls)
-    options = {**CLIENT_OPTIONS, **options, "error_cb": note}
+    options = {**CLIENT_OPTIONS, **options, "error_cb": first.note}
     try:
         await first.wait(client.connect(servers, **options))
     except BaseException as error:
@@ -120,24 +119,30 @@ async def connect(
         if not isinstance(error, Exception):
             raise
         # Of the library, whatever it is: a broken connection makes it raise a ValueError, too.
-        raise JetStreamError(f"{where}: {error}") from error
+        raise _told(where, error) from error
     return JetStream(client, where)
+
+
+def _told(where: str, error: BaseException) -> JetStreamError:
+    return JetStreamError(f"{where}: {error}")
 
 
 class _FirstConnection:
     """Waits for a connection, or until every server has refused it: the client would for ever."""
 
-    def __init__(self, servers: int) -> None:
+    def __init__(self, servers: int, on_later: Callable[[Exception], object]) -> None:
         self._left = servers
+        self._on_later = on_later
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._over = False
 
-    def note(self, error: Exception) -> bool:
-        """Take note of an error; tell whether it belongs to the attempt."""
+    async def note(self, error: Exception) -> None:
+        """Take note of an error, or have it told if it is of a later connection."""
         self._left -= 1
-        if not self._left and not self._failed.done():
-            self._failed.set_exception(error)
-        return not self._over
+        if self._over:
+            self._on_later(error)
+        elif not self._left:
+            settle_error(self._failed, error)
 
     async def wait(self, connecting: Coroutine[Any, Any, Any]) -> Any:
         """Return the connected client, or raise what the last server said."""
@@ -152,5 +157,4 @@ class _FirstConnection:
             raise TimeoutError(f"no answer within {CONNECT_TIMEOUT:g} s") from None
         finally:
             self._over = True
-            task.cancel()
-            self._failed.cancel()
+            await until_ended({task, self._failed})

@@ -17,9 +17,9 @@ from sync_struct import ProtocolError, SubscriptionLost, UnknownNotifier
 from sync_struct.gateway import GROWING_ARRAYS, RAW_BUFFERS, STALENESS, Request, control, refusal
 from sync_struct.nats._jetstream import Entry, JetStream, JetStreamError
 from sync_struct.nats._layout import Beacon, Label, Manifest, name_of, subjects
-from sync_struct.nats._outlet import first_end
 from sync_struct.nats._progress import Gap, Progress, Pulse
 from sync_struct.nats._pull import Pull, read_snapshot
+from sync_struct.nats._together import first_end
 
 __all__ = ["Inlet", "takes_bytes"]
 
@@ -28,6 +28,8 @@ ASK_TIMEOUT = 1.0
 
 RETRY_WAIT = 0.25
 """Seconds between attempts while the engine cannot be reached."""
+
+STARTED_AGAIN = "the publisher was started again"
 
 LOOKS_PER_INTERVAL = 4
 """How often it is looked whether the bridge is still there, per interval of its beacons."""
@@ -192,7 +194,7 @@ class Inlet(Connection):
             try:
                 manifest = await self._newest()
                 if manifest.stream != self._progress.stream:
-                    raise SubscriptionLost("the publisher was started again")
+                    raise SubscriptionLost(STARTED_AGAIN)
                 if self._may_resume(manifest):
                     return manifest.next
                 if not self._request.wish.mods_only:
@@ -213,11 +215,13 @@ class Inlet(Connection):
 
     async def _send_snapshot(self, manifest: Manifest) -> int:
         """Send a structure once all its parts have come; return where to read on."""
-        while True:
-            parts = await read_snapshot(self._js, self._names, manifest)
-            if parts is not None:
-                break
-            manifest = await self._newest()  # the parts were deleted: there is another one
+        while (parts := await read_snapshot(self._js, self._names, manifest)) is None:
+            before, manifest = manifest, await self._newest()  # of the other one, parts are gone
+            if manifest.stream != self._progress.stream:
+                raise SubscriptionLost(STARTED_AGAIN)  # our hello was of the one before
+            if manifest == before:
+                where = f"{self._js.where}: {self._names.stream}"
+                raise UnknownNotifier(f"{where} has lost parts of the structure of {self._name!r}")
         self._progress = Progress(manifest.stream, manifest.number)
         self.send_chunks(parts)
         await self.drained()
@@ -227,7 +231,7 @@ class Inlet(Connection):
 
     async def _read(self, begin: int) -> None:
         self._seq = begin - 1
-        last, _ = await self._js.state(self._names.stream)
+        _, last, _ = await self._js.state(self._names.stream)
         if last < begin - 1:
             raise Gap(f"the stream ends at {last}: it has lost what came from it")
         names = self._names

@@ -14,19 +14,29 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
+from pyon.asyncio_tasks import keep
+
 from sync_struct._errors import SyncStructError
+from sync_struct.nats._client import (
+    CALL_TIMEOUT,
+    close,
+    finish,
+    has_given_up,
+    is_deaf,
+    is_of_client,
+)
 from sync_struct.nats._layout import Subjects
 
-__all__ = ["NO_STREAM", "Entry", "JetStream", "JetStreamError", "close", "is_of_client"]
-
-REQUEST_TIMEOUT = 5.0
-"""Seconds until an answer of the engine counts as never coming; it answers within milliseconds."""
+__all__ = ["NO_STREAM", "Entry", "JetStream", "JetStreamError"]
 
 GIVE_UP = 20.0
 """Seconds without a connection after which another client is made, whatever the one is doing."""
 
 LOOK = 1.0
 """Seconds between looks at that."""
+
+PATIENT = 60
+"""Seconds that a ping of ours may take. Long before that, the client library connects again."""
 
 DUPLICATE_WINDOW = 10.0
 """Seconds that the engine keeps ids of messages to recognise repeated ones: it keeps them in
@@ -63,6 +73,19 @@ class Entry(NamedTuple):
     """Nanoseconds since 1970 at which the engine took it, where that is known."""
 
 
+class StreamState(NamedTuple):
+    """What a stream has."""
+
+    first: int
+    """Sequence of the first message; without any, that of the next one."""
+
+    last: int
+    """Sequence of the last message that there has been."""
+
+    size: int
+    """Bytes."""
+
+
 class JetStream:
     """One connection to the engine.
 
@@ -77,6 +100,7 @@ class JetStream:
     def __init__(self, client: Any, where: str) -> None:
         self._client = client
         self.where = where
+        self._pings: set[asyncio.Task[bool]] = set()
 
     @property
     def max_payload(self) -> int:
@@ -93,18 +117,22 @@ class JetStream:
         """Return when there has been no connection for long: another one has to be made."""
         loop = asyncio.get_running_loop()
         connected = loop.time()
-        while loop.time() - connected < GIVE_UP and not _has_given_up(self._client):
+        while loop.time() - connected < GIVE_UP and not has_given_up(self._client):
             await asyncio.sleep(LOOK)
             if await self._answers():
                 connected = loop.time()
 
     async def _answers(self) -> bool:
         """Tell whether the engine answers a ping: a client may be connected, and do nothing."""
-        if not self.connected:
+        if not self.connected or is_deaf(self._client):
             return False
+        # Not cancelled if it takes long: a pong that comes then makes the client library deaf.
+        done, _ = await asyncio.wait({keep(self._pings, self._ping())}, timeout=CALL_TIMEOUT)
+        return any(ping.result() for ping in done)
+
+    async def _ping(self) -> bool:
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                await self._client.flush()
+            await self._client.flush(timeout=PATIENT)
         except Exception as error:
             if not is_of_client(error):
                 raise
@@ -120,24 +148,25 @@ class JetStream:
     ) -> None:
         """Send a message; it is lost if there is no connection, and nobody tells."""
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                await self._client.publish(
+            await finish(
+                self._client.publish(
                     subject, data, reply=reply, headers=dict(headers) if headers else None
                 )
+            )
         except Exception as error:
             raise self._failure(error, f"publishing {subject}") from error
 
     async def subscribe(self, subject: str, receive: Receive) -> Any:
         """Have a coroutine function called with each message; returns what `unsubscribe` takes."""
         try:
-            return await self._client.subscribe(subject, cb=receive)
+            return await finish(self._client.subscribe(subject, cb=receive))
         except Exception as error:
             raise self._failure(error, f"subscribing to {subject}") from error
 
     async def unsubscribe(self, subscription: Any) -> None:
         """End a subscription, as far as there is a connection."""
         try:
-            await subscription.unsubscribe()
+            await finish(subscription.unsubscribe())
         except Exception as error:
             if not is_of_client(error):
                 raise
@@ -150,7 +179,7 @@ class JetStream:
     async def ask(self, subject: str, timeout: float) -> bytes | None:
         """Return the answer to a request; None if nobody is there to answer."""
         try:
-            answer = await self._client.request(subject, b"", timeout=timeout)
+            answer = await finish(self._client.request(subject, b"", timeout=timeout))
         except Exception as error:
             if is_of_client(error):
                 return None
@@ -164,10 +193,9 @@ class JetStream:
         """Return the answer to a request of the API; `JetStreamError` if it is an error."""
         request = b"" if body is None else json.dumps(body).encode()
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT):  # also where it cannot be sent
-                message = await self._client.request(
-                    f"$JS.API.{subject}", request, timeout=REQUEST_TIMEOUT
-                )
+            message = await finish(
+                self._client.request(f"$JS.API.{subject}", request, timeout=CALL_TIMEOUT)
+            )
         except Exception as error:
             raise self._failure(error, subject) from error
         answer: dict[str, Any] = json.loads(message.data)
@@ -203,10 +231,10 @@ class JetStream:
             }
             await self.api(f"STREAM.CREATE.{names.stream}", config)
 
-    async def state(self, stream: str) -> tuple[int, int]:
-        """Return the last sequence of a stream, and its size in bytes."""
-        answer = await self.api(f"STREAM.INFO.{stream}")
-        return answer["state"]["last_seq"], answer["state"]["bytes"]
+    async def state(self, stream: str) -> StreamState:
+        """Return what a stream has."""
+        state = (await self.api(f"STREAM.INFO.{stream}"))["state"]
+        return StreamState(state["first_seq"], state["last_seq"], state["bytes"])
 
     async def notifiers_streams(self) -> list[str]:
         """Return the streams that there are for notifiers."""
@@ -273,44 +301,11 @@ class JetStream:
 
     async def close(self) -> None:
         """Close the connection."""
+        for ping in self._pings:
+            ping.cancel()
         await close(self._client)
 
 
 def _read_headers(raw: bytes) -> dict[str, str]:
     lines = (line.partition(":") for line in raw.decode(errors="replace").split("\r\n"))
     return {name: value.strip() for name, colon, value in lines if colon}
-
-
-OF_CLOSED_TRANSPORTS = (AttributeError, TypeError, RuntimeError)
-"""What the client library raises where it writes to a transport that has just been closed."""
-
-
-def is_of_client(error: Exception) -> bool:
-    """Tell whether an error is of the client library, or of the network below it."""
-    kinds = (TimeoutError, OSError, *OF_CLOSED_TRANSPORTS)
-    return isinstance(error, kinds) or type(error).__module__.startswith("nats.")
-
-
-def _has_given_up(client: Any) -> bool:
-    """Tell whether the task of the client library that connects again has failed.
-
-    An error that it does not foresee, as where a greeting is cut, ends it for good.
-    """
-    task = getattr(client, "_reconnection_task", None)
-    if task is None or not task.done() or task.cancelled():
-        return False
-    return task.exception() is not None and not client.is_connected
-
-
-async def close(client: Any) -> None:
-    """Close a client, in whatever state it is."""
-    _has_given_up(client)  # so that nobody wonders about the error
-    try:
-        await client.close()
-    except (*OF_CLOSED_TRANSPORTS, OSError):
-        # It was lost just now: the client library writes to a transport that is closed, and leaves
-        # the tasks of its subscriptions behind.
-        for subscription in list(getattr(client, "_subs", {}).values()):
-            task = getattr(subscription, "_wait_for_msgs_task", None)
-            if task is not None:
-                task.cancel()

@@ -65,6 +65,7 @@ class Ledger:
         self.stream, self.number = "", 0
         self._since = self._size = 0
         self._low: int | None = None  # what the newest snapshot needs begins there
+        self._torn = False  # some of that has been deleted
         self._boundaries: deque[tuple[int, int]] = deque(maxlen=KEPT_BOUNDARIES)
         if tail.manifest is not None:
             self._take_tail(tail.manifest, tail)
@@ -107,8 +108,13 @@ class Ledger:
 
     @property
     def snapshot_due(self) -> bool:
-        """Whether the steps behind the newest snapshot outweigh it."""
-        return bool(self.stream) and self._since > max(self._size, LEAST_STEPS)
+        """Whether the steps behind the newest snapshot outweigh it, or it cannot be read."""
+        outweighed = self._since > max(self._size, LEAST_STEPS)
+        return bool(self.stream) and (outweighed or self._torn)
+
+    def note_first(self, seq: int) -> None:
+        """Take note of the first message that is in the stream: others may delete some, too."""
+        self._torn = self._low is not None and seq > self._low
 
     def next_after(self, number: int) -> int | None:
         """Return the sequence from which to read what is behind mod `number`; None: unknown."""
@@ -131,7 +137,7 @@ class Ledger:
             What is before this sequence is needed no more once the manifest is in the stream.
         """
         before, self._low = self._low, min(manifest.begin, manifest.next)
-        self._size, self._since = manifest.size, 0
+        self._size, self._since, self._torn = manifest.size, 0, False
         if not self._boundaries:
             self._boundaries.append((manifest.number, self.seq))
         return before

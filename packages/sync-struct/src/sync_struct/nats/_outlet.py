@@ -13,15 +13,16 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sync_struct import ProtocolError, Step, Subscriber, SyncStructError
-from sync_struct.nats._jetstream import JetStream, JetStreamError
+from sync_struct.nats._jetstream import NO_STREAM, JetStream, JetStreamError
 from sync_struct.nats._layout import Beacon, Label, Manifest, count_parts, cut, part_size, subjects
 from sync_struct.nats._ledger import Ledger, Tail
 from sync_struct.nats._pipeline import Displaced, Pipeline
+from sync_struct.nats._together import first_end
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["AnotherBridge", "Outlet", "Source", "first_end"]
+__all__ = ["AnotherBridge", "Keeping", "Outlet", "Source"]
 
 ASK_TIMEOUT = 1.0
 """Seconds that a bridge has to say that it is at work already."""
@@ -30,8 +31,12 @@ SNAPSHOT_RETRY = 3.0
 """Seconds until another snapshot is asked for, if the last one did not fit: the publisher keeps one
 for 2 s."""
 
-AGAIN = 0.5
-"""Seconds until a task that goes on is cancelled once more."""
+HEARTBEAT = 10.0
+"""Seconds of silence of the publisher until it is asked for a sign of life: one that encodes a
+structure of 150 MB stands still for seconds."""
+
+LOOK = 2
+"""Intervals of beacons between looks at whether the stream still has what was written."""
 
 BEHIND = 2
 """Intervals of beacons that a message may wait for its acknowledgement until the bridge does not
@@ -50,6 +55,15 @@ class Source(NamedTuple):
     ssl: ssl.SSLContext | None = None
 
 
+class Keeping(NamedTuple):
+    """How streams are made, and looked after."""
+
+    storage: str
+    replicas: int
+    interval: float
+    """Seconds between beacons."""
+
+
 class Outlet:
     """One notifier on its way out.
 
@@ -59,10 +73,7 @@ class Outlet:
     name : str
         Of the notifier.
     js : JetStream
-    storage, replicas
-        Of a stream that has to be made.
-    interval : float
-        Seconds between beacons.
+    kept : Keeping
     on_error, on_state : callable
         Called with errors, and with ``"standby"`` and the states of the subscription.
     """
@@ -72,10 +83,8 @@ class Outlet:
         source: Source,
         name: str,
         js: JetStream,
+        kept: Keeping,
         *,
-        storage: str,
-        replicas: int,
-        interval: float,
         on_error: Callable[[Exception], object],
         on_state: Callable[[str], object],
     ) -> None:
@@ -83,9 +92,8 @@ class Outlet:
         self._name = name
         self._names = subjects(name)
         self._js = js
-        self._storage = storage
-        self._replicas = replicas
-        self._interval = interval
+        self._kept = kept
+        self._interval = kept.interval
         self._on_error = on_error
         self._on_state = on_state
         self._part_size = part_size(js.max_payload)
@@ -122,7 +130,7 @@ class Outlet:
     # While it is this one that writes.
 
     async def _write(self) -> None:
-        await self._js.make_stream(self._names, self._storage, self._replicas)
+        await self._js.make_stream(self._names, self._kept.storage, self._kept.replicas)
         tail = await self._read_tail()
         self._ledger = Ledger(tail)
         self._pipeline = Pipeline(self._js, self._names.stream, tail.seq, self._on_error)
@@ -138,6 +146,7 @@ class Outlet:
             decode=False,
             raw_buffers=True,
             position=self._ledger.position,
+            heartbeat=HEARTBEAT,
             state_cb=self._on_state,
             on_error=self._on_error,
         )
@@ -158,14 +167,14 @@ class Outlet:
 
     async def _read_tail(self) -> Tail:
         stream = self._names.stream
-        seq, size = await self._js.state(stream)
+        state = await self._js.state(stream)
         manifest = step = None
         with contextlib.suppress(ProtocolError):  # of somebody else's: then there is none
             if (found := await self._js.last(stream, self._names.manifest)) is not None:
                 manifest = Manifest.read(found.data)
             if (found := await self._js.last(stream, self._names.step)) is not None:
                 step = Label.read(found.headers)
-        return Tail(seq, size, manifest, step)
+        return Tail(state.last, state.size, manifest, step)
 
     def _take(self, step: Step) -> Awaitable[None] | None:
         """Write a step; the subscription waits for what this returns."""
@@ -244,14 +253,30 @@ class Outlet:
             await self._js.purge(self._names.stream, before)
 
     async def _make_snapshots(self) -> None:
-        """Have another snapshot in the stream whenever the steps behind the last outweigh it."""
+        """Have another snapshot in the stream whenever readers need one: see `snapshot_due`."""
         while True:
             self._moved.clear()
-            await self._moved.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK * self._interval):
+                    await self._moved.wait()
+            await self._look_at_stream()
             self._snapshotting = True
             if self._ledger.snapshot_due and not await self._make_snapshot():
                 await asyncio.sleep(SNAPSHOT_RETRY)
             self._snapshotting = False
+
+    async def _look_at_stream(self) -> None:
+        """Notice that others have deleted something, or the engine has lost it, also at rest."""
+        arrived = self._pipeline.arrived
+        try:
+            state = await self._js.state(self._names.stream)
+        except JetStreamError as error:
+            if error.code == NO_STREAM:
+                raise Displaced(f"the stream is gone: {error}") from error
+            return  # the engine is away
+        if state.last < arrived:
+            raise Displaced(f"{self._names.stream} ends at {state.last}, but had {arrived}")
+        self._ledger.note_first(state.first)
 
     async def _make_snapshot(self) -> bool:
         """Ask the publisher for the structure beside the steps; tell whether it has been of use."""
@@ -306,22 +331,6 @@ class Outlet:
 
     async def _answer(self, message: Any) -> None:
         await self._js.publish(message.reply, self._beacon())
-
-
-async def first_end(*work: Awaitable[object]) -> None:
-    """Wait until one of several things ends, end the others, and raise what it raised."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        left = set(tasks)
-        while left:
-            for task in left:
-                task.cancel()
-            # Again: `asyncio.wait_for` of Python 3.11 may lose it, in the client library.
-            _, left = await asyncio.wait(left, timeout=AGAIN)
-    for task in done:
-        task.result()
 
 
 _UNNUMBERED = (

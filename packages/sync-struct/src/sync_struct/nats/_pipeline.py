@@ -201,7 +201,7 @@ class Pipeline:
         self._recovered = self.arrived
         while True:
             try:
-                last, _ = await self._js.state(self._stream)
+                _, last, _ = await self._js.state(self._stream)
                 entry = await self._js.at(self._stream, last) if last > self.arrived else None
                 break
             except JetStreamError as error:

@@ -176,6 +176,8 @@ async def _read_parts(
                 label = Label.read(entry.headers)
                 if entry.seq > manifest.end or label.part != len(parts) + 1:
                     return False
+                if (label.stream, label.last) != (manifest.stream, manifest.number):
+                    return False  # of another snapshot: the engine has lost ours, and the place
                 parts.append(entry)
                 if entry.seq == manifest.end:
                     return True

@@ -1,0 +1,179 @@
+"""What the client library of NATS does not do, done for it: time-outs, cancellations, an end."""
+
+import asyncio
+import json
+import types
+
+import pytest
+from pyon.asyncio_server import AsyncioServer
+from sync_struct.nats import _client, _jetstream
+from sync_struct.nats._client import finish
+from sync_struct.nats._connecting import connect
+from sync_struct.nats._jetstream import JetStream
+from sync_struct.nats._together import first_end, until_ended
+
+# Of nats-py, when it connects again: closed, but nobody has waited for that.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
+
+
+async def stubborn(times, ended):
+    """Swallow cancellations, as the client library does."""
+    while times:
+        times -= 1
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            ended.append(times)
+    await asyncio.get_running_loop().create_future()
+
+
+async def failing(error):
+    raise error
+
+
+async def test_the_first_to_end_ends_the_others_and_tells_why():
+    ended = []
+    with pytest.raises(OSError, match="first"):
+        await first_end(failing(OSError("first")), stubborn(2, ended))
+    assert ended == [1, 0]
+
+
+async def test_tasks_that_swallow_cancellations_are_ended_though_their_owner_is_cancelled(until):
+    ended, before = [], asyncio.all_tasks()
+    outer = asyncio.ensure_future(first_end(first_end(stubborn(3, ended))))
+    await until(lambda: len(asyncio.all_tasks() - before) == 3)
+    outer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await outer
+    assert ended == [2, 1, 0]
+    assert asyncio.all_tasks() == before
+
+
+async def test_errors_of_those_who_are_ended_are_told_to_nobody(caplog):
+    with pytest.raises(OSError, match=r"one|two"):
+        await first_end(failing(OSError("one")), failing(OSError("two")))
+    assert not caplog.records
+
+
+async def swallow(seconds=None):
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().create_future()
+    except asyncio.CancelledError:
+        return "as if nothing had been"
+
+
+async def test_a_cancellation_that_a_call_swallows_is_one_all_the_same(until):
+    began = asyncio.ensure_future(finish(swallow()))
+    await until(lambda: began.get_coro().cr_await is not None)
+    began.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await began
+
+
+async def test_a_call_that_swallows_its_time_out_has_timed_out(monkeypatch):
+    monkeypatch.setattr(_client, "CALL_TIMEOUT", 0.01)
+    with pytest.raises(TimeoutError):
+        await finish(swallow())
+
+
+async def test_a_call_returns_while_its_caller_cleans_up_behind_a_cancellation(until):
+    returned = []
+
+    async def work():
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            returned.append(await finish(asyncio.sleep(0, "returned")))
+
+    task = asyncio.ensure_future(work())
+    await asyncio.sleep(0)
+    await until_ended({task})
+    assert returned == ["returned"]
+
+
+class Broker(AsyncioServer):
+    """As much of a NATS server as a client needs that is to be annoyed.
+
+    Attributes
+    ----------
+    reads : asyncio.Event
+        Not set: it takes nothing from anybody.
+    answers : asyncio.Event
+        Not set: it answers no ping but the first of a connection.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.reads, self.answers = asyncio.Event(), asyncio.Event()
+        self.reads.set()
+        self.pinged = 0
+
+    async def _handle_connection_cr(self, reader, writer):
+        info = {"server_id": "s", "version": "2.11.0", "headers": True, "max_payload": 2**20}
+        writer.write(b"INFO " + json.dumps(info).encode() + b"\r\n")
+        first = True
+        try:
+            while line := await reader.readline():
+                if line.startswith(b"PING"):
+                    if not first:
+                        self.pinged += 1
+                        await self.answers.wait()
+                    first = False
+                    writer.write(b"PONG\r\n")
+                await self.reads.wait()
+        finally:
+            writer.transport.abort()
+
+
+async def served():
+    broker = Broker()
+    await broker.start("127.0.0.1", 0)
+    return broker, await connect(f"nats://127.0.0.1:{broker.port}")
+
+
+async def test_a_client_whose_server_takes_nothing_is_closed_all_the_same():
+    before = asyncio.all_tasks()
+    broker, js = await served()
+    inside = asyncio.all_tasks()
+    try:
+        broker.reads.clear()
+        for _ in range(64):
+            await js.publish("subject", bytes(2**20 - 100))
+            if js._client._transport._io_writer.transport.get_write_buffer_size() > 2**20:
+                break
+        async with asyncio.timeout(20):
+            await js.close()
+        assert asyncio.all_tasks() <= inside
+    finally:
+        broker.reads.set()
+        await broker.stop()
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_pong_that_comes_late_does_not_make_the_client_deaf(monkeypatch, until):
+    monkeypatch.setattr(_jetstream, "CALL_TIMEOUT", 0.01)
+    broker, js = await served()
+    assert not await js._answers()
+    broker.answers.set()
+    await until(lambda: not js._pings)
+    monkeypatch.undo()
+    assert await js._answers()
+    assert not _client.is_deaf(js._client)
+    await js.close()
+    await broker.stop()
+
+
+@pytest.mark.parametrize("name", ["reading", "flusher"])
+async def test_a_client_that_has_a_connection_but_does_nothing_with_it_is_lost(name, monkeypatch):
+    monkeypatch.setattr(_jetstream, "GIVE_UP", 0.02)
+    monkeypatch.setattr(_jetstream, "LOOK", 0.01)
+    done = asyncio.ensure_future(asyncio.sleep(0))
+    await done
+
+    async def flush(timeout):
+        """Say that all is well, as that of the library does."""
+
+    client = types.SimpleNamespace(is_connected=True, flush=flush, **{f"_{name}_task": done})
+    async with asyncio.timeout(10):
+        await JetStream(client, "nats://here").lost()
