@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import os
 import signal
@@ -45,6 +46,11 @@ class Driver:
     async def hold(self):
         self.holding.set()
         await asyncio.Event().wait()
+
+
+class Counting(Driver):
+    def count(self, stop):
+        yield from range(stop)
 
 
 class Moving(Driver):
@@ -626,3 +632,43 @@ async def test_in_the_block_of_a_lease_no_task_drives_on_a_new_connection(serve)
         async with client.lease("scan 4712"):
             assert await client.echo(3) == 3
     assert driver.calls == [3]
+
+
+def test_a_stream_ends_with_its_connection_and_the_next_one_connects_again(serve):
+    thread = serve({"main": Counting()})
+    with Client("127.0.0.1", thread.port, timeout=LONG, reconnect=True) as client:
+        count = client.count
+        stream = count(10**9)
+        assert next(stream) == 0
+        thread.stop()
+        serve({"main": Counting()}, port=thread.port)
+        with pytest.raises(ConnectionLost):
+            collections.deque(stream, maxlen=0)
+        assert list(stream) == []
+        assert list(count(3)) == [0, 1, 2]
+
+
+async def test_a_stream_of_a_task_ends_with_its_connection_and_the_next_one_connects_again(serve):
+    thread, lost = serve({"main": Counting()}), asyncio.Event()
+    async with AsyncioClient() as client:
+        await client.connect_rpc(
+            "127.0.0.1", thread.port, timeout=LONG, reconnect=True,
+            state_cb=lambda state: state == "lost" and lost.set(),
+        )  # fmt: skip
+        count = client.count
+        stream = count(10**9)
+        assert await anext(stream) == 0
+        await asyncio.to_thread(thread.stop)
+        await lost.wait()
+        with pytest.raises(ConnectionLost):
+            async for _ in stream:
+                pass
+        await asyncio.to_thread(serve, {"main": Counting()}, port=thread.port)
+        async with count(3) as again:
+            assert [n async for n in again] == [0, 1, 2]
+            await again.aclose()
+            assert [n async for n in again] == []
+        async with count(3) as unread:
+            pass
+        assert [n async for n in unread] == []
+        assert [n async for n in count(2)] == [0, 1]

@@ -16,6 +16,7 @@ from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 from pyon.tcp import format_address
 
 from pc_rpc._asyncio_connection import AsyncioConnection, open_connection
+from pc_rpc._asyncio_late_stream import AsyncioLateStream
 from pc_rpc._asyncio_leasing import AsyncioLease
 from pc_rpc._asyncio_reconnecting import AsyncioReconnecting
 from pc_rpc._asyncio_stream import AsyncioRemoteStream
@@ -108,11 +109,20 @@ class _Target:
 
     def stream(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
-    ) -> AsyncioRemoteStream:
+    ) -> AsyncioRemoteStream | AsyncioLateStream:
         """Return the asynchronous iterator of a method that gives its result item by item."""
+
+        def on(connection: AsyncioConnection) -> AsyncioRemoteStream:
+            call, chunks = encode_stream(connection.side, name, args, kwargs)
+            return AsyncioRemoteStream(connection, call, chunks, timeout, self)
+
+        async def begin() -> AsyncioRemoteStream:
+            return on(await self.ready(f"stream of {name}()", timeout))
+
         connection = self.connected()
-        call, chunks = encode_stream(connection.side, name, args, kwargs)
-        return AsyncioRemoteStream(connection, call, chunks, timeout, self)
+        if self.again is None or connection.side.reason is None:
+            return on(connection)
+        return AsyncioLateStream(begin)
 
     async def request(self, action: str, fields: Mapping[str, Any] | None = None) -> Any:
         """Make a request that is no call of a method and return what it gives."""
@@ -120,24 +130,27 @@ class _Target:
         def use(connection: AsyncioConnection, timeout: float | None) -> Awaitable[Any]:
             return connection.complete(*connection.side.encode_action(action, fields), timeout)
 
-        return await self.through(f"request {action}", use)
+        return await self.through(f"request {action}", use, self.timeout)
 
     async def through(
-        self, what: str, use: Callable[[AsyncioConnection, float | None], Awaitable[Any]]
+        self,
+        what: str,
+        use: Callable[[AsyncioConnection, float | None], Awaitable[Any]],
+        timeout: float | None,
     ) -> Any:
         """Return what `use` gives with a connection that is made again if that is to be."""
         connection = self.connected()
         if self.again is None or connection.side.reason is None:
-            return await use(connection, self.timeout)
-        return await self.again.through(what, use, self.timeout)
+            return await use(connection, timeout)
+        return await self.again.through(what, use, timeout)
 
-    async def ready(self) -> AsyncioConnection:
+    async def ready(self, what: str, timeout: float | None) -> AsyncioConnection:
         """Return a connection that is not known to be lost, made again if that is to be."""
 
         async def use(connection: AsyncioConnection, timeout: float | None) -> AsyncioConnection:
             return connection
 
-        return cast("AsyncioConnection", await self.through("lease", use))
+        return cast("AsyncioConnection", await self.through(what, use, timeout))
 
     def renewed(self, connection: AsyncioConnection, *, changed: bool) -> None:
         """Take a new connection, and note whether its methods are others than before."""
@@ -261,7 +274,7 @@ class AsyncioClient(Proxy[Driver]):
             if self._target.again is not None:
                 self._target.again.note_target(connection.side)
 
-        await self._target.through("selection", use)
+        await self._target.through("selection", use, self._target.timeout)
 
     def get_selected_target(self) -> str | None:
         """Return the name of the selected target, None if none has been selected yet."""
@@ -316,7 +329,8 @@ class AsyncioClient(Proxy[Driver]):
         As `Client.lease`; a task renews it, and all tasks that use this client share it.
         """
         target = self._target
-        return AsyncioLease(target.ready, target.timeout, purpose, ttl, wait, renew=renew)
+        ready = partial(target.ready, "lease", target.timeout)
+        return AsyncioLease(ready, target.timeout, purpose, ttl, wait, renew=renew)
 
     async def get_rpc_lease(self) -> dict[str, Any] | None:
         """Return who has a lease on the target, None if nobody has. See `Client.get_rpc_lease`."""

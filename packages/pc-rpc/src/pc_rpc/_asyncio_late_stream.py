@@ -1,0 +1,58 @@
+"""A stream of an asyncio client that finds the connection lost, and connects again for it.
+
+The one idea to keep in mind: a method that gives its result item by item is called when the first
+item is asked for. Only then is there a task that can wait for a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+    from typing import Self
+
+    from pc_rpc._asyncio_stream import AsyncioRemoteStream
+
+
+class AsyncioLateStream(AsyncIterator[Any]):
+    """The items of a remote method, one after the other. See `AsyncioRemoteStream`.
+
+    Parameters
+    ----------
+    begin : callable
+        Connects, and returns the stream, when that is awaited.
+    """
+
+    def __init__(self, begin: Callable[[], Awaitable[AsyncioRemoteStream]]) -> None:
+        self._begin = begin
+        self._stream: AsyncioRemoteStream | None = None
+        self._closed = False
+
+    async def __anext__(self) -> Any:
+        if self._closed:
+            raise StopAsyncIteration
+        if self._stream is None:
+            self._stream = await self._begin()
+        return await anext(self._stream)
+
+    async def aclose(self) -> None:
+        """Close the generator at the driver. See `AsyncioRemoteStream.aclose`."""
+        self._closed = True
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the iterator."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await self.aclose()
