@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,6 @@ UNBOUNDED = 60.0
 """Seconds that a call without a time-out may take: no fault lasts longer than a second."""
 
 TASKS, THREADS = 24, 4
-CALLS_PER_SERVER = (6_000, 25_000)
 WARM = 3
 """Rounds after which a process has the memory that it needs."""
 
@@ -81,7 +80,15 @@ class Certificates:
 
 
 class Round:
-    """One server, its clients, and a ledger of their calls."""
+    """One server, its clients, and a ledger of their calls.
+
+    Attributes
+    ----------
+    calls_per_server : tuple of int
+        The fewest and the most calls between two ends of the server.
+    """
+
+    calls_per_server = 6_000, 25_000
 
     def __init__(self, folder: Path, report: Report, certificates: Certificates) -> None:
         self.report = report
@@ -125,6 +132,18 @@ class Round:
         """Return the calls that should have ended."""
         now = time.monotonic()
         return [one for deadline, one in list(self._in_flight.values()) if deadline < now]
+
+    def crews(self, proxy: Callable[[], Proxy]) -> Iterator[Awaitable[None]]:
+        """Give those who call, each through a proxy of its own."""
+        for n in range(8):
+            yield self.task_crew(proxy(), f"tasks {n}")
+        yield asyncio.to_thread(self.thread_crew, proxy(), "threads")
+        yield asyncio.to_thread(self.best_effort_crew, proxy(), "best effort")
+
+    def first_line(self, line: bytes) -> bytes:
+        """Return the greeting that clients get in place of the server's."""
+        replace = WIRES[self.wire]
+        return line if replace is None else replace(line)
 
     # Tasks.
 
@@ -280,14 +299,14 @@ async def _check_server(this: Round, port: int, before: dict[str, int]) -> None:
 
 async def _supervise(this: Round, server: Child, port: int, seconds: float) -> Child:
     """Kill and restart the server now and then; look for calls that hang. Return the last one."""
-    end, next_end = time.monotonic() + seconds, this.rng.randint(*CALLS_PER_SERVER)
+    end, next_end = time.monotonic() + seconds, this.rng.randint(*this.calls_per_server)
     while time.monotonic() < end:
         await asyncio.sleep(0.05)
         if hung := this.hung():
             this.report.find("hung", f"{hung[0]!r:.300} ({this.describe()})")
             break
         if this.made > next_end:
-            next_end = this.made + this.rng.randint(*CALLS_PER_SERVER)
+            next_end = this.made + this.rng.randint(*this.calls_per_server)
             kill = this.rng.random() < 0.5
             await asyncio.to_thread(this.end_server, server, kill=kill)
             server = await asyncio.to_thread(this.start_server, port)
@@ -302,11 +321,10 @@ async def _run_round(this: Round, network: Network, port: int, seconds: float) -
     seeds = iter(range(this.report.seed * 1000, this.report.seed * 1000 + 100))
 
     def proxy() -> Proxy:
-        return network.proxy(port, next(seeds), weather, first_line=WIRES[this.wire])
+        first_line = None if this.context else this.first_line
+        return network.proxy(port, next(seeds), weather, first_line=first_line)
 
-    crews = [asyncio.ensure_future(this.task_crew(proxy(), f"tasks {n}")) for n in range(8)]
-    for run, name in ((this.thread_crew, "threads"), (this.best_effort_crew, "best effort")):
-        crews.append(asyncio.ensure_future(asyncio.to_thread(run, proxy(), name)))
+    crews = [asyncio.ensure_future(crew) for crew in this.crews(proxy)]
     server = await _supervise(this, server, port, seconds)
     this.going = False
     network.calm()
@@ -336,6 +354,11 @@ def settle(before: dict[str, int], report: Report) -> None:
 
 
 def run(budget: float, seed: int, report: Report) -> None:
+    """Run rounds for as long as the budget lasts."""
+    run_rounds(Round, budget, seed, report)
+
+
+def run_rounds(which: type[Round], budget: float, seed: int, report: Report) -> None:
     """Run rounds for as long as the budget lasts; each has a seed of its own, one more."""
     sys.setswitchinterval(0.001)  # threads of clients and of the network take turns
     end = time.monotonic() + budget
@@ -346,7 +369,7 @@ def run(budget: float, seed: int, report: Report) -> None:
         certificates = Certificates(folder)
         for report.seed in range(seed, seed + 10**9):
             before = held()
-            this = Round(folder, report, certificates)
+            this = which(folder, report, certificates)
             with Network() as network:
                 asyncio.run(_run_round(this, network, port, length))
                 for kind, number in network.injected.items():

@@ -1,6 +1,8 @@
 """The server of the page of calls: a driver that counts each call, once, where nothing can lose it.
 
-``python -m faults.controller PORT COUNTS MODE [CERTIFICATE KEY PEER]``
+``python -m faults.controller PORT COUNTS MODE[/METHOD] [CERTIFICATE KEY PEER]``
+
+A method that is named behind the mode is not offered.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ async def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     port, counts, mode, *files = sys.argv[1:]
     context = pyon.tcp.server_context(*files) if files else None
-    server = Server({"driver": Driver(map_counts(counts))}, **MODES[mode])
+    mode, _, hidden = mode.partition("/")
+    hide = {"driver": [hidden]} if hidden else None
+    server = Server({"driver": Driver(map_counts(counts))}, hide=hide, **MODES[mode])
 
     def ready(server: Server) -> None:
         print("port", server.port, flush=True)

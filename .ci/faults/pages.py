@@ -33,6 +33,7 @@ class Page:
 
 PAGES = [
     Page("calls", 10),
+    Page("reconnecting", 5),
     Page("structures", 10),
     Page("hostile", 3),
     Page("load", 4),

@@ -36,6 +36,8 @@ def test_nothing_is_lost_and_nobody_gets_in(tmp_path):
     assert done.stdout == (tmp_path / "report.txt").read_text()
     did = {result["page"]: result["counts"] for result in results}
     assert did["calls"]["calls answered"] > 100
+    assert did["reconnecting"]["calls answered"] > 100
+    assert did["reconnecting"]["clients told of: lost"] > 0
     assert did["structures"]["replicas compared in the end"] > 10
     assert did["bridges"]["replicas compared in the end"] >= 6
     assert did["hostile"]["codes that resist"] >= 2
