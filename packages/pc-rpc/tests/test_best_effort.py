@@ -120,6 +120,7 @@ def test_a_server_that_dies_and_returns(serve, best_effort, caplog):
     states.wait_for(3)
     assert client.echo(3) == 3
     assert states.seen == [True, False, True]
+    assert client.get_rpc_connection_count() == 2
     assert len([r for r in caplog.records if r.name.startswith("pc_rpc")]) == 1
 
 

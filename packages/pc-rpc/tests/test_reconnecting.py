@@ -169,6 +169,7 @@ def test_the_next_call_connects_again(serve, lasting):
     client.close_rpc()
     states.wait_for("connected", "lost", "connected", "closed")
     assert [driver.calls for driver in drivers] == [[1], [2]]
+    assert client.get_rpc_connection_count() == 2
 
 
 def test_the_call_that_a_loss_hits_is_told_and_not_made_again(scripted_peer, lasting, greet):

@@ -57,6 +57,7 @@ class _Target:
         self.connection: AsyncioConnection | None = None
         self.timeout: float | None = None
         self.description: Mapping[str, Any] = {}
+        self.made = 0  # connections
         self.again: AsyncioReconnecting | None = None
         self.forget_methods: weakref.WeakMethod[Callable[[], None]] | None = None
 
@@ -154,6 +155,8 @@ class _Target:
 
     def renewed(self, connection: AsyncioConnection, *, changed: bool) -> None:
         """Take a new connection, and note whether its methods are others than before."""
+        if connection is not self.connection:  # else it was opened by connect_rpc
+            self.made += 1
         self.connection, self.description = connection, {}
         if changed and self.forget_methods is not None and (forget := self.forget_methods()):
             forget()
@@ -262,6 +265,7 @@ class AsyncioClient(Proxy[Driver]):
 
     def _opened(self, connection: AsyncioConnection) -> None:
         self._target.connection, self._target.description = connection, {}
+        self._target.made += 1
         self._forget_methods()
 
     # The established names.
@@ -301,6 +305,10 @@ class AsyncioClient(Proxy[Driver]):
         answer = cast("dict[str, Any]", await self._target.request("get_rpc_method_list"))
         self._target.description = answer
         return answer
+
+    def get_rpc_connection_count(self) -> int:
+        """Return the number of connections that were made so far. See `Client`."""
+        return self._target.made
 
     def close_rpc(self) -> Awaitable[None]:
         """Close the connection. Calls that wait end in `ConnectionLost`.

@@ -305,6 +305,10 @@ class BestEffortClient(Proxy[Any]):
         """Return what the server tells about the methods, None while there is no connection."""
         return self._target.guarded(lambda c: c.request("get_rpc_method_list"))
 
+    def get_rpc_connection_count(self) -> int:
+        """Return the number of connections that were made so far."""
+        return self._target.made
+
     def close_rpc(self) -> None:
         """Close the connection and cease to make it again. Returns at once."""
         self._target.close()

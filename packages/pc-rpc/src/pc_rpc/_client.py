@@ -153,6 +153,13 @@ class Client(Proxy[Driver]):
         """Return what the server tells about the target's methods: see PROTOCOL.md, Method list."""
         return cast("dict[str, Any]", self._target.request("get_rpc_method_list"))
 
+    def get_rpc_connection_count(self) -> int:
+        """Return the number of connections that were made so far.
+
+        It grows with `reconnect`. What a server keeps for each connection is gone then.
+        """
+        return self._target.made
+
     def close_rpc(self) -> None:
         """Close the connection. Calls that other threads wait for end in `ConnectionLost`."""
         self._target.close()

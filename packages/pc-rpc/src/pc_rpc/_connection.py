@@ -160,6 +160,9 @@ class BlockingConnection(Sending):
         """Target and server, as people write them."""
         return self.side.label
 
+    made = 1
+    """Connections so far: see `Client.get_rpc_connection_count`."""
+
     def ready(self) -> BlockingConnection:
         """Return the connection that there is."""
         return self

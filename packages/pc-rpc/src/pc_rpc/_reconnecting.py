@@ -73,6 +73,7 @@ class Reconnecting:
         self.timeout: float | None = options["timeout"]
         self.connection: BlockingConnection | None = None
         self.last: BlockingConnection | None = None
+        self.made = 0  # connections
         self.closed = False
         self.thread: threading.Thread | None = None
         self.attempts = attempts
@@ -118,6 +119,7 @@ class Reconnecting:
             if taken:
                 self.attempts.made(time.monotonic())
                 self._states.note("connected")
+                self.made += 1
                 before, self.last = self.last, connection
                 changed = before is not None and connection.side.come_after(before.side)
                 self.connection = connection

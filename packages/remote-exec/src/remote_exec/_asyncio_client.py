@@ -7,8 +7,14 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from remote_exec._following import deliver
-from remote_exec._requests import Request, Requester, connecting, source_for_caller
+from remote_exec._following import deliver, warn_if_lost
+from remote_exec._requests import (
+    Request,
+    Requester,
+    connecting,
+    connection_of,
+    source_for_caller,
+)
 
 
 class AsyncioRemoteExec(Requester):
@@ -91,18 +97,21 @@ class _Follower:
         self._client = client
         self._turn = asyncio.Lock()
         self._finished: int | None = None  # not known: to be asked
+        self._connection = 0
 
     async def follow(self, request: Request) -> Any:
         """Make a request; return when it and its output are here."""
         async with self._turn:
-            if self._finished is None:
+            if self._finished is None or connection_of(self._client) != self._connection:
                 self._finished = await self._client.keep_output()
+                self._connection = connection_of(self._client)
             finished, self._finished = self._finished, None
             over = asyncio.Event()
             reader = asyncio.create_task(self._read_until(over, finished))
             try:
                 result = await request.make(self._client)
                 self._finished = await self._finish(reader)
+                warn_if_lost(self._client, self._connection)
                 return result
             except BaseException as error:
                 over.set()

@@ -17,6 +17,8 @@ from typing import Any
 import pyon.forks
 from pc_rpc import Client
 
+from remote_exec._requests import connection_of
+
 logger = logging.getLogger("remote_exec")
 
 
@@ -33,6 +35,7 @@ class Follower:
         self._lock = threading.Lock()
         self._following: set[int] = set()  # threads that would wait for themselves
         self._finished: int | None = None  # not known: to be asked
+        self._connection = 0
         pyon.forks.register(self)
 
     def forked(self) -> None:
@@ -53,8 +56,9 @@ class Follower:
                 self._following.clear()
 
     def _follow(self, request: Callable[[], Any]) -> Any:
-        if self._finished is None:
+        if self._finished is None or connection_of(self._client) != self._connection:
             self._finished = self._client.keep_output()
+            self._connection = connection_of(self._client)
         if self._finished is None:  # a best-effort client, which has no connection now
             return request()
         reader = _Reader(self._client, self._finished, self._following)
@@ -70,7 +74,14 @@ class Follower:
                 reader.read_rest()
             raise
         self._finished = reader.read_rest()
+        warn_if_lost(self._client, self._connection)
         return result
+
+
+def warn_if_lost(client: Any, connection: int) -> None:
+    """Tell the log if a request was made on another connection, whose output is not kept."""
+    if connection_of(client) != connection:
+        logger.warning("connected again: what this call has printed stayed at the controller")
 
 
 class _Reader(threading.Thread):

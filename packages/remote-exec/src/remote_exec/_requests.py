@@ -44,6 +44,13 @@ class Request(NamedTuple):
         return getattr(client, self.method)(*self.args, **self.kwargs)
 
 
+def connection_of(client: Any) -> int:
+    """Return the number of a client's connection: each has a namespace of its own there."""
+    if hasattr(type(client), "get_rpc_connection_count"):
+        return int(client.get_rpc_connection_count())
+    return 1  # a client of the established stack has one
+
+
 class Requester:
     """What both interfaces share: they say what is asked for; derived classes ask.
 
@@ -61,6 +68,7 @@ class Requester:
         if self._established and deadline is not None:
             raise TypeError("this controller is of the established stack: it knows no deadlines")
         self._sent = Sent()
+        self._connection = connection_of(client)
 
     def with_deadline(self, deadline: float | None) -> Self:
         """Return the same interface with another deadline, in seconds; None for no limit."""
@@ -81,6 +89,8 @@ class Requester:
 
     def _sending(self, source: Source) -> Iterator[Request]:
         """Give what is to be asked for, one after the other, to send a function."""
+        if (connection := connection_of(self.client)) != self._connection:
+            self._sent, self._connection = Sent(), connection  # with a namespace of its own
         news = self._sent.news(source)
         if source.needs:
             yield self._adding(source.needs)
@@ -89,6 +99,10 @@ class Requester:
             yield self._calling("_remote_exec_define", (source.constants,), {})
         for one in news:
             yield self._adding(one.code, one.origin, one.first_line)
+        if connection_of(self.client) != connection:
+            raise ConnectionError(
+                f"the client has connected again while {source.name} was being sent: send it again"
+            )
         self._sent.add(source)
 
 
