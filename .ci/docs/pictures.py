@@ -1,19 +1,29 @@
-"""Pictures of the terminal, drawn by the build: of a structure that is published and followed.
+"""Pictures of the terminal and the browser, drawn by the build: what is published, and followed.
 
-They show what `sync-struct watch` shows: its own view of a mirrored structure, written to a
-terminal of rich's that keeps what it was given.
+Of `sync-struct watch`: its own view of a mirrored structure, written to a terminal of rich's that
+keeps what it was given. Of pages: what Chromium shows of them; without it, a grey bar.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import struct
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from sync_struct import Notifier, mirror, publish
 from sync_struct._cli_view import View  # the view of the command: the picture is to be the truth
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "web"))
+
+import chromium
+from pyon.web import Door
+from serving_thread import in_thread
+from sync_struct.web import showing
 
 WIDTH, HEIGHT = 80, 17  # characters
 SECONDS = np.arange(120)
@@ -51,8 +61,82 @@ def draw_watch(path: Path) -> None:
     path.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
 
 
+def laboratory() -> Notifier:
+    """Return a structure with something of every kind, of which the page draws a picture."""
+    row, column = np.indices((256, 256))
+    rings = np.hypot(row - 118, column - 140)
+    return Notifier(
+        {
+            "temperature": 391.4,
+            "pressure": 3.2e-7,
+            "setpoint": 400.0,
+            "shutter": "open",
+            "history": 293 + 107 * (1 - np.exp(-np.clip(np.arange(600) - 120, 0, None) / 150)),
+            "camera": 900 * np.exp(-(rings**2) / 5000) * (1 + np.cos(rings / 5)) + row / 4,
+            "scan": {"points": [round(float(x), 3) for x in np.sin(np.arange(80) / 6)], "done": 0},
+            "laser": {"wavelength": 422.67, "locked": True, "axes": ["x", "y"]},
+        }
+    )
+
+
+def draw_structures(folder: Path, browser) -> None:
+    """Draw what `sync-struct web` shows, after its numbers have changed for some frames."""
+    shown = ("temperature", "pressure", "history", "camera")
+    marks = "&".join([f"pin=oven/{name}" for name in shown] + ["open=oven", "open=oven/scan"])
+    published = laboratory()
+    with (
+        publish("127.0.0.1", 0, {"oven": published}) as publisher,
+        in_thread(lambda: showing("127.0.0.1", publisher.port, ["oven"], Door())) as served,
+    ):
+        for screen, how in chromium.SCREENS.items():
+            page = browser.new_context(**how).new_page()
+            page.goto(f"{served.url}#{marks}&open=oven/scan/points")
+            change(page, published)
+            page.screenshot(path=folder / f"structures-{screen}.png")
+            page.context.close()
+
+
+def change(page, published: Notifier) -> None:
+    """Let numbers go up and down, and the page draw each of them."""
+    random = np.random.default_rng(1)
+    for temperature, part in zip(391 + random.normal(size=16), random.normal(size=16), strict=True):
+        published["temperature"] = round(float(temperature), 2)
+        published["pressure"] = round(3.2e-7 * (1 + 0.05 * float(part)), 9)
+        shown = page.locator(".card[data-path='oven/temperature'] .value")
+        page.wait_for_function(
+            "([element, text]) => element.textContent === text",
+            arg=[shown.element_handle(), repr(published["temperature"])],
+        )
+        page.wait_for_timeout(120)  # its history keeps ten numbers a second
+
+
+def grey(path: Path) -> None:
+    """Write a picture of nothing, where there is no browser."""
+    header = struct.pack(">IIBBBBB", 640, 24, 8, 0, 0, 0, 0)
+    data = zlib.compress((b"\0" + b"\xcc" * 640) * 24)
+    chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            for kind, body in chunks
+        )
+    )
+
+
+def draw_pages(folder: Path) -> None:
+    if chromium.path() is None:
+        for screen in chromium.SCREENS:
+            grey(folder / f"structures-{screen}.png")
+        return
+    with chromium.browsing() as browser:
+        draw_structures(folder, browser)
+
+
 def draw(app) -> None:
-    draw_watch(Path(app.srcdir, "pictures", "watch.svg"))
+    folder = Path(app.srcdir, "pictures")
+    draw_watch(folder / "watch.svg")
+    draw_pages(folder)
 
 
 def setup(app) -> dict[str, bool]:

@@ -97,7 +97,15 @@ def members(package):
 
 @pytest.mark.parametrize(
     "package",
-    ["pyon", "pc_rpc", "sync_struct", "sync_struct.nats", "fire_and_forget", "remote_exec"],
+    [
+        "pyon",
+        "pc_rpc",
+        "sync_struct",
+        "sync_struct.nats",
+        "sync_struct.web",
+        "fire_and_forget",
+        "remote_exec",
+    ],
 )
 def test_every_public_name_is_described_and_so_is_what_its_class_has(package):
     with (SITE / "objects.inv").open("rb") as inventory:

@@ -1,4 +1,4 @@
-"""Command-line options of programs that connect or listen: files for TLS, addresses to bind.
+"""Command-line options of programs that connect or listen: files for TLS, addresses, pages.
 
 Nothing here connects. The program that makes the parser loads `argparse`.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     import ssl
 
-__all__ = ["LOOPBACKS", "add_tls_options", "loopback_addresses", "tls_context"]
+__all__ = ["LOOPBACKS", "add_page_options", "add_tls_options", "loopback_addresses", "tls_context"]
 
 LOOPBACKS = ("127.0.0.1", "::1")
 """What a command binds unless told otherwise: addresses that only this computer reaches."""
@@ -34,6 +34,38 @@ def add_tls_options(parser: argparse.ArgumentParser, whose: str) -> None:
     group.add_argument("--cert", metavar="FILE", help="own certificate")
     group.add_argument("--key", metavar="FILE", help="own private key")
     group.add_argument("--peer-cert", metavar="FILE", help=f"the {whose} certificate")
+
+
+def add_page_options(command: argparse.ArgumentParser, *, always_token: bool = False) -> None:
+    """Give a command the options of where its page is served.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+        The parser of the command.
+    always_token : bool, optional
+        Whether a token is demanded even on this computer; `pyon.web.door_of` makes one, then.
+    """
+    group = command.add_argument_group("page")
+    default = "made anew, and printed" if always_token else "none is needed on this computer"
+    group.add_argument(
+        "--bind", default="127.0.0.1", help="address to serve on (default: this computer only)"
+    )
+    group.add_argument(
+        "--port", dest="serve_port", type=int, default=0, help="to serve on (default: any free)"
+    )
+    group.add_argument(
+        "--token-file", metavar="FILE", help=f"what has to be known to enter (default: {default})"
+    )
+    group.add_argument("--https-cert", metavar="FILE", help="speak HTTPS: certificate, PEM")
+    group.add_argument("--https-key", metavar="FILE", help="its private key, PEM")
+    group.add_argument(
+        "--host-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="under which browsers find it, beside addresses and localhost; may be repeated",
+    )
 
 
 def tls_context(options: argparse.Namespace, *, server: bool = False) -> ssl.SSLContext | None:

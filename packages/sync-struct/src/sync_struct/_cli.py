@@ -8,6 +8,7 @@ sync-struct relay HOST PORT NAME...           publish further
 sync-struct publish FILE                      serve a PYON file
 sync-struct bridge out HOST PORT NAME...      write into NATS, with --nats ADDRESS
 sync-struct bridge in NAME...                 publish what is in NATS
+sync-struct web HOST PORT NAME...             show them in a browser
 
 Instead of HOST PORT NAME there may be an address, as in nats://host/NAME.
 
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from pyon import asyncio_signals, terminal
-from pyon.tcp_options import add_tls_options
+from pyon.tcp_options import add_page_options, add_tls_options
 
 from sync_struct import __version__
 from sync_struct._addresses import is_address, name_in
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_reading(add)
     _add_serving(add)
     _add_bridges(add)
+    _add_web(add)
     return parser
 
 
@@ -166,6 +168,21 @@ def _add_bridges(add: _Add) -> None:
     command.add_argument("names", nargs="+", metavar="NAME", help="of the notifiers")
     _add_door(command, named=False)
     _add_engine(command)
+
+
+def _add_web(add: _Add) -> None:
+    command = add("web", _web, "Show structures in a browser: the extra [web].")
+    command.add_argument("host")
+    command.add_argument("port", type=int)
+    command.add_argument("names", nargs="+", metavar="NAME", help="of the notifiers")
+    add_page_options(command)
+    add_tls_options(command, "publisher's")
+
+
+async def _web(options: argparse.Namespace) -> None:
+    from sync_struct.web._commands import web
+
+    await web(options)
 
 
 def _add_engine(command: argparse.ArgumentParser) -> None:

@@ -1,0 +1,28 @@
+"""An asynchronous context in a thread of its own: the browser's driver blocks."""
+
+import asyncio
+import contextlib
+import threading
+
+
+@contextlib.contextmanager
+def in_thread(context):
+    """Return a context in which the asynchronous context that `context()` makes is open."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def run(coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
+
+    try:
+        made = context()
+        value = run(made.__aenter__())
+        try:
+            yield value
+        finally:
+            run(made.__aexit__(None, None, None))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

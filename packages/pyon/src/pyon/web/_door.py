@@ -1,0 +1,142 @@
+"""Where a site is served: what the command line says of it, and what is refused.
+
+The one idea to keep in mind: what is looked at is the address that a socket has been bound to, not
+the one that was asked for, and before anybody is answered.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyon.web._access import SHORTEST_TOKEN, is_loopback
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["Door", "bound", "door_of", "require_guard"]
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a site is served, and what has to be shown there.
+
+    Attributes
+    ----------
+    bind : str
+        Address to listen on. What is not a loopback address needs `token` and `tls`.
+    port : int
+        0: any free one.
+    token : str or None
+        What has to be known by who looks; at least `SHORTEST_TOKEN` characters.
+    tls : ssl.SSLContext or None
+        Speak HTTPS with this context.
+    names : tuple of str
+        Host names under which it is reached, beside addresses and "localhost".
+    """
+
+    bind: str = "127.0.0.1"
+    port: int = 0
+    token: str | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = None
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.token is not None and len(self.token) < SHORTEST_TOKEN:
+            raise ValueError(
+                f"expected a token of {SHORTEST_TOKEN} characters or more, got {len(self.token)}"
+            )
+
+
+def door_of(options: argparse.Namespace, *, always_token: bool = False) -> Door:
+    """Return what the options of `pyon.tcp_options.add_page_options` say.
+
+    Raises
+    ------
+    OSError
+        A file cannot be used.
+    ValueError
+        An option is missing, or the token is too short or readable by others.
+    """
+    token = _token(Path(options.token_file)) if options.token_file else None
+    if token is None and always_token:
+        token = secrets.token_urlsafe(24)
+    if (options.https_cert is None) != (options.https_key is None):
+        raise ValueError("HTTPS needs --https-cert and --https-key")
+    tls = None
+    if options.https_cert is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(options.https_cert, options.https_key, _no_password)
+    return Door(options.bind, options.serve_port, token, tls, tuple(options.host_name))
+
+
+def _no_password() -> str:
+    raise ValueError("the private key is encrypted; write it without a password: openssl pkey")
+
+
+def _token(path: Path) -> str:
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        raise ValueError(f"{path} can be read by others; make it yours alone: chmod 600")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def bound(door: Door) -> list[socket.socket]:
+    """Return sockets, bound but not listening yet.
+
+    Raises
+    ------
+    OSError
+        The address cannot be bound.
+    ValueError
+        Other machines could enter without a token, or see what is shown.
+    """
+    found = socket.getaddrinfo(
+        door.bind or None, door.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            port = sockets[0].getsockname()[1] if sockets else door.port
+            sockets.append(_bound(family, kind, protocol, (address[0], port, *address[2:])))
+        require_guard((one.getsockname()[0] for one in sockets), door)
+    except BaseException:
+        for one in sockets:
+            one.close()
+        raise
+    return sockets
+
+
+def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+    one = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # elsewhere it lets others take the port
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(address)
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+def require_guard(addresses: Iterable[str], door: Door) -> None:
+    """Refuse to serve other machines without a token and TLS.
+
+    Raises
+    ------
+    ValueError
+        An address is not a loopback address, and the door lacks one of them.
+    """
+    outside = [host for host in addresses if not is_loopback(host)]
+    if outside and (door.token is None or door.tls is None):
+        raise ValueError(
+            f"refusing to serve whoever reaches {', '.join(outside)}: beyond this computer a page "
+            "needs a token (--token-file) and HTTPS (--https-cert, --https-key)"
+        )

@@ -1,0 +1,222 @@
+"""What a value is to a page: its kind, a line of text, and what is in it.
+
+The one idea to keep in mind: whatever its size, a value takes a moment and gives some text. What is
+left out is said. Texts are values, and stay texts: the page never takes them for HTML.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "LONGEST_LINE",
+    "LONGEST_TEXT",
+    "count_of",
+    "is_branch",
+    "items_of",
+    "keys_of",
+    "kind_of",
+    "line_of",
+    "number_of",
+    "part_of",
+    "text_of",
+]
+
+LONGEST_LINE = 120
+"""Characters of a value on its line: wider is no screen that has a tree on it."""
+
+LONGEST_TEXT = 20_000
+"""Characters of a text that is opened: some hundred lines; a browser is quick with them."""
+
+SHORT = 8
+"""Items of a container up to which the line tells their values."""
+
+MOST_BITS = 10_000
+"""Of an integer that is written out: `str` takes quadratic time, and refuses beyond 4300 digits."""
+
+PLOTTED = "biufc"
+"""Kinds of numpy types that are drawn."""
+
+
+def kind_of(value: Any) -> str:
+    """Return the kind of a value: number, text, line, image, branch or other."""
+    if isinstance(value, (bool, int, float, complex, np.number, np.bool_)):
+        return "number"
+    if isinstance(value, (str, bytes)):
+        return "text"
+    if isinstance(value, np.ndarray):
+        return _kind_of_array(value)
+    if isinstance(value, list) and len(value) > SHORT and _are_numbers(value):
+        return "line"
+    if isinstance(value, (dict, list, tuple)) or _has_fields(value):
+        return "branch"
+    return "other"
+
+
+def _kind_of_array(array: NDArray[Any]) -> str:
+    if array.ndim == 0:
+        return kind_of(array[()])
+    if array.dtype.kind in PLOTTED and array.size:
+        if array.ndim == 1:
+            return "line"
+        if array.ndim == 2:
+            return "image"
+    return "branch"
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return set(map(type, values[-SAMPLE:])) <= {int, float, bool}
+
+
+SAMPLE = 100_000
+"""Items of a list that are looked at, and drawn: the last ones, some milliseconds for a million."""
+
+
+def _has_fields(value: Any) -> bool:
+    return isinstance(value, np.void) and value.dtype.names is not None
+
+
+def is_branch(value: Any) -> bool:
+    """Tell whether a value has parts that a tree shows below it."""
+    return kind_of(value) == "branch" and not (isinstance(value, np.ndarray) and value.ndim == 0)
+
+
+# What is in it.
+
+
+def count_of(value: Any) -> int:
+    """Return how many parts a branch has."""
+    names = value.dtype.names if isinstance(value, (np.ndarray, np.void)) else None
+    return len(value) if names is None else len(names)
+
+
+def keys_of(value: Any, most: int) -> list[Any]:
+    """Return the keys of a branch: the first of a dict, the last, which are the newest, of a list.
+
+    Parameters
+    ----------
+    value : object
+        A branch.
+    most : int
+        How many.
+    """
+    if isinstance(value, dict):
+        return list(itertools.islice(value, most))
+    if isinstance(value, (np.ndarray, np.void)) and value.dtype.names is not None:
+        return list(value.dtype.names[:most])
+    return list(range(len(value)))[-most:] if most else []
+
+
+def items_of(value: Any, most: int) -> Iterable[tuple[Any, Any]]:
+    """Return keys and parts of a branch, as they are now."""
+    if isinstance(value, dict):
+        return list(itertools.islice(value.items(), most))
+    if isinstance(value, (list, tuple)):
+        return list(enumerate(value[:most]))
+    return [(key, part_of(value, key)) for key in keys_of(value, min(most, 1000))]
+
+
+def part_of(value: Any, key: Any) -> Any:
+    """Return a part of a branch.
+
+    Raises
+    ------
+    LookupError
+        There is none.
+    """
+    if isinstance(value, dict):
+        try:
+            return value[key]
+        except TypeError as error:
+            raise LookupError(key) from error
+    if isinstance(value, (np.ndarray, np.void)) and value.dtype.names is not None:
+        if not (isinstance(key, str) and key in value.dtype.names):
+            raise LookupError(key)
+        return value[key]
+    if not isinstance(value, (list, tuple, np.ndarray)) or type(key) is not int or key < 0:
+        raise LookupError(key)
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        raise LookupError(key)
+    return value[key]
+
+
+# In words.
+
+
+def number_of(value: Any) -> float | None:
+    """Return a scalar as a finite float, for a history of it; None if it is none."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def line_of(value: Any) -> str:
+    """Return a value as one line."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        shape = " x ".join(f"{length:,}" for length in value.shape)
+        fields = "" if value.dtype.names is None else " of records"
+        return f"{'' if fields else f'{value.dtype} '}{shape}{fields}"
+    if isinstance(value, np.ndarray):
+        value = value[()]
+    if isinstance(value, (dict, list, tuple, set, frozenset)):
+        return _line_of_container(value)
+    return _shortened(_written(value))
+
+
+def _line_of_container(value: Any) -> str:
+    if isinstance(value, (list, tuple)) and 0 < len(value) <= SHORT and all(map(_is_simple, value)):
+        text = ", ".join(_shortened(_written(item), 24) for item in value)
+        if len(text) <= LONGEST_LINE // 2:
+            opening, closing = "[]" if isinstance(value, list) else "()"
+            return f"{opening}{text}{closing}"
+    return f"{type(value).__name__} of {len(value):,}"
+
+
+def _is_simple(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, complex, str, type(None)))
+
+
+def _written(value: Any) -> str:
+    """Return a value that is no container as Python writes it, but cut before it is written."""
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return f"integer of {value.bit_length():,} bits"
+    if isinstance(value, str):
+        return repr(value[: LONGEST_LINE + 1])
+    if isinstance(value, bytes):
+        head = value[:16].hex(" ")
+        return f"{len(value):,} bytes: {head}{' ...' if len(value) > 16 else ''}"
+    if isinstance(value, np.generic):
+        return str(value)
+    try:
+        return repr(value)
+    except Exception:  # of a type that others have registered
+        return f"<{type(value).__name__}>"
+
+
+def _shortened(text: str, most: int = LONGEST_LINE) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def text_of(value: str | bytes) -> dict[str, Any]:
+    """Return a text to read, and what of it is left out."""
+    if isinstance(value, bytes):
+        most = LONGEST_TEXT // 4
+        shown, left = value[:most].hex(" ", 4), len(value) - most
+    else:
+        shown, left = value[:LONGEST_TEXT], len(value) - LONGEST_TEXT
+    # Halves of surrogate pairs cannot be sent.
+    shown = shown.encode("utf-8", "backslashreplace").decode()
+    unit = "bytes" if isinstance(value, bytes) else "characters"
+    return {"text": shown, "note": f"{left:,} more {unit}" if left > 0 else ""}

@@ -1,0 +1,35 @@
+// Light or dark: what the system says, until somebody chooses. Loaded before anything is drawn.
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const chosen = () => localStorage.getItem("theme");
+
+  function apply() {
+    root.dataset.theme = chosen() ?? (system.matches ? "dark" : "light");
+    dispatchEvent(new Event("theme"));
+  }
+
+  function toggle() {
+    const next = root.dataset.theme === "dark" ? "light" : "dark";
+    if (next === (system.matches ? "dark" : "light")) localStorage.removeItem("theme");
+    else localStorage.setItem("theme", next);
+    apply();
+  }
+
+  system.addEventListener("change", apply);
+  addEventListener("storage", apply);
+  apply();
+  addEventListener("DOMContentLoaded", () => {
+    const button = document.getElementById("theme");
+    button.hidden = false;
+    const tell = () => {
+      button.textContent = root.dataset.theme === "dark" ? "☀" : "☾";
+      button.ariaLabel = root.dataset.theme === "dark" ? "Light colours" : "Dark colours";
+      button.title = button.ariaLabel;
+    };
+    addEventListener("theme", tell);
+    button.addEventListener("click", toggle);
+    tell();
+  });
+})();

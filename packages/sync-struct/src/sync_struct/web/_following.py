@@ -1,0 +1,121 @@
+"""Notifiers that are followed for pages: their structures, their states, and what changes.
+
+The one idea to keep in mind: each notifier is followed once, however many pages look on. Pages are
+told places, and look at the structure themselves when they are ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sync_struct import Subscriber
+
+if TYPE_CHECKING:
+    import ssl
+
+    from sync_struct._actions import Mod
+
+__all__ = ["Following", "Standing", "place_of"]
+
+RATE = 60.0
+"""Updates per second that are asked for: no page draws more often."""
+
+HEARTBEAT = 5.0
+"""Seconds of silence after which a publisher is asked for a sign of life: a page says within 10 s
+that it is gone."""
+
+Path = tuple[Any, ...]
+
+
+@dataclass
+class Standing:
+    """The state of one notifier, since when (on the monotonic clock), and what is wrong."""
+
+    state: str = "connecting"
+    since: float = 0.0
+    trouble: str = ""
+
+
+class Following:
+    """Some notifiers of one publisher.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Of the notifiers.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.standings = {name: Standing(since=time.monotonic()) for name in names}
+        self.structures: dict[str, Any] = {}
+        self.lookers: set[Callable[[Path | None], None]] = set()
+        """Called with each place that has changed; with None when a state has."""
+
+    async def run(self, host: str, port: int, ssl: ssl.SSLContext | None) -> None:
+        """Follow them until this is cancelled."""
+        subscribers = [self._subscriber(name) for name in self.standings]
+        running = [asyncio.ensure_future(one.run(host, port, ssl=ssl)) for one in subscribers]
+        try:
+            await asyncio.gather(*running)
+        finally:
+            for one in subscribers:
+                await one.close()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _subscriber(self, name: str) -> Subscriber:
+        def take(mod: Mod) -> None:
+            if subscriber.absent:
+                self.structures.pop(name, None)
+            else:
+                self.structures[name] = subscriber.target
+            self._tell((name, *place_of(mod)))
+
+        subscriber = Subscriber(
+            name,
+            lambda structure: structure,
+            take,
+            max_rate=RATE,
+            heartbeat=HEARTBEAT,
+            state_cb=lambda state: self._take_state(name, state),
+            on_error=lambda error: self._take_error(name, error),
+        )
+        return subscriber
+
+    def _take_state(self, name: str, state: str) -> None:
+        standing = self.standings[name]
+        trouble = "" if state == "live" else standing.trouble
+        self.standings[name] = Standing(state, time.monotonic(), trouble)
+        self._tell(None)
+
+    def _take_error(self, name: str, error: Exception) -> None:
+        trouble = f"{name}: {error}"
+        if self.standings[name].trouble != trouble:
+            self.standings[name].trouble = trouble
+            self._tell(None)
+
+    def _tell(self, path: Path | None) -> None:
+        for looker in self.lookers:
+            looker(path)
+
+
+def place_of(mod: Mod) -> Path:
+    """Return the place in a structure that a mod has changed, with all that is in it.
+
+    Examples
+    --------
+    >>> place_of({"action": "setitem", "path": ["scan"], "key": "done", "value": True})
+    ('scan', 'done')
+    >>> place_of({"action": "append", "path": ["scan", "points"], "x": 1})
+    ('scan', 'points')
+    """
+    path = tuple(mod.get("path", ()))
+    key = mod.get("key")
+    if mod["action"] != "setitem" or not isinstance(key, (str, int)):
+        return path
+    if isinstance(key, int) and key < 0:
+        return path
+    return (*path, key)

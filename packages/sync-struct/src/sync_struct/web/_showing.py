@@ -1,0 +1,131 @@
+"""The page of published structures: each browser that looks on, and the server of all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyon.web import Conversation, Door, Serving, Site, Spelling, View, search, serving
+
+from sync_struct._cli_paths import format_path, parse_path
+from sync_struct.web._following import Following
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["showing"]
+
+SPELLING = Spelling(parse_path, format_path)
+
+LONGEST_SEARCH = 200
+"""Characters of a text to search for."""
+
+
+@contextlib.asynccontextmanager
+async def showing(
+    host: str,
+    port: int,
+    names: Iterable[str],
+    door: Door | None = None,
+    *,
+    ssl: ssl.SSLContext | None = None,
+) -> AsyncIterator[Serving]:
+    """Return a context in which a page shows notifiers of a publisher.
+
+    Parameters
+    ----------
+    host, port
+        Of the publisher, which need not be there yet. Or an address in place of the host, as in
+        ``nats://host/name``, and 0.
+    names : iterable of str
+        Of the notifiers.
+    door : pyon.web.Door, optional
+        Where the page is served, and who may look. By default everybody on this computer.
+    ssl : ssl.SSLContext, optional
+        Speak TLS with the publisher.
+
+    Raises
+    ------
+    OSError
+        The address of the page cannot be bound.
+    ValueError
+        Other machines could look without a token and TLS.
+    """
+    following = Following(names)
+    place = f"{host} port {port}" if port else host.rpartition("@")[2]
+
+    async def attend(websocket: Any) -> None:
+        await _Looker(websocket, following, place).attend()
+
+    async with serving(Site(Path(__file__).parent / "static", attend), door or Door()) as served:
+        running = asyncio.ensure_future(following.run(host, port, ssl))
+        try:
+            yield served
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+class _Looker:
+    """One browser."""
+
+    def __init__(self, websocket: Any, following: Following, place: str) -> None:
+        self._following = following
+        self._news: dict[str, Any] = {"place": place, "states": self._states()}
+        self._searching: asyncio.Future[None] | None = None
+        self._view = View(lambda: following.structures, SPELLING)
+        self._conversation = Conversation(websocket, self._view, self._hear, self._take_news)
+
+    async def attend(self) -> None:
+        self._following.lookers.add(self._look)
+        try:
+            await self._conversation.attend()
+        finally:
+            self._following.lookers.discard(self._look)
+            self._stop_searching()
+
+    def _look(self, path: tuple[Any, ...] | None) -> None:
+        if path is None:
+            self._news["states"] = None
+        else:
+            self._view.changes.note(path)
+        self._conversation.wake()
+
+    def _take_news(self) -> dict[str, Any]:
+        news, self._news = self._news, {}
+        if "states" in news:
+            news["states"] = self._states()
+        return news
+
+    def _states(self) -> dict[str, Any]:
+        now = time.monotonic()
+        return {
+            name: {
+                "id": format_path([name]),
+                "state": standing.state,
+                "age": now - standing.since,
+                "trouble": standing.trouble,
+            }
+            for name, standing in self._following.standings.items()
+        }
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        text = message.get("search")
+        if not isinstance(text, str):
+            raise ValueError("expected rows, drawn or search")
+        self._stop_searching()
+        self._searching = asyncio.ensure_future(self._search(text[:LONGEST_SEARCH]))
+
+    def _stop_searching(self) -> None:
+        if self._searching is not None:
+            self._searching.cancel()
+
+    async def _search(self, text: str) -> None:
+        found = await search(self._following.structures, text, self._view.spell)
+        paths = [self._view.spell(path) for path in found.paths]
+        self._news["found"] = {"text": text, "paths": paths, "note": found.note}
+        self._conversation.wake()
