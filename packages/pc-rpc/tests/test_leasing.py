@@ -39,6 +39,7 @@ class Laser:
         self.called = []
         self.ramping = threading.Event()
         self.may_end = threading.Event()
+        self.stepped = threading.Event()
         self.over = asyncio.Event()
 
     def set_power(self, power):
@@ -54,6 +55,12 @@ class Laser:
         self.ramping.set()
         self.may_end.wait(LONG)
         return "ground"
+
+    def steps(self, number):
+        try:
+            yield from range(number)
+        finally:
+            self.stepped.set()
 
     @immediate
     def abort(self):
@@ -545,6 +552,18 @@ def test_the_list_of_a_server_shows_the_leases(server, client):
         with Client("127.0.0.1", server.port, None) as other:
             (lease,) = other._target.side.leases
         assert (lease["target"], lease["purpose"]) == ("laser", "scan")
+
+
+def test_the_streams_of_a_lease_that_is_lost_end_and_say_why(client, laser):
+    holder, administrator = client(), client()
+    with holder.lease("scan"):
+        steps = holder.steps(10**6)
+        assert next(steps) == 0
+        administrator.break_lease("beam dump")
+        with pytest.raises(LeaseLost, match="beam dump"):
+            list(steps)
+        assert laser.stepped.wait(LONG)
+    assert list(holder.steps(3)) == [0, 1, 2]
 
 
 # The command.

@@ -209,6 +209,7 @@ class Desk:
         self._bar(seat)
         if seat.schedule.barred:
             seat.turn_away()  # it has lost its lease
+            seat.end_streams()
         elif was_barred:
             asyncio.get_running_loop().call_soon(seat.go_on)
 

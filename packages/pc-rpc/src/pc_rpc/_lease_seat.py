@@ -116,6 +116,12 @@ class Seat:
         if away:
             self.go_on()
 
+    def end_streams(self) -> None:
+        """End the streams of a connection that has lost its lease, and say why."""
+        error = self._desk.lost(self)
+        if error is not None:
+            self._session.fail_streams(error)
+
     def confirm(self, number: int, result: Any = None) -> None:
         """Reply to a request."""
         if not self._session.closed:

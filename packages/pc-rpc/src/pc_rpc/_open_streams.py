@@ -9,6 +9,7 @@ from pc_rpc._protocol import Request, credit_of
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from pc_rpc._failures import Failure
     from pc_rpc._schedule import Call, Schedule
     from pc_rpc._stream import Stream
 
@@ -90,6 +91,13 @@ class OpenStreams:
         """Have all of them look whether they may go on."""
         for stream in list(self._open.values()):
             stream.go()
+
+    def fail(self, failure: Failure) -> None:
+        """End those that wait for turns, and have their readers told why."""
+        for stream in list(self._open.values()):
+            if not stream.call.immediate:
+                stream.call.failure = failure
+                stream.cancel()
 
     def end(self) -> None:
         """End all of them."""

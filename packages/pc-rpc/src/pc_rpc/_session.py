@@ -20,6 +20,7 @@ from pyon.framing import FramingError, Message
 from pc_rpc._attributes import kind_of
 from pc_rpc._errors import ProtocolError
 from pc_rpc._execution import NOT_BEGUN, Runner
+from pc_rpc._failures import describe
 from pc_rpc._lean_session import lean_road
 from pc_rpc._lease_requests import ACTIONS
 from pc_rpc._lease_seat import Seat
@@ -362,6 +363,11 @@ class Session(Connection):
         """Have the streams go on that were kept from it by a lease."""
         if self._streams is not None:
             self._streams.go_on()
+
+    def fail_streams(self, error: Exception) -> None:
+        """End the streams whose turn will not come: the lease of this connection was lost."""
+        if self._streams is not None:
+            self._streams.fail(describe(error, details=self._side.features.exception_details))
 
     def stream_advances(self) -> None:
         """Note that the turn of a stream begins."""
