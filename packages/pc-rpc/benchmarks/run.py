@@ -1,7 +1,7 @@
 """Measure pc-rpc against bare sockets and against other packages; say which promises are met.
 
     python run.py [--against PYTHON] [SECTION...]
-    sections: cost small flight clients arrays connect blocked idle import
+    sections: cost small flight clients arrays streams connect blocked idle import
 
 Figures are ratios within one run: the contestants take turns, and the median of the turns counts.
 Other packages are measured if they are installed (``pip install --group bench``). With `--against`
@@ -42,6 +42,7 @@ from contest import (
     timed,
     verdict,
 )
+from streams import streams
 
 
 def available() -> list[str]:
@@ -347,6 +348,7 @@ SECTIONS = {
     "flight": flight,
     "clients": clients,
     "arrays": arrays,
+    "streams": streams,
     "connect": connect,
     "blocked": blocked,
     "idle": idle,

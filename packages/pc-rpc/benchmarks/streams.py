@@ -1,0 +1,173 @@
+"""Results that come item by item, against a loop of calls and against other packages.
+
+As a program: ``streams.py NAME`` serves one of `SERVERS` on a free port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+sys.path.insert(0, __file__.rpartition("/")[0])
+
+from contest import promise, server, table, take_turns
+
+SMALL, TURNS = 1_000_000, 3
+FRAMES, FRAME_TURNS = 2_000, 5
+CALLS = 5_000
+"""Calls, and items of other packages, that are made in one turn."""
+
+FRAME_CALLS = 300
+
+
+class Camera:
+    """Gives small tuples, and images; `as_bytes` for packages that know no arrays."""
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self._frame = np.arange(512 * 512, dtype=np.uint16).reshape(512, 512)
+
+    def pairs(self, n):
+        for number in range(n):
+            yield (number, 0.5)
+
+    def pair(self, number):
+        return (number, 0.5)
+
+    def frames(self, n):
+        for _ in range(n):
+            yield self._frame
+
+    def frame(self):
+        return self._frame
+
+    def frames_as_bytes(self, n):
+        for _ in range(n):
+            yield self._frame.tobytes()
+
+
+def say(port: int) -> None:
+    print(port, flush=True)
+
+
+def serve_pc_rpc(**options: Any) -> None:
+    from pc_rpc import simple_server_loop
+
+    simple_server_loop(
+        {"camera": Camera()}, "127.0.0.1", 0, ready_cb=lambda s: say(s.port), **options
+    )
+
+
+def serve_threads() -> None:
+    serve_pc_rpc(worker_threads=True)
+
+
+def serve_pyro5() -> None:
+    import Pyro5.api
+
+    daemon = Pyro5.api.Daemon("127.0.0.1", 0)
+    daemon.register(Pyro5.api.expose(Camera)(), "camera")
+    say(int(daemon.locationStr.rpartition(":")[2]))
+    daemon.requestLoop()
+
+
+def serve_zerorpc() -> None:
+    import zerorpc
+
+    class Streaming(Camera):
+        pairs = zerorpc.stream(Camera.pairs)
+        frames_as_bytes = zerorpc.stream(Camera.frames_as_bytes)
+
+    streaming = zerorpc.Server(Streaming())
+    streaming.bind("tcp://127.0.0.1:*")
+    say(int(streaming._events._socket.getsockopt_string(32).rpartition(":")[2]))
+    streaming.run()
+
+
+def pyro5(port: int) -> Any:
+    import Pyro5.api
+
+    Pyro5.config.SERIALIZER = "marshal"  # the default one is slower, and knows no bytes
+    return Pyro5.api.Proxy(f"PYRO:camera@127.0.0.1:{port}")
+
+
+def zerorpc(port: int) -> Any:
+    import zerorpc
+
+    return zerorpc.Client(f"tcp://127.0.0.1:{port}", timeout=60)
+
+
+PEERS: dict[str, tuple[str, Callable[[int], Any]]] = {
+    "pyro5": ("Pyro5", pyro5),
+    "zerorpc": ("zerorpc", zerorpc),
+}
+
+
+def read(make: Callable[[int], Iterator[Any]], n: int) -> Callable[[], float]:
+    """Return what reads so many items and gives the seconds for each."""
+
+    def run() -> float:
+        began, count = time.perf_counter(), 0
+        for _ in make(n):
+            count += 1
+        assert count == n
+        return (time.perf_counter() - began) / n
+
+    return run
+
+
+def calls(call: Callable[[int], Any]) -> Callable[[int], Iterator[Any]]:
+    return lambda n: map(call, range(n))
+
+
+def as_frames(make: Callable[[int], Iterator[bytes]]) -> Callable[[int], Iterator[Any]]:
+    import numpy as np
+
+    def frames(n: int) -> Iterator[Any]:
+        for data in make(n):
+            yield np.frombuffer(data, np.uint16).reshape(512, 512)
+
+    return frames
+
+
+def streams(stack: contextlib.ExitStack) -> None:
+    """Small tuples, and images of 512 x 512, item by item; both ends at work, each on its core."""
+    from pc_rpc import Client
+
+    small: dict[str, Callable[[], float]] = {}
+    large: dict[str, Callable[[], float]] = {}
+    for name in ("pc_rpc", "threads"):
+        port, _ = stack.enter_context(server("streams.py", name))
+        client = stack.enter_context(Client("127.0.0.1", port))
+        label = "pc_rpc" if name == "pc_rpc" else "pc_rpc, worker_threads"
+        small[label] = read(client.pairs, SMALL)
+        large[label] = read(client.frames, FRAMES)
+        if name == "pc_rpc":
+            small["a loop of calls"] = read(calls(client.pair), CALLS)
+            large["a loop of calls"] = read(calls(lambda _, c=client: c.frame()), FRAME_CALLS)
+    for name, (module, connect) in PEERS.items():
+        if importlib.util.find_spec(module) is not None:
+            port, _ = stack.enter_context(server("streams.py", name))
+            peer = connect(port)
+            small[name] = read(peer.pairs, CALLS)
+            large[name] = read(as_frames(peer.frames_as_bytes), FRAME_CALLS)
+    _report("a stream of small tuples", "item", take_turns(small, TURNS))
+    _report("a stream of 512 x 512 uint16", "frame", take_turns(large, FRAME_TURNS))
+
+
+def _report(title: str, item: str, rows: dict[str, float]) -> None:
+    table(title, rows, f"us per {item}", 1e6)
+    ours = rows["pc_rpc"]
+    promise(f"{title}: time / calls", ours / rows["a loop of calls"], "<", 1.0)
+    peers = [rows[name] for name in PEERS if name in rows]
+    if peers:
+        promise(f"{title}: time / fastest peer", ours / min(peers), "<", 1.0)
+
+
+if __name__ == "__main__":
+    globals()[f"serve_{sys.argv[1]}"]()
