@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import socket
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
@@ -15,6 +17,9 @@ from pc_rpc import AsyncioClient, BestEffortClient, Client, ConnectionLost, RpcE
 from pc_rpc._stream_call import MOST_BYTES, MOST_ITEMS
 
 LONG = 30.0
+
+ABANDONED = int(os.environ.get("STREAMS_TO_ABANDON", "30"))
+"""For each kind and place; a thousand are as well, and take a minute."""
 
 PLACES = {
     "loop": {},
@@ -382,10 +387,18 @@ def test_a_factory_s_target_is_closed_behind_its_streams(serve, place):
 
 @pytest.mark.parametrize("method", ["count", "scan"])
 def test_streams_abandoned_at_random_moments_are_all_closed(serve, connect, place, method):
-    camera, times = Camera(), 100
+    camera, times = Camera(), ABANDONED
     thread = serve({"camera": camera}, **place)
     client = connect(thread.port)
-    tasks = thread.do(lambda: len(asyncio.all_tasks(thread.loop)))
+    next(client.count(1))
+    assert was_closed(camera)
+
+    def held():
+        tasks = thread.do(lambda: len(asyncio.all_tasks(thread.loop)))
+        descriptors = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+        return tasks, threading.active_count(), descriptors
+
+    before = held()
     for turn in range(times):
         stream = getattr(client, method)(10**9)
         for _ in range(turn * 37 % 1500 + 1):
@@ -401,7 +414,7 @@ def test_streams_abandoned_at_random_moments_are_all_closed(serve, connect, plac
     (session,) = thread.server._shared.sessions
     while session._streams.calls:  # each ends with a reply, which is on its way
         client.ping_rpc()
-    assert thread.do(lambda: len(asyncio.all_tasks(thread.loop))) == tasks
+    assert held() == before
 
 
 # Flow.
@@ -428,6 +441,26 @@ def test_credit_is_counted_in_bytes_as_well(serve, either_client, place):
     assert camera.made <= MOST_BYTES // 2**21 + 1
     for number in range(1, 20):
         assert next(stream)[0, 0] == number
+    stream.close()
+
+
+def test_the_memory_of_both_ends_stands_still_while_the_reader_does(serve, either_client, place):
+    def in_use():
+        for turn in range(30):
+            assert client.set_gain(turn) == turn
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    client = either_client(serve({"camera": Camera()}, **place).port)
+    stream = client.frames(10**9, 1024)
+    tracemalloc.start()
+    try:
+        next(stream)
+        first = in_use()
+        assert first < 3 * MOST_BYTES  # at the server, on the way, and here
+        assert in_use() < first + 2**20
+    finally:
+        tracemalloc.stop()
     stream.close()
 
 
@@ -521,10 +554,10 @@ async def test_many_tasks_read_streams_of_one_connection(asyncio_client, place):
         async with asyncio_client(server.port) as client:
 
             async def read(n):
-                return [item async for item in getattr(client, METHODS[n % 3])(1000 + n)]
+                return [item async for item in getattr(client, METHODS[n % 3])(100 + n)]
 
             lists = await asyncio.gather(*map(read, range(12)))
-    assert lists == [list(range(1000 + n)) for n in range(12)]
+    assert lists == [list(range(100 + n)) for n in range(12)]
 
 
 def test_one_stream_is_for_one_thread_at_a_time(serve, connect):

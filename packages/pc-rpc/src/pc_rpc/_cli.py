@@ -33,6 +33,7 @@ from pc_rpc._cli_leases import described, shown_leases, targets_with_leases
 from pc_rpc._cli_output import say, shown
 from pc_rpc._client import Client
 from pc_rpc._protocol import AutoTarget
+from pc_rpc._remote_stream import RemoteStream
 
 if TYPE_CHECKING:
     import ssl
@@ -156,7 +157,13 @@ def _call(options: argparse.Namespace) -> None:
             method = getattr(client.with_rpc_timeout(options.timeout), name)
         except AttributeError as error:
             raise UsageError(str(error)) from error
-        _write(method(*args, **kwargs), options)
+        result = method(*args, **kwargs)
+        if not isinstance(result, RemoteStream):
+            _write(result, options)
+            return
+        with result:  # so that the generator is closed when Ctrl-C ends the command
+            for item in result:
+                _write(item, options)
 
 
 def _ping(options: argparse.Namespace) -> None:
@@ -202,7 +209,7 @@ def _interactive(options: argparse.Namespace) -> None:
     targets, description = client.get_rpc_id()
     if options.target is None and len(targets) == 1:
         client.select_rpc_target(targets[0])
-    prompt = Prompt(connect, client, shown, complain, options.timeout)
+    prompt = Prompt(connect, client, shown, complain, options.timeout, say)
     read: Callable[[], str] = pipe_reader
     try:
         if _is_for_people():

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pc_rpc._cli_arguments import parse_arguments, split_call, split_words
 from pc_rpc._errors import ConnectionLost, RpcError
-from pc_rpc._methods import known_names
+from pc_rpc._methods import RemoteStreamMethod, known_names
+from pc_rpc._remote_stream import RemoteStream
 
 if TYPE_CHECKING:
     from pc_rpc._client import Client
@@ -56,6 +57,8 @@ class Prompt:
         Told what happened besides, in a line.
     timeout : float, optional
         Seconds that a call may take. None: as long as it takes.
+    say : callable, optional
+        Told the text of each item of a stream, when it comes.
     """
 
     def __init__(
@@ -65,7 +68,9 @@ class Prompt:
         show: Callable[[Any], str],
         notify: Callable[[str], object] = bool,
         timeout: float | None = None,
+        say: Callable[[str], object] = bool,
     ) -> None:
+        self._say = say
         self._connect = connect
         self.client = client
         self._show = show
@@ -96,7 +101,16 @@ class Prompt:
         if words[0].endswith("?"):
             return self._command(":help", [words[0][:-1]])
         args, kwargs = parse_arguments(words[1:])
-        return self._show(self._call(words[0], args, kwargs))
+        result = self._call(words[0], args, kwargs)
+        return self._show_items(result) if type(result) is RemoteStream else self._show(result)
+
+    def _show_items(self, stream: RemoteStream) -> str:
+        """Show the items of a stream as they come."""
+        with stream:
+            for item in stream:
+                if text := self._show(item):
+                    self._say(text)
+        return ""
 
     # Methods, on a connection that may have to be made again.
 
@@ -114,6 +128,9 @@ class Prompt:
 
     def _call(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         method = self._method(name)
+        if type(method) is RemoteStreamMethod:  # it would hear of a lost connection too late
+            self.refresh()
+            method = self._method(name)
         try:
             return method(*args, **kwargs)
         except ConnectionLost as lost:

@@ -244,7 +244,7 @@ class Runner:
             self._then(call)
 
         features = self._side.features
-        form = features.version, features.exception_details
+        form = features.version, features.exception_details, features.streams
         call.result = self._instance.described.get(form)
         if call.result is None:
             self._instance.describe(form, described)

@@ -37,12 +37,19 @@ TERMINATE_SPEC = (  # as the established servers describe theirs
 
 
 def method_list(
-    target: object, methods: Methods, *, builtin_terminate: bool, version: int, values: bool = False
+    target: object,
+    methods: Methods,
+    *,
+    builtin_terminate: bool,
+    version: int,
+    values: bool = False,
+    streams: bool = False,
 ) -> dict[str, Any]:
     """Return the answer to ``get_rpc_method_list``.
 
     Never raises, for no kind of method; `version` is the generation it must be encodable in.
-    With `values`, names that are no methods are told as well: established clients know none.
+    With `values`, names that are no methods are told as well, with `streams` which methods give
+    their results item by item: established clients know neither.
     """
     if type(target) is RemoteMethods:
         entries, doc = _remote_entries(target, methods)
@@ -59,6 +66,8 @@ def method_list(
     if values:
         found = known_values(target) if type(target) is RemoteMethods else values_of(target)
         listed["values"] = {name: kind for name, kind in found.items() if name not in entries}
+    if streams:
+        listed["streams"] = sorted(methods.streams)
     return listed
 
 

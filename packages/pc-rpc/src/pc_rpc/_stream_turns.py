@@ -1,7 +1,7 @@
 """How the iterator of a stream is advanced: on the loop, in a worker thread, or awaited.
 
 The one idea to keep in mind: an item is a turn. The lane of the target is taken for some items, as
-for a call, and left whenever another call waits for it, and where the stream waits for its reader.
+for a call, and left soon if another call waits for it, and where the stream waits for its reader.
 So nothing else of the target runs while the iterator does, and everything else may while it does
 not: as between the items of a generator that is here.
 """
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
     from pc_rpc._execution import Lane
     from pc_rpc._schedule import Call
+
+SHORT_TURN = 2e-4
+"""Seconds of a turn that others wait for: one slow item, or some quick ones, so that many streams
+beside each other do not take a turn and a message for each item."""
 
 QUICK = 1e-4
 """Seconds that an item may take to count as quick."""
@@ -141,7 +145,9 @@ class PlainStream(Stream):
                 self._have_it_sent()
             elif self._quick < QUICK_ITEMS:
                 break
-            if monotonic() > until or (lane is not None and lane.waiting):
+            if (now := monotonic()) > until or (
+                now > began + SHORT_TURN and lane is not None and lane.waiting
+            ):
                 break
         quick = monotonic() - began < items * QUICK
         self._quick = self._quick + items if quick else 0
@@ -207,14 +213,16 @@ class AwaitedStream(Stream):
         self.finish()
 
     async def _run(self, make: Callable[[], Awaitable[Any]]) -> None:
-        box, lane, until = Outcome(), self._lane, monotonic() + TURN
+        box, lane, began = Outcome(), self._lane, monotonic()
         while self.may_go_on:
             box.result = await make()
             self.add(box)
             if not self._flushes:
                 self._flushes = True
                 self._loop.call_soon(self.flush)
-            if monotonic() > until or (lane is not None and lane.waiting):
+            if (now := monotonic()) > began + TURN or (
+                now > began + SHORT_TURN and lane is not None and lane.waiting
+            ):
                 break
 
     async def _permission(self) -> None:

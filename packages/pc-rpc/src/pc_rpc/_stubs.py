@@ -35,9 +35,16 @@ _ALIASES = {
 
 _IMPORTED = frozenset({"Any", "Optional", "Protocol", "Union"})
 
-_LOOKED_UP = _IMPORTED | {"builtins", "numpy"}
+_ITERATORS = {"def": "Iterator", "async def": "AsyncIterator"}
+"""What methods return that give their results item by item, by how other methods are defined."""
+
+_ITEM_TYPES = frozenset({"Iterator", "Generator", "AsyncIterator", "AsyncGenerator"})
+
+_LOOKED_UP = _IMPORTED | {"builtins", "numpy"} | set(_ITERATORS.values())
 """Names that annotations use besides the built-in types. Where a method of the class has one of
 them, the annotation uses it with an underscore in front, which no method of a stub begins with."""
+
+_RESERVED = _IMPORTED | set(_ITERATORS.values())
 
 LONGEST_ANNOTATION = 800
 """Characters. Python reads no more than 200 brackets within each other, and the shortest type with
@@ -91,10 +98,17 @@ def _imports(classes: str) -> str:
         found = re.search(rf"\b{name}\.", classes)
         return [f"import {module}" + (f" as {name}" if name != module else "")] if found else []
 
-    hidden = sorted(name for name in _IMPORTED if re.search(rf"\b_{name}\b", classes))
+    def named(name: str) -> bool:
+        return re.search(rf"\b{name}\b", classes) is not None
+
+    hidden = sorted(name for name in _IMPORTED if named(f"_{name}"))
+    iterators = sorted(name for name in _ITERATORS.values() if named(rf"{name}\["))
+    aliases = sorted(name for name in _ITERATORS.values() if named(rf"_{name}\["))
     standard = [
         *used("builtins", "builtins"),
         *used("builtins", "_builtins"),
+        *([f"from collections.abc import {', '.join(iterators)}"] if iterators else []),
+        *(f"from collections.abc import {name} as _{name}" for name in aliases),
         "from typing import Any, Optional, Protocol, Union",
         *(f"from typing import {name} as _{name}" for name in hidden),
     ]
@@ -130,7 +144,7 @@ def class_name(target: str) -> str:
         for character in unicodedata.normalize("NFKC", target)
     )
     name = "".join(word[:1].upper() + word[1:] for word in "".join(spaced).split())
-    return name if _is_name(name) and name not in _IMPORTED else f"Target{name}"
+    return name if _is_name(name) and name not in _RESERVED else f"Target{name}"
 
 
 def _is_name(text: str) -> bool:
@@ -151,17 +165,19 @@ def _stub_class(name: str, define: str, target: str, described: Mapping[str, Any
         if method.count(".") <= MOST_DOTS
         and all(_is_name(word) and not word.startswith("_") for word in method.split("."))
     }
-    return "\n".join(head + _body(methods, define)) + "\n"
+    return "\n".join(head + _body(methods, described.get("streams") or (), define)) + "\n"
 
 
-def _body(methods: Mapping[str, Any], define: str) -> list[str]:
+def _body(methods: Mapping[str, Any], streams: Collection[str], define: str) -> list[str]:
     """Return the lines within a class: its methods, and a class for each part with dotted names."""
     own = {name: entry for name, entry in methods.items() if "." not in name}
     parts = {name.partition(".")[0] for name in methods} - set(own)
     taken = {*own, *parts}
     lines: list[str] = []
     for name, (spec, doc) in own.items():
-        lines += ["", f"    {define} {name}{_parameters(spec, taken)}:"]
+        items = _ITERATORS[define] if name in streams else None
+        how = "def" if items else define
+        lines += ["", f"    {how} {name}{_parameters(spec, taken, items)}:"]
         lines.append(f"        {_docstring(doc)}" if doc else "        ...")
     for part in sorted(parts):
         inner = {
@@ -170,7 +186,8 @@ def _body(methods: Mapping[str, Any], define: str) -> list[str]:
             if name.startswith(f"{part}.")
         }
         lines += ["", f"    class _part_{part}({_unshadowed('Protocol', taken)}):"]
-        lines += [f"    {line}".rstrip() for line in _body(inner, define)[1:]]
+        within = {name.removeprefix(f"{part}.") for name in streams if name.startswith(f"{part}.")}
+        lines += [f"    {line}".rstrip() for line in _body(inner, within, define)[1:]]
         lines += ["", f"    {part}: _part_{part}"]
     return lines
 
@@ -182,11 +199,15 @@ def _docstring(text: str) -> str:
     return '"""' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped) + '"""'
 
 
-def _parameters(spec: Mapping[str, Any], methods: Collection[str]) -> str:
-    """Return the parameters and the result of a method, as they stand behind its name."""
+def _parameters(spec: Mapping[str, Any], methods: Collection[str], items: str | None) -> str:
+    """Return the parameters and the result of a method, as they stand behind its name.
+
+    `items` is what it returns if it gives its result item by item.
+    """
     found = signature(spec)
     if found is None or not all(map(_is_name, found.parameters)):
-        return _unshadowed("(self, *args: Any, **kwargs: Any) -> Any", methods)
+        result = f"{items}[Any]" if items else "Any"
+        return _unshadowed(f"(self, *args: Any, **kwargs: Any) -> {result}", methods)
 
     def typed(annotation: Any) -> Annotation:
         return Annotation(_unshadowed(annotation_text(annotation), methods))
@@ -202,7 +223,11 @@ def _parameters(spec: Mapping[str, Any], methods: Collection[str]) -> str:
         parameters.append(
             parameter.replace(annotation=typed(parameter.annotation), default=default)
         )
-    return str(inspect.Signature(parameters, return_annotation=typed(found.return_annotation)))
+    result = typed(found.return_annotation)
+    if items:
+        of = item_text(found.return_annotation)
+        result = Annotation(_unshadowed(f"{items}[{of}]", methods))
+    return str(inspect.Signature(parameters, return_annotation=result))
 
 
 def _unshadowed(annotation: str, methods: Collection[str]) -> str:
@@ -243,6 +268,27 @@ def annotation_text(annotation: Any) -> str:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "Any"
     return text if len(text) <= LONGEST_ANNOTATION else "Any"
+
+
+def item_text(annotation: Any) -> str:
+    """Return what an iterator gives, of its annotation in a method list.
+
+    Examples
+    --------
+    >>> item_text("collections.abc.Generator[tuple[int, float], None, str]"), item_text("Iterator")
+    ('tuple[int, float]', 'Any')
+    """
+    if not isinstance(annotation, str):
+        return "Any"
+    try:
+        match ast.parse(annotation.strip("'\""), mode="eval").body:
+            case ast.Subscript(value=value, slice=item):
+                if ast.unparse(value).rpartition(".")[2] in _ITEM_TYPES:
+                    first = item.elts[0] if isinstance(item, ast.Tuple) and item.elts else item
+                    return annotation_text(ast.unparse(first))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        pass
+    return "Any"
 
 
 def _safe(node: ast.expr) -> str:

@@ -65,7 +65,7 @@ class Instance:
         What calls are made of: the object, or what stands for it if that has methods added.
     plain : frozenset of str
         Those methods that just return, in their turn.
-    described : dict of (int, bool) to str
+    described : dict of (int, bool, bool) to str
         The method list, encoded, by form (see `describe`): as far as it was asked for.
     """
 
@@ -91,7 +91,7 @@ class Instance:
         self.plain = methods.plain
         self.place = place
         self._life = life
-        self.described: dict[tuple[int, bool], str] = {}
+        self.described: dict[tuple[int, bool, bool], str] = {}
         self._terminate = terminate
         self._announcements: dict[tuple[int, bool], Chunks] = {}
 
@@ -106,12 +106,12 @@ class Instance:
             found = self._announcements[form] = frame(encode_pieces(both, version=form[0]))
         return found
 
-    def describe(self, form: tuple[int, bool], then: Callable[[Outcome], object]) -> None:
+    def describe(self, form: tuple[int, bool, bool], then: Callable[[Outcome], object]) -> None:
         """Have `then` called with the encoded method list: later, for it may run code of users.
 
-        `form` is the generation of PYON, and whether the client is one of ours.
+        `form` is the generation of PYON, whether the client is one of ours, and knows streams.
         """
-        version, ours = form
+        version, ours, streams = form
 
         def make() -> str:
             listed = method_list(
@@ -120,6 +120,7 @@ class Instance:
                 builtin_terminate=self._terminate,
                 version=version,
                 values=ours,
+                streams=streams,
             )
             return pyon.encode(listed, version=version)
 
