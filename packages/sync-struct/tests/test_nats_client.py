@@ -1,8 +1,10 @@
 """What the client library of NATS does not do, done for it: time-outs, cancellations, an end."""
 
 import asyncio
+import gc
 import json
 import types
+import warnings
 
 import pytest
 from pyon.asyncio_server import AsyncioServer
@@ -149,6 +151,20 @@ async def test_a_client_whose_server_takes_nothing_is_closed_all_the_same():
         broker.reads.set()
         await broker.stop()
     assert asyncio.all_tasks() == before
+
+
+def test_a_client_that_is_being_closed_when_the_loop_ends_leaves_no_socket(engine):
+    async def close_and_leave():
+        js = await connect(engine.address)
+        closing = asyncio.ensure_future(js.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        asyncio.run(close_and_leave())
+        gc.collect()
+    assert not told
 
 
 async def test_a_pong_that_comes_late_does_not_make_the_client_deaf(monkeypatch, until):

@@ -87,12 +87,13 @@ async def close(client: Any) -> None:
 async def _close(client: Any) -> None:
     has_given_up(client)  # so that nobody wonders about the error
     closing = asyncio.ensure_future(client.close())
-    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
-    if not closing.done():  # the other end takes nothing, and the library waits until it does
+    try:
+        await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
+    finally:  # the other end takes nothing, and the library waits until it does; or the loop ends
         writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
-        await until_ended({closing})
+    await until_ended({closing})
     failure = None if closing.cancelled() else closing.exception()
     await until_ended(_tasks_of(client))  # it leaves some behind where closing has failed
     if failure is not None and not is_of_client(failure):

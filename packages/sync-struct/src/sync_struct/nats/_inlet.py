@@ -89,9 +89,8 @@ class Inlet(Connection):
             self._given_up.set()
 
     async def _serve(self) -> None:
-        heard = None
         try:
-            heard = await self._js.subscribe(self._names.beacon, self._hear)
+            await self._js.subscribe(self._names.beacon, self._hear)
             await first_end(self._follow(), self._watch(), self._js.lost())
             raise SubscriptionLost(f"{self._js.where} has been away for long")
         except ConnectionResetError:
@@ -102,8 +101,6 @@ class Inlet(Connection):
         finally:
             if not self.closed:
                 self.close()
-            if heard is not None:
-                await self._js.unsubscribe(heard)
             await self._js.close()
 
     async def _hear(self, message: Any) -> None:
