@@ -2,7 +2,8 @@
 
 ``python -m faults.bridge out PORT ADDRESS STORAGE``, or ``in PORT ADDRESS``. They are
 those of the package, with short intervals and small snapshots, so that seconds show what otherwise
-takes hours. A line ``port N`` says that they are at work; they end with a signal.
+takes hours. A line ``port N`` says that they are at work; they end with SIGTERM, and with SIGUSR1
+they log what they are waiting for.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ def _say(name: str, error: Exception) -> None:
     logging.getLogger("bridge").warning("%s: %s", name, error)
 
 
+def _show_tasks() -> None:
+    """Say what all tasks are waiting for."""
+    for task in asyncio.all_tasks():
+        print(task, file=sys.stderr)
+        task.print_stack(file=sys.stderr)
+    sys.stderr.flush()
+
+
 async def main() -> None:
     """Bridge, until a signal comes."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -44,6 +53,7 @@ async def main() -> None:
     _ledger.LEAST_STEPS, _outlet.HEARTBEAT = LEAST_STEPS, HEARTBEAT
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _show_tasks)
     direction, port, address = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     if direction == "out":
         storage = "memory" if sys.argv[4] == "memory" else "file"

@@ -209,7 +209,7 @@ class Round:
     def look_at(self, name: str, child: Child) -> None:
         """Look at what an ended process has logged."""
         if self.report.failed:
-            self.report.note(f"what a {name} said last: {child.log()[-3000:]}")
+            self.report.note(f"what a {name} said last: {child.log()[-9000:]}")
         displaced = child.log().count("another writer is at work")
         self.report.count("bridges that the other one has displaced", displaced)
         if (complaint := child.complaints()) is not None:
@@ -269,8 +269,16 @@ class Round:
         self.report.count("injected: replica started again")
         self.live[replica] = asyncio.ensure_future(replica.run(port)), port
 
+    def _ask_what_they_do(self) -> None:
+        for name, child in self.children.items():
+            if "bridge" in name and child.process.poll() is None:
+                child.process.send_signal(signal.SIGUSR1)
+        time.sleep(1)
+
     def close(self) -> None:
         """End all processes."""
+        if self.report.failed:
+            self._ask_what_they_do()
         left = [child for child in self.children.values() if child.process.poll() is None]
         with ThreadPoolExecutor() as pool:
             list(pool.map(Child.terminate, left))
