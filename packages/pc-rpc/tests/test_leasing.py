@@ -341,6 +341,29 @@ def test_a_method_that_blocks_the_event_loop_costs_nobody_the_lease(serve, conne
         assert (holder.set_power(1), lease.lost) == (1, None)
 
 
+def test_what_a_server_has_not_read_yet_counts_as_heard(serve, connect, pool):
+    """The sign of life is behind more than one read takes in, when the event loop goes on."""
+    other = Laser()
+    server = serve({"laser": Laser(), "other": other})
+    elsewhere = connect(server.port, "other")
+    with (
+        socket.create_connection(("127.0.0.1", server.port), LONG) as sock,
+        sock.makefile("rb") as lines,
+    ):
+        sock.sendall(b"ARTIQ pc_rpc\nlaser pyon_v2 request_ids leases\n")
+        sock.sendall(b'{"id":1,"action":"lease","purpose":"scan","ttl":0.3}\n')
+        assert lines.readline() + lines.readline() + lines.readline() != b""
+        running = pool.submit(elsewhere.grind)
+        assert other.ramping.wait(LONG)
+        silent = b'{"action":"cancel","request":0}\n' * 12_000
+        sending = pool.submit(sock.sendall, silent + b'{"id":2,"action":"renew_lease"}\n')
+        assert not other.may_end.wait(0.6)
+        other.may_end.set()
+        assert lines.readline() == b'{"id":2,"status":"ok","ret":null}\n'
+        sending.result(LONG)
+        assert running.result(LONG) == "ground"
+
+
 def test_a_lease_can_be_broken_and_its_holder_is_told_by_whom_and_why(client, laser, caplog):
     caplog.set_level(logging.INFO, "pc_rpc")
     holder, administrator = client(), client()
