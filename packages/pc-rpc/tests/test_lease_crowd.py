@@ -52,15 +52,16 @@ class Crowd:
 
     async def client(self, seed):
         chance = random.Random(seed)
-        left = BLOCKS
-        while left:
+        kinds = [self.work, self.work, self.stall, self.die, self.give_up]
+        plan = [chance.choice(kinds) for _ in range(BLOCKS)]
+        while plan:
             async with AsyncioClient() as client:
                 await client.connect_rpc(
                     "127.0.0.1", self.port, wait_for_leases=chance.random() < 0.5
                 )
-                for left in range(left - 1, -1, -1):
+                while plan:
                     await self.single(client)
-                    what = chance.choice([self.work, self.work, self.stall, self.die, self.give_up])
+                    what = plan.pop()
                     await what(client, next(self.numbers))
                     if what == self.die:
                         break
