@@ -283,6 +283,48 @@ async def test_backlog_of_a_peer_that_does_not_read_is_known_and_drains_when_it_
         assert len((await theirs.messages.get()).line) == PIECE_SIZE
 
 
+async def test_a_peer_that_goes_when_there_is_room_again_ends_the_connection_once(pair, caplog):
+    """asyncio ends a transport twice that fails to write from within `resume_writing`."""
+    ours, theirs = pair
+    theirs.transport.pause_reading()
+    while ours.writable or not ours.backlog:
+        ours.send(b"x" * PIECE_SIZE)
+        await asyncio.sleep(0)
+    ours.send(b"x" * PIECE_SIZE)  # for when there is room
+    resume = ours.resume_writing
+
+    def gone(*args):
+        raise BrokenPipeError
+
+    def resume_without_a_peer():
+        sock, ours.transport._sock = ours.transport._sock, Gone(ours.transport._sock, gone)
+        resume()
+        ours.transport._sock = sock
+        resumed.set()
+
+    resumed = asyncio.Event()
+    ours.resume_writing = resume_without_a_peer
+    theirs.transport.resume_reading()
+    await resumed.wait()
+    ours.resume_writing = resume
+    theirs.transport.abort()
+    await ours.wait_closed()
+    await asyncio.sleep(0)
+    assert len(ours.ends) == 1
+    assert "Exception in callback" not in caplog.text
+
+
+class Gone:
+    """A socket that nothing can be written to."""
+
+    def __init__(self, sock, send):
+        self._sock = sock
+        self.send = self.sendmsg = send
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+
 async def test_drained_raises_when_the_connection_is_cut(pair):
     ours, theirs = pair
     theirs.transport.pause_reading()

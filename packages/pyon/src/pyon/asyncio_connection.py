@@ -394,9 +394,14 @@ class Connection(asyncio.BufferedProtocol):
             self._pauses |= _BY_BACKLOG
 
     def resume_writing(self) -> None:
-        """See `asyncio.BaseProtocol`."""
+        """See `asyncio.BaseProtocol`.
+
+        Nothing is written from here: a transport that finds its peer gone by that has two ends.
+        """
         self._writable = True
-        self._flush()
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
