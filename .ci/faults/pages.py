@@ -35,6 +35,7 @@ PAGES = [
     Page("calls", 10),
     Page("reconnecting", 5),
     Page("leases", 5),
+    Page("streams", 5),
     Page("structures", 10),
     Page("hostile", 3),
     Page("load", 4),
