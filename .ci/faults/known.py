@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import re
 
-PATTERNS: dict[str, re.Pattern[str]] = {}
+PATTERNS: dict[str, re.Pattern[str]] = {
+    "asyncio ends a TLS transport twice whose peer goes while its buffer is written": re.compile(
+        r"in the log of a server \(.*TLS\).*_SelectorSocketTransport\._call_connection_lost\(",
+        re.DOTALL,
+    ),
+}
 """Findings that such a defect makes, by what it is."""
 
 HELD_BACK: dict[str, str] = {}

@@ -250,6 +250,42 @@ def test_what_the_generator_raises_when_it_is_closed_is_raised_by_close(
         stream.close()
 
 
+def test_what_the_generator_raised_ahead_of_its_reader_is_not_raised_by_close(
+    serve, either_client, place
+):
+    camera = Camera()
+    client = either_client(serve({"camera": camera}, **place).port)
+    stream = client.fail_at(10)
+    assert next(stream) == 0
+    assert was_closed(camera)  # it has run ahead, and has failed
+    stream.close()
+
+
+async def test_a_connection_that_is_lost_ends_the_wait_for_the_end(asyncio_client):
+    """It is nobody's but that of the one who closes."""
+
+    class Stubborn(Camera):
+        async def stuck(self):
+            try:
+                while True:
+                    yield 1
+            finally:
+                self.closed.release()
+                await asyncio.Event().wait()
+
+    camera = Stubborn()
+    async with Server({"camera": camera}) as server:
+        await server.start("127.0.0.1", 0)
+        async with asyncio_client(server.port, timeout=None) as client:
+            stream = client.stuck()
+            await anext(stream)
+            closing = asyncio.ensure_future(stream.aclose())
+            assert await asyncio.to_thread(was_closed, camera)
+            (session,) = server._shared.sessions
+            session.abort()
+            await closing
+
+
 @pytest.mark.parametrize("method", [*METHODS, "frames"])
 def test_a_loop_that_is_left_closes_the_generator(serve, connect, place, method):
     camera = Camera()

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from pc_rpc._client_streams import next_items, too_late
+from pc_rpc._client_streams import closed, next_items, too_late
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -132,7 +132,7 @@ class AsyncioRemoteStream(AsyncIterator[Any]):
             self._call.forget()
             await self._arrival(connection)
         if self._call.at_end:
-            connection.result(self._call)
+            closed(connection.side, self._call)
 
     async def __aenter__(self) -> Self:
         """Return the iterator."""

@@ -343,14 +343,15 @@ class ClientSide:
     def lost(self, reason: BaseException) -> list[Call]:
         """Note that the connection is gone; return the calls that will never be replied to.
 
-        The first reason is kept. Calls that were given up are not returned.
+        The first reason is kept. Calls that were given up are not returned, except for streams:
+        somebody may wait for their end.
         """
         if self.reason is None:
             self.reason = reason
         pending = [*self._in_order, *self.by_number.values()]
         self._in_order.clear()
         self.by_number.clear()
-        return [call for call in pending if not call.abandoned]
+        return [call for call in pending if not call.abandoned or isinstance(call, StreamCall)]
 
     def closed_by_peer(self, pending: int) -> EOFError:
         """Return the reason of an end that the server made.

@@ -15,8 +15,10 @@ from pyon.framing import copy_if_shared
 
 from pc_rpc._client_side import ClientSide, unreadable
 from pc_rpc._errors import GenericRemoteException
-from pc_rpc._protocol import Chunks, _beyond, _decode
+from pc_rpc._protocol import CLOSING, Chunks, _beyond, _decode
 from pc_rpc._stream_call import MOST_BYTES, MOST_ITEMS, StreamCall, has_items, size_of
+
+_CLOSING = CLOSING.encode()
 
 
 def encode_stream(
@@ -78,6 +80,16 @@ def result_of(side: ClientSide, call: StreamCall) -> Any:
         return side.result(call)
     except StopIteration as error:  # of no generator: it would pass for the end
         raise GenericRemoteException(f"StopIteration: {error}".removesuffix(": ")) from error
+
+
+def closed(side: ClientSide, call: StreamCall) -> None:
+    """Look at the reply to a stream that was ended; raise what its generator raised when closed.
+
+    What it raised before was that of an item which nobody has asked for.
+    """
+    reply = call.reply
+    if reply is not None and reply.line.endswith(_CLOSING):
+        side.result(call)
 
 
 def too_late(side: ClientSide, call: StreamCall, timeout: float | None) -> TimeoutError:

@@ -26,7 +26,7 @@ from pyon.tcp import format_address
 from pc_rpc import _lean_call
 from pc_rpc._call import Call
 from pc_rpc._client_side import ClientSide
-from pc_rpc._client_streams import encode_stream
+from pc_rpc._client_streams import closed, encode_stream
 from pc_rpc._connecting import connect, shake_hands
 from pc_rpc._deadlines import deadline_of
 from pc_rpc._errors import ConnectionLost, RpcError
@@ -275,7 +275,7 @@ class BlockingConnection(Sending):
             call.forget()
             self.exchange_part(call, (), more, timeout)
             more = ()
-        self.side.result(call)
+        closed(self.side, call)
 
     def _exchange(
         self,

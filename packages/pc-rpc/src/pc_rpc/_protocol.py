@@ -50,6 +50,9 @@ ID_END = 10**18
 _ID = re.compile(rb'\{(?:"buffers":\[[0-9,]*\],)?"id":([0-9]{1,18})[,}]')
 """The id, which comes first so that it is found without parsing the line."""
 
+CLOSING = '"closing":true}'
+"""How the reply ends to a stream whose generator has raised something when it was closed."""
+
 RETURNED = ',"status":"ok","ret":'
 """What stands behind the id in the reply of a call that has returned something."""
 
@@ -273,12 +276,14 @@ class ServerSide:
         """Return the reply to a request that cannot be served, with an error of our own."""
         return self.failure(number, describe(error, details=self.features.exception_details))
 
-    def failure(self, number: int | None, failure: Failure) -> Chunks:
-        """Return the reply that hands over an exception."""
+    def failure(self, number: int | None, failure: Failure, *, closing: bool = False) -> Chunks:
+        """Return the reply that hands over an exception; `closing` a generator has raised it."""
         try:
             text = self._failed(failure.pack)
         except Exception:  # a number that is too long, for one: its caller gets a reply
             text = self._failed(plainer(failure).pack)
+        if closing:
+            text = f"{text[:-1]},{CLOSING}"
         return frame(text if number is None else _head(number) + text[1:])
 
     def no_target(self, failure: Failure) -> Chunks:

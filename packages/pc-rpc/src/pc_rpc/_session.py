@@ -385,7 +385,9 @@ class Session(Connection):
         assert self._streams is not None
         self._streams.ended(stream)
         call = stream.call
-        if call.failure is not None:
+        if call.failure is not None and stream.closing and not self.closed:
+            self.send_chunks(self._side.failure(call.number, call.failure, closing=True))
+        elif call.failure is not None:
             self._reply_failure(call, call.failure)
         elif self.closed:
             self._leave_target()

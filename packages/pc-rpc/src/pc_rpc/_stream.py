@@ -66,6 +66,8 @@ class Stream:
         Somebody wants its items.
     sealed : bool
         No more credit comes.
+    closing : bool
+        The iterator was closed because nobody wanted its items any more.
     """
 
     schedule: Schedule
@@ -81,6 +83,7 @@ class Stream:
         self.call = call
         self.wanted = True
         self.sealed = False
+        self.closing = False
         self._owner = owner
         self._place = place
         self._lane = None if call.immediate else place.lane

@@ -124,7 +124,7 @@ class PlainStream(Stream):
             if self._next is None:
                 self._next = iter(self._iterator).__next__
             self._run(self._next)
-            self._over = not self.wanted
+            self._over = self.closing = not self.wanted
         except StopIteration as end:
             self._over, call.result = True, end.value
         except BaseException as error:  # any of them is the caller's to hear
@@ -207,7 +207,8 @@ class AwaitedStream(Stream):
             pass
         except BaseException as error:  # any of them is the caller's to hear
             call.error = error
-        if not self.wanted and isinstance(call.error, asyncio.CancelledError):
+        self.closing = not self.wanted
+        if self.closing and isinstance(call.error, asyncio.CancelledError):
             call.error = None  # by us
         await self._close()
         self.finish()
