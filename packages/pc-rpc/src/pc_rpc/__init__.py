@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ProtocolError,
         RpcError,
         TargetLeased,
+        UnknownServer,
         register_exception,
     )
     from pc_rpc._execution import current_extra_info, current_peer
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pc_rpc._protocol import AutoTarget
     from pc_rpc._server import Server
     from pc_rpc._server_loop import serve, simple_server_loop
+    from pc_rpc.discovery import find_servers
 
 __all__ = [
     "AsyncioClient",
@@ -44,8 +46,10 @@ __all__ = [
     "RpcError",
     "Server",
     "TargetLeased",
+    "UnknownServer",
     "current_extra_info",
     "current_peer",
+    "find_servers",
     "immediate",
     "register_exception",
     "serve",
@@ -60,6 +64,7 @@ _HOMES = {
     "Server": "_server",
     "current_extra_info": "_execution",
     "current_peer": "_execution",
+    "find_servers": "discovery",
     "immediate": "_exposure",
     "serve": "_server_loop",
     "simple_server_loop": "_server_loop",

@@ -26,7 +26,7 @@ from pc_rpc._client_streams import encode_stream
 from pc_rpc._errors import ConnectionLost
 from pc_rpc._lean_asyncio import call as lean_call
 from pc_rpc._leasing import breaking, require
-from pc_rpc._methods import Driver, Proxy, warn_unclosed
+from pc_rpc._methods import Driver, Proxy, class_only, warn_unclosed
 from pc_rpc._migration import takes_context
 from pc_rpc._protocol import AutoTarget
 
@@ -205,6 +205,32 @@ class AsyncioClient(Proxy[Driver]):
         self._target: _Target = _Target()
         self._target.forget_methods = weakref.WeakMethod(self._forget_methods)
         self._connecting: AsyncioConnection | None = None
+
+    @class_only
+    @classmethod
+    async def find(
+        cls,
+        name: str,
+        target_name: str | AutoTarget | type[AutoTarget] | None = AutoTarget,
+        *,
+        search: float | None = None,
+        **options: Any,
+    ) -> Self:
+        """Return a client that is connected to the one server of a name. See `Client.find`.
+
+        Examples
+        --------
+        ::
+
+            async with await AsyncioClient.find("laser of table 3") as laser:
+                await laser.set_power(0.5)
+        """
+        from pc_rpc.discovery import SEARCH, asyncio_find_server
+
+        found = await asyncio_find_server(name, SEARCH if search is None else search)
+        client = cls()
+        await client.connect_rpc(found.host, found.port, target_name, **options)
+        return client
 
     @takes_context("client_context")
     async def connect_rpc(

@@ -7,6 +7,7 @@ which any of the programs reads back exactly. `_cli_errors` has the exit statuse
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -251,6 +252,16 @@ def _answer(prompt: Prompt, read: Callable[[], str]) -> str | None:
     return ""
 
 
+def _find(options: argparse.Namespace) -> None:
+    from pc_rpc._cli_find import found, table
+
+    servers = found(options.timeout)
+    if options.json or not sys.stdout.isatty():
+        _write([dataclasses.asdict(server) for server in servers], options)
+    else:
+        say(table(servers))
+
+
 def _serve(options: argparse.Namespace) -> None:
     from pc_rpc import _cli_serve
 
@@ -266,5 +277,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "break-lease": _break_lease,
     "ping": _ping,
     "stubs": _stubs,
+    "find": _find,
     "serve": _serve,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 
 from pyon.tcp_options import add_tls_options
@@ -17,6 +18,9 @@ from pc_rpc import __version__
 from pc_rpc._cli_errors import STATUSES
 
 ARGUMENTS = "PYON values; keyword arguments as name=value; strings in quotes: '\"text\"'"
+
+ANNOUNCE = "--announce"
+"""Its value may be missing: ``--announce`` or ``--announce=NAME``."""
 
 TAKE_ARGUMENTS = {"call", "serve"}
 
@@ -27,7 +31,7 @@ LAST_PORT = 2**16 - 1
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options: ``command`` has its name, ``arguments`` the words of the call."""
     parser = _parser()
-    options, rest = parser.parse_known_args(argv)
+    options, rest = parser.parse_known_args(_with_values(argv))
     if "--" in rest:
         rest.remove("--")
     takes_arguments = options.command in TAKE_ARGUMENTS
@@ -36,6 +40,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.arguments = rest
     return options
+
+
+def _with_values(argv: Sequence[str] | None) -> list[str]:
+    """Return a command line in which `ANNOUNCE` has a value, maybe an empty one.
+
+    To argparse, the word behind an option whose value may be missing would be its value.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    end = words.index("--") if "--" in words else len(words)
+    return [f"{w}=" if w == ANNOUNCE and i < end else w for i, w in enumerate(words)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     calling.usage = "%(prog)s [option ...] host port method [argument ...]"
     calling.epilog = f"Arguments: {ARGUMENTS}"
     stubs.add_argument("-o", "--output", metavar="FILE", help="write here instead of to stdout")
+    finding = add("find", "List the servers that are announced on the local network.")
+    finding.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="search for S seconds; default: 3"
+    )
+    finding.add_argument("--json", action="store_true", help="write JSON (PYON v2)")
     _add_serve(add("serve", "Serve an object of any Python class until terminated."))
     return parser
 
@@ -137,5 +156,10 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--hide", action="append", default=[], metavar="METHOD", help="clients cannot call it"
+    )
+    command.add_argument(
+        ANNOUNCE,
+        metavar="[NAME]",
+        help="have `pc-rpc find` find it, by this name or by its description",
     )
     add_tls_options(command, "clients'")

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
     """Serve a driver until a client or a signal ends it."""
     args, kwargs = parse_arguments(options.arguments)
+    if options.announce is not None:
+        _require_discovery(options)
     # Under systemd the journal has the time already.
     time_field = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     logging.basicConfig(
@@ -64,6 +66,15 @@ def run(options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
     target = options.target or options.factory.rpartition(":")[2]
     run_it = _serve_on_own_thread if options.worker_threads else _serve_on_loop
     asyncio_signals.run(run_it(name, make, target, options, context))
+
+
+def _require_discovery(options: argparse.Namespace) -> None:
+    from pc_rpc.discovery._announcing import require
+
+    try:
+        require(_announce(options))
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"--announce: {error}") from error
 
 
 # The driver.
@@ -247,7 +258,9 @@ async def _serve_until_end(
         server = _server(driver, target, options, worker)
         bind = options.bind or loopback_addresses()
         with files_of("serve"):
-            await serve_until(signals, server, bind, options.port, ssl=context)
+            await serve_until(
+                signals, server, bind, options.port, ssl=context, announce=_announce(options)
+            )
         if signals.received is not None:  # a client's terminate is nothing to report
             log_end(server, signals)
 
@@ -278,6 +291,11 @@ def _server(driver: Any, target: str, options: argparse.Namespace, worker: Worke
         expose=None if expose is None else {target: expose},
         hide={target: hide},
     )
+
+
+def _announce(options: argparse.Namespace) -> bool | str:
+    """Return what to announce the server as."""
+    return options.announce is not None and (options.announce or True)
 
 
 def _has(driver: Any, name: str, *, properties: bool) -> bool:

@@ -14,7 +14,7 @@ from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 from pc_rpc._attempts import NEEDS_RECONNECT
 from pc_rpc._connection import BlockingConnection
 from pc_rpc._leasing import Lease, breaking, require
-from pc_rpc._methods import Driver, Proxy
+from pc_rpc._methods import Driver, Proxy, class_only
 from pc_rpc._migration import takes_context
 from pc_rpc._protocol import AutoTarget
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
     from types import TracebackType
+    from typing import Self
 
     from pc_rpc._lasting import LastingConnection
     from pc_rpc._states import State
@@ -122,6 +123,41 @@ class Client(Proxy[Driver]):
 
         where, renewed = (host, port, target_name), weakref.WeakMethod(self._forget_methods)
         self.__dict__["_target"] = LastingConnection(where, options, state_cb, renewed)
+
+    @class_only
+    @classmethod
+    def find(
+        cls,
+        name: str,
+        target_name: str | AutoTarget | type[AutoTarget] | None = AutoTarget,
+        timeout: float | None = None,
+        *,
+        search: float | None = None,
+        **options: Any,
+    ) -> Self:
+        """Connect to the one server on the local network that is announced by a name.
+
+        Needs the extra ``pc-rpc[discovery]``. Anybody on the network may announce anything: where
+        that matters, use TLS. Clients have no such method: ``client.find`` is the target's.
+
+        Parameters
+        ----------
+        name : str
+            What the server is announced as.
+        target_name, timeout, **options
+            As for `Client`.
+        search : float, optional
+            Seconds that the search takes. None: `pc_rpc.discovery.SEARCH`.
+
+        Raises
+        ------
+        UnknownServer
+            There is no such server, or more than one, or it does not answer.
+        """
+        from pc_rpc.discovery import SEARCH, find_server
+
+        found = find_server(name, SEARCH if search is None else search)
+        return cls(found.host, found.port, target_name, timeout, **options)
 
     # The established names.
 

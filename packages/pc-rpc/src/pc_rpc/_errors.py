@@ -9,6 +9,7 @@
       GenericRemoteException(RpcError)            the method raised what cannot be rebuilt here
       TargetLeased(RpcError)                      another connection has a lease on the target
       LeaseLost(RpcError)                         the lease of this connection is over, too early
+      UnknownServer(RpcError, LookupError)        not exactly one server has the name
 
 The one idea to keep in mind: what comes off the wire is looked up in one table, made of the
 subclasses of `Exception` among the builtins and of the classes that the program registered.
@@ -34,6 +35,7 @@ __all__ = [
     "ProtocolError",
     "RpcError",
     "TargetLeased",
+    "UnknownServer",
     "register_exception",
 ]
 
@@ -116,9 +118,13 @@ class LeaseLost(RpcError):  # noqa: N818
     """
 
 
+class UnknownServer(RpcError, LookupError):  # noqa: N818
+    """There is not exactly one server of a name on the network that answers."""
+
+
 for _error in (
     RpcError, ConnectionLost, ProtocolError, IncompatibleServer, GenericRemoteException,
-    TargetLeased, LeaseLost,
+    TargetLeased, LeaseLost, UnknownServer,
 ):  # fmt: skip
     _error.__module__ = "pc_rpc"  # where people find them
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     Driver = TypeVar("Driver", default=Any)
+    Method = TypeVar("Method")
 else:
     from typing import TypeVar
 
@@ -358,6 +359,24 @@ def warn_unclosed(target: Target) -> None:
             stacklevel=3,
             source=target,
         )
+
+
+class _ClassOnly:
+    """A class method that objects of the class do not have: theirs is the remote one."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is not None:
+            raise AttributeError(self._method.__name__)  # so that `__getattr__` is asked
+        return self._method.__get__(None, owner)
+
+
+def class_only(method: Method) -> Method:
+    """Have objects of a class not have one of its class methods. A decorator."""
+    return cast("Method", _ClassOnly(method))
 
 
 class Proxy(Generic[Driver]):

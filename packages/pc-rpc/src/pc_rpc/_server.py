@@ -115,6 +115,11 @@ class Server(AsyncioServer):
         """The targets, by name."""
         return self._shared.given
 
+    @property
+    def description(self) -> str | None:
+        """What the server tells people about itself."""
+        return self._shared.description
+
     @takes_context("server_context")
     async def start(
         self,

@@ -7,6 +7,7 @@ down from within a signal handler, and what the process had installed before is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ async def serve(
     *,
     ssl: ssl.SSLContext | None = None,
     ready_cb: Callable[[Server], object] | None = None,
+    announce: bool | str = False,
 ) -> None:
     """Start a server, serve until a client or a signal terminates it, and stop it.
 
@@ -42,11 +44,13 @@ async def serve(
     ----------
     server : Server
         Not started yet.
-    host, port, ssl, ready_cb
+    host, port, ssl, ready_cb, announce
         As for `simple_server_loop`.
     """
     with TerminationSignals() as signals:
-        await serve_until(signals, server, host, port, ssl=ssl, ready_cb=ready_cb)
+        await serve_until(
+            signals, server, host, port, ssl=ssl, ready_cb=ready_cb, announce=announce
+        )
     log_end(server, signals)
 
 
@@ -58,6 +62,7 @@ async def serve_until(
     *,
     ssl: ssl.SSLContext | None = None,
     ready_cb: Callable[[Server], object] | None = None,
+    announce: bool | str = False,
 ) -> None:
     """Do what `serve` does, with signals that are handled for longer than the server lives."""
     async with server:
@@ -74,7 +79,18 @@ async def serve_until(
         _logger.info("serving %s on %s", ", ".join(server.targets), where)
         if ready_cb is not None:
             ready_cb(server)
-        await server.wait_terminate()
+        async with _announced(server, announce, tls=ssl is not None):
+            await server.wait_terminate()
+
+
+def _announced(
+    server: Server, announce: bool | str, *, tls: bool
+) -> contextlib.AbstractAsyncContextManager[None]:
+    if announce is False:
+        return contextlib.nullcontext()
+    from pc_rpc.discovery import announced
+
+    return announced(server, announce, tls=tls)
 
 
 def log_end(server: Server, signals: TerminationSignals) -> None:
@@ -111,6 +127,7 @@ def simple_server_loop(
     line_limit: int = REQUEST_LINE_LIMIT,
     ssl: ssl.SSLContext | None = None,
     ready_cb: Callable[[Server], object] | None = None,
+    announce: bool | str = False,
 ) -> None:
     """Run a server until a client calls ``terminate`` or a signal (SIGINT, SIGTERM, SIGHUP) comes.
 
@@ -135,6 +152,10 @@ def simple_server_loop(
     ready_cb : callable, optional
         Called with the `Server` as soon as clients can connect: it has ``addresses``, for example.
         What it raises stops the server, and is raised here.
+    announce : bool or str, optional
+        Announce the server on the local network, by this name or by its description, so that
+        `find_servers` finds it. Needs the extra ``pc-rpc[discovery]``. A server that only this
+        computer reaches is not announced, which the log says.
 
     Raises
     ------
@@ -144,6 +165,10 @@ def simple_server_loop(
         An event loop is running in this thread.
     """
     _refuse_running_loop()
+    if announce is not False:
+        from pc_rpc.discovery._announcing import require
+
+        require(announce)
     server = Server(
         targets,
         description,
@@ -156,7 +181,7 @@ def simple_server_loop(
         limit=limit,
         line_limit=line_limit,
     )
-    asyncio.run(serve(server, host, port, ssl=ssl, ready_cb=ready_cb))
+    asyncio.run(serve(server, host, port, ssl=ssl, ready_cb=ready_cb, announce=announce))
 
 
 def _refuse_running_loop() -> None:

@@ -1,0 +1,111 @@
+"""Announcing a server while it runs.
+
+The one idea to keep in mind: a controller is there to serve. What goes wrong with the network while
+it is announced is a line in the log; it serves all the same, and nothing waits for the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from pyon.asyncio_tasks import abandon
+
+from pc_rpc.discovery._network import library, open_network, told_addresses
+from pc_rpc.discovery._records import SERVICE, Record, label, properties
+
+if TYPE_CHECKING:
+    from pc_rpc._server import Server
+
+_logger = logging.getLogger("pc_rpc")
+
+WITHDRAWAL = 2.0
+"""Seconds that withdrawing may take. It takes half a second, and then servers end."""
+
+
+@contextlib.asynccontextmanager
+async def announced(
+    server: Server, name: str | bool = True, *, tls: bool = False
+) -> AsyncIterator[None]:
+    """Announce a server on the local network as long as the `async with` block runs.
+
+    A server that listens on this computer's own addresses only is not announced; the log says so.
+
+    Parameters
+    ----------
+    server : Server
+        It has been started.
+    name : str or True, optional
+        What it is called. By default its description, or the names of its targets.
+    tls : bool, optional
+        Whether it speaks TLS.
+
+    Raises
+    ------
+    ImportError
+        The library `zeroconf` is not installed.
+    TypeError, ValueError
+        The name is no text, or an empty one.
+    """
+    require(name)
+    task = asyncio.ensure_future(_Announcement(server, name, tls).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=WITHDRAWAL)
+        abandon(task)
+
+
+def require(name: object) -> None:
+    """Check that a server can be announced by a name; raises what `announced` does."""
+    library()
+    if name is not True and not isinstance(name, str):
+        raise TypeError(f"announce: expected a name or True, got {name!r:.100}")
+    if isinstance(name, str) and not name.strip():
+        raise ValueError("announce: expected a name, got an empty one")
+
+
+class _Announcement:
+    def __init__(self, server: Server, name: str | bool, tls: bool) -> None:
+        targets = tuple(sorted(server.targets))
+        description = server.description or ""
+        called = name if isinstance(name, str) else description or ", ".join(targets) or "server"
+        self._record = Record(called, targets, description, tls)
+        self._where = server.addresses
+
+    async def run(self) -> None:
+        """Announce the server until this task is cancelled."""
+        addresses = told_addresses(host for host, _ in self._where)
+        if not addresses:
+            _logger.info("%r is not announced: it serves this computer only", self._record.name)
+            return
+        try:
+            await self._announce(addresses)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # of the network and the library; the server goes on
+            kind = type(error).__name__
+            _logger.warning("%r is not announced: %s: %s", self._record.name, kind, error)
+
+    async def _announce(self, addresses: list[str]) -> None:
+        port, host = self._where[0][1], socket.gethostname()
+        info = library().AsyncServiceInfo(
+            SERVICE,
+            f"{label(self._record.name, host, port)}.{SERVICE}",
+            parsed_addresses=addresses,
+            port=port,
+            properties=properties(self._record),
+            server=f"pc-rpc-{host.partition('.')[0]}-{port}.local.",
+        )
+        network = open_network()
+        try:
+            await (await network.async_register_service(info, allow_name_change=True))
+            _logger.info("announced as %r", self._record.name)
+            await asyncio.Event().wait()
+        finally:
+            await network.async_close()  # which withdraws it
