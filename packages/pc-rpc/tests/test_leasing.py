@@ -712,3 +712,12 @@ async def test_calls_in_flight_of_a_lease_that_is_lost_are_refused(server, async
             assert ended[0] == "ramped"
             assert all(end == "ramped" or isinstance(end, LeaseLost) for end in ended)
         assert await holder.set_power(1) == 1
+
+
+def test_a_lease_says_what_has_become_of_it(serve, connect):
+    client = connect(serve({"main": Laser()}).port)
+    lease = client.lease("scan 4711")
+    assert repr(lease) == "<pc_rpc lease for 'scan 4711': not taken>"
+    with lease:
+        assert repr(lease).endswith(": taken>")
+    assert repr(lease).endswith(": given back>")

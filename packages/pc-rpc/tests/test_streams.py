@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import json
 import os
 import socket
@@ -149,6 +150,13 @@ def test_arrays_are_those_of_their_moment(serve, either_client, place):
         assert frame.shape == (256, 256)
         assert (frame == number).all()
     assert number == 39
+
+
+def test_help_shows_the_documentation_of_the_method(serve, connect):
+    client = connect(serve({"main": Camera()}).port)
+    assert client.count.__doc__ == "Count."
+    assert inspect.getdoc(client.count) == "Count."
+    assert inspect.getdoc(client.scan) is None
 
 
 def test_what_the_generator_returns_is_the_value_of_the_end(serve, connect):

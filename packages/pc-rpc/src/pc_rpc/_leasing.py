@@ -93,7 +93,11 @@ class ClaimOfBlock:
         return True
 
     def __repr__(self) -> str:
-        state = "not taken" if self._number is None else self._lost or "taken"
+        if self._number is None:
+            state = "not taken"
+        else:
+            taken = self._number in self._side.blocks
+            state = self._lost or ("taken" if taken else "given back")
         return f"<pc_rpc lease for {self._fields['purpose']!r}: {state}>"
 
 

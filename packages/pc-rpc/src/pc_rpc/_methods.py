@@ -145,6 +145,8 @@ class RemoteStreamMethod(RemoteMethod):
 
     __slots__ = ()
 
+    __doc__ = property(RemoteMethod._remote_doc)  # of the method, as for all of them
+
     def __init__(self, target: Target, name: str, timeout: float | None) -> None:
         super().__init__(target, name, timeout)
         object.__setattr__(self, "_invoke", target.stream)
