@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -26,6 +27,7 @@ from pc_rpc import (
 )
 from pc_rpc._cli import main
 from pc_rpc._leases import MAX_CLAIMS
+from pc_rpc._shared import MOST_SHOWN
 
 pytestmark = pytest.mark.usefixtures("either_road")
 
@@ -536,6 +538,16 @@ def test_a_client_can_have_the_server_keep_so_many_claims_and_no_more(serve):
         replies = [lines.readline() for _ in range(MAX_CLAIMS + 3)][2:]
         assert all(b'"ok"' in reply for reply in replies[:-1])
         assert b"more than 100 leases" in replies[-1]
+
+
+def test_a_greeting_tells_of_so_many_leases_and_no_more(serve):
+    server = serve({f"laser{number}": Laser() for number in range(MOST_SHOWN + 2)})
+    with contextlib.ExitStack() as stack:
+        for number in range(MOST_SHOWN + 2):
+            client = stack.enter_context(Client("127.0.0.1", server.port, f"laser{number}"))
+            stack.enter_context(client.lease("\N{GRINNING FACE}" * 200, renew=False))
+        with Client("127.0.0.1", server.port, None) as client:
+            assert len(client._target.side.leases) == MOST_SHOWN
 
 
 def test_without_the_word_the_actions_are_unknown(serve):

@@ -7,6 +7,7 @@ find those of their target by its name.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,10 @@ from pc_rpc._targets import Target
 from pc_rpc._worker import Worker
 
 _logger = logging.getLogger(__name__)
+
+MOST_SHOWN = 100
+"""Leases of which the greeting tells. Clients choose their texts, up to 4 kB for each, and a client
+of ours takes a greeting of 1 MiB."""
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -125,8 +130,9 @@ class Shared:
         return self._desks[name]
 
     def leases(self) -> list[dict[str, Any]]:
-        """Return what there is to say of the leases that are taken just now."""
-        return [lease for desk in self._desks.values() if (lease := desk.holder()) is not None]
+        """Return what there is to say of the leases that are taken just now, not of too many."""
+        held = (lease for desk in self._desks.values() if (lease := desk.holder()) is not None)
+        return list(itertools.islice(held, MOST_SHOWN))
 
     async def end_calls(self) -> None:
         """Begin no calls any more, cancel the coroutine methods that run, tell their callers."""
