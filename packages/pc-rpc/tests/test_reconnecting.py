@@ -7,6 +7,7 @@ import collections
 import contextlib
 import os
 import signal
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -673,3 +674,25 @@ async def test_a_stream_of_a_task_ends_with_its_connection_and_the_next_one_conn
             pass
         assert [n async for n in unread] == []
         assert [n async for n in count(2)] == [0, 1]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_closing_ends_an_attempt_whose_server_does_not_answer(serve, contexts, free_port, tls):
+    context = {"ssl": contexts("server", "client", server=True)} if tls else {}
+    thread = serve({"main": Driver()}, port=free_port, **context)
+    options = {"ssl": contexts()} if tls else {}
+    client = Client("127.0.0.1", free_port, timeout=1000, reconnect=True, **options)
+    thread.stop()
+    with socket.socket() as silent, ThreadPoolExecutor() as pool:
+        silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        silent.bind(("127.0.0.1", free_port))
+        silent.listen()
+        call = pool.submit(client.echo, 1)
+        with silent.accept()[0] as sock:
+            assert sock.recv(1)  # the client has begun
+            searching = client._target.thread
+            client.close_rpc()
+            with pytest.raises(ConnectionLost, match="closed by close_rpc"):
+                call.result(LONG)
+            searching.join(LONG)
+            assert not searching.is_alive()

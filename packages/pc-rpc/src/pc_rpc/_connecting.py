@@ -20,6 +20,7 @@ from pc_rpc._unreachable import explained, explained_tls
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from pyon.framing import Receiver
 
@@ -32,9 +33,16 @@ READ_SIZE = 4096
 
 
 def connect(
-    host: str, port: int, context: ssl.SSLContext | None, deadline: float | None, what: str
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    deadline: float | None,
+    what: str,
+    begun: Callable[[socket.socket], object] | None = None,
 ) -> NonBlockingSocket:
     """Connect to a server, within a deadline.
+
+    `begun` is told of each socket before it connects. Who shuts it down ends the attempt.
 
     Raises
     ------
@@ -44,7 +52,7 @@ def connect(
         No connection can be made. The text says to what: `what`.
     """
     try:
-        sock = _connect_any(look_up(host, port, deadline), deadline)
+        sock = _connect_any(look_up(host, port, deadline), deadline, begun)
     except OSError as error:
         raise explained(error, what) from error
     try:
@@ -59,7 +67,11 @@ def connect(
         raise
 
 
-def _connect_any(found: list[AddressInfo], deadline: float | None) -> socket.socket:
+def _connect_any(
+    found: list[AddressInfo],
+    deadline: float | None,
+    begun: Callable[[socket.socket], object] | None,
+) -> socket.socket:
     """Connect to the first of the addresses that answers; each gets its share of the time."""
     failure = OSError("no address")
     for tried, (family, kind, protocol, _, address) in enumerate(found):
@@ -67,6 +79,8 @@ def _connect_any(found: list[AddressInfo], deadline: float | None) -> socket.soc
         sock = None
         try:
             sock = socket.socket(family, kind, protocol)
+            if begun is not None:
+                begun(sock)
             if left is not None:
                 sock.settimeout(left / (len(found) - tried))
             sock.connect(address)

@@ -37,8 +37,9 @@ from pc_rpc._sending import Sending
 from pc_rpc._unreachable import wanted
 
 if TYPE_CHECKING:
+    import socket
     import ssl
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pc_rpc._stream_call import StreamCall
 
@@ -73,6 +74,8 @@ class BlockingConnection(Sending):
         As for `Client`.
     again : str, optional
         How to connect again, as the end of a sentence for people.
+    begun : callable, optional
+        Told of each socket before it connects. Who shuts it down ends the attempt.
 
     Attributes
     ----------
@@ -93,6 +96,7 @@ class BlockingConnection(Sending):
         line_limit: int = REPLY_LINE_LIMIT,
         wait_for_leases: bool = False,
         again: str = "make a new client to connect again",
+        begun: Callable[[socket.socket], object] | None = None,
     ) -> None:
         first = timeout if connect_timeout is None else connect_timeout
         deadline = deadline_of(first)
@@ -111,7 +115,7 @@ class BlockingConnection(Sending):
         self._freed = False  # whether the socket was given back
         self._description: Mapping[str, Any] | None = None
         what = wanted(self.side.peer, target_name)
-        self._socket = connect(host, port, ssl, deadline, what)
+        self._socket = connect(host, port, ssl, deadline, what, begun)
         forks.register(self)
         try:
             shake_hands(self.side, self._socket, self._receiver, target_name, first, deadline)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import threading
 import time
 import weakref
@@ -82,6 +83,7 @@ class Reconnecting:
         self._states = States(state_cb)
         self._interrupts = Interrupts()
         self._changing = threading.RLock()
+        self._opening: socket.socket | None = None  # that of an attempt
         self._wake = allocate_lock()  # held, unless the thread is to look around at once
         self._wake.acquire()
         forks.register(self)
@@ -207,7 +209,15 @@ class Reconnecting:
     def connect(self) -> BlockingConnection:
         """Return a new connection, of which nobody knows yet."""
         options = {**self._options, "connect_timeout": self._time_for_attempt()}
-        return BlockingConnection(*self.where, **options)
+        try:
+            return BlockingConnection(*self.where, begun=self._begin_attempt, **options)
+        finally:
+            self._opening = None
+
+    def _begin_attempt(self, sock: socket.socket) -> None:
+        self._opening = sock
+        if self.closed:
+            raise ConnectionAbortedError("closed by close_rpc()")
 
     def note_failure(self, error: Exception) -> None:
         """Note that an attempt has failed."""
@@ -232,6 +242,9 @@ class Reconnecting:
             self.connection = None
         with contextlib.suppress(RuntimeError):  # closed before
             self._wake.release()
+        if (opening := self._opening) is not None:
+            with contextlib.suppress(OSError):  # not connected yet, or not any more
+                opening.shutdown(socket.SHUT_RDWR)
         if self.last is not None:
             self.last.close()
 
