@@ -20,7 +20,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 TOKEN = "a-token-of-24-characters"
-SPELLING = Spelling(pyon.decode, lambda path: pyon.encode(list(path)))
+SPELLING = Spelling(pyon.decode, lambda path: pyon.encode(list(path)), str)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pyon.web._plots import WIDEST, image, line, spark
 from pyon.web._values import LONGEST_LINE, kind_of, line_of, number_of, text_of
 from pyon.web._view import LARGEST_FRAME, MOST_PARTS, pack
 
-SPELLING = Spelling(pyon.decode, lambda path: pyon.encode(list(path)))
+SPELLING = Spelling(pyon.decode, lambda path: pyon.encode(list(path)), str)
 
 
 def spelled(*path):

@@ -46,10 +46,11 @@ Path = tuple[Any, ...]
 
 
 class Spelling(NamedTuple):
-    """How paths are written: what a page calls a row."""
+    """How paths are written, which is what a page calls a row, and the last key of one."""
 
     read: Callable[[str], list[Any]]
     write: Callable[[list[Any]], str]
+    name: Callable[[Any], str]
 
 
 class Want(NamedTuple):
@@ -194,7 +195,7 @@ class View:
             if want.opened:
                 keys = keys_of(value, want.most)
                 row["parts"] = [self.spell((*want.path, key)) for key in keys]
-                row["names"] = [self.spell((key,)) for key in keys]
+                row["names"] = [self._spelling.name(key) for key in keys]
                 row["first"] = isinstance(value, dict)  # which ones are shown
                 row["new"] = self._unknown(want.path, keys)
         elif kind == "text":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["showing"]
 
-SPELLING = Spelling(parse_path, format_path)
+SPELLING = Spelling(parse_path, format_path, lambda key: format_path([key]))
 
 LONGEST_SEARCH = 200
 """Characters of a text to search for."""
