@@ -6,12 +6,15 @@ keeps what it was given. Of pages: what Chromium shows of them; without it, a gr
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import re
 import struct
 import sys
 import zlib
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from rich.console import Console
@@ -21,6 +24,8 @@ from sync_struct._cli_view import View  # the view of the command: the picture i
 sys.path.insert(0, str(Path(__file__).parents[1] / "web"))
 
 import chromium
+from pc_rpc import Server
+from pc_rpc.web import controlling
 from pyon.web import Door
 from serving_thread import in_thread
 from sync_struct.web import showing
@@ -110,6 +115,68 @@ def change(page, published: Notifier) -> None:
         page.wait_for_timeout(120)  # its history keeps ten numbers a second
 
 
+class Laser:
+    """A tunable laser, on a serial line."""
+
+    def set_power(
+        self,
+        power: Annotated[float, "W"],
+        ramp: bool = False,
+        mode: Literal["slow", "fast"] = "slow",
+    ) -> float:
+        """Set the power.
+
+        Parameters
+        ----------
+        power : float
+            At most 1.
+        """
+        if power > 1:
+            raise ValueError("too much for the crystal")
+        return power
+
+    def spectrum(self, exposure: Annotated[float, "s"] = 0.1):
+        """Return what the spectrometer sees."""
+        x = np.linspace(-4, 4, 400)
+        counts = 900 * np.exp(-(x**2) * 8) + 200 * np.exp(-((x - 1.6) ** 2) * 30) + 20
+        return {"counts": counts, "saturated": False, "exposure": exposure}
+
+    async def calibrate(self, points: int = 20):
+        """Calibrate the wavelength meter; takes a minute."""
+        await asyncio.sleep(3 * points)
+
+
+@contextlib.asynccontextmanager
+async def panel():
+    async with Server({"laser": Laser()}, "Laser of table 3") as server:
+        await server.start("127.0.0.1", 0)
+        async with controlling("127.0.0.1", server.port) as served:
+            yield served
+
+
+def draw_panel(folder: Path, browser) -> None:
+    """Draw what `pc-rpc web` shows, after some calls."""
+    with in_thread(panel) as served:
+        for screen, how in chromium.SCREENS.items():
+            page = browser.new_context(**how).new_page()
+            page.goto(served.url)
+            for power in ("7", "0.5"):
+                page.locator("form[aria-label=set_power] [name=power]").fill(power)
+                page.get_by_role("button", name="Call set_power").click()
+            page.get_by_role("button", name="Call spectrum").click()
+            spectrum = page.locator(".call").first
+            spectrum.locator(".head", has_text="float64 400").click()
+            spectrum.locator(".lines canvas").wait_for()
+            if screen != "phone":
+                page.get_by_role("button", name="Call calibrate").click()
+                page.locator(".spinner:visible").wait_for()
+            page.screenshot(path=folder / f"controls-{screen}.png")
+            for button in page.locator(".cancel:visible").all():  # else others wait for their turn
+                button.click()
+                page.locator(".call[data-state=cancelled]").wait_for()
+            page.context.close()
+
+
 def grey(path: Path) -> None:
     """Write a picture of nothing, where there is no browser."""
     header = struct.pack(">IIBBBBB", 640, 24, 8, 0, 0, 0, 0)
@@ -127,10 +194,12 @@ def grey(path: Path) -> None:
 def draw_pages(folder: Path) -> None:
     if chromium.path() is None:
         for screen in chromium.SCREENS:
-            grey(folder / f"structures-{screen}.png")
+            for page in ("structures", "controls"):
+                grey(folder / f"{page}-{screen}.png")
         return
     with chromium.browsing() as browser:
         draw_structures(folder, browser)
+        draw_panel(folder, browser)
 
 
 def draw(app) -> None:

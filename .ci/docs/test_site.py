@@ -100,6 +100,7 @@ def members(package):
     [
         "pyon",
         "pc_rpc",
+        "pc_rpc.web",
         "sync_struct",
         "sync_struct.nats",
         "sync_struct.web",

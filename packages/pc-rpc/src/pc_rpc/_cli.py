@@ -262,6 +262,23 @@ def _find(options: argparse.Namespace) -> None:
         say(table(servers))
 
 
+def _web(options: argparse.Namespace) -> None:
+    try:
+        from pyon.web import door_of
+
+        from pc_rpc.web._commands import web
+    except ImportError as error:
+        raise UsageError(f"{error}; for a page: the extra [web] of pyon and pc-rpc") from error
+    from pyon import asyncio_signals
+
+    with files_of("the files of the page"):
+        door = door_of(options, always_token=True)
+    try:
+        asyncio_signals.run(web(options, door, _tls(options)))
+    except KeyboardInterrupt:
+        return  # it has served for as long as it was meant to
+
+
 def _serve(options: argparse.Namespace) -> None:
     from pc_rpc import _cli_serve
 
@@ -278,5 +295,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "ping": _ping,
     "stubs": _stubs,
     "find": _find,
+    "web": _web,
     "serve": _serve,
 }

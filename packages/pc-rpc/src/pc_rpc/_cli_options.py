@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Sequence
 
-from pyon.tcp_options import add_tls_options
+from pyon.tcp_options import add_page_options, add_tls_options
 
 from pc_rpc import __version__
 from pc_rpc._cli_errors import STATUSES
@@ -84,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     breaking = add_client("break-lease", "End the lease that anybody has on a target.")
     add_client("ping", "Ask the server for a sign of life and tell how long it took.")
     stubs = add_client("stubs", "Write a Python module with the types of all targets.")
+    page = add_client("web", "Call methods in a browser: the extra [web].")
+    page.add_argument(
+        "only_target", nargs="?", metavar="target", help="the only one to show (default: all)"
+    )
+    add_page_options(page, always_token=True)
     for command in (methods, calling, prompt):
         command.add_argument("-t", "--target", help="the target; needless if there is only one")
     for command in (calling, prompt):

@@ -1,0 +1,9 @@
+"""A control panel in a browser: the extra ``pc-rpc[web]``.
+
+`controlling` serves a page with a form for each method of a server's targets; ``pc-rpc web`` does
+the same. Nothing is called but what somebody submits there.
+"""
+
+from pc_rpc.web._panel import controlling
+
+__all__ = ["controlling"]

@@ -1,0 +1,26 @@
+"""What `pc-rpc web` does."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import TYPE_CHECKING
+
+from pyon.terminal import emit
+from pyon.web import Door
+
+from pc_rpc.web._panel import controlling
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["web"]
+
+
+async def web(options: argparse.Namespace, door: Door, tls: ssl.SSLContext | None) -> None:
+    """Serve a control panel until this is cancelled."""
+    async with controlling(
+        options.host, options.port, options.only_target, door, ssl=tls
+    ) as served:
+        emit(f"control panel at {served.url}\n")
+        await asyncio.get_running_loop().create_future()
