@@ -27,6 +27,9 @@ class Driver:
     def fail(self):
         raise ValueError("out of range")
 
+    def count(self, n):
+        yield from range(n)
+
     async def forever(self):
         try:
             await asyncio.Event().wait()
@@ -55,6 +58,9 @@ async def use(client, driver):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await asyncio.to_thread(driver.cancelled.wait, LONG)
+    assert [item async for item in client.count(3000)] == list(range(3000))
+    async with client.count(10**9) as items:
+        assert await anext(items) == 0
     with pytest.raises(TimeoutError):
         await client.with_rpc_timeout(0.01).forever()
     assert await client.echo(5) == 5
