@@ -2,7 +2,8 @@
 
     python benchmarks/over_nats.py [NAME ...] [--minutes 30]
 
-NAMEs: latency, throughput, fanout, joining, growth. It needs `nats-server` and the dependency group
+NAMEs: latency, steps, throughput, fanout, joining, growth. The first two say how fast it is, and
+take two minutes; they need an idle machine. It needs `nats-server` and the dependency group
 `bench`. Everything runs on this machine: publisher, bridges, relays, engine and readers are
 processes of their own, so two cores share what several machines would do. Processor time is that of
 the process that is named, as the system counts it.
@@ -13,236 +14,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
-import multiprocessing
-import re
-import shutil
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
+from bisect import bisect_right
 
-import numpy as np
-import psutil
-from sync_struct import Notifier, Publisher, Subscriber
+from nats_ends import HOST, MARK, Engine, Far, command, cpu, memory, publish, read
+from sync_struct import Subscriber
 from sync_struct.nats._connecting import connect
 from sync_struct.nats._jetstream import JetStreamError
 from sync_struct.nats._layout import Manifest, subjects
 from sync_struct.nats._pull import Pull
 
 MIB = 2**20
-HOST = "127.0.0.1"
-COMMAND = [sys.executable, "-m", "sync_struct._cli"]
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def show(what, figure):
     print(f"{what:60} {figure}", flush=True)
 
-
-# Processes.
-
-
-class Engine:
-    """A `nats-server` in a folder of its own."""
-
-    def __init__(self):
-        beside = str(Path(sys.executable).parent)
-        program = shutil.which("nats-server") or shutil.which("nats-server", path=beside)
-        self.folder = tempfile.TemporaryDirectory()
-        ports = Path(self.folder.name, "ports")
-        ports.mkdir()
-        options = ["-a", HOST, "-p", "-1", "-js", "-sd", self.folder.name]
-        options += ["--ports_file_dir", str(ports)]
-        self.process = subprocess.Popen([program, *options], stderr=subprocess.DEVNULL)
-        while not (found := [file for file in ports.iterdir() if file.stat().st_size]):
-            time.sleep(0.01)
-        (self.address,) = json.loads(found[0].read_text())["nats"]
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        self.folder.cleanup()
-
-
-def command(*arguments):
-    """Start the command; return its process and the port that it serves, if any."""
-    process = subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
-    while True:
-        line = process.stdout.readline()
-        found = re.search(r" port (\d+)$", line)
-        if found or ": live" in line:
-            return process, int(found[1]) if found else 0
-
-
-def cpu(process):
-    """Return the processor time that a process has used."""
-    times = psutil.Process(process.pid).cpu_times()
-    return times.user + times.system
-
-
-def memory(process):
-    return psutil.Process(process.pid).memory_info().rss / MIB
-
-
-class Far:
-    """A function of this file that runs in a process of its own; it is told things over a pipe."""
-
-    def __init__(self, function, *arguments):
-        self.pipe, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=function, args=(theirs, *arguments), daemon=True)
-        self.process.start()
-
-    def ask(self, *what):
-        self.pipe.send(what)
-        return self.pipe.recv()
-
-    def close(self):
-        self.pipe.send(("stop",))
-        self.process.join(10)
-        self.process.kill()
-
-
-def listen(pipe, doing):
-    """Do what the pipe says on an event loop: coroutine functions of one object, by name."""
-
-    async def main():
-        loop, said = asyncio.get_running_loop(), asyncio.Queue()
-        loop.add_reader(pipe.fileno(), lambda: said.put_nowait(pipe.recv()))
-        async with contextlib.AsyncExitStack() as stack:
-            work = await doing.begin(stack)
-            pipe.send(work)
-            while (what := await said.get())[0] != "stop":
-                pipe.send(await getattr(doing, what[0])(*what[1:]))
-
-    asyncio.run(main())
-
-
-class Publishing:
-    """The process of the publisher."""
-
-    def __init__(self, names, size):
-        filler = np.random.default_rng(1).bytes(size)
-        self.notifiers = {
-            name: Notifier({"t": 0.0, "i": 0, "filler": np.frombuffer(filler, np.uint8)})
-            for name in names
-        }
-
-    async def begin(self, stack):
-        publisher = await stack.enter_async_context(Publisher(self.notifiers))
-        await publisher.start(HOST, 0)
-        return publisher.port
-
-    async def pulse(self, name, count, interval):
-        """Make changes at a regular pace, each with the time at which it is made."""
-        notifier, due = self.notifiers[name], time.perf_counter()
-        for _ in range(count):
-            due += interval
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            notifier["t"] = time.perf_counter()
-
-    async def steps(self, name, rate, seconds):
-        """Make small steps, as many a second; return how many."""
-        notifier, begin, made = self.notifiers[name], time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - begin) < seconds:
-            while made < elapsed * rate:
-                made += 1
-                notifier["i"] = made
-                if made % 20 == 0:
-                    await asyncio.sleep(0)  # so that these are steps of their own, in few messages
-            await asyncio.sleep(0.001)
-        return made
-
-    async def single_steps(self, name, rate, seconds):
-        """Do the same, each step in a turn of its own."""
-        notifier, begin, made = self.notifiers[name], time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - begin) < seconds:
-            while made < elapsed * rate:
-                made += 1
-                notifier["i"] = made
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.0005)
-        return made
-
-    async def frames(self, name, size, count, interval):
-        """Set images at a regular pace; return the last number."""
-        notifier, due = self.notifiers[name], time.perf_counter()
-        images = [np.full(size // 8, float(i)) for i in range(2)]
-        for i in range(count):
-            due += interval
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            with notifier.batch():
-                notifier["image"] = images[i % 2]
-                notifier["t"] = time.perf_counter()
-        return count
-
-
-def publish(pipe, names, size):
-    listen(pipe, Publishing(names, size))
-
-
-class Reading:
-    """A process with one replica at a time."""
-
-    async def begin(self, stack):
-        self.stack = stack
-
-    async def follow(self, name, host, port):
-        self.delays, self.told = [], 0
-        self.subscriber = Subscriber(name, lambda x: x, self.take)
-        self.following = self.subscriber.following(host, port)
-        await self.following.__aenter__()
-
-    def take(self, mod):
-        self.told += 1
-        if mod.get("key") == "t":
-            self.delays.append(time.perf_counter() - mod["value"])
-
-    async def count(self):
-        return self.told
-
-    async def reached(self, number):
-        while self.subscriber.target["i"] < number:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-        return time.perf_counter()
-
-    async def leave(self):
-        await self.following.__aexit__(None, None, None)
-        return self.delays
-
-    async def bare(self, address, subject):
-        """Subscribe to NATS alone."""
-        self.delays = []
-        self.js = await connect(address)
-
-        async def take(message):
-            self.delays.append(time.perf_counter() - float(message.data))
-
-        await self.js.subscribe(subject, take)
-
-    async def leave_bare(self):
-        await self.js.close()
-        return self.delays
-
-    async def bare_pulse(self, address, subject, count, interval):
-        """Publish to NATS alone."""
-        js, due = await connect(address), time.perf_counter()
-        for _ in range(count):
-            due += interval
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            await js.publish(subject, b"%.9f" % time.perf_counter())
-        await asyncio.sleep(0.1)
-        await js.close()
-
-
-def read(pipe):
-    listen(pipe, Reading())
-
-
-# What is measured.
 
 ROUTES = ("direct", "relay", "two relays", "NATS bare", "NATS memory", "NATS file")
 
@@ -293,6 +81,58 @@ def _close(engine, processes, *fars):
     for far in fars:
         far.close()
     engine.close()
+
+
+def steps(_):
+    """Five thousand small steps a second, through the bridges: how far behind the last replica is.
+
+    At the end of each second; if that grows, it says so.
+    """
+    rate, seconds = 5000, 15
+    for storage in ("memory", "file"):
+        engine = Engine()
+        publisher, readers = Far(publish, ["d"], 1000), [Far(read), Far(read)]
+        port = publisher.pipe.recv()
+        for reader in readers:
+            reader.pipe.recv()
+        out, _ = command(
+            "bridge", "out", HOST, port, "d", "--nats", engine.address, "--storage", storage
+        )
+        into, served = command("bridge", "in", "d", "--nats", engine.address, "--bind", HOST)
+        readers[0].ask("follow", "d", engine.address, 0)
+        time.sleep(1)  # the other bridge has the structure then
+        readers[1].ask("follow", "d", HOST, served)
+        begin, made = publisher.ask("noted_steps", "d", rate, seconds)
+        for reader in readers:
+            reader.ask("reached", len(made) * MARK)
+        came = [reader.ask("arrivals") for reader in readers]
+        show(
+            f"{storage}: steps a second, in {seconds} s", f"{len(made) * MARK / seconds:,.0f} made"
+        )
+        _show_lag(storage, [begin + second for second in range(1, seconds + 1)], made, came)
+        _close(engine, [out, into], publisher, *readers)
+
+
+def _show_lag(storage, ends, made, came):
+    behind = [
+        MARK * max(bisect_right(made, end) - bisect_right(one, end) for one in came) for end in ends
+    ]
+    late = sorted(max(times) - at for at, *times in zip(made, *came, strict=True))
+    show(
+        f"{storage}: step to the last of two replicas",
+        f"{statistics.median(late) * 1e3:.1f} ms median, {late[int(0.99 * len(late))] * 1e3:.1f} "
+        "ms p99",
+    )
+    show(f"{storage}: steps behind at the end of each second", ", ".join(map(str, behind)))
+    third = len(behind) // 3
+    first, last = statistics.median(behind[:third]), statistics.median(behind[-third:])
+    grows = last > 2 * first + GROWTH
+    verdict = "FALLS BEHIND" if grows else "keeps up: that does not grow"
+    show(f"{storage}: the last replica", f"{verdict} ({first:.0f}, then {last:.0f} steps)")
+
+
+GROWTH = 250
+"""Steps that the last third of the time may be further behind than twice the first: 50 ms."""
 
 
 def throughput(_):
@@ -484,7 +324,7 @@ def growth(options):
     _close(engine, [out, into], publisher, reader)
 
 
-SECTIONS = {one.__name__: one for one in (latency, throughput, fanout, joining, growth)}
+SECTIONS = {one.__name__: one for one in (latency, steps, throughput, fanout, joining, growth)}
 
 
 def main():

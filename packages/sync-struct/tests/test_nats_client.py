@@ -8,10 +8,14 @@ import warnings
 
 import pytest
 from pyon.asyncio_server import AsyncioServer
+from sync_struct._selection import EVERYTHING
+from sync_struct.gateway import Request
 from sync_struct.nats import _client, _jetstream
 from sync_struct.nats._client import finish
 from sync_struct.nats._connecting import connect
-from sync_struct.nats._jetstream import JetStream
+from sync_struct.nats._inlet import Inlet
+from sync_struct.nats._jetstream import JetStream, JetStreamError
+from sync_struct.nats._pipeline import Pipeline
 from sync_struct.nats._together import first_end, until_ended
 
 # Of nats-py, when it connects again: closed, but nobody has waited for that.
@@ -153,11 +157,13 @@ async def test_a_client_whose_server_takes_nothing_is_closed_all_the_same():
     assert asyncio.all_tasks() == before
 
 
-def test_a_client_that_is_being_closed_when_the_loop_ends_leaves_no_socket(engine):
+@pytest.mark.parametrize("turns", range(1, 4))
+def test_a_client_that_is_being_closed_when_the_loop_ends_leaves_no_socket(engine, turns):
     async def close_and_leave():
         js = await connect(engine.address)
         closing = asyncio.ensure_future(js.close())
-        await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
         assert not closing.done()
 
     with warnings.catch_warnings(record=True) as told:
@@ -165,6 +171,26 @@ def test_a_client_that_is_being_closed_when_the_loop_ends_leaves_no_socket(engin
         asyncio.run(close_and_leave())
         gc.collect()
     assert not told
+
+
+async def test_nobody_waits_for_a_pipeline_that_is_closed():
+    pipeline = Pipeline(None, "s", 0)
+    pipeline.put(1, "subject", b"")
+    waiting = asyncio.ensure_future(pipeline.arrival(1))
+    await asyncio.sleep(0)
+    pipeline.close()
+    for wait in (waiting, pipeline.arrival(1)):
+        with pytest.raises(JetStreamError, match="writes no more"):
+            await wait
+
+
+async def test_a_reader_that_is_ended_before_it_begins_leaves_no_connection(until):
+    cut = []
+    js = types.SimpleNamespace(cut_off=lambda: cut.append(True))
+    inlet = Inlet(js, "d", Request("d", EVERYTHING, frozenset(), None))
+    inlet.connection_opened()
+    inlet.connection_closed(None)
+    await until(lambda: cut)
 
 
 async def test_a_pong_that_comes_late_does_not_make_the_client_deaf(monkeypatch, until):

@@ -14,7 +14,15 @@ from pyon.asyncio_tasks import keep
 
 from sync_struct.nats._together import until_ended
 
-__all__ = ["CALL_TIMEOUT", "close", "finish", "has_given_up", "is_deaf", "is_of_client"]
+__all__ = [
+    "CALL_TIMEOUT",
+    "close",
+    "cut_off",
+    "finish",
+    "has_given_up",
+    "is_deaf",
+    "is_of_client",
+]
 
 CALL_TIMEOUT = 5.0
 """Seconds until an answer of the engine counts as never coming; it answers within milliseconds."""
@@ -81,19 +89,25 @@ def is_deaf(client: Any) -> bool:
 
 async def close(client: Any) -> None:
     """Close a client within seconds, in whatever state it is; it goes on if this is cancelled."""
-    await asyncio.shield(keep(_closing, _close(client)))
+    closing = keep(_closing, _close(client))
+    closing.add_done_callback(lambda _: cut_off(client))  # also where the loop ends before it has
+    await asyncio.shield(closing)
+
+
+def cut_off(client: Any) -> None:
+    """End the connection of a client at once; nothing happens if it has none."""
+    writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()
 
 
 async def _close(client: Any) -> None:
     has_given_up(client)  # so that nobody wonders about the error
     closing = asyncio.ensure_future(client.close())
-    try:
-        await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
-    finally:  # the other end takes nothing, and the library waits until it does; or the loop ends
-        writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
-    await until_ended({closing})
+    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
+    if not closing.done():  # the other end takes nothing, and the library waits until it does
+        cut_off(client)
+        await until_ended({closing})
     failure = None if closing.cancelled() else closing.exception()
     await until_ended(_tasks_of(client))  # it leaves some behind where closing has failed
     if failure is not None and not is_of_client(failure):

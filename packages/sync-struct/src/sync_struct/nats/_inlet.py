@@ -73,6 +73,7 @@ class Inlet(Connection):
     def connection_opened(self) -> None:
         """See `Connection`."""
         self._task = asyncio.ensure_future(self._serve())
+        self._task.add_done_callback(lambda _: self._js.cut_off())  # the loop may end before that
 
     def connection_closed(self, exc: Exception | None) -> None:
         """See `Connection`."""

@@ -20,6 +20,7 @@ from sync_struct._errors import SyncStructError
 from sync_struct.nats._client import (
     CALL_TIMEOUT,
     close,
+    cut_off,
     finish,
     has_given_up,
     is_deaf,
@@ -304,6 +305,10 @@ class JetStream:
         for ping in self._pings:
             ping.cancel()
         await close(self._client)
+
+    def cut_off(self) -> None:
+        """End the connection at once, where there is no time to close it."""
+        cut_off(self._client)
 
 
 def _read_headers(raw: bytes) -> dict[str, str]:

@@ -229,9 +229,10 @@ class Pipeline:
             settle(waiter, None)
 
     async def _next_change(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter
+        if not self._closed:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
         if self._closed:
             raise JetStreamError(f"{self._stream}: this bridge writes no more")
 
