@@ -121,6 +121,19 @@ def test_worker_threads_run_them_as_methods_of_the_target(serve, connect):
     assert (methods.immediate, methods.coroutine) == ({"axis.abort"}, {"axis.ramp"})
 
 
+def test_a_generator_of_a_part_is_a_stream(serve, connect):
+    class Camera:
+        def frames(self, count):
+            yield from range(count)
+
+    class Setup:
+        def __init__(self):
+            self.camera = Camera()
+
+    setup = connect(serve({"setup": Setup()}, expose={"setup": ["camera.frames"]}).port)
+    assert list(setup.camera.frames(3)) == [0, 1, 2]
+
+
 def test_what_is_not_listed_cannot_be_reached(port):
     tried = [
         "axis", "axis.__class__", "axis._home", "axis.move.__func__", "axis.move.__self__",

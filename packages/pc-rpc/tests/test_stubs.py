@@ -24,6 +24,7 @@ from pc_rpc._stubs import annotation_text, stub_module
      ("ndarray", "numpy.ndarray[Any, Any]"), ("np.ndarray[Any, Any]", "numpy.ndarray[Any, Any]"),
      ("typing.Optional[str]", "Optional[str]"), ("a; b", "Any"),
      ("Union[int, laser.Mode]", "Any"), ("__import__('os')", "Any"), ("(" * 10**5, "Any"),
+     ("typing.Annotated[float, 'W']", "float"), ("Annotated[list[int], x()]", "list[int]"),
      (5, "Any"), ("", "Any"), ("\0", "Any"), ("tuple[()]", "tuple[()]"),
      ("set[" * 150 + "int" + "]" * 150, "set[" * 150 + "int" + "]" * 150),
      ("set[" * 160 + "int" + "]" * 160, "Any")],

@@ -6,15 +6,22 @@ listed here by the label of the recorded step, and in PROTOCOL.md.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import queue
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyon
 import pytest
-from pc_rpc import GenericRemoteException, IncompatibleServer
+from pc_rpc import GenericRemoteException, IncompatibleServer, simple_server_loop
+from pc_rpc._exposure import find_methods
+from pc_rpc.discovery import _network
 
 DATA = Path(__file__).parent / "data"
 FRAGMENTS = [1, 2, 3, 7, 4096]
@@ -203,7 +210,12 @@ def is_failure(recorded: Any) -> bool:
     return '"failed"' in text[:30]
 
 
-def play_client(port: int, steps: list[dict[str, Any]], fragment: int) -> None:
+def play_client(
+    port: int,
+    steps: list[dict[str, Any]],
+    fragment: int,
+    known: Callable[[bytes], bytes] = bytes,
+) -> None:
     with socket.create_connection(("127.0.0.1", port), 30) as sock, sock.makefile("rb") as lines:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         previous = None
@@ -217,6 +229,8 @@ def play_client(port: int, steps: list[dict[str, Any]], fragment: int) -> None:
                     previous = data
                     continue
                 line = lines.readline()
+                if previous != "ARTIQ pc_rpc\n" and line:
+                    line = known(line)
                 if data == "<EOF>":
                     assert line == b""
                 elif previous == "ARTIQ pc_rpc\n":
@@ -251,6 +265,90 @@ def test_our_server_offers_targets_to_a_recorded_client(serve, generation):
         port = several.port if steps[0]["label"].startswith("several") else one.port
         play_client(port, steps, 4096)
     assert beta.count == 1
+
+
+# The same with all of it switched on, of which such a client knows nothing.
+
+
+class Axis:
+    def move(self, to): ...
+
+
+class Full(Target):
+    __doc__ = Target.__doc__
+    left = False
+
+    def __init__(self):
+        self.axis = Axis()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *what):
+        Full.left = True
+
+    @property
+    def power(self):
+        raise AssertionError("read")
+
+    def frames(self, count):
+        yield from range(count)
+
+
+ADDED = {"get_power", "axis.move", "frames"}
+RECORDED_METHODS = find_methods(Target()).names
+
+
+async def made_on_the_loop():
+    return Full()
+
+
+def without_added(line: bytes) -> bytes:
+    """Return a line of the server without the methods that a recorded one did not have."""
+    told = pyon.decode(line)
+    version = 2 if line.startswith(b'{"') and b'", "' not in line[:60] else 1
+    if isinstance(told, set):
+        return line if not ADDED & told else encoded(told - ADDED, version)
+    if isinstance(told, dict) and isinstance(told.get("ret"), dict) and "methods" in told["ret"]:
+        for name in ADDED:
+            del told["ret"]["methods"][name]
+        return encoded(told, version)
+    return line
+
+
+def encoded(value: Any, version: int) -> bytes:
+    return pyon.encode(value, version=version).encode() + b"\n"
+
+
+@pytest.mark.parametrize("generation", ["v1", "v2"])
+@pytest.mark.parametrize("topic", ["basic", "exceptions-terminate"])
+def test_a_server_with_all_of_it_switched_on_answers_a_recorded_client_as_ever(
+    monkeypatch, topic, generation
+):
+    monkeypatch.setattr(_network, "INTERFACES", ["127.0.0.1"])
+    monkeypatch.setattr(_network, "LOOPBACK", True)
+    started: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+    thread = threading.Thread(
+        target=simple_server_loop,
+        args=({"main": made_on_the_loop}, "127.0.0.1", 0, DESCRIPTION),
+        kwargs={
+            "properties": True,
+            "expose": {"main": RECORDED_METHODS | ADDED},
+            "announce": "recorded",
+            "ready_cb": lambda server: started.put((server, asyncio.get_running_loop())),
+        },
+    )
+    thread.start()
+    server, loop = started.get(timeout=30)
+    try:
+        for steps in sessions(f"rpc-{topic}-{generation}.json"):
+            play_client(server.port, steps, 4096, without_added)
+    finally:
+        with contextlib.suppress(RuntimeError):  # the recorded client has terminated it
+            loop.call_soon_threadsafe(server.terminate)
+        thread.join(30)
+    assert not thread.is_alive()
+    assert Full.left
 
 
 # Our clients and a recorded server.

@@ -306,6 +306,12 @@ def _safe(node: ast.expr) -> str:
                 return name
             if name in _ALIASES:
                 return _ALIASES[name]
+        case ast.Subscript(
+            value=ast.Name(id="Annotated")
+            | ast.Attribute(value=ast.Name("typing"), attr="Annotated"),
+            slice=ast.Tuple(elts=[kind, *_]),
+        ):
+            return _safe(kind)  # what stands behind it is for people: a unit, for example
         case ast.Subscript(value=value, slice=ast.Tuple(elts=items)):
             return f"{_generic(value)}[{', '.join(map(_safe, items)) or '()'}]"
         case ast.Subscript(value=value, slice=item):
