@@ -299,6 +299,54 @@ def test_a_client_that_leaves_while_its_driver_is_made_leaves_none_behind(serve,
     journal.wait_for("left")
 
 
+@pytest.mark.parametrize("managed", [False, True])
+def test_a_driver_made_by_a_coroutine_ends_on_its_thread_when_the_server_stops(
+    serve, connect, journal, managed
+):
+    class Laser:
+        def close(self):
+            journal.note("closed")
+
+        def idn(self):
+            journal.note("called")
+
+    async def make():
+        return Laser()
+
+    @contextlib.contextmanager
+    def manager():
+        journal.note("entered")
+        yield Laser()
+        journal.note("left")
+
+    async def make_manager():
+        return manager()
+
+    server = serve({"laser": make_manager if managed else make}, worker_threads=True)
+    connect(server.port).idn()
+    server.stop()
+    events = ["entered", "called", "left"] if managed else ["called", "closed"]
+    assert journal == [(event, "target laser") for event in events]
+
+
+def test_a_driver_that_is_left_on_the_loop_is_closed_on_its_thread_behind(serve, connect, journal):
+    class Laser:
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *what):
+            for _ in range(50):  # turns of the loop
+                await asyncio.sleep(0)
+
+        def close(self):
+            journal.note("closed")
+
+    server = serve({"laser": Laser}, worker_threads=True)
+    connect(server.port)
+    server.stop()
+    assert journal == [("closed", "target laser")]
+
+
 def test_a_server_that_stops_waits_for_no_driver_that_is_being_made(serve, caplog):
     making, cancelled = threading.Event(), threading.Event()
 

@@ -166,6 +166,8 @@ class Shared:
             async with asyncio.timeout(STOP_GRACE):
                 for worker in workers:  # what they run, and the `close` methods behind it
                     await worker.idle()
+                if workers:  # what ends on the loop may need a thread in the end
+                    await self._closings.wait()
         except TimeoutError:
             busy = True
         for worker in workers:
