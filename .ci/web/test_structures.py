@@ -216,7 +216,9 @@ def test_what_is_pinned_is_kept_in_the_address(open_page, show):
     expect(other.locator("#cards h3")).to_have_text(["oven/camera"])
 
 
-@pytest.mark.parametrize("mark", ["pin=%5B%5B", "pin=oven/none", "open=%22", "pin=" + "x" * 5000])
+@pytest.mark.parametrize(
+    "mark", ["pin=%5B%5B", "pin=oven/none", "open=%22", "open=oven/%3D[1]", "pin=" + "x" * 5000]
+)
 def test_an_address_with_nonsense_does_no_harm(open_page, show, mark):
     served, _ = show({"oven": oven()})
     page = open_page(f"{served.url}#open=oven&{mark}")

@@ -205,9 +205,22 @@ def test_a_new_key_is_told_with_its_value():
     assert set(frame_of(view)) == {spelled("a"), spelled("a", "z")}
 
 
+def test_parts_are_told_anew_when_a_branch_was_closed_and_is_opened_again():
+    view = View(lambda: {"a": {"x": 1}}, SPELLING)
+    for _ in range(2):
+        view.want({spelled("a"): [True, 100, 0]})
+        assert set(frame_of(view)) == {spelled("a"), spelled("a", "x")}
+        view.want({spelled("a"): [False, 0, 0]})
+        assert "parts" not in frame_of(view)[spelled("a")]
+    view.want({})
+    view.want({spelled("a"): [True, 100, 0]})
+    assert set(frame_of(view)) == {spelled("a"), spelled("a", "x")}
+
+
 def test_what_is_not_there_or_cannot_be_understood_is_absent():
     view = View(lambda: {"a": [1]}, SPELLING)
     names = [spelled("b"), spelled("a", 5), spelled("a", -1), spelled("a", "x"), "[[", "x" * 9999]
+    names += [spelled([1]), spelled("a", {}), "7", "null"]
     view.want({name: [False, 0, 0] for name in names})
     assert {row["kind"] for row in view.frame().rows} == {"absent"}
 

@@ -49,10 +49,13 @@ def add_page_options(command: argparse.ArgumentParser, *, always_token: bool = F
     group = command.add_argument_group("page")
     default = "made anew, and printed" if always_token else "none is needed on this computer"
     group.add_argument(
-        "--bind", default="127.0.0.1", help="address to serve on (default: this computer only)"
+        "--bind",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="address to serve on (default: this computer only)",
     )
     group.add_argument(
-        "--port", dest="serve_port", type=int, default=0, help="to serve on (default: any free)"
+        "--port", dest="serve_port", metavar="PORT", type=int, default=0, help="default: any free"
     )
     group.add_argument(
         "--token-file", metavar="FILE", help=f"what has to be known to enter (default: {default})"

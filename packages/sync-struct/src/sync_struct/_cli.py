@@ -180,8 +180,10 @@ def _add_web(add: _Add) -> None:
 
 
 async def _web(options: argparse.Namespace) -> None:
-    from sync_struct.web._commands import web
-
+    try:
+        from sync_struct.web._commands import web
+    except ImportError as error:
+        raise ImportError(f"{error}; for a page: the extra [web] of pyon and sync-struct") from None
     await web(options)
 
 

@@ -62,6 +62,13 @@ class Want(NamedTuple):
     width: int
 
 
+class _Parts(NamedTuple):
+    """The parts of a branch, by key, and as a page was told of them."""
+
+    keys: list[Any]
+    told: dict[str, Any]
+
+
 class Frame(NamedTuple):
     """What a page is sent: rows that have changed, with the data of their drawings."""
 
@@ -86,6 +93,7 @@ class View:
         self._wants: dict[str, Want] = {}
         self._due: dict[str, None] = {}  # rows to look at, who waits longest first
         self._sent: dict[str, dict[str, Any]] = {}
+        self._parts: dict[Path, _Parts] = {}  # of rows that are open, as last told
         self.changes = Changes()
 
     def want(self, rows: object) -> None:
@@ -102,6 +110,7 @@ class View:
         for name in {*self._wants} - {*wants}:
             self._due.pop(name, None)
             self._sent.pop(name, None)
+            self._parts.pop(self._wants[name].path, None)
         for name, want in wants.items():
             if self._wants.get(name) != want:
                 self._due[name] = None
@@ -117,9 +126,11 @@ class View:
 
     def _path(self, name: str) -> Path:
         """Return the place that a row stands for; that of nothing, if it cannot be understood."""
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError):
             if len(name) <= LONGEST_PATH:
-                return tuple(self._spelling.read(name))
+                path = tuple(self._spelling.read(name))
+                hash(path)  # a key that has none is in no dict
+                return path
         return (object(),)
 
     def spell(self, path: Path) -> str:
@@ -186,6 +197,8 @@ class View:
     def _row(self, value: Any, want: Want) -> tuple[dict[str, Any], list[tuple[str, Drawing]]]:
         """Return what is told of a value, and what is drawn of it."""
         kind = kind_of(value)
+        if not (want.opened and kind == "branch"):
+            self._parts.pop(want.path, None)
         row: dict[str, Any] = {"kind": kind, "line": line_of(value)}
         drawings: list[tuple[str, Drawing]] = []
         if kind == "number":
@@ -193,11 +206,8 @@ class View:
         elif kind == "branch":
             row["count"] = count_of(value)
             if want.opened:
-                keys = keys_of(value, want.most)
-                row["parts"] = [self.spell((*want.path, key)) for key in keys]
-                row["names"] = [self._spelling.name(key) for key in keys]
+                row |= self._parts_of(value, want)
                 row["first"] = isinstance(value, dict)  # which ones are shown
-                row["new"] = self._unknown(want.path, keys)
         elif kind == "text":
             row["long"] = len(value) > 60 or (isinstance(value, str) and "\n" in value)
             if want.opened:
@@ -210,10 +220,21 @@ class View:
             drawings.append(("plot", image(value, want.width)))
         return row, drawings
 
-    def _unknown(self, path: Path, keys: list[Any]) -> list[Any]:
-        """Return keys whose rows the page has not been told of."""
-        known = set(self._sent.get(self.spell(path), {}).get("parts", ()))
-        return [key for key in keys if self.spell((*path, key)) not in known]
+    def _parts_of(self, value: Any, want: Want) -> dict[str, Any]:
+        """Return which parts an open branch shows; ``new`` are those that were not told before.
+
+        They are spelled only if they are others than last time: a number in it changes more often.
+        """
+        keys = keys_of(value, want.most)
+        known = self._parts.get(want.path)
+        if known is not None and known.keys == keys:
+            return {**known.told, "new": []}
+        parts = [self.spell((*want.path, key)) for key in keys]
+        told = set() if known is None else set(known.told["parts"])
+        new = [key for key, part in zip(keys, parts, strict=True) if part not in told]
+        names = [self._spelling.name(key) for key in keys]
+        self._parts[want.path] = _Parts(keys, {"parts": parts, "names": names})
+        return {"parts": parts, "names": names, "new": new}
 
 
 def pack(header: Mapping[str, Any], buffers: list[bytes]) -> bytes:
