@@ -168,7 +168,7 @@ class Session(Connection):
         self.receiver.limit = self._shared.limit
         self.receiver.line_limit = self._shared.line_limit
         self.receiver.raw_buffers = features.raw_buffers
-        if features.streams:
+        if features.streams and instance.methods.streams:
             self._streams = OpenStreams(instance.methods.streams, self._schedule)
         self._handle = self._read_request
         self.send_chunks(instance.announcement(features))
@@ -244,8 +244,8 @@ class Session(Connection):
             self.send_chunks(self._side.refusal(request.number, request.error))
         elif request.action == "cancel" and self._side.features.request_ids:
             self._cancel(request.content.get("request"), self._seat)
-        elif request.action == "credit" and self._streams is not None:
-            self._grant(self._streams, request)
+        elif request.action == "credit" and self._side.features.streams:
+            self._grant(request)
         elif request.action in ACTIONS and self._side.features.leases:
             self._seat.answer(request)
         elif request.action == "ping":
@@ -257,9 +257,10 @@ class Session(Connection):
             unknown = ValueError(f"Unknown action: {request.action}")
             self.send_chunks(self._side.refusal(request.number, unknown))
 
-    def _grant(self, streams: OpenStreams, request: Request) -> None:
+    def _grant(self, request: Request) -> None:
         try:
-            streams.credit(request.content)
+            if self._streams is not None:
+                self._streams.credit(request.content)
         except ValueError as error:
             self._refuse(error)
 
