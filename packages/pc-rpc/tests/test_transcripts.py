@@ -440,8 +440,9 @@ def assert_seen(label: str, error: BaseException, recorded: str) -> None:
 @pytest.mark.parametrize("fragment", FRAGMENTS)
 @pytest.mark.parametrize("generation", ["v1", "v2"])
 @pytest.mark.parametrize("topic", ["basic", "exceptions-terminate", "targets"])
+@pytest.mark.parametrize("reconnect", [False, True], ids=["", "reconnect"])
 def test_our_clients_talk_to_a_recorded_server(
-    scripted_peer, either_client, topic, generation, fragment
+    scripted_peer, either_client, topic, generation, fragment, reconnect
 ):
     name = f"rpc-{topic}-{generation}.json"
     recorded = sessions(name)
@@ -450,10 +451,10 @@ def test_our_clients_talk_to_a_recorded_server(
         arguments = TARGETS.get(first["label"], ())
         if first["raised"]:
             with pytest.raises((IncompatibleServer, ValueError)) as caught:
-                either_client(peer.port, *arguments)
+                either_client(peer.port, *arguments, reconnect=reconnect)
             assert_seen(first["label"], caught.value, first["client_saw"])
             continue
-        client = either_client(peer.port, *arguments)
+        client = either_client(peer.port, *arguments, reconnect=reconnect)
         for step in steps:
             perform(client, step)
         client.close_rpc()
