@@ -1,6 +1,7 @@
 """What the client library of NATS does not do, done for it: time-outs, cancellations, an end."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import types
@@ -15,7 +16,8 @@ from sync_struct.nats._client import finish
 from sync_struct.nats._connecting import connect
 from sync_struct.nats._inlet import Inlet
 from sync_struct.nats._jetstream import JetStream, JetStreamError
-from sync_struct.nats._pipeline import Pipeline
+from sync_struct.nats._layout import subjects
+from sync_struct.nats._pipeline import Displaced, Pipeline
 from sync_struct.nats._together import first_end, until_ended
 
 # Of nats-py, when it connects again: closed, but nobody has waited for that.
@@ -138,16 +140,17 @@ async def served():
     return broker, await connect(f"nats://127.0.0.1:{broker.port}")
 
 
-async def test_a_client_whose_server_takes_nothing_is_closed_all_the_same():
+async def test_a_client_whose_server_takes_nothing_is_closed_all_the_same(monkeypatch):
     before = asyncio.all_tasks()
     broker, js = await served()
     inside = asyncio.all_tasks()
     try:
         broker.reads.clear()
-        for _ in range(64):
-            await js.publish("subject", bytes(2**20 - 100))
-            if js._client._transport._io_writer.transport.get_write_buffer_size() > 2**20:
-                break
+        monkeypatch.setattr(_client, "CALL_TIMEOUT", 0.1)
+        with contextlib.suppress(JetStreamError):  # the client itself takes no more
+            for _ in range(64):
+                await js.publish("subject", bytes(2**20 - 100))
+        monkeypatch.undo()
         async with asyncio.timeout(20):
             await js.close()
         assert asyncio.all_tasks() <= inside
@@ -171,6 +174,42 @@ def test_a_client_that_is_being_closed_when_the_loop_ends_leaves_no_socket(engin
         asyncio.run(close_and_leave())
         gc.collect()
     assert not told
+
+
+async def test_a_message_whose_predecessor_was_refused_is_refused_though_its_place_is_free(engine):
+    js, names = await connect(engine.address), subjects("d")
+    await js.make_stream(names, "memory", 1)
+    ours, theirs = Pipeline(js, names.stream, 0), Pipeline(js, names.stream, 0)
+    theirs.put(1, names.step, b"theirs")
+    running = asyncio.ensure_future(theirs.run())
+    async with asyncio.timeout(30):
+        await theirs.arrival(1)
+        for place in range(1, 6):
+            ours.put(place, names.step, b"ours")
+        with pytest.raises(Displaced, match="another writer is at work"):
+            await ours.run()
+    assert (ours.arrived, (await js.state(names.stream)).last) == (0, 1)
+    theirs.put(2, names.step, b"theirs")
+    async with asyncio.timeout(30):
+        await theirs.arrival(2)
+    await until_ended({running})
+    await js.close()
+
+
+async def test_a_pipeline_goes_on_behind_what_somebody_has_deleted(engine):
+    js, names = await connect(engine.address), subjects("d")
+    await js.make_stream(names, "memory", 1)
+    pipeline = Pipeline(js, names.stream, 0)
+    running = asyncio.ensure_future(pipeline.run())
+    async with asyncio.timeout(30):
+        for places in (range(1, 4), range(4, 7)):
+            for place in places:
+                pipeline.put(place, names.step, b"ours")
+            await pipeline.arrival(place)
+            await js.api(f"STREAM.PURGE.{names.stream}")
+    assert (await js.state(names.stream)).last == 6
+    await until_ended({running})
+    await js.close()
 
 
 async def test_nobody_waits_for_a_pipeline_that_is_closed():

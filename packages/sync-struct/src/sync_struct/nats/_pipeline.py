@@ -1,7 +1,9 @@
 """The way of messages into a stream: in order, acknowledged, by one writer.
 
-The one idea to keep in mind: each message names the sequence behind which it belongs. After any
-disturbance the last message in the stream tells what has arrived: one of ours, by its id, or one of
+The one idea to keep in mind: each message names the sequence and the message behind which it
+belongs. The sequence alone would not do: behind one of ours that was refused, because another
+bridge has taken its place, the next one fits. So what arrives has all before it, and after any
+disturbance the last message in the stream tells what that is: one of ours, by its id, or one of
 another bridge, which ends this one.
 """
 
@@ -34,8 +36,6 @@ snapshot to a slow disk takes one."""
 
 RETRY_WAIT = 0.25
 """Seconds between attempts while the engine cannot be reached."""
-
-WRONG_LAST_SEQUENCE = 10071
 
 
 class Displaced(SyncStructError, RuntimeError):  # noqa: N818
@@ -95,9 +95,12 @@ class Pipeline:
 
     def put(self, place: int, subject: str, data: bytes, label: Label | None = None) -> None:
         """Send a message to its place: the sequence behind the last one that was put here."""
-        self._queue.append(_Message(place, subject, label, data, f"{self.writer}:{place}"))
+        self._queue.append(_Message(place, subject, label, data, self._id(place)))
         self._size += len(data)
         self._changed.set()
+
+    def _id(self, place: int) -> str:
+        return f"{self.writer}:{place}"
 
     @property
     def full(self) -> bool:
@@ -145,6 +148,8 @@ class Pipeline:
             self._sent += 1
             headers = {MESSAGE_ID: message.id}
             headers["Nats-Expected-Last-Sequence"] = str(message.place - 1)
+            if message.place - 1 > self.arrived:  # else it is known to be there, maybe purged
+                headers["Nats-Expected-Last-Msg-Id"] = self._id(message.place - 1)
             if message.label is not None:
                 headers[LABEL] = str(message.label)
             reply = f"{inbox}.{self._epoch}.{message.place}"
@@ -212,7 +217,7 @@ class Pipeline:
             raise Displaced(f"{self._stream} ends at {last}, but had {self.arrived}: {trouble}")
         if last > self.arrived:
             theirs = "?" if entry is None else entry.headers.get(MESSAGE_ID, "?")
-            if theirs != f"{self.writer}:{last}":
+            if theirs != self._id(last):
                 raise Displaced(f"another writer is at work on {self._stream}: {theirs}")
             self._advance(last)
         self._sent = 0
