@@ -228,7 +228,8 @@ class Client(Proxy[Driver]):
             renewed by a thread of its own, and lasts while a call runs.
         wait : float or None, optional
             Seconds to wait until the leases of others are over. None: as long as it takes. Calls
-            of others that run are waited for in any case.
+            of others that run are waited for in any case, for as long as `timeout` of the client
+            says if `wait` is a number.
         renew : bool, optional
             False: calls, and the lease's ``renew()``, are the only signs of life, so that a program
             that hangs loses it.
