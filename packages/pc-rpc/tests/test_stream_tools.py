@@ -251,6 +251,21 @@ with Client("127.0.0.1", {port}) as client:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_program_may_end_in_the_middle_of_a_stream(serve):
+    stage = Stage()
+    program = f"""
+from pc_rpc import Client
+client = Client("127.0.0.1", {serve({"stage": stage}).port})
+stream = client.move(10**9)
+next(stream)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stage.closed.acquire(timeout=LONG)
+
+
 def test_a_signal_handler_may_read_another_stream(serve):
     port = serve({"stage": Stage()}).port
     program = f"""

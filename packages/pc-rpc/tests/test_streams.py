@@ -686,6 +686,62 @@ def test_what_travels_is_what_the_protocol_says(serve):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_stream_that_is_cancelled_before_it_has_begun_has_its_end(serve, place, method):
+    camera = Camera()
+    thread = serve({"camera": camera}, **place)
+    with socket.create_connection(("127.0.0.1", thread.port), LONG) as sock:
+        lines = sock.makefile("rb")
+        sock.sendall(b"ARTIQ pc_rpc\ncamera pyon_v2 request_ids streams\n")
+        assert [lines.readline(), lines.readline()]
+        for number in range(20):
+            sock.sendall(
+                b'{"id":%d,"action":"call","name":"%s","args":[50],"kwargs":{},"credit":[9,999]}\n'
+                b'{"action":"cancel","request":%d}\n' % (number, method.encode(), number)
+            )
+            while b'"items"' in (line := lines.readline()):
+                pass
+            assert line.startswith(b'{"id":%d,"status":' % number)
+        (session,) = thread.server._shared.sessions
+        assert not session._schedule.busy
+        lines.close()
+
+
+def test_two_streams_cannot_have_one_id(serve):
+    with (
+        socket.create_connection(("127.0.0.1", serve({"camera": Camera()}).port), LONG) as sock,
+        sock.makefile("rb") as lines,
+    ):
+        sock.sendall(b"ARTIQ pc_rpc\ncamera pyon_v2 request_ids streams\n")
+        assert [lines.readline(), lines.readline()]
+        request = b'{"id":1,"action":"call","name":"count","args":[3],"kwargs":{},"credit":[1,9]}\n'
+        sock.sendall(request)
+        assert lines.readline() == b'{"id":1,"status":"items","ret":[0]}\n'
+        sock.sendall(request)
+        assert b"a stream with the id 1 is open already" in lines.readline()
+        sock.sendall(b'{"action":"cancel","request":1}\n')
+        assert lines.readline() == b'{"id":1,"status":"ok","ret":null}\n'
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("method", ["forks", "forks_awaited"])
+@pytest.mark.parametrize("options", [{}, {"worker_threads": True}])
+def test_the_child_of_a_generator_that_forks_ends(serve, connect, options, method):
+    class Forking:
+        def forks(self):
+            yield os.fork()
+            yield "parent"
+
+        async def forks_awaited(self):
+            yield os.fork()
+            yield "parent"
+
+    client = connect(serve({"camera": Forking()}, **options).port)
+    child, last = getattr(client, method)()
+    assert last == "parent"
+    assert os.waitpid(child, 0) == (child, 1 << 8)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_client_that_gives_no_more_credit_gets_the_end(serve, place, method):
     camera = Camera()
     with (

@@ -53,8 +53,10 @@ class OpenStreams:
         Raises
         ------
         RuntimeError
-            There are too many.
+            There are too many, or there is one with this id.
         """
+        if stream.call.number in self._open:
+            raise RuntimeError(f"a stream with the id {stream.call.number} is open already")
         if len(self._open) >= MOST_STREAMS:
             raise RuntimeError(f"more than {MOST_STREAMS} streams are open on this connection")
         self._open[stream.call.number] = stream

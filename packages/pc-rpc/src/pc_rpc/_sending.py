@@ -206,7 +206,8 @@ class Sending(Receiving):
             return
         told = not self._in_the_middle(get_ident()) and self._tell(chunks)
         if isinstance(call, StreamCall):
-            start_new_thread(self._see_out, (call, () if told else chunks))
+            with contextlib.suppress(RuntimeError):  # the interpreter ends, and all connections
+                start_new_thread(self._see_out, (call, () if told else chunks))
 
     def _tell(self, chunks: Chunks) -> bool:
         """Send what has no reply, as far as there is room; return whether it is on its way."""

@@ -376,6 +376,8 @@ class Session(Connection):
 
     def stream_rests(self) -> None:
         """Note that the turn of a stream is over."""
+        if self._shared.lost:  # the iterator has forked, and this is the child
+            end_child()
         assert self._seat is not None
         self._schedule.advancing -= 1
         if self._seat.watched:

@@ -93,6 +93,8 @@ class Stream:
         self._iterator = call.take()
         self._items, self._bytes = call.credit or (0, 0)  # granted
         self._used_items = self._used_bytes = 0
+        self._longest = min(LINE_SIZE, side.limit // 4)  # bytes of an item that is not alone
+        self._most = min(MOST, side.limit // 2)  # bytes of several
         self._full = False  # the client does not read
         self._out: deque[str | Chunks] = deque()  # items as text, and messages of one item
         self._flushes = False  # somebody is about to call `flush`
@@ -123,7 +125,7 @@ class Stream:
         """
         text = small_text(box.result)
         self._used_items += 1
-        if text is not None and len(text) <= LINE_SIZE:
+        if text is not None and len(text) <= self._longest:
             box.result = None
             self._used_bytes += len(text) + 1
             self._out.append(text)
@@ -176,7 +178,7 @@ class Stream:
             entry = out.popleft()
             if isinstance(entry, str):
                 texts, size = [entry], len(entry)
-                while out and size < MOST and isinstance(text := out[0], str):
+                while out and size < self._most and isinstance(text := out[0], str):
                     out.popleft()
                     texts.append(text)
                     size += len(text)

@@ -177,6 +177,7 @@ class AwaitedStream(Stream):
 
     def start(self) -> None:
         self._task = self._place.tasks.start(self._follow())
+        self._task.add_done_callback(lambda _: self.finish())  # also if it was never begun
 
     def go(self) -> None:
         if self._waiter is not None:
@@ -211,7 +212,6 @@ class AwaitedStream(Stream):
         if self.closing and isinstance(call.error, asyncio.CancelledError):
             call.error = None  # by us
         await self._close()
-        self.finish()
 
     async def _run(self, make: Callable[[], Awaitable[Any]]) -> None:
         box, lane, began = Outcome(), self._lane, monotonic()
