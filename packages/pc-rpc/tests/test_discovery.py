@@ -27,6 +27,7 @@ from pc_rpc._cli_find import table
 from pc_rpc._cli_options import parse
 from pc_rpc.discovery import (
     FoundServer,
+    _announcing,
     _network,
     announced,
     asyncio_find_server,
@@ -44,7 +45,7 @@ from pc_rpc.discovery._records import (
 )
 
 LONG = 30.0
-SEARCH = 1.5
+SEARCH = 3.0
 
 
 class Laser:
@@ -63,7 +64,9 @@ def this_computer_only(monkeypatch):
 
 
 @contextlib.asynccontextmanager
-async def announcing(name=True, *, tls=False, targets=("laser",), description=None):
+async def announcing(
+    name=True, *, tls=False, targets=("laser",), description=None, bind="127.0.0.1"
+):
     """Run a server that has been announced when the block begins."""
     done = asyncio.Event()
 
@@ -78,7 +81,7 @@ async def announcing(name=True, *, tls=False, targets=("laser",), description=No
     try:
         server = Server({target: Laser() for target in targets}, description)
         async with server:
-            await server.start("127.0.0.1", 0)
+            await server.start(bind, 0)
             async with announced(server, name, tls=tls):
                 async with asyncio.timeout(LONG):
                     await done.wait()
@@ -88,13 +91,22 @@ async def announcing(name=True, *, tls=False, targets=("laser",), description=No
         logger.setLevel(level)
 
 
-def named(servers, *names):
-    return [server for server in servers if server.name in names]
+def named(servers, name):
+    return [server for server in servers if server.name == name]
+
+
+async def until_found(name, count=1):
+    """Search until so many of a name are found: who has just told waits before it repeats."""
+    found = []
+    async with asyncio.timeout(LONG):
+        while len(found) < count:
+            found = named(await asyncio_find_servers(1.5), name)
+    return found
 
 
 async def test_a_server_that_is_announced_is_found_with_what_it_says_of_itself():
     async with announcing("laser one", targets=["laser", "shutter"], description="A laser") as port:
-        found = named(await asyncio_find_servers(SEARCH), "laser one")
+        found = await until_found("laser one")
     assert found == [
         FoundServer(
             name="laser one", host="127.0.0.1", port=port, targets=("laser", "shutter"),
@@ -111,7 +123,7 @@ async def test_without_a_name_it_is_called_by_its_description_or_targets(
     description, targets, name
 ):
     async with announcing(description=description, targets=targets):
-        assert len(named(await asyncio_find_servers(SEARCH), name)) == 1
+        assert len(await until_found(name)) == 1
 
 
 async def test_a_server_that_has_ended_is_not_found():
@@ -122,7 +134,7 @@ async def test_a_server_that_has_ended_is_not_found():
 
 async def test_one_that_speaks_tls_is_found_and_said_to():
     async with announcing("laser four", tls=True):
-        (found,) = named(await asyncio_find_servers(SEARCH), "laser four")
+        (found,) = await until_found("laser four")
     assert (found.tls, found.answers, found.targets) == (True, True, ("laser",))
 
 
@@ -143,12 +155,13 @@ async def test_a_method_called_find_is_the_targets():
     async with announcing("laser six"):
         client = await AsyncioClient.find("laser six", search=SEARCH)
         assert await client.find() == "the target's"
+        assert "find" in dir(client)
         await client.close_rpc()
 
 
 async def test_two_of_a_name_are_both_found_and_neither_is_chosen():
     async with announcing("laser seven") as first, announcing("laser seven") as second:
-        found = named(await asyncio_find_servers(SEARCH), "laser seven")
+        found = await until_found("laser seven", 2)
         assert {server.port for server in found} == {first, second}
         with pytest.raises(UnknownServer, match="2 servers called 'laser seven'") as raised:
             await AsyncioClient.find("laser seven", search=SEARCH)
@@ -182,9 +195,7 @@ async def test_a_record_that_is_stale_is_shown_as_not_answering(caplog):
         async with announced(silent, name):
             if closes:
                 silent.socket.close()
-            found = []
-            while not found:
-                found = named(await asyncio_find_servers(SEARCH), name)
+            found = await until_found(name)
             with pytest.raises(UnknownServer, match=r"announced, and does not answer: 127\.0"):
                 only(found, name)
         assert [server.answers for server in found] == [False]
@@ -202,9 +213,7 @@ async def test_one_that_answers_with_nonsense_is_not_answering():
     silent.socket.close()
     silent.addresses = [server.sockets[0].getsockname()]
     async with server, announced(silent, "laser eleven"):
-        found = []
-        while not found:
-            found = named(await asyncio_find_servers(SEARCH), "laser eleven")
+        found = await until_found("laser eleven")
     assert not found[0].answers
 
 
@@ -225,7 +234,28 @@ async def test_a_network_that_fails_does_not_stop_the_server(monkeypatch, caplog
         await client.connect_rpc("127.0.0.1", port, timeout=LONG)
         assert await client.idn() == "a laser"
         await client.close_rpc()
-    assert "'laser thirteen' is not announced: OSError: no network" in caplog.text
+    assert "'laser thirteen' is not announced, for now: OSError: no network" in caplog.text
+
+
+async def test_a_server_is_announced_when_there_is_a_network_and_where(monkeypatch, caplog):
+    own: list[str] = []
+    monkeypatch.setattr(_network, "_own_addresses", lambda: own)
+    monkeypatch.setattr(_announcing, "LOOK_AGAIN", 0.01)
+
+    async def found(host):
+        async with asyncio.timeout(LONG):
+            while host not in {one.host for one in await asyncio_find_servers(0.5)}:
+                pass
+
+    async with announcing("laser fourteen", bind="0.0.0.0"):
+        own.append("127.0.0.1")
+        await found("127.0.0.1")
+        own[:] = ["127.0.0.2"]
+        await found("127.0.0.2")
+    complaints = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.getMessage() for record in complaints] == [
+        "'laser fourteen' is not announced, for now: this computer has no network"
+    ]
 
 
 def test_addresses_that_are_told_are_those_that_others_reach(monkeypatch):

@@ -231,3 +231,8 @@ print(client.measure(), other.measure())
 def test_a_remote_method_is_copied_as_a_function_is(client):
     assert copy.copy(client.measure) is client.measure
     assert copy.deepcopy([client.measure]) == [client.measure]
+
+
+def test_a_class_method_of_clients_is_no_attribute_of_one(client):
+    assert "find" not in dir(client)
+    assert not hasattr(client, "find")

@@ -447,7 +447,10 @@ class Proxy(Generic[Driver]):
                 self.__dict__.pop(name, None)
 
     def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *first_names(self._target.names or ())})
+        bases = type(self).__mro__
+        not_own = {n for base in bases for n, m in vars(base).items() if type(m) is _ClassOnly}
+        own = set(object.__dir__(self)) - not_own
+        return sorted(own.union(first_names(self._target.names or ())))
 
     def __reduce__(self) -> Any:
         raise TypeError("a connection cannot be copied or pickled; make a new client instead")

@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING
 
 from pyon.asyncio_tasks import abandon
 
-from pc_rpc.discovery._network import library, open_network, told_addresses
+from pc_rpc.discovery._network import (
+    library,
+    open_network,
+    reaches_others,
+    told_addresses,
+)
 from pc_rpc.discovery._records import SERVICE, Record, label, properties
 
 if TYPE_CHECKING:
     from pc_rpc._server import Server
+
+LOOK_AGAIN = 10.0
+"""Seconds until addresses are looked at again: a controller may start before the network does."""
 
 _logger = logging.getLogger("pc_rpc")
 
@@ -76,24 +84,37 @@ class _Announcement:
         description = server.description or ""
         called = name if isinstance(name, str) else description or ", ".join(targets) or "server"
         self._record = Record(called, targets, description, tls)
-        self._where = server.addresses
+        self._hosts = [host for host, _ in server.addresses]
+        self._port = server.addresses[0][1]
+        self._complaint = ""
 
     async def run(self) -> None:
-        """Announce the server until this task is cancelled."""
-        addresses = told_addresses(host for host, _ in self._where)
-        if not addresses:
+        """Announce the server until this task is cancelled, at the addresses of each time."""
+        if not reaches_others(self._hosts):
             _logger.info("%r is not announced: it serves this computer only", self._record.name)
             return
-        try:
-            await self._announce(addresses)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # of the network and the library; the server goes on
-            kind = type(error).__name__
-            _logger.warning("%r is not announced: %s: %s", self._record.name, kind, error)
+        while True:
+            addresses = told_addresses(self._hosts)
+            if not addresses:
+                self._complain("this computer has no network")
+            else:
+                try:
+                    await self._announce(addresses)
+                except asyncio.CancelledError:
+                    raise
+                except Exception as error:  # of the network and the library; the server goes on
+                    self._complain(f"{type(error).__name__}: {error}")
+            await asyncio.sleep(LOOK_AGAIN)
+
+    def _complain(self, why: str) -> None:
+        """Say why the server is not announced, once."""
+        if why != self._complaint:
+            self._complaint = why
+            _logger.warning("%r is not announced, for now: %s", self._record.name, why)
 
     async def _announce(self, addresses: list[str]) -> None:
-        port, host = self._where[0][1], socket.gethostname()
+        """Announce the server until it has other addresses."""
+        port, host = self._port, socket.gethostname()
         info = library().AsyncServiceInfo(
             SERVICE,
             f"{label(self._record.name, host, port)}.{SERVICE}",
@@ -106,6 +127,8 @@ class _Announcement:
         try:
             await (await network.async_register_service(info, allow_name_change=True))
             _logger.info("announced as %r", self._record.name)
-            await asyncio.Event().wait()
+            self._complaint = ""
+            while told_addresses(self._hosts) == addresses:  # noqa: ASYNC110 (nobody tells)
+                await asyncio.sleep(LOOK_AGAIN)
         finally:
             await network.async_close()  # which withdraws it

@@ -79,6 +79,11 @@ def told_addresses(bound: Iterable[str]) -> list[str]:
     return [host for host in dict.fromkeys(found) if LOOPBACK or _is_for_others(host)]
 
 
+def reaches_others(bound: Iterable[str]) -> bool:
+    """Say whether a server that listens on `bound` may be reached by other computers."""
+    return any(LOOPBACK or _is_for_others(host.partition("%")[0]) for host in bound)
+
+
 def _own_addresses() -> list[str]:
     """Return the addresses of this computer. `ifaddr` comes with the library."""
     adapters = importlib.import_module("ifaddr").get_adapters()
