@@ -115,6 +115,14 @@ def test_of_a_long_list_the_last_items_are_drawn():
     assert "the last 100,000 of 200,000" in drawing.facts["note"]
 
 
+def test_integers_that_no_float_can_be_are_gaps():
+    values = [1] * 10 + [1 << 100_000]
+    drawing = line(values, 100)
+    assert np.isnan(floats(drawing.buffers[0])).tolist() == [False] * 10 + [True]
+    assert drawing.facts["ends"].endswith("integer of 100,001 bits")
+    assert spark(values).buffers == drawing.buffers
+
+
 def test_complex_numbers_are_two_lines():
     drawing = line(np.array([1 + 2j, 3 + 4j]), 100)
     assert [floats(one).tolist() for one in drawing.buffers] == [[1, 3], [2, 4]]

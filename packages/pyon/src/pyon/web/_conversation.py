@@ -115,7 +115,8 @@ class Conversation:
     async def _next_turn(self) -> bool:
         """Wait until there may be something to tell; return whether there was, in time."""
         try:
-            await asyncio.wait_for(self._woken.wait(), SIGN_OF_LIFE)
+            async with asyncio.timeout(SIGN_OF_LIFE):  # wait_for can lose a cancellation on 3.11
+                await self._woken.wait()
         except TimeoutError:
             return False
         self._woken.clear()

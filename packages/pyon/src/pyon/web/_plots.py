@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyon.web._values import SAMPLE
+from pyon.web._values import SAMPLE, line_of, number_of
 
 __all__ = ["Drawing", "image", "line", "spark"]
 
@@ -53,7 +53,7 @@ def line(values: Any, width: int) -> Drawing:
     first = 0
     if isinstance(values, list):
         first = max(0, len(values) - SAMPLE)
-        shown = _as_floats(np.array(values[first:], dtype=float))
+        shown = [_of_list(values)]
     else:
         shown = _as_floats(values)
     size = shown[0].size
@@ -74,11 +74,18 @@ def line(values: Any, width: int) -> Drawing:
 
 def spark(values: Any) -> Drawing:
     """Return a line as small as a word."""
-    if isinstance(values, list):
-        values = np.array(values[-SAMPLE:], dtype=float)
-    shown = _as_floats(values)[0]
+    shown = _of_list(values) if isinstance(values, list) else _as_floats(values)[0]
     bucket = max(1, -(-shown.size // 40)) if shown.size > 80 else 1
     return Drawing({}, [_shortest(shown, bucket).astype("<f8").tobytes()])
+
+
+def _of_list(values: list[Any]) -> NDArray[Any]:
+    """Return the last items of a list of numbers; NaN for integers beyond what a float can be."""
+    last = values[-SAMPLE:]
+    try:
+        return np.array(last, dtype=float)
+    except OverflowError:
+        return np.array([np.nan if (one := number_of(x)) is None else one for x in last])
 
 
 def _as_floats(values: NDArray[Any]) -> list[NDArray[Any]]:
@@ -110,7 +117,7 @@ def _ends(values: Any) -> str:
 
 def _listed(values: Any) -> str:
     return "  ".join(
-        f"{value:.6g}" if isinstance(value, FLOATS) else str(value) for value in values
+        f"{value:.6g}" if isinstance(value, FLOATS) else line_of(value) for value in values
     )
 
 
