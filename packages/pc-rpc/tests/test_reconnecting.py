@@ -696,3 +696,20 @@ def test_closing_ends_an_attempt_whose_server_does_not_answer(serve, contexts, f
                 call.result(LONG)
             searching.join(LONG)
             assert not searching.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_callback_that_ends_its_thread_does_no_harm(serve):
+    thread, seen = serve({"main": Driver()}), []
+
+    def leave(state):
+        seen.append(state)
+        if seen == ["connected", "lost", "connected"]:
+            raise SystemExit
+
+    with Client("127.0.0.1", thread.port, timeout=LONG, reconnect=True, state_cb=leave) as client:
+        for number in range(3):
+            thread.stop()
+            thread = serve({"main": Driver()}, port=thread.port)
+            assert client.echo(number) == number
+    assert seen == ["connected", *["lost", "connected"] * 3, "closed"]

@@ -204,6 +204,9 @@ class Reconnecting:
                 if not is_foreseen(error):
                     _logger.exception("%s: connecting again failed", self.label)
                 self.note_failure(error)
+            except BaseException:  # of a callback: another thread will search the next time
+                self.thread = None
+                raise
         return max(0.0, min(pause, LONGEST))
 
     def connect(self) -> BlockingConnection:
