@@ -226,7 +226,9 @@ def test_a_call_waits_for_a_server_that_returns_within_its_time(
     assert client.echo(5) == 5
 
 
-def test_without_a_server_the_error_says_what_was_tried(serve, lasting, free_port):
+def test_without_a_server_the_error_says_what_was_tried(serve, lasting, free_port, when_failed):
+    failed = threading.Event()
+    when_failed(failed.set)
     thread = serve({"main": Driver()}, port=free_port)
     states = States()
     client = lasting(free_port, timeout=0.2, state_cb=states)
@@ -234,14 +236,17 @@ def test_without_a_server_the_error_says_what_was_tried(serve, lasting, free_por
     with contextlib.suppress(ConnectionLost):
         client.ping_rpc()
     states.wait_for("connected", "lost")
-    for _ in range(2):
+    while True:
+        tried = failed.is_set()
         with pytest.raises(ConnectionLost) as caught:
             client.with_rpc_timeout(0.3).echo(1)
         text = str(caught.value)
         assert f"connection to 'main' at 127.0.0.1:{free_port} lost: " in text
-        assert " within 0." in text
+        assert " within " in text
         assert "the call of echo() was not sent" in text
         assert not caught.value.sent
+        if tried:
+            break
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
     assert "is the server running?" in str(caught.value.__cause__)
     with pytest.raises(ConnectionLost, match="the request ping was not sent"):
@@ -257,7 +262,7 @@ def test_no_time_is_no_attempt(serve, lasting):
     with pytest.raises(ConnectionLost):
         client.with_rpc_timeout(0.1).echo(1)
     states.wait_for("connected", "lost")
-    with pytest.raises(ConnectionLost, match="there was no new one within"):
+    with pytest.raises(ConnectionLost, match=r"the call of echo\(\) was not sent"):
         client.with_rpc_timeout(0).echo(1)
 
 
@@ -585,8 +590,9 @@ def test_the_search_ends_when_nobody_waits_and_the_client_can_be_forgotten(
     client = Client("127.0.0.1", free_port, timeout=LONG, reconnect=True)
     thread.stop()
     when_failed(lambda: searching.append(threading.current_thread()))
-    with pytest.raises(ConnectionLost):
-        client.with_rpc_timeout(0.2).echo(1)
+    while not searching:
+        with pytest.raises(ConnectionLost):
+            client.with_rpc_timeout(0.2).echo(1)
     searching[0].join(LONG)
     assert not searching[0].is_alive()
     with pytest.warns(ResourceWarning, match="was not closed"):
