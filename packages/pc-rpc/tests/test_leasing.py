@@ -301,7 +301,7 @@ def test_who_gives_no_sign_of_life_loses_the_lease_and_hears_of_it_before_it_cal
 
 def test_a_thread_that_renews_hears_of_the_loss_as_well(client):
     holder, other = client(), client()
-    with holder.lease("scan", ttl=0.2) as lease:
+    with holder.lease("scan", ttl=1) as lease:
         other.break_lease("beam dump")
         until(lambda: lease.lost is not None)
         assert "'beam dump'" in lease.lost
