@@ -42,6 +42,7 @@ def test_nothing_is_lost_and_nobody_gets_in(tmp_path):
     assert did["streams"]["items"] > 100
     assert did["structures"]["replicas compared in the end"] > 10
     assert did["bridges"]["replicas compared in the end"] >= 6
+    assert sum(n for what, n in did["bridges"].items() if what.startswith("injected: ")) > 0
     assert did["hostile"]["codes that resist"] >= 2
     assert did["load"]["connections of crowds"] > 50
     assert sum(n for what, n in did["wire"].items() if what.startswith("sessions against")) > 30

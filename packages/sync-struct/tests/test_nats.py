@@ -624,6 +624,40 @@ async def test_a_reader_to_whom_another_publishers_structure_comes_joins_anew(
         await js.close()
 
 
+async def test_a_reader_does_not_read_the_structure_without_end_where_a_step_is_missing(
+    engine, until, monkeypatch
+):
+    read, heard = [], []
+
+    async def count(*arguments):
+        read.append(arguments)
+        return await read_snapshot(*arguments)
+
+    async def hear(message):
+        heard.append(message)
+
+    monkeypatch.setattr(_inlet, "read_snapshot", count)
+    monkeypatch.setattr(_inlet, "RETRY_WAIT", 3600.0)
+    n = Notifier(structure())
+    async with Site(engine, n) as site, Replica().following(engine.address):
+        js, names = await has(engine), subjects("d")
+        change(n, 1)
+        await until(lambda: site.states[-1] == "live")
+        step = None
+        while step is None:
+            step = await js.last(names.stream, names.step)
+        await js.api(f"STREAM.MSG.DELETE.{names.stream}", {"seq": step.seq})
+        change(n, 2)
+        late = Replica()
+        coming = asyncio.ensure_future(late.subscriber.run(engine.address))
+        await js.subscribe(names.beacon, hear)
+        await until(lambda: len(heard) > 8)
+        assert len(read) < 6
+        await late.subscriber.close()
+        await coming
+        await js.close()
+
+
 async def test_parts_of_another_structure_at_its_place_are_none_of_it(engine):
     js, names = await connect(engine.address), subjects("d")
     await js.make_stream(names, "memory", 1)

@@ -27,7 +27,7 @@ ASK_TIMEOUT = 1.0
 """Seconds that the bridge has to say how far it is; else its next beacon says so."""
 
 RETRY_WAIT = 0.25
-"""Seconds between attempts while the engine cannot be reached."""
+"""Seconds between attempts while the engine cannot be reached, or does not have what is needed."""
 
 STARTED_AGAIN = "the publisher was started again"
 
@@ -118,10 +118,14 @@ class Inlet(Connection):
     async def _follow(self) -> None:
         await self._ask()
         begin = await self._join()
+        missing_at = -1
         while True:
             try:
                 await self._read(begin)
             except Gap:
+                if missing_at == self._progress.number:  # the stream itself has a hole there
+                    await asyncio.sleep(RETRY_WAIT)
+                missing_at = self._progress.number
                 begin = await self._join_again()
             except JetStreamError:
                 if begin == self._seq + 1:  # nothing has come
