@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import json
@@ -402,6 +403,32 @@ def test_a_server_that_stops_closes_the_generators_and_says_so(serve, either_cli
     with pytest.raises(ConnectionLost, match="the server stopped") as raised:
         list(stream)
     assert raised.value.sent
+
+
+async def test_a_server_that_stops_closes_a_generator_whose_turn_does_not_come(asyncio_client):
+    class Busy(Camera):
+        async def go_on(self):
+            self.begun.set()
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+    camera = Busy()
+    async with Server({"camera": camera}) as server:
+        camera.begun = asyncio.Event()
+        await server.start("127.0.0.1", 0)
+        async with asyncio_client(server.port) as client:
+            stream = client.scan(10**9)
+            for _ in range(3):
+                await anext(stream)
+            while camera.made < MOST_ITEMS:
+                await client.ping_rpc()
+            call = asyncio.ensure_future(client.go_on())
+            await camera.begun.wait()
+            await server.stop()
+            assert camera.closed.acquire(blocking=False)
+            with pytest.raises(ConnectionLost):
+                await call
 
 
 def test_a_factory_s_target_is_closed_behind_its_streams(serve, place):

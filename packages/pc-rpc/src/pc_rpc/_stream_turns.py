@@ -263,7 +263,15 @@ class AwaitedStream(Stream):
         iterator, self._iterator = self._iterator, None
         if isinstance(iterator, (AsyncGenerator, AsyncioRemoteStream)):
             try:
-                async with self._in_turn():
-                    await iterator.aclose()
+                await self._close_in_turn(iterator)
             except BaseException as error:
                 self.call.error = error
+
+    async def _close_in_turn(
+        self, iterator: AsyncGenerator[Any, Any] | AsyncioRemoteStream
+    ) -> None:
+        try:
+            async with self._in_turn():
+                await iterator.aclose()
+        except asyncio.CancelledError:  # the server has stopped, and no turn has come
+            await iterator.aclose()
