@@ -70,7 +70,7 @@ def connect(
 def _connect_any(
     found: list[AddressInfo],
     deadline: float | None,
-    begun: Callable[[socket.socket], object] | None,
+    begun: Callable[[socket.socket], object] | None = None,
 ) -> socket.socket:
     """Connect to the first of the addresses that answers; each gets its share of the time."""
     failure = OSError("no address")
