@@ -27,6 +27,7 @@ from sync_struct.nats._connecting import connect
 from faults.bridge import INTERVAL
 from faults.followers import Follower
 from faults.journal import Journal
+from faults.known import AFTER_PARTITION
 from faults.processes import HOST, Child
 from faults.proxy import Network, Weather
 from faults.report import Report
@@ -239,6 +240,7 @@ class Round:
         proxies = self.network.proxies
         some = self.rng.sample(proxies, self.rng.choice([1, len(proxies) // 2, len(proxies)]))
         self.network.part(some)
+        self.journal.remark = AFTER_PARTITION
         self.report.count(f"injected: partition of {seconds:g} s")
         time.sleep(seconds)
         self.network.heal()

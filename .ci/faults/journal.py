@@ -60,10 +60,16 @@ class Journal:
     report : Report
     lying : float
         Seconds that a replica may be live with less than the journal had then.
+
+    Attributes
+    ----------
+    remark : str
+        Added to findings: what has been done to the network.
     """
 
     def __init__(self, path: Path, report: Report, lying: float) -> None:
         self.path, self._report, self._lying = path, report, lying
+        self.remark = ""
         self._at = 0
         self._truth: dict[tuple[int, int], str] = {}
         self._seen: list[tuple[str, tuple[int, int], str]] = []
@@ -95,7 +101,7 @@ class Journal:
                 self._report.find(
                     "wrong",
                     f"{replica.name} has been live for {now - since:.1f} s, and is at {place}, "
-                    f"though the publisher was at {least} {now - then:.1f} s ago",
+                    f"though the publisher was at {least} {now - then:.1f} s ago{self.remark}",
                 )
             self._report.count("looks at live replicas during the faults")
 
