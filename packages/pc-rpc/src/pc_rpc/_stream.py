@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pyon.asyncio_connection import HIGH_WATER
+from pyon.asyncio_connection import HIGH_WATER, TURN
 from pyon.framing import copy_if_shared, frame
 from pyon.wire import LINE_SIZE, around, small_text
 
@@ -36,9 +37,17 @@ MOST = 16 * 2**10
 """Bytes of a message of small items: its text is read and written at once, and not much later than
 its first item was made."""
 
+MOST_IN_TURN = HIGH_WATER // 8
+"""Bytes of small items that are made in one turn, or little more."""
+
+SHORT_TURN = 2e-4
+"""Seconds of a turn that others wait for: one slow item, or some quick ones, so that many streams
+beside each other do not take a turn and a message for each item."""
+
 ROOM = HIGH_WATER // 2
 """Bytes that the client has not taken beyond which a stream waits. Less than what stops the server
-from reading, so that small items never keep it from hearing that nobody wants them any more."""
+from reading, so that small items never keep it from hearing that nobody wants them any more. More
+of it costs the event loop a third more for each image: it is written bit by bit."""
 
 
 class Stream:
@@ -144,6 +153,15 @@ class Stream:
         except BaseException as error:  # as `ServerSide.reply`
             kind = TypeError if issubclass(type(error), TypeError) else RuntimeError
             raise kind(f"an item cannot be encoded: {text_of(error)}") from None
+
+    def turn_is_over(self, began: float, used: int) -> bool:
+        """Say whether others should have their turn: given its begin, and the bytes used before."""
+        now, lane = monotonic(), self._lane
+        return (
+            now > began + TURN
+            or (now > began + SHORT_TURN and lane is not None and bool(lane.waiting))
+            or self._used_bytes - used > MOST_IN_TURN
+        )
 
     # What the loop does.
 

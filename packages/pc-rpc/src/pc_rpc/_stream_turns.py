@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Generator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pyon.asyncio_connection import TURN
 from pyon.asyncio_tasks import settle
 
 from pc_rpc._asyncio_stream import AsyncioRemoteStream
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 
     from pc_rpc._execution import Lane
     from pc_rpc._schedule import Call
-
-SHORT_TURN = 2e-4
-"""Seconds of a turn that others wait for: one slow item, or some quick ones, so that many streams
-beside each other do not take a turn and a message for each item."""
 
 QUICK = 1e-4
 """Seconds that an item may take to count as quick."""
@@ -135,8 +130,7 @@ class PlainStream(Stream):
             call.explain(self._describe)
 
     def _run(self, make: Callable[[], Any]) -> None:
-        box, lane, began = Outcome(), self._lane, monotonic()
-        until, items = began + TURN, 0
+        box, items, began, used = Outcome(), 0, monotonic(), self._used_bytes
         while self.may_go_on:
             box.result = make()
             self.add(box)
@@ -145,9 +139,7 @@ class PlainStream(Stream):
                 self._have_it_sent()
             elif self._quick < QUICK_ITEMS:
                 break
-            if (now := monotonic()) > until or (
-                now > began + SHORT_TURN and lane is not None and lane.waiting
-            ):
+            if self.turn_is_over(began, used):
                 break
         quick = monotonic() - began < items * QUICK
         self._quick = self._quick + items if quick else 0
@@ -214,16 +206,14 @@ class AwaitedStream(Stream):
         await self._close()
 
     async def _run(self, make: Callable[[], Awaitable[Any]]) -> None:
-        box, lane, began = Outcome(), self._lane, monotonic()
+        box, began, used = Outcome(), monotonic(), self._used_bytes
         while self.may_go_on:
             box.result = await make()
             self.add(box)
             if not self._flushes:
                 self._flushes = True
                 self._loop.call_soon(self.flush)
-            if (now := monotonic()) > began + TURN or (
-                now > began + SHORT_TURN and lane is not None and lane.waiting
-            ):
+            if self.turn_is_over(began, used):
                 break
 
     async def _permission(self) -> None:
