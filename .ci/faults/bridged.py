@@ -27,7 +27,6 @@ from sync_struct.nats._connecting import connect
 from faults.bridge import INTERVAL
 from faults.followers import Follower
 from faults.journal import Journal
-from faults.known import AFTER_PARTITION
 from faults.processes import HOST, Child
 from faults.proxy import Network, Weather
 from faults.report import Report
@@ -240,7 +239,7 @@ class Round:
         proxies = self.network.proxies
         some = self.rng.sample(proxies, self.rng.choice([1, len(proxies) // 2, len(proxies)]))
         self.network.part(some)
-        self.journal.remark = AFTER_PARTITION
+        self.journal.remark = " (the network had parted)"
         self.report.count(f"injected: partition of {seconds:g} s")
         time.sleep(seconds)
         self.network.heal()

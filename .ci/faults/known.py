@@ -7,13 +7,7 @@ from __future__ import annotations
 
 import re
 
-AFTER_PARTITION = " (the network had parted)"
-
 PATTERNS: dict[str, re.Pattern[str]] = {
-    "a subscription that goes on where it was is live before what it has missed has come, which "
-    "takes long over a slow network": re.compile(
-        r"has been live for .*" + re.escape(AFTER_PARTITION)
-    ),
     "asyncio ends a TLS transport twice whose peer goes while its buffer is written": re.compile(
         r"in the log of a server \(.*TLS\).*_SelectorSocketTransport\._call_connection_lost\(",
         re.DOTALL,

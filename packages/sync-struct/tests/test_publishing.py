@@ -936,3 +936,24 @@ async def test_a_subscriber_that_does_not_read_its_pongs_is_not_heard_any_furthe
             assert connection.backlog < 2 * HIGH_WATER
         assert writer.transport.get_write_buffer_size() > HIGH_WATER  # waits at the client
         writer.transport.abort()
+
+
+async def test_a_subscriber_that_goes_on_is_live_when_what_it_missed_has_come(Relay, until):
+    n, states = Notifier({"x": 0}), []
+    async with Publisher({"d": n}) as publisher:
+        await publisher.start("127.0.0.1", 0)
+        async with Relay(publisher.port) as relay:
+            subscriber = Subscriber(
+                "d",
+                lambda x: x,
+                state_cb=lambda state: states.append((state, (subscriber.target or n)["x"])),
+            )
+            async with subscriber.following("127.0.0.1", relay.port, longest_wait=0.05):
+                relay.refusing = True
+                relay.cut()
+                await until(lambda: subscriber.state == "stale")
+                n["x"] = 1
+                n["x"] = 2
+                relay.refusing = False
+                await until(lambda: subscriber.target["x"] == 2 and subscriber.state == "live")
+    assert states == [("connecting", 0), ("live", 0), ("stale", 0), ("live", 2), ("closed", 2)]

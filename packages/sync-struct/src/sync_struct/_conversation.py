@@ -102,7 +102,9 @@ class Conversation(Generic[_Part]):
         self.features = hello["features"]
         self._stream = position.stream
         self.stale = hello.get("stale") is True
-        self._known = position.number if self._wish == EVERYTHING else 0
+        known = hello.get("known")
+        known = known if type(known) is int else position.number
+        self._known = known if self._wish == EVERYTHING else 0
         if self._wish.mods_only:
             lost = self.number is not None and not resumed
             self.number, self.live = self.number if resumed else position.number, True

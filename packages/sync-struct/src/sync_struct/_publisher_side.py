@@ -127,6 +127,7 @@ class PublisherSide:
             number=log.number if self.cursor.number is None else self.cursor.number,
             resumed=resumed,
             features=features,
+            **({"known": log.number} if number is not None and number < log.number else {}),
             **({"stale": True} if self._stale else {}),
         )
         return [hello]
