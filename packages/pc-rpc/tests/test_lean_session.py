@@ -24,6 +24,12 @@ LIMIT = 20_000
 """Bytes of a message, so that replies beyond it are small."""
 
 
+@pytest.fixture(autouse=True)
+def long_turns(monkeypatch):
+    """How much is done in a turn is a matter of time, but for the tests of that."""
+    monkeypatch.setattr(_lean_session, "TURN", 60.0)
+
+
 class Driver:
     """Methods that come to their results in every way."""
 
@@ -364,7 +370,6 @@ def test_an_error_of_the_call_itself_shows_nothing_of_the_server(serve, connect,
 
 
 def test_what_one_read_brought_is_answered_in_one_write(serve, monkeypatch):
-    monkeypatch.setattr(_lean_session, "TURN", 60.0)
     writes = []
     thread = serve({"main": Gate()})
     with socket.create_connection(("127.0.0.1", thread.port)) as sock, sock.makefile("rb") as lines:
