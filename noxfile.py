@@ -240,7 +240,7 @@ def repository(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Try faults, load and hostile input for ten minutes; the report goes to .nox/faults-report/.
+    """Try faults, load and hostile input, a quarter of an hour; report in .nox/faults-report/.
 
     ``-- --page calls --seed 5`` repeats one page, ``-- --budget 60`` is the short version.
     """

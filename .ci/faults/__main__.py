@@ -28,7 +28,7 @@ GRACE = 240.0
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("faults", description="Try what the packages promise.")
-    parser.add_argument("--budget", type=float, default=600, metavar="SECONDS", help="of all pages")
+    parser.add_argument("--budget", type=float, default=720, metavar="SECONDS", help="of all pages")
     parser.add_argument("--hours", type=float, help="the same in hours")
     parser.add_argument("--page", action="append", choices=[page.name for page in PAGES])
     parser.add_argument("--seed", type=int, default=1, help="what everything is drawn from")

@@ -32,14 +32,14 @@ class Page:
 
 
 PAGES = [
-    Page("calls", 10),
+    Page("calls", 18),
     Page("reconnecting", 5),
     Page("leases", 5),
     Page("streams", 5),
-    Page("structures", 10),
+    Page("structures", 6),
     Page("hostile", 3),
-    Page("load", 4),
+    Page("load", 6),
     Page("wire", 3),
-    Page("network", 3),
-    Page("bridges", 5),
+    Page("network", 4),
+    Page("bridges", 6),
 ]
