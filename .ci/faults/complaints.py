@@ -25,7 +25,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         self._report.count(f"log records of {record.name.partition('.')[0]}")
-        if record.exc_info is not None and record.exc_info[1] is not None:
+        if record.exc_info and record.exc_info[1] is not None:  # asyncio says False, too
             text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
         if UNFORESEEN.search(text) or record.name == "asyncio":
             self._report.find("crashes", f"log of {record.name}: {text:.2000}")
