@@ -396,7 +396,8 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`.
 
-        Nothing is written from here: a transport that finds its peer gone by that has two ends.
+        Nothing is written or closed from here: a transport that finds its peer gone by that, or
+        has nothing left to send, has two ends.
         """
         self._writable = True
         if not self._flush_due:
@@ -430,21 +431,12 @@ class Connection(asyncio.BufferedProtocol):
                 self._forget_queue()
                 break
             self.transport.write(self._next_piece())
-        if self._state is _CLOSING and not self._queue:
-            self._loop.call_soon(self._close_transport)
+        if self._state is _CLOSING and not self._queue and not self.transport.is_closing():
+            self.transport.close()  # once: a TLS transport is of no use after a second time
         if self._pauses & _BY_BACKLOG and self.backlog <= HIGH_WATER:
             self._resume(_BY_BACKLOG)
         if self._waiters:
             self._wake_waiters()
-
-    def _close_transport(self) -> None:
-        """Close what is empty now: once, for a TLS transport is of no use after a second time.
-
-        Not from within `resume_writing`: an empty transport that closes there has two ends, the
-        second of which is an exception in a callback.
-        """
-        if self._state is _CLOSING and not self._queue and not self.transport.is_closing():
-            self.transport.close()
 
     def _next_piece(self) -> bytes | memoryview:
         """Take the next bytes to write out of the queue: small ones joined, large ones cut."""
