@@ -258,23 +258,23 @@ class Round:
         server = Child("faults.controller", port, self.ledger.path, self.mode, *files)
         return server.wait_until_serving()
 
-    def end_server(self, server: Child, *, kill: bool) -> None:
-        """Kill or stop a server; what its log says is looked at."""
-        if kill:
-            server.kill()
-        elif (status := server.terminate()) != 0:
-            self.report.find(
-                "crashes", f"a server ended with status {status}: {server.log()[-500:]}"
-            )
-        self.report.count("servers killed" if kill else "servers stopped")
-        if (complaint := server.complaints()) is not None:
-            self.report.find("crashes", f"in the log of a server ({self.describe()}): {complaint}")
-        server.close()
+
+def end_server(report: Report, server: Child, where: str, *, kill: bool) -> None:
+    """Kill or stop a server; what its log says is looked at."""
+    if kill:
+        server.kill()
+    elif (status := server.terminate()) != 0:
+        report.find("crashes", f"a server ended with status {status}: {server.log()[-500:]}")
+    report.count("servers killed" if kill else "servers stopped")
+    if (complaint := server.complaints()) is not None:
+        report.find("crashes", f"in the log of a server ({where}): {complaint}")
+    server.close()
 
 
-async def _what_it_holds(this: Round, port: int) -> dict[str, int]:
+async def what_it_holds(port: int, context: ssl.SSLContext | None) -> dict[str, int]:
+    """Return what a server, whose driver can tell, has open at the moment."""
     async with AsyncioClient() as client:
-        await client.connect_rpc(HOST, port, "driver", timeout=LONG, ssl=this.context)
+        await client.connect_rpc(HOST, port, "driver", timeout=LONG, ssl=context)
         return dict(await client.held())
 
 
@@ -282,7 +282,7 @@ async def _check_server(this: Round, port: int, before: dict[str, int]) -> None:
     """Find what the server still holds although all clients have gone."""
     deadline = time.monotonic() + 20
     while True:
-        after = await _what_it_holds(this, port)
+        after = await what_it_holds(port, this.context)
         grown = {key: (before[key], after[key]) for key in before if after[key] > before[key]}
         growth = after["memory"] - before["memory"]
         this.report.peak("memory of a server, MiB", after["memory"] / 2**20)
@@ -308,7 +308,7 @@ async def _supervise(this: Round, server: Child, port: int, seconds: float) -> C
         if this.made > next_end:
             next_end = this.made + this.rng.randint(*this.calls_per_server)
             kill = this.rng.random() < 0.5
-            await asyncio.to_thread(this.end_server, server, kill=kill)
+            await asyncio.to_thread(end_server, this.report, server, this.describe(), kill=kill)
             server = await asyncio.to_thread(this.start_server, port)
     return server
 
@@ -317,7 +317,7 @@ async def _run_round(this: Round, network: Network, port: int, seconds: float) -
     """Run one round; whoever has not ended with it hangs."""
     weather = ROUGH_TLS if this.context else ROUGH
     server = await asyncio.to_thread(this.start_server, port)
-    before = await _what_it_holds(this, port)
+    before = await what_it_holds(port, this.context)
     seeds = iter(range(this.report.seed * 1000, this.report.seed * 1000 + 100))
 
     def proxy() -> Proxy:
@@ -336,7 +336,7 @@ async def _run_round(this: Round, network: Network, port: int, seconds: float) -
         if crew.done() and (error := crew.exception()) is not None:
             this.report.find("wrong", f"a client raised {error!r} ({this.describe()})")
     await _check_server(this, port, before)
-    await asyncio.to_thread(this.end_server, server, kill=False)
+    await asyncio.to_thread(end_server, this.report, server, this.describe(), kill=False)
 
 
 def settle(before: dict[str, int], report: Report) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from pc_rpc import AsyncioClient, Client, ConnectionLost
 
-from faults.calls import CASES, GRACE, Certificates, settle
+from faults.calls import CASES, GRACE, Certificates, end_server, settle, what_it_holds
 from faults.processes import HOST, LONG, Child, held, reserved_port
 from faults.proxy import ROUGH, ROUGH_TLS, Network, Proxy
 from faults.report import Report
@@ -241,28 +241,11 @@ def _start(this: Round, port: int) -> Child:
     return Child("faults.streamer", port, this.mode, *this.files).wait_until_serving()
 
 
-def _end(this: Round, server: Child, *, kill: bool) -> None:
-    if kill:
-        server.kill()
-    elif (status := server.terminate()) != 0:
-        this.report.find("crashes", f"a server ended with {status}: {server.log()[-500:]}")
-    if (complaint := server.complaints()) is not None:
-        this.report.find("crashes", f"in the log of a server ({this.describe()}): {complaint}")
-    this.report.count("servers killed" if kill else "servers stopped")
-    server.close()
-
-
-async def _what_it_holds(this: Round, port: int) -> dict[str, int]:
-    async with AsyncioClient() as client:
-        await client.connect_rpc(HOST, port, "driver", timeout=LONG, ssl=this.context)
-        return dict(await client.held())
-
-
 async def _check_server(this: Round, port: int, before: dict[str, int]) -> None:
     """Find what the server still holds although all clients have gone."""
     deadline = time.monotonic() + 20
     while True:
-        after = await _what_it_holds(this, port)
+        after = await what_it_holds(port, this.context)
         growth = after.pop("memory") - before["memory"]
         grown = {key: (before[key], n) for key, n in after.items() if n > before[key]}
         for key in ("threads", "begun"):
@@ -289,7 +272,7 @@ async def _supervise(this: Round, server: Child, port: int, seconds: float) -> C
         if this.made > next_end:
             next_end = this.made + this.rng.randint(*STREAMS_PER_SERVER)
             kill = this.rng.random() < 0.5
-            await asyncio.to_thread(_end, this, server, kill=kill)
+            await asyncio.to_thread(end_server, this.report, server, this.describe(), kill=kill)
             server = await asyncio.to_thread(_start, this, port)
     return server
 
@@ -298,7 +281,7 @@ async def _run_round(this: Round, network: Network, port: int, seconds: float) -
     """Run one round; whoever has not ended with it hangs."""
     weather = ROUGH_TLS if this.context else ROUGH
     server = await asyncio.to_thread(_start, this, port)
-    before = await _what_it_holds(this, port)
+    before = await what_it_holds(port, this.context)
     seeds = iter(range(this.report.seed * 1000, this.report.seed * 1000 + 100))
 
     def proxy() -> Proxy:
@@ -319,7 +302,7 @@ async def _run_round(this: Round, network: Network, port: int, seconds: float) -
         if crew.done() and (error := crew.exception()) is not None:
             this.report.find("wrong", f"a client raised {error!r} ({this.describe()})")
     await _check_server(this, port, before)
-    await asyncio.to_thread(_end, this, server, kill=False)
+    await asyncio.to_thread(end_server, this.report, server, this.describe(), kill=False)
 
 
 def _settle_threads(before: dict[str, int]) -> None:
