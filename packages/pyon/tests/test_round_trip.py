@@ -263,7 +263,7 @@ def test_long_integers_whatever_the_interpreters_limit(digit_limit, digits, vers
 
 def test_an_integer_beyond_the_limit(digit_limit, version):
     for x in (10**pyon.MAX_INT_DIGITS, 2**4_000_000):
-        for value in (x, [x] * 20):
+        for value in (x, -x, [x], (1, x), {"a": [x]}, [x] * 20):
             with pytest.raises(pyon.EncodeError, match="50000 digits"):
                 pyon.encode(value, version=version)
     for text in ("1" * 50_001, "[" + "1" * 1_000_000 + "]", "(" + "1" * 50_001 + ", )"):

@@ -28,8 +28,8 @@ Table = dict[type, Callable[["Any"], str]]
 def small_writers(spelling: Spelling) -> Table:
     """Give functions that write a plain value, by exact type; they raise KeyError for all else.
 
-    ValueError is for long integers, and an EncodeError does not say where in the value it was. A
-    text of theirs that is longer than integers may be can hold such a one.
+    ValueError is for long integers, if the interpreter limits their digits, and an EncodeError does
+    not say where in the value it was.
     """
     leaves = table = {**spelling.leaves, int: repr}
     for _ in range(LEVELS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ._errors import EncodeError
-from ._integers import MAX_INT_DIGITS, digits_are_limited
+from ._integers import digits_are_limited
 from ._plain import CLASS_KEY, Encode
 from ._small import small_writers
 
@@ -95,12 +95,9 @@ class Spelling:
         Then a `Writer` gives the text, or says what is wrong and where.
         """
         write = self.small.get(type(x))
-        if write is None:
-            return None
+        if write is None or not digits_are_limited():
+            return None  # without a limit, the text of a long integer could take half a minute
         try:
-            text = write(x)
+            return write(x)
         except (KeyError, ValueError, EncodeError, RecursionError):
             return None
-        if len(text) > MAX_INT_DIGITS and not digits_are_limited():
-            return None
-        return text
