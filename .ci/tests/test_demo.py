@@ -1,4 +1,4 @@
-"""The demo, as somebody tries it: it stays, and its commands can be copied."""
+"""The demo with --stay: the controller keeps running, and the printed commands work."""
 
 import re
 import shlex
@@ -18,13 +18,13 @@ def run(command):
     return done.stdout
 
 
-def test_the_demo_stays_and_its_commands_can_be_copied():
+def test_the_demo_stays_and_its_commands_work_as_printed():
     with subprocess.Popen(
         [sys.executable, EXPERIMENT, "--stay"], stdout=subprocess.PIPE, text=True
     ) as demo:
         try:
             lines = []
-            while not lines or "The last one ends it" not in lines[-1]:
+            while not lines or "The last command ends" not in lines[-1]:
                 lines.append(demo.stdout.readline())
                 assert lines[-1], "the demo has ended"
             commands = [found[1] for found in map(COMMAND.match, lines) if found]

@@ -1,4 +1,4 @@
-"""A controller with remote execution, in a thread of the test's process."""
+"""Fixtures: a controller with remote execution, in a thread of the test's process."""
 
 import logging
 import threading
@@ -10,7 +10,7 @@ from remote_exec import RemoteExec, simple_rexec_server_loop
 
 
 class Driver:
-    """Stands in for an instrument: `frames` are what is too large to move."""
+    """A simulated instrument; `frames` are the data that are too large to move."""
 
     def __init__(self):
         self.frames = list(range(1000))
@@ -25,14 +25,14 @@ class Driver:
         self.written.append(value)
 
     def hold(self):
-        """Block, uninterruptibly, until the test says so."""
+        """Block, uninterruptibly, until the test sets `may_leave`."""
         self.holding_thread = threading.current_thread()
         self.entered.set()
         self.may_leave.wait(60)
 
 
 class Controller:
-    """What `simple_rexec_server_loop` serves, and clients of it."""
+    """`simple_rexec_server_loop` in a thread, and clients of it."""
 
     def __init__(self, driver, *, client_ssl=None, **options):
         self.driver = driver
@@ -93,11 +93,11 @@ def controller(start_controller):
 
 @pytest.fixture(params=[True, False], ids=["lean", "general"])
 def either_road(request, monkeypatch):
-    """Have calls take the lean roads of pc-rpc, or never."""
+    """Make calls take the fast paths (lean roads) of pc-rpc, or never."""
     for module in ("_connection", "_asyncio_connection", "_session"):
         monkeypatch.setattr(f"pc_rpc.{module}.LEAN", request.param)
 
 
-# In debug mode asyncio logs which callbacks were slow. That depends on what else the computer does,
-# and would be found among the records that tests count.
+# In debug mode asyncio logs slow callbacks. These messages depend on the load of the computer, and
+# would appear among the records that tests compare.
 logging.getLogger("asyncio").addFilter(lambda record: "took %.3f seconds" not in str(record.msg))

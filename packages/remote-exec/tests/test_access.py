@@ -1,4 +1,4 @@
-"""Who may connect, what may be put where, and what the log says about it."""
+"""Access control, the log, and `connect_global_rpc`."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ from remote_exec._access import is_loopback, is_same_machine, require_guard
 
 
 def would_serve(host, **options):
-    """Say whether the loop agrees to serve there; it is stopped before it does anything."""
+    """Return True if the loop serves at an address; it is stopped at once."""
 
     def ready(server):
         server.terminate()
@@ -61,20 +61,21 @@ BEYOND = [
 
 
 @pytest.mark.parametrize("host", BEYOND)
-def test_beyond_loopback_is_refused_with_the_ways_out(host):
-    with pytest.raises(ValueError, match="refusing to execute code for whoever reaches") as caught:
+def test_beyond_loopback_is_refused_and_the_error_names_the_options(host):
+    refused = "refusing to execute code for everyone who can reach"
+    with pytest.raises(ValueError, match=refused) as caught:
         would_serve(host)
-    for way_out in ("127.0.0.1", "ssl=", "allow_remote=True"):
-        assert way_out in str(caught.value)
+    for option in ("127.0.0.1", "ssl=", "allow_remote=True"):
+        assert option in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "*", None])
-def test_beyond_loopback_is_served_if_one_says_so(host):
+def test_beyond_loopback_is_served_with_allow_remote(host):
     assert would_serve(host, allow_remote=True)
 
 
 class NameServer:
-    """Answers each question about a name with the next of some answers, for ever with the last."""
+    """Answers each look-up of a name with the next of some answers, then always with the last."""
 
     def __init__(self, monkeypatch, name, *answers):
         self._name, self._answers = name, list(answers)
@@ -91,32 +92,32 @@ class NameServer:
         return [(*kind, (address, port)) for address in answer]
 
 
-def test_a_name_that_also_means_all_interfaces_is_refused(monkeypatch):
+def test_a_host_name_that_resolves_to_all_interfaces_is_refused(monkeypatch):
     NameServer(monkeypatch, "camera.lab", ["127.0.0.1", "0.0.0.0"])
-    with pytest.raises(ValueError, match=r"reaches 0\.0\.0\.0"):
+    with pytest.raises(ValueError, match=r"can reach 0\.0\.0\.0"):
         would_serve("camera.lab")
 
 
 @ipv6
-def test_a_name_that_turns_outward_between_two_look_ups_is_refused(monkeypatch):
+def test_a_host_name_whose_second_look_up_leaves_loopback_is_refused(monkeypatch):
     # Two addresses and one port: the server binds twice, with a look-up each.
     NameServer(monkeypatch, "camera.lab", ["127.0.0.1"], ["0.0.0.0"])
-    with pytest.raises(ValueError, match=r"reaches 0\.0\.0\.0"):
+    with pytest.raises(ValueError, match=r"can reach 0\.0\.0\.0"):
         would_serve(["::1", "camera.lab"])
 
 
-def test_a_name_that_cannot_be_looked_up_at_first_serves_nobody(monkeypatch):
+def test_a_host_name_whose_first_look_up_fails_is_not_served(monkeypatch):
     NameServer(monkeypatch, "camera.lab", socket.gaierror(-3, "try again"), ["0.0.0.0"])
     with pytest.raises(socket.gaierror):
         would_serve("camera.lab")
 
 
-def test_what_is_bound_counts_and_not_what_another_look_up_says(monkeypatch):
+def test_the_bound_address_decides_and_not_a_later_look_up(monkeypatch):
     NameServer(monkeypatch, "camera.lab", ["127.0.0.1"], ["0.0.0.0"])
     assert would_serve("camera.lab")
 
 
-def test_nobody_is_accepted_before_the_check(monkeypatch):
+def test_no_connection_is_accepted_before_the_check(monkeypatch):
     attempts = []
 
     def attack(addresses, context):
@@ -132,12 +133,12 @@ def test_nobody_is_accepted_before_the_check(monkeypatch):
 
 
 @pytest.mark.parametrize("outside", range(3))
-def test_each_address_that_is_bound_is_checked(outside):
+def test_each_bound_address_is_checked(outside):
     # Called directly: asyncio binds a list of addresses in no particular order.
     addresses = [("127.0.0.1", 3250), ("::1", 3250), ("127.0.0.2", 3250)]
     require_guard(addresses, None)
     addresses[outside] = ("10.0.0.7", 3250)
-    with pytest.raises(ValueError, match=r"reaches 10\.0\.0\.7"):
+    with pytest.raises(ValueError, match=r"can reach 10\.0\.0\.7"):
         require_guard(addresses, None)
 
 
@@ -168,7 +169,7 @@ def test_a_check_that_fails_refuses(monkeypatch, error):
         ("::2", False),
         ("", False),
         ("*", False),
-        ("localhost", False),  # a socket never calls itself that
+        ("localhost", False),  # never the address of a socket
         ("/run/socket", False),
     ],
 )
@@ -182,12 +183,12 @@ def test_which_addresses_can_be_reached_from_this_computer_only(host, loopback):
         (("127.0.0.1", 5), ("127.0.0.1", 3250), True),
         (("::1", 5, 0, 0), ("::1", 3250, 0, 0), True),
         (("::ffff:127.0.0.1", 5, 0, 0), ("::ffff:127.0.0.1", 3250, 0, 0), True),
-        (("10.0.0.7", 5), ("10.0.0.7", 3250), True),  # this machine, by its other name
+        (("10.0.0.7", 5), ("10.0.0.7", 3250), True),  # this machine, by its other address
         (("10.0.0.8", 5), ("10.0.0.7", 3250), False),
         (("fe80::1%eth0", 5, 0, 2), ("fe80::2%eth0", 3250, 0, 2), False),
         (None, ("127.0.0.1", 3250), False),
         (None, None, False),
-        ("", "", False),  # as a Unix socket has them
+        ("", "", False),  # the names of a Unix socket
     ],
 )
 def test_which_connections_come_from_this_machine(peername, sockname, same):
@@ -195,33 +196,33 @@ def test_which_connections_come_from_this_machine(peername, sockname, same):
 
 
 @pytest.mark.parametrize("mode", [ssl.CERT_NONE, ssl.CERT_OPTIONAL])
-def test_tls_that_lets_anybody_in_is_no_protection(mode):
-    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    anybody.verify_mode = mode
+def test_tls_without_required_certificates_is_refused(mode):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = mode
     with pytest.raises(ValueError, match=f"refusing.*authenticates nobody.*{mode.name}"):
-        would_serve("0.0.0.0", ssl=anybody)
-    assert would_serve("0.0.0.0", ssl=anybody, allow_remote=True)
+        would_serve("0.0.0.0", ssl=context)
+    assert would_serve("0.0.0.0", ssl=context, allow_remote=True)
 
 
-def test_tls_that_demands_certificates_is_served_everywhere():
+def test_with_tls_that_demands_certificates_every_address_is_served():
     certified = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certified.verify_mode = ssl.CERT_REQUIRED
     assert would_serve("0.0.0.0", ssl=certified)
 
 
-def test_the_loop_says_what_it_cannot_do_before_it_binds_anything():
+def test_an_invalid_deadline_is_refused_before_anything_is_bound():
     with pytest.raises(ValueError, match="positive number of seconds or None, not -1"):
         would_serve("127.0.0.1", deadline=-1)
     with pytest.raises(ValueError, match="positive number of seconds or None, not '5'"):
         would_serve("127.0.0.1", deadline="5")
 
 
-async def test_where_an_event_loop_runs_the_loop_says_so():
+async def test_the_loop_is_refused_in_a_thread_with_a_running_event_loop():
     with pytest.raises(RuntimeError, match="call it in a thread of its own"):
         would_serve("127.0.0.1")
 
 
-def test_what_the_established_stack_takes_is_refused_with_what_to_write():
+def test_tls_arguments_of_the_established_stack_are_refused_with_the_replacement():
     with pytest.raises(TypeError, match=r"ssl=pyon\.tcp\.server_context\("):
         would_serve("0.0.0.0", ssl_config=object())
     with pytest.raises(TypeError, match=r"SSLContext"):
@@ -238,26 +239,26 @@ def write_pair(folder, name):
 
 
 def test_with_tls_only_the_holder_of_the_right_key_runs_code(start_controller, tmp_path):
-    server, client, stranger = (write_pair(tmp_path, n) for n in ("server", "client", "stranger"))
+    server, client, other = (write_pair(tmp_path, n) for n in ("server", "client", "other"))
     trusted = client_context(*client, server[0])
     controller = start_controller(ssl=server_context(*server, client[0]), client_ssl=trusted)
     rexec = controller.rexec()
     rexec.add_code("def f():\n    return controller_driver.identify()\n")
     assert rexec.call("f") == "driver of the test"
-    for context in (client_context(*stranger, server[0]), None):
-        with pytest.raises(OSError):  # which one depends on how TLS ends
+    for context in (client_context(*other, server[0]), None):
+        with pytest.raises(OSError):  # which subclass depends on how TLS ends
             controller.connect(ssl=context, timeout=30)
 
 
 def test_a_host_that_does_not_exist_is_an_error_of_binding():
-    with pytest.raises(OSError):  # the text is the platform's
+    with pytest.raises(OSError):  # the message depends on the platform
         would_serve("no-such-host.invalid")
 
 
 # The log
 
 
-def test_each_connection_and_each_piece_of_code_leaves_a_line(controller, caplog):
+def test_each_connection_and_each_piece_of_code_is_logged(controller, caplog):
     caplog.set_level(logging.INFO, "remote_exec")
     client = controller.connect()
     client.add_code("x = 1  # µ\n")
@@ -272,7 +273,7 @@ def test_each_connection_and_each_piece_of_code_leaves_a_line(controller, caplog
 
 @pytest.fixture
 def dataset_db():
-    """An RPC server on the experiment's side, and the datasets that it received."""
+    """Return the port of an RPC server at the experiment, and the datasets that it received."""
     import asyncio
     from concurrent.futures import Future
 
@@ -287,7 +288,7 @@ def dataset_db():
     ready = Future()
 
     async def serve():
-        # A name with everything in it that a target may have.
+        # HOSTILE_TARGET has all kinds of characters that a target name may have.
         server = Server(
             {"master_dataset_db": datasets, HOSTILE_TARGET: datasets}, builtin_terminate=True
         )
@@ -314,14 +315,14 @@ USE = "def use(key, value):\n    dataset_db.set(key, value)\n    return dataset_
 def test_the_global_client_reaches_this_connection_and_later_ones(controller, dataset_db):
     port, datasets = dataset_db
     client = controller.connect()
-    connect_global_rpc(client, port=port)  # the default host is our end of the connection
+    connect_global_rpc(client, port=port)  # the default host is the local address of the connection
     for connection in (client, controller.connect()):
         connection.add_code(USE)
         assert connection.call("use", "rabi.frequency", 3.5) == 3.5
     assert datasets == {"rabi.frequency": 3.5}
 
 
-def test_the_second_call_does_nothing(controller, dataset_db):
+def test_a_second_global_client_of_the_same_name_is_not_created(controller, dataset_db):
     port, _ = dataset_db
     client = controller.connect()
     connect_global_rpc(client, port=port)
@@ -338,14 +339,14 @@ def test_the_driver_cannot_be_replaced(controller, dataset_db):
     assert later.call("who") == "driver of the test"
 
 
-def test_the_front_end_is_accepted_too(controller, dataset_db):
+def test_a_global_client_can_be_created_through_remote_exec(controller, dataset_db):
     rexec = RemoteExec(controller.connect())
     connect_global_rpc(rexec, port=dataset_db[0])
     rexec.add_code(USE)
     assert rexec.call("use", "y", [1]) == [1]
 
 
-def test_a_hostile_target_is_taken_as_it_is(controller, dataset_db):
+def test_a_hostile_target_name_is_passed_as_a_value(controller, dataset_db):
     port, datasets = dataset_db
     client = controller.connect()
     connect_global_rpc(client, port=port, target=HOSTILE_TARGET)
@@ -355,7 +356,7 @@ def test_a_hostile_target_is_taken_as_it_is(controller, dataset_db):
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "a b", "", "3x", "def", "None", "__builtins__", "a.b"])
-def test_a_name_that_is_no_name_is_refused(controller, name):
+def test_a_name_that_is_not_an_identifier_is_refused(controller, name):
     client = controller.connect()
     with pytest.raises(ValueError, match="expected an identifier"):
         connect_global_rpc(client, name=name)

@@ -1,4 +1,4 @@
-"""AsyncioRemoteExec: what RemoteExec does, on an event loop."""
+"""AsyncioRemoteExec: sent code, its output and errors, on an event loop."""
 
 import asyncio
 import gc
@@ -30,7 +30,7 @@ async def client(controller):
         yield client
 
 
-async def test_a_function_is_sent_with_what_it_uses_and_its_output_comes_here(client, capsys):
+async def test_a_function_is_sent_with_what_it_uses_and_its_output_is_shown_here(client, capsys):
     there = await AsyncioRemoteExec(client).send(triple)
     assert there.__name__ == "triple"
     assert await there(14) == 42
@@ -45,7 +45,7 @@ async def test_code_is_added_and_called(client, capsys):
     assert capsys.readouterr().out == "ready\n"
 
 
-async def test_output_before_an_error_comes_out_and_the_next_call_is_followed(client, capsys):
+async def test_output_before_an_error_is_shown_and_the_next_call_is_followed(client, capsys):
     rexec = AsyncioRemoteExec(client)
     there = await rexec.send(fails)
     with pytest.raises(ValueError, match="oops"):
@@ -94,14 +94,14 @@ async def test_a_cancelled_call_has_its_code_interrupted_and_the_next_one_works(
     await rexec.add_code("x = 1")
 
 
-async def test_a_lost_connection_is_what_the_caller_hears_of(client):
+async def test_a_lost_connection_is_raised_at_the_caller(client):
     rexec = AsyncioRemoteExec(client)
     await client.close_rpc()
     with pytest.raises(ConnectionLost):
         await rexec.add_code("x = 1")
 
 
-async def test_a_connection_that_ends_in_the_middle_of_a_call_is_told_once(
+async def test_a_connection_lost_during_a_call_is_reported_once(
     controller, client, caplog
 ):
     rexec = AsyncioRemoteExec(client)
@@ -124,7 +124,7 @@ async def test_a_global_client_is_connected(controller, client):
         await rexec.connect_global_rpc(name="no name")
 
 
-async def test_an_asyncio_client_in_the_blocking_interface_is_an_error_with_the_way_out(client):
+async def test_an_asyncio_client_in_the_blocking_interface_is_an_error_that_names_the_alternative(client):
     with pytest.raises(TypeError, match=r"use remote_exec\.AsyncioRemoteExec"):
         RemoteExec(client)
     with pytest.raises(TypeError, match=r"use remote_exec\.AsyncioRemoteExec"):

@@ -25,7 +25,7 @@ def test_any_rpc_client_can_add_code_and_call_it(controller):
     assert client.call("double", 1, offset=3) == 5
 
 
-def test_what_is_offered_is_this_and_no_more(controller):
+def test_the_target_has_exactly_these_methods(controller):
     methods = controller.connect().get_rpc_method_list()["methods"]
     assert set(methods) - {"close", "terminate"} == {
         "add_code",
@@ -136,7 +136,7 @@ def test_a_change_of_the_controller_wide_dictionary_reaches_later_connections_on
     assert [client.call("get") for client in (earlier, changing, later)] == [None, None, 42]
 
 
-def test_of_a_connection_that_has_ended_nothing_is_left(controller):
+def test_a_closed_connection_leaves_no_module_and_no_source(controller):
     def left():
         names = [name for name in linecache.cache if name.startswith("<code")]
         return names + [name for name in sys.modules if name.startswith("remote_code")]
@@ -147,7 +147,7 @@ def test_of_a_connection_that_has_ended_nothing_is_left(controller):
     assert len(left()) == 2
     client.close_rpc()
     other = controller.connect("main")
-    while left():
+    while left():  # until the test's time-out
         other.identify()
 
 
@@ -206,14 +206,14 @@ def test_an_unknown_function_is_named(controller):
         controller.connect().call("nope")
 
 
-def test_a_name_that_is_no_function_is_told(controller):
+def test_calling_a_name_that_is_not_callable_is_a_type_error(controller):
     client = controller.connect()
     client.add_code("x = 3")
     with pytest.raises(TypeError, match="'int' object is not callable"):
         client.call("x")
 
 
-def test_code_that_is_no_string_is_told(controller):
+def test_code_that_is_not_a_string_is_a_type_error(controller):
     with pytest.raises(TypeError, match="code must be a str, not bytes"):
         controller.connect().add_code(b"x = 1")
 
@@ -226,7 +226,7 @@ def test_an_error_arrives_with_the_remote_source_line(controller):
     remote = "".join(caught.value.parent_traceback)
     assert "line 3, in f\n    return 1 / y  # the culprit" in remote
     assert "the culprit" in "".join(caught.value.__notes__)
-    assert "_running.py" not in remote  # our own frames are no business of the caller
+    assert "_running.py" not in remote  # frames of the package are removed
 
 
 CIRCLE = """
@@ -249,7 +249,7 @@ def f():
 @pytest.mark.parametrize(
     ("code", "text"), [(CIRCLE, "IndexError: lost"), (FROZEN, "Unlocked: 0.5")], ids=repr
 )
-def test_an_error_of_an_odd_make_arrives_as_it_is(controller, code, text):
+def test_circular_and_frozen_exceptions_arrive_unchanged(controller, code, text):
     client = controller.connect()
     client.add_code(code)
     with pytest.raises((IndexError, GenericRemoteException)) as caught:
@@ -292,10 +292,10 @@ def test_a_value_that_cannot_be_encoded_is_a_clear_error_and_the_connection_live
 
 
 @pytest.mark.parametrize("error", ["StopIteration(1)", "KeyboardInterrupt()", "GeneratorExit()"])
-def test_whatever_code_raises_the_connection_lives(controller, error):
+def test_no_exception_of_code_ends_the_connection(controller, error):
     client = controller.connect()
     client.add_code(f"def f():\n    raise {error}\ndef g():\n    return 1\n")
-    with pytest.raises(Exception):  # noqa: B017  # which one is the business of pc_rpc
+    with pytest.raises(Exception):  # noqa: B017  # pc_rpc decides which
         client.call("f")
     assert client.call("g") == 1
 
@@ -311,7 +311,7 @@ def test_code_that_exits_or_cancels_ends_itself_and_not_the_controller(controlle
     assert controller.connect("main").identify() == "driver of the test"
 
 
-def test_frames_of_ours_are_not_in_the_traceback_nor_in_those_it_leads_to(controller):
+def test_tracebacks_and_their_causes_have_no_frames_of_the_package(controller):
     client = controller.connect()
     client.add_code(
         "def inner():\n"
@@ -334,7 +334,7 @@ def test_frames_of_ours_are_not_in_the_traceback_nor_in_those_it_leads_to(contro
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
 def test_a_process_that_code_forks_ends_with_the_code_and_the_controller_goes_on():
-    # In a process of its own: a fork of the tests' process would have pytest twice.
+    # In another process: a fork of the tests' process would run pytest twice.
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING],
         capture_output=True,
@@ -380,10 +380,10 @@ loop.join(60)
 """
 
 
-def test_code_may_remove_the_driver_from_what_later_connections_get(start_controller):
+def test_code_may_remove_the_driver_from_the_namespaces_of_later_connections(start_controller):
     controller = start_controller()
     controller.connect().add_code("controller_initial_namespace.clear()")
-    controller.stop()  # in order: an error of the loop would be one of its thread, and fail this
+    controller.stop()  # an error in the thread of the loop fails the test
 
 
 def test_a_warning_points_at_the_line_of_the_code(controller, recwarn):

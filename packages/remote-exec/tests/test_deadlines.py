@@ -1,4 +1,4 @@
-"""Code that takes too long, over real sockets."""
+"""Deadlines and interruption of code, over real sockets."""
 
 import logging
 import re
@@ -25,7 +25,7 @@ async def wait_for_ever():
     import asyncio
     await asyncio.Event().wait()
 
-async def deaf():
+async def ignore_cancellation():
     import asyncio
     controller_driver.entered.set()
     while not controller_driver.may_leave.is_set():
@@ -40,16 +40,16 @@ def answer():
 
 
 @pytest.fixture(autouse=True)
-def patience(request, monkeypatch):
-    """Let code that reacts take its time to do so; abandoned code never does."""
+def long_grace(request, monkeypatch):
+    """Give interrupted code enough time to end, except where tests wait for it to be abandoned."""
     if not re.search("abandoned|never_ends", request.node.name):
         monkeypatch.setattr("remote_exec._running.INTERRUPT_GRACE", 60)
 
 
-def overrun(driver, call):
+def time_out(driver, call):
     """Make a call with a deadline that is long enough for it to begin; return its error.
 
-    How long it takes to begin depends on what else this computer does.
+    The time until it begins depends on the load of the computer.
     """
     for deadline in (0.2, 1, 5, 25):
         with pytest.raises(TimeoutError) as caught:
@@ -67,7 +67,7 @@ def client(controller):
 
 
 @pytest.mark.parametrize("function", ["spin", "stubborn", "wait_for_ever"])
-def test_code_beyond_its_deadline_is_interrupted_and_all_goes_on(controller, client, function):
+def test_code_beyond_its_deadline_is_interrupted_and_the_connection_works_on(controller, client, function):
     with pytest.raises(TimeoutError, match=r"still running after its deadline of 0\.2 s"):
         client.call_within(0.2, function)
     assert client.call("answer") == 42
@@ -75,7 +75,7 @@ def test_code_beyond_its_deadline_is_interrupted_and_all_goes_on(controller, cli
 
 
 def test_the_caller_sees_where_the_code_was_interrupted(driver, client):
-    error = overrun(driver, lambda deadline: client.call_within(deadline, "spin"))
+    error = time_out(driver, lambda deadline: client.call_within(deadline, "spin"))
     assert "in spin" in "".join(error.__cause__.parent_traceback)
 
 
@@ -94,7 +94,7 @@ def test_interrupted_code_can_clean_up(controller, client):
         "    finally:\n"
         "        controller_driver.write('laser off')\n"
     )
-    overrun(controller.driver, lambda deadline: client.call_within(deadline, "careful"))
+    time_out(controller.driver, lambda deadline: client.call_within(deadline, "careful"))
     assert controller.driver.written == ["laser off"]
 
 
@@ -116,7 +116,7 @@ def test_a_controller_can_set_a_deadline_for_all(start_controller):
 
 
 @pytest.mark.parametrize("deadline", [0, -1, float("nan")])
-def test_a_deadline_that_is_none_is_refused(client, deadline):
+def test_a_deadline_that_is_not_positive_is_refused(client, deadline):
     with pytest.raises(ValueError, match="positive number of seconds"):
         client.call_within(deadline, "answer")
 
@@ -125,14 +125,14 @@ def test_code_that_cannot_be_interrupted_is_abandoned_and_the_driver_is_free(con
     client.add_code(
         "def hold():\n    controller_driver.hold()\n    controller_driver.write('late')\n"
     )
-    error = overrun(controller.driver, lambda deadline: client.call_within(deadline, "hold"))
-    assert "left running, abandoned" in str(error.__notes__)
-    assert client.call("answer") == 42  # another thread serves this namespace now
+    error = time_out(controller.driver, lambda deadline: client.call_within(deadline, "hold"))
+    assert "abandoned, still running" in str(error.__notes__)
+    assert client.call("answer") == 42  # in another thread
     assert controller.connect("main").identify() == "driver of the test"
     controller.driver.may_leave.set()
     controller.driver.holding_thread.join(30)
     assert not controller.driver.holding_thread.is_alive()
-    assert controller.driver.written == []  # it was interrupted before it touched the driver again
+    assert controller.driver.written == []  # interrupted before it used the driver again
 
 
 def test_abandoned_code_is_interrupted_until_it_ends(controller, client, monkeypatch):
@@ -148,18 +148,18 @@ def test_abandoned_code_is_interrupted_until_it_ends(controller, client, monkeyp
         "            pass\n"
         "    controller_driver.may_leave.set()\n"
     )
-    error = overrun(controller.driver, lambda deadline: client.call_within(deadline, "resist"))
-    assert "left running, abandoned" in str(error.__notes__)
+    error = time_out(controller.driver, lambda deadline: client.call_within(deadline, "resist"))
+    assert "abandoned, still running" in str(error.__notes__)
     assert controller.driver.may_leave.wait(30)
 
 
 def test_a_coroutine_that_cannot_be_cancelled_is_abandoned(controller, client):
-    error = overrun(controller.driver, lambda deadline: client.call_within(deadline, "deaf"))
-    assert "left running, abandoned" in str(error.__notes__)
+    error = time_out(controller.driver, lambda deadline: client.call_within(deadline, "ignore_cancellation"))
+    assert "abandoned, still running" in str(error.__notes__)
     assert client.call("answer") == 42
 
 
-def test_a_coroutine_that_never_ends_when_cancelled_does_not_keep_the_controller(start_controller):
+def test_a_coroutine_that_never_ends_when_cancelled_does_not_keep_the_controller_running(start_controller):
     controller = start_controller(deadline=0.05)
     client = controller.connect()
     client.add_code(
@@ -173,12 +173,12 @@ def test_a_coroutine_that_never_ends_when_cancelled_does_not_keep_the_controller
     )
     with pytest.raises(TimeoutError, match="deadline") as caught:
         client.call("go_on")
-    assert "left running, abandoned" in str(caught.value.__notes__)
+    assert "abandoned, still running" in str(caught.value.__notes__)
     controller.stop()
 
 
-def test_while_code_runs_others_can_connect_and_ask(controller, client):
-    """Calls of the driver wait for their turn, as the calls of any target do."""
+def test_while_code_runs_other_clients_can_connect_and_list_methods(controller, client):
+    """Calls of the driver wait for their turn, as with any target."""
     client.add_code("def hold():\n    controller_driver.hold()\n    return 'done'\n")
     with ThreadPoolExecutor() as pool:
         running = pool.submit(client.call, "hold")
@@ -205,33 +205,33 @@ def test_with_worker_threads_the_driver_is_not_affected_by_running_code(start_co
         assert running.result(30) == "done"
 
 
-class Noted(logging.Handler):
-    """Tells when a record comes that ends in a text."""
+class LogWaiter(logging.Handler):
+    """Sets `logged` when a message with a certain end is logged."""
 
     def __init__(self, end):
         super().__init__()
         self._end = end
-        self.came = threading.Event()
+        self.logged = threading.Event()
 
     def emit(self, record):
         if record.getMessage().endswith(self._end):
-            self.came.set()
+            self.logged.set()
 
 
 def test_with_worker_threads_a_connection_ends_in_order(start_controller, caplog):
-    """Its target is closed in the worker thread then."""
+    """The target of the connection is then closed in the worker thread."""
     caplog.set_level("INFO", "remote_exec")
     logger = logging.getLogger("remote_exec")
-    logger.addHandler(noted := Noted(": connection closed"))
+    logger.addHandler(waiter := LogWaiter(": connection closed"))
     rexec = start_controller(worker_threads=True).rexec()
     rexec.add_code("print('hello')")
     rexec.client.close_rpc()
-    assert noted.came.wait(30)
-    logger.removeHandler(noted)
+    assert waiter.logged.wait(30)
+    logger.removeHandler(waiter)
 
 
 def test_a_caller_that_gives_up_has_its_code_interrupted(controller, client):
-    """Its time-out reaches the code, so that nobody waits for a loop that nobody wants."""
+    """A time-out of the client interrupts the code."""
     client.add_code(
         "def careful():\n"
         "    try:\n"
@@ -240,6 +240,6 @@ def test_a_caller_that_gives_up_has_its_code_interrupted(controller, client):
         "    finally:\n"
         "        controller_driver.may_leave.set()\n"
     )
-    overrun(controller.driver, lambda timeout: client.with_rpc_timeout(timeout).call("careful"))
+    time_out(controller.driver, lambda timeout: client.with_rpc_timeout(timeout).call("careful"))
     assert controller.driver.may_leave.wait(30)
     assert client.call("answer") == 42

@@ -1,4 +1,4 @@
-"""Clients on another machine: a network namespace that a cable leads to."""
+"""Clients on another machine: a network namespace behind a virtual cable."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ def ip(*arguments):
 
 @pytest.fixture(scope="module")
 def machines():
-    """Names of two network namespaces, of a controller and of a client, with a cable between."""
+    """Return the names of two connected network namespaces, of a controller and of a client."""
     if shutil.which("ip") is None:
         pytest.skip("needs the command ip (iproute2)")
     controller, client = (f"rexec-{who}-{os.getpid()}" for who in ("controller", "client"))
@@ -43,7 +43,7 @@ def machines():
 
 @contextlib.contextmanager
 def running(machine, *command):
-    """Run a Python program on a machine; give the process, whose first line has been awaited."""
+    """Run a Python program on a machine; yield its process."""
     with subprocess.Popen(
         ["ip", "netns", "exec", machine, sys.executable, *command],
         stdout=subprocess.PIPE,
@@ -108,8 +108,8 @@ REFUSED = [f"{method} refused True" for method in METHODS]
 DONE = [f"{method} done" for method in METHODS]
 
 
-def seen_from(machine, *arguments):
-    """Return what a client on a machine sees of the controller."""
+def run_client(machine, *arguments):
+    """Return the output of a client on a machine: one line for each method."""
     done = subprocess.run(
         ["ip", "netns", "exec", machine, sys.executable, "-c", CLIENT, *map(str, arguments)],
         capture_output=True,
@@ -128,38 +128,38 @@ def wait_until_ready(process, word="ready"):
     pytest.fail("the controller has ended")
 
 
-def test_a_star_is_refused_where_another_machine_could_reach_it(machines):
+def test_the_address_star_is_refused_where_another_machine_could_reach_it(machines):
     with running(machines[0], "-c", LOOP, "*") as process:
         output, _ = process.communicate(timeout=100)
-    assert "ValueError: refusing to execute code for whoever reaches" in output
+    assert "ValueError: refusing to execute code for everyone who can reach" in output
     assert "0.0.0.0" in output
     assert "ready\n" not in output
 
 
-def test_who_says_so_is_served_from_another_machine(machines):
+def test_with_allow_remote_another_machine_is_served(machines):
     with running(machines[0], "-c", LOOP, "*", "allow") as process:
         wait_until_ready(process)
-        assert seen_from(machines[1], SERVER_ADDRESS) == DONE
+        assert run_client(machines[1], SERVER_ADDRESS) == DONE
 
 
 @pytest.mark.parametrize("how", ["loop", "threads"])
-def test_a_server_of_ones_own_executes_code_for_its_machine_only(machines, how):
+def test_a_custom_server_executes_code_for_its_own_machine_only(machines, how):
     with running(machines[0], "-c", OWN_SERVER, how) as process:
         wait_until_ready(process)
-        assert seen_from(machines[1], SERVER_ADDRESS) == REFUSED
-        assert seen_from(machines[0], SERVER_ADDRESS) == DONE
-        assert seen_from(machines[0], "127.0.0.1") == DONE
+        assert run_client(machines[1], SERVER_ADDRESS) == REFUSED
+        assert run_client(machines[0], SERVER_ADDRESS) == DONE
+        assert run_client(machines[0], "127.0.0.1") == DONE
 
 
-def test_the_command_serves_code_to_its_machine_only(machines):
+def test_the_command_executes_code_for_its_own_machine_only(machines):
     command = ["-m", "pc_rpc", "serve", "remote_exec:RemoteExecServer", "--bind", "0.0.0.0"]
     with running(machines[0], *command, "--port", "3250", "{}") as process:
         wait_until_ready(process, "serving")
-        assert seen_from(machines[1], SERVER_ADDRESS) == REFUSED
-        assert seen_from(machines[0], "127.0.0.1") == DONE
+        assert run_client(machines[1], SERVER_ADDRESS) == REFUSED
+        assert run_client(machines[0], "127.0.0.1") == DONE
 
 
-def test_with_optional_certificates_only_who_shows_one_runs_code(machines, tmp_path):
+def test_with_optional_certificates_only_clients_that_present_one_run_code(machines, tmp_path):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     for name in ("server", "client"):
@@ -171,5 +171,5 @@ def test_with_optional_certificates_only_who_shows_one_runs_code(machines, tmp_p
         machines[0], "-c", OWN_SERVER, "loop", files["server"], files["authority"]
     ) as process:
         wait_until_ready(process)
-        assert seen_from(machines[1], SERVER_ADDRESS, files["authority"]) == REFUSED
-        assert seen_from(machines[1], SERVER_ADDRESS, files["authority"], files["client"]) == DONE
+        assert run_client(machines[1], SERVER_ADDRESS, files["authority"]) == REFUSED
+        assert run_client(machines[1], SERVER_ADDRESS, files["authority"], files["client"]) == DONE

@@ -1,4 +1,4 @@
-"""What sent code prints and logs comes back to its caller, over real sockets."""
+"""The output and log records of sent code, over real sockets."""
 
 import asyncio
 import io
@@ -45,7 +45,7 @@ def shape_of_stdout():
 """
 
 
-def test_what_code_prints_and_logs_comes_out_here(controller, capsys, caplog):
+def test_output_and_log_records_of_code_are_shown_here(controller, capsys, caplog):
     rexec = controller.rexec()
     rexec.add_code(TALKATIVE + "print('ready')\n")
     assert rexec.call("talk") == 42
@@ -56,7 +56,7 @@ def test_what_code_prints_and_logs_comes_out_here(controller, capsys, caplog):
 
 
 class Terminal(io.StringIO):
-    """Notes when a text appears."""
+    """A stream that sets `appeared` when it contains a text."""
 
     def __init__(self, expected):
         super().__init__()
@@ -70,7 +70,7 @@ class Terminal(io.StringIO):
         return len(text)
 
 
-def test_it_comes_out_while_the_code_runs(controller, monkeypatch):
+def test_output_is_shown_while_the_code_runs(controller, monkeypatch):
     monkeypatch.setattr(sys, "stdout", terminal := Terminal("started"))
     rexec = controller.rexec()
     there = rexec.send(hold)
@@ -86,12 +86,12 @@ def test_it_comes_out_while_the_code_runs(controller, monkeypatch):
 
 def hold():
     print("started")
-    controller_driver.hold()  # noqa: F821  # it is there
+    controller_driver.hold()  # noqa: F821  # defined at the controller
     print("ended")
 
 
-def test_output_after_a_call_that_was_given_up_comes_out_too(controller, capsys):
-    """Whoever gave up, the client or the encoder, the next call is followed from its start."""
+def test_output_after_a_call_that_was_given_up_is_shown(controller, capsys):
+    """The next call is followed from its start, after a time-out and after an encoding error."""
     rexec = RemoteExec(controller.connect(timeout=5.0))
     rexec.add_code("def spin():\n    while True:\n        controller_driver.identify()\n")
     with pytest.raises(TimeoutError):
@@ -103,7 +103,7 @@ def test_output_after_a_call_that_was_given_up_comes_out_too(controller, capsys)
 
 
 class OtherClient:
-    """Has the methods, but is no client of ours: may be used by one thread at a time."""
+    """A client of another package: the same methods, for one thread at a time."""
 
     def __init__(self, client):
         self._client = client
@@ -122,7 +122,7 @@ class OtherClient:
         return call
 
 
-def test_with_clients_for_one_thread_output_comes_at_the_end_of_the_call(controller, capsys):
+def test_with_clients_for_one_thread_output_is_shown_at_the_end_of_the_call(controller, capsys):
     rexec = RemoteExec(OtherClient(controller.connect()))
     rexec.add_code("print('slow but sure')")
     with pytest.raises(ZeroDivisionError):
@@ -130,7 +130,7 @@ def test_with_clients_for_one_thread_output_comes_at_the_end_of_the_call(control
     assert capsys.readouterr().out == "slow but sure\nalso here\n"
 
 
-def test_with_a_best_effort_client_that_has_no_connection_nothing_is_done_and_nothing_raised():
+def test_with_an_unconnected_best_effort_client_nothing_is_done_and_nothing_raised():
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         client = BestEffortClient("127.0.0.1", reserved.getsockname()[1], "main_rexec")
@@ -142,7 +142,7 @@ def test_with_a_best_effort_client_that_has_no_connection_nothing_is_done_and_no
             client.close_rpc()
 
 
-def test_with_a_best_effort_client_output_comes_too(controller, capsys):
+def test_with_a_best_effort_client_output_is_shown(controller, capsys):
     client = BestEffortClient("127.0.0.1", controller.port, "main_rexec", firstcon_timeout=60)
     try:
         RemoteExec(client).add_code("print('hello')")
@@ -151,21 +151,21 @@ def test_with_a_best_effort_client_output_comes_too(controller, capsys):
     assert capsys.readouterr().out == "hello\n"
 
 
-def test_it_comes_out_here_only(controller, capsys):
-    """Once, that is: the controller of the tests prints into the same streams."""
+def test_output_is_shown_once(controller, capsys):
+    """The controller of the tests has the same streams, and prints nothing to them."""
     rexec = controller.rexec()
     rexec.add_code("print('once')")
     assert capsys.readouterr().out == "once\n"
 
 
-def test_output_of_a_coroutine_comes_too(controller, capsys):
+def test_output_of_a_coroutine_is_shown(controller, capsys):
     rexec = controller.rexec()
     rexec.add_code(TALKATIVE)
     rexec.call("talk_later")
     assert capsys.readouterr().out == "from a coroutine\n"
 
 
-def test_output_before_an_error_comes_out_before_it_is_raised(controller, capsys, caplog):
+def test_output_before_an_error_is_shown_before_it_is_raised(controller, capsys, caplog):
     rexec = controller.rexec()
     rexec.add_code(TALKATIVE)
     with pytest.raises(ValueError, match="oops"):
@@ -184,7 +184,7 @@ def test_output_before_an_error_comes_out_before_it_is_raised(controller, capsys
         (lambda rexec: rexec.add_code(b"x = 1"), TypeError),
     ],
 )
-def test_a_request_that_is_refused_delays_nothing(controller, capsys, request_, error):
+def test_a_refused_request_does_not_delay_the_next(controller, capsys, request_, error):
     rexec = controller.rexec()
     for _ in range(3):
         with pytest.raises(error):
@@ -193,7 +193,7 @@ def test_a_request_that_is_refused_delays_nothing(controller, capsys, request_, 
     assert capsys.readouterr().out == "next\n"
 
 
-def test_output_of_code_that_is_interrupted_comes_out(controller, capsys):
+def test_output_of_interrupted_code_is_shown(controller, capsys):
     rexec = controller.rexec(deadline=0.2)
     with pytest.raises(TimeoutError):
         rexec.add_code("print('started')\nwhile True: pass")
@@ -226,19 +226,19 @@ def test_keeping_output_can_be_ended(controller, capsys):
     assert client.read_output(0) == ([], 1)
 
 
-def test_who_waits_for_output_is_let_go_when_it_is_not_kept_any_more(controller):
+def test_a_waiting_read_output_returns_when_output_is_no_longer_kept(controller):
     client = controller.connect()
     finished = client.keep_output()
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(client.read_output, finished)
         while not waiting.running():
             pass
-        client.ping_rpc()  # behind it
+        client.ping_rpc()  # sent after `read_output`
         client.keep_output(False)
         assert waiting.result(30)[0] == []
 
 
-def test_output_that_nobody_fetches_is_bounded_and_its_end_is_kept(controller):
+def test_output_that_is_not_fetched_is_bounded_and_its_end_is_kept(controller):
     client = controller.connect()
     client.keep_output()
     client.add_code(TALKATIVE)
@@ -251,30 +251,30 @@ def test_output_that_nobody_fetches_is_bounded_and_its_end_is_kept(controller):
     assert notice == f"[{lost} characters of output lost before this]\n"
 
 
-def test_the_streams_answer_as_streams_do(controller):
+def test_the_wrapped_streams_have_the_methods_of_streams(controller):
     rexec = controller.rexec()
     rexec.add_code(TALKATIVE)
     assert rexec.call("shape_of_stdout") == (False, "utf-8", True)
 
 
-def test_any_character_comes_through(controller, capsys):
+def test_all_characters_are_shown(controller, capsys):
     controller.rexec().add_code(r"print('µ \u2028 \U0001f600')")
     assert capsys.readouterr().out == "µ \u2028 \U0001f600\n"
 
 
-def test_a_connection_that_is_lost_is_what_the_caller_hears_of(controller):
+def test_a_lost_connection_is_raised_at_the_caller(controller):
     rexec = controller.rexec()
     rexec.client.close_rpc()
     with pytest.raises(ConnectionError):
         rexec.add_code("x = 1")
 
 
-# What there is much of, and what is no ordinary text
+# Large amounts of output, and unusual text
 
 
 @pytest.fixture
 def output():
-    """An `Output` without a connection; nobody fetches what it keeps."""
+    """Return an `Output` without a connection, which nothing fetches."""
     loop = asyncio.new_event_loop()
 
     async def make():
@@ -285,7 +285,7 @@ def output():
 
 
 def size_of(output):
-    """Return about how many bytes an output keeps."""
+    """Return about how many bytes the records of an output take."""
     return sum(
         sys.getsizeof(record) + sum(map(sys.getsizeof, record)) for record in output._records
     )
@@ -303,7 +303,7 @@ def size_of(output):
     ],
     ids=["empty", "newlines", "empty ones in turn", "in turn", "lines", "too long"],
 )
-def test_what_nobody_fetches_takes_bounded_memory_however_it_is_written(output, writes):
+def test_output_that_is_not_fetched_takes_bounded_memory_however_it_is_written(output, writes):
     written = 0
     for _ in range(100_000 if len(writes[0][1]) < 9 else 1000):
         for kind, text in writes:
@@ -333,20 +333,20 @@ def test_log_records_without_text_take_bounded_memory(output):
     assert size_of(output) <= 2 * OUTPUT_LIMIT
 
 
-def test_a_finaliser_that_prints_while_a_record_is_kept_is_no_deadlock(output):
-    with output._lock:  # what a finaliser interrupts, on the same thread
+def test_a_finaliser_that_prints_while_a_record_is_stored_does_not_deadlock(output):
+    with output._lock:  # as when a finaliser runs in the thread that stores a record
         output.write("stdout", "from a finaliser")
     assert output.take() == [["stdout", "from a finaliser"]]
 
 
-def test_a_million_writes_of_nothing_come_to_nothing(controller):
+def test_a_million_empty_writes_are_ignored(controller):
     client = controller.connect()
     seen = client.keep_output()
     client.add_code("import sys\nfor _ in range(1_000_000): sys.stdout.write('')\n")
     assert client.read_output(seen) == ([], seen + 1)
 
 
-def test_many_newlines_are_as_many_characters(controller):
+def test_many_newlines_are_all_kept(controller):
     client = controller.connect()
     seen = client.keep_output()
     client.add_code("for _ in range(300_000): print()\n")
@@ -354,7 +354,7 @@ def test_many_newlines_are_as_many_characters(controller):
     assert "".join(text for _, text in records) == "\n" * 300_000
 
 
-def test_lines_and_texts_of_subclasses_come_as_they_are(controller, capsys):
+def test_lines_and_subclasses_of_str_are_shown_unchanged(controller, capsys):
     controller.rexec().add_code(
         "import sys\n"
         "class Text(str):\n"
@@ -367,7 +367,7 @@ def test_lines_and_texts_of_subclasses_come_as_they_are(controller, capsys):
     assert (captured.out, captured.err) == ("a\nb\n", "no\n")
 
 
-def test_what_our_terminal_cannot_show_is_spelled(controller, monkeypatch):
+def test_characters_that_the_terminal_lacks_are_escaped(controller, monkeypatch):
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii", newline="\n")
     monkeypatch.setattr(sys, "stdout", stream)
@@ -377,7 +377,7 @@ def test_what_our_terminal_cannot_show_is_spelled(controller, monkeypatch):
     assert raw.getvalue() == b"5 \\xb5m \\ud800\nnext\n"
 
 
-def test_a_log_call_with_arguments_that_do_not_fit_breaks_nothing(controller, caplog):
+def test_a_log_call_with_arguments_that_do_not_match_is_reported(controller, caplog):
     rexec = controller.rexec()
     rexec.add_code(
         "import enum, logging\n"
@@ -395,7 +395,7 @@ class Failing(io.StringIO):
         raise RuntimeError("no paper")
 
 
-def test_a_stream_of_ours_that_fails_costs_neither_the_result_nor_the_rest(
+def test_a_failing_local_stream_loses_neither_the_result_nor_other_output(
     controller, monkeypatch, caplog
 ):
     monkeypatch.setattr(sys, "stdout", Failing())
@@ -406,8 +406,8 @@ def test_a_stream_of_ours_that_fails_costs_neither_the_result_nor_the_rest(
     assert "no paper" in caplog.text
 
 
-def test_a_stream_of_ours_may_call_the_controller(controller, monkeypatch):
-    """It is written to in the middle of the call whose output it is given; log handlers, too."""
+def test_a_local_stream_may_call_the_controller(controller, monkeypatch):
+    """The stream is written to during the call whose output it shows; so are log handlers."""
     rexec = controller.rexec()
     rexec.add_code("def answer():\n    return 42\n")
     answers = []
@@ -422,7 +422,7 @@ def test_a_stream_of_ours_may_call_the_controller(controller, monkeypatch):
     assert answers == [42]
 
 
-def test_a_call_in_the_middle_of_a_call_by_the_same_thread_is_no_deadlock(controller):
+def test_a_nested_call_by_the_same_thread_does_not_deadlock(controller):
     """As a signal handler or a finaliser makes it."""
     rexec = controller.rexec()
     rexec.add_code("def answer():\n    return 42\n")
@@ -441,7 +441,7 @@ def test_in_the_child_of_a_fork_nothing_waits_for_threads_of_the_parent():
             return [], 0
 
     follower = Follower(NoClient())
-    with follower._lock:  # another thread is in the middle of a call
+    with follower._lock:  # as if another thread made a call
         child = os.fork()
         if child == 0:
             os._exit(follower.follow(lambda: 42))

@@ -1,4 +1,4 @@
-"""The package as a package."""
+"""Public names, and the modules that an import loads."""
 
 import subprocess
 import sys

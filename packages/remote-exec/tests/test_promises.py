@@ -1,6 +1,6 @@
-"""Every promise of the README, kept by a controller in a process of its own.
+"""Every promise of the README, tested with a controller in its own process, as users see it.
 
-The other files of tests look into each of them more closely; here they are seen as users see them.
+The other test files test the details.
 """
 
 import io
@@ -56,7 +56,7 @@ class Process:
         return Client("127.0.0.1", self.port, target, timeout=60)
 
     def terminate(self):
-        """Stop it as systemd does; return what it had printed and logged."""
+        """Stop the controller as systemd does; return what it has printed and logged."""
         self.process.send_signal(signal.SIGTERM)
         out, err = self.process.communicate(timeout=30)
         assert self.process.returncode == 0, err
@@ -92,7 +92,7 @@ def test_coroutines_and_arrays(process):
 
 
 def test_a_global_client_reaches_from_the_controller_to_the_experiment(process):
-    """Here the controller itself plays the dataset database, for a later connection."""
+    """The controller itself serves as the dataset database, for a later connection."""
     with process.connect() as client:
         connect_global_rpc(client, port=process.port, target="main", name="elsewhere")
         for name in ['"; raise SystemExit #', "a b", "__builtins__"]:
@@ -114,7 +114,7 @@ def test_an_error_shows_the_line_that_was_sent(process):
 
 
 class Terminal(io.StringIO):
-    """Lets the driver go on when its caller has seen what the code printed."""
+    """A stream that lets the driver continue when the output of the code has arrived."""
 
     def __init__(self, process):
         super().__init__()
@@ -141,17 +141,17 @@ def test_beyond_loopback_a_controller_does_not_start():
         [sys.executable, "-c", CONTROLLER, "0.0.0.0"], capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
-    assert "ValueError: refusing to execute code for whoever reaches 0.0.0.0" in done.stderr
+    assert "ValueError: refusing to execute code for everyone who can reach 0.0.0.0" in done.stderr
 
 
 posix = pytest.mark.skipif(
-    sys.platform == "win32", reason="SIGTERM ends a Windows process without asking it"
+    sys.platform == "win32", reason="SIGTERM ends a Windows process at once"
 )
 
 
 @posix
 def test_endless_code_with_a_deadline(process):
-    """Its caller gets TimeoutError, others go on, and the controller stops when it is told to."""
+    """The caller gets TimeoutError, other clients are served, and SIGTERM stops the controller."""
     with process.connect() as client:
         client.add_code("def spin():\n    while True:\n        pass\n")
         with pytest.raises(TimeoutError, match="deadline of 1"):

@@ -1,4 +1,4 @@
-"""Clients that connect again: what was sent is gone then, which is told, and may be sent again."""
+"""Clients that reconnect: functions sent before are gone, and can be sent again."""
 
 import asyncio
 import collections
@@ -14,13 +14,13 @@ def helper(x):
 
 
 def double(x):
-    """Use another function, which is sent along, once for each connection."""
+    """Use another function, which is sent with it, once for each connection."""
     print("doubling", x)
     return helper(x)
 
 
 def lose_connection(client):
-    """Have the connection of a client end, as a network does."""
+    """Break the connection of a client, as a network does."""
     connection = client._target.connection
     connection._socket.shutdown()
     with contextlib.suppress(ConnectionLost):
@@ -28,30 +28,30 @@ def lose_connection(client):
 
 
 @pytest.fixture
-def lasting(controller):
+def client(controller):
     return controller.connect(timeout=30, reconnect=True)
 
 
-def test_what_was_sent_is_gone_after_a_loss_and_may_be_sent_again(lasting, capsys):
-    rexec = RemoteExec(lasting)
+def test_after_a_loss_sent_functions_are_gone_and_can_be_sent_again(client, capsys):
+    rexec = RemoteExec(client)
     doubled = rexec.send(double)
     assert doubled(2) == 4
-    lose_connection(lasting)
+    lose_connection(client)
     with pytest.raises(NameError, match="'double' is not defined in the namespace of this conn"):
         doubled(3)
     doubled = rexec.send(double)
     assert doubled(4) == 8
     assert capsys.readouterr().out == "doubling 2\ndoubling 4\n"
-    assert lasting.get_rpc_connection_count() == 2
+    assert client.get_rpc_connection_count() == 2
 
 
-def test_a_loss_in_the_middle_of_sending_is_told(lasting):
-    rexec = RemoteExec(lasting, output=False)
+def test_a_loss_while_a_function_is_sent_is_an_error(client):
+    rexec = RemoteExec(client, output=False)
     requests = rexec._sending(_source())
-    next(requests).make(lasting)
-    lose_connection(lasting)
-    with pytest.raises(ConnectionError, match="connected again while double was being sent"):
-        collections.deque((request.make(lasting) for request in requests), maxlen=0)
+    next(requests).make(client)
+    lose_connection(client)
+    with pytest.raises(ConnectionError, match="reconnected while double was being sent"):
+        collections.deque((request.make(client) for request in requests), maxlen=0)
     assert rexec.send(double)(4) == 8
 
 
@@ -61,7 +61,7 @@ def _source():
     return source_of(double)
 
 
-async def test_what_was_sent_is_gone_for_tasks_as_well(controller, capsys):
+async def test_after_a_loss_sent_functions_are_gone_for_tasks_as_well(controller, capsys):
     lost = asyncio.Event()
     async with AsyncioClient() as client:
         await client.connect_rpc(
@@ -81,12 +81,12 @@ async def test_what_was_sent_is_gone_for_tasks_as_well(controller, capsys):
     assert capsys.readouterr().out == "doubling 2\ndoubling 4\n"
 
 
-def test_what_a_call_prints_that_connects_again_stays_at_the_controller(lasting, caplog, capsys):
-    rexec = RemoteExec(lasting)
+def test_output_of_a_call_that_reconnects_stays_at_the_controller(client, caplog, capsys):
+    rexec = RemoteExec(client)
     rexec.add_code("x = 1")
-    lasting._target.connection._heard = 0.0  # so that the loss is looked for
-    lasting._target.connection._socket.shutdown()
+    client._target.connection._heard = 0.0  # so that the client checks for a loss
+    client._target.connection._socket.shutdown()
     rexec.add_code("print('hello')")
-    assert "connected again: what this call has printed stayed at the controller" in caplog.text
+    assert "reconnected: the output of this call stayed at the controller" in caplog.text
     rexec.add_code("print('world')")
     assert capsys.readouterr().out.endswith("world\n")

@@ -18,7 +18,7 @@ def hypotenuse(a, b=4):
 
 
 def count_frames():
-    return len(controller_driver.frames)  # noqa: F821  # it is there
+    return len(controller_driver.frames)  # noqa: F821  # defined at the controller
 
 
 def fails():
@@ -26,8 +26,8 @@ def fails():
     raise ValueError(marker)
 
 
-def needs_what_is_not_there():
-    return NOWHERE + nothing()  # noqa: F821  # that is the point
+def uses_missing_names():
+    return NOWHERE + nothing()  # noqa: F821  # on purpose
 
 
 async def later(x):
@@ -53,7 +53,7 @@ def parsed(text: renamed.pi, *, depth=math.inf) -> xml.etree.ElementTree.Element
     return xml.etree.ElementTree.fromstring(text).tag, depth
 
 
-def test_modules_that_are_mentioned_anywhere_go_with_their_parts(controller):
+def test_modules_used_anywhere_are_imported_with_their_submodules(controller):
     assert source_of(parsed).imports == (
         "import xml.etree.ElementTree as xml\n"
         "import xml.etree as xml\n"
@@ -65,7 +65,7 @@ def test_modules_that_are_mentioned_anywhere_go_with_their_parts(controller):
     assert tuple(controller.rexec().send(parsed)("<a/>")) == ("a", math.inf)
 
 
-def test_annotations_that_are_not_looked_up_here_are_not_there(controller, tmp_path, monkeypatch):
+def test_postponed_annotations_are_not_evaluated_at_the_controller(controller, tmp_path, monkeypatch):
     (tmp_path / "postponed.py").write_text(
         "from __future__ import annotations\n\nimport math\n\n\n"
         "def first(x: math.NoSuch, y: NotThere = 1) -> list[NotThereEither]:\n"
@@ -76,7 +76,7 @@ def test_annotations_that_are_not_looked_up_here_are_not_there(controller, tmp_p
     first = importlib.import_module("postponed").first
     source = source_of(first)
     assert source.imports == ""
-    assert source.first_line == 5  # and one more line
+    assert source.first_line == 5  # and a line for the future import
     assert controller.rexec().send(first)(5) == 5
 
 
@@ -97,14 +97,14 @@ def test_a_sent_function_finds_the_driver_and_what_was_sent_before(controller):
     assert rexec.send(later)("x") == "x"
 
 
-def test_a_function_of_a_function_is_sent_if_it_stands_alone(controller):
+def test_a_nested_function_without_free_variables_is_sent(controller):
     def local(x):
         return x + 1
 
     assert controller.rexec().send(local)(1) == 2
 
 
-def test_a_function_of_a_function_may_have_classes_in_it(controller):
+def test_a_nested_function_may_contain_classes(controller):
     def local(x):
         class Pair:
             def twice(self):
@@ -124,14 +124,14 @@ def test_a_traceback_shows_the_file_and_the_line_that_were_sent(controller):
     assert f'from {__file__}>", line {line}, in fails\n    raise ValueError(marker)' in shown
 
 
-def test_all_names_that_are_missing_there_are_named_when_it_is_sent(controller):
+def test_all_names_missing_at_the_controller_are_listed_when_a_function_is_sent(controller):
     rexec = controller.rexec()
-    with pytest.raises(TypeError, match="cannot send needs_what_is_not_there") as caught:
-        rexec.send(needs_what_is_not_there)
+    with pytest.raises(TypeError, match="cannot send uses_missing_names") as caught:
+        rexec.send(uses_missing_names)
     for name in ("NOWHERE", "nothing"):
-        assert f"'{name}' is neither defined here nor there" in str(caught.value)
+        assert f"'{name}' is defined neither here nor at the controller" in str(caught.value)
     rexec.add_code("NOWHERE = 1\ndef nothing():\n    return 2\n")
-    assert rexec.send(needs_what_is_not_there)() == 3
+    assert rexec.send(uses_missing_names)() == 3
 
 
 def test_a_deadline_can_be_given_per_call(controller):
@@ -164,7 +164,7 @@ def from_no_file():
     ("function", "message"),
     [
         (lambda x: x, "a lambda has no name"),
-        (closure(3), r"uses local variables from around it: local"),
+        (closure(3), r"uses local variables of an enclosing function: local"),
         (from_no_file(), "its source is not available"),
         (len, "expected a function, got <built-in function len>"),
         (functools.partial(hypotenuse, 1), "expected a function, got functools.partial"),
@@ -179,7 +179,7 @@ def test_what_cannot_be_sent_is_refused_with_the_reason(function, message):
 
 
 class EstablishedController:
-    """Has the methods of the established remote execution interface, and no others."""
+    """A controller with the methods of the established remote execution interface only."""
 
     def __init__(self):
         self.calls = []
@@ -200,5 +200,5 @@ def test_a_controller_of_the_established_stack_can_be_used(controller):
     kinds = [call[0] for call in old.calls]
     assert kinds == ["add_code", "add_code", "call"]
     assert old.calls[-1] == ("call", "twice", (1,), {"x": 2})
-    with pytest.raises(TypeError, match="knows no deadlines"):
+    with pytest.raises(TypeError, match="supports no deadlines"):
         RemoteExec(old, deadline=1)

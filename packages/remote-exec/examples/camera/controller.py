@@ -1,10 +1,10 @@
 """A camera controller whose frames are too large to move.
 
-The camera is a stand-in with real data: it looks at the Hubble Deep Field, which scikit-image has,
-from a telescope that drifts, through a sensor whose noise is the jitter of this machine's clock,
-measured at start. Sent code finds it as ``controller_driver``, and the frames in its ``frames``.
+The camera is simulated with real data: a drifting telescope points at the Hubble Deep Field, an image
+of scikit-image, and the noise of the sensor is the jitter of this machine's clock, measured at start.
+Sent code finds the camera as ``controller_driver``, and the frames as its attribute ``frames``.
 
-Run it by itself (``python controller.py``) or let ``experiment.py`` start it.
+Run it alone (``python controller.py``), or let ``experiment.py`` start it.
 """
 
 import logging
@@ -14,13 +14,13 @@ import numpy as np
 import skimage.data
 from remote_exec import simple_rexec_server_loop
 
-SIZE = 600  # pixels, of a frame's edges
-DRIFT = 20  # pixels, how far the telescope gets from where it should point
+SIZE = 600  # pixels, the edge of a frame
+DRIFT = 20  # pixels, the largest pointing error
 READ_NOISE = 12.0  # counts, rms
 
 
 class Camera:
-    """A camera on a telescope that drifts."""
+    """A camera on a drifting telescope."""
 
     def __init__(self):
         self._sky = skimage.data.hubble_deep_field().sum(axis=2).astype(np.float32) * 16
@@ -44,7 +44,7 @@ class Camera:
         return self.frames[index]
 
     def get_pointings(self):
-        """Return where the telescope pointed, as row and column for each frame."""
+        """Return the pointing of the telescope, as row and column for each frame."""
         return self.pointings
 
 
@@ -52,7 +52,7 @@ def measure_jitter(count):
     """Return `count` samples of the clock's jitter, scaled to mean 0 and rms 1."""
     ticks = np.fromiter((time.perf_counter_ns() for _ in range(count + 1)), np.int64, count + 1)
     steps = np.diff(ticks).astype(np.float32)
-    steps = np.minimum(steps, np.quantile(steps, 0.99))  # the scheduler's breaks are no jitter
+    steps = np.minimum(steps, np.quantile(steps, 0.99))  # without pauses by the scheduler
     return (steps - steps.mean()) / steps.std()
 
 
@@ -62,7 +62,7 @@ if __name__ == "__main__":
         "camera",
         Camera(),
         "127.0.0.1",
-        0,  # a real controller has a port of its own
+        0,  # a real controller has a fixed port
         "camera on a drifting telescope",
         ready_cb=lambda server: print(server.port, flush=True),
     )

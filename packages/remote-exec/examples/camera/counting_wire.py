@@ -1,11 +1,11 @@
-"""A piece of wire that counts: a TCP relay to a server, for seeing what a protocol really moves."""
+"""A TCP relay that counts the bytes between a client and a server."""
 
 import socket
 import threading
 
 
 class CountingWire:
-    """Connections to `port` end up at the server. `moved` is how many bytes went either way."""
+    """Relays connections to `port` to a server; `moved` is the number of bytes in both directions."""
 
     def __init__(self, host, port):
         self._server = (host, port)

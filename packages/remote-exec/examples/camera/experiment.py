@@ -1,7 +1,7 @@
-"""Where does the star go? Once with all frames moved here, once with the code sent to the camera.
+"""Track a star: once with all frames moved here, once with the code sent to the camera.
 
-Both ways find the same; what they move, an honest wire in between counts. Needs scikit-image, for
-the controller (``pip install scikit-image``); then ``python experiment.py``.
+Both ways give the same result. A relay counts the bytes that they move. The controller needs
+scikit-image (``pip install scikit-image``); then run ``python experiment.py``.
 """
 
 import subprocess
@@ -19,7 +19,7 @@ FRAMES = 50
 
 def find_spot(frame):
     """Return row and column of the centre of the brightest spot."""
-    size = 24  # pixels, of a box around it
+    size = 24  # pixels, the edge of a box around the spot
     total = frame.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     boxes = (
         total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
@@ -35,12 +35,12 @@ def find_spot(frame):
 def track():
     """Return the centre of the spot in every frame. Runs at the camera."""
     centres = np.array([find_spot(frame) for frame in controller_driver.frames])  # noqa: F821
-    print(f"{len(centres)} frames, the star went over {np.ptp(centres, axis=0).round(1)} pixels")
+    print(f"{len(centres)} frames, the star moved by {np.ptp(centres, axis=0).round(1)} pixels")
     return centres
 
 
 def main():
-    """Start the controller, find the star both ways, compare."""
+    """Start the controller, track the star both ways, and compare."""
     command = [sys.executable, Path(__file__).with_name("controller.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as controller:
         port = int(controller.stdout.readline())
@@ -56,7 +56,7 @@ def main():
             report("frames moved here", wire.moved - moved, perf_counter() - start)
 
             moved, start = wire.moved, perf_counter()
-            there = RemoteExec(camera_rexec).send(track)()  # find_spot and numpy go along
+            there = RemoteExec(camera_rexec).send(track)()  # with find_spot and the import of numpy
             report("code sent there", wire.moved - moved, perf_counter() - start)
 
             if not np.array_equal(here, there):

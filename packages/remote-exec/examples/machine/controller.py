@@ -1,10 +1,10 @@
-"""The controller of an instrument that every computer has: the computer itself.
+"""A controller whose instrument is the computer itself.
 
     python controller.py
 
-It serves a driver (pc-rpc), runs code that is sent to it next to the driver (remote-exec), and
-publishes live readings (sync-struct), until a client has it terminate or you press Ctrl-C. The
-first line that it prints says on which ports. Needs the packages named and psutil.
+It serves a driver (pc-rpc), accepts code and runs it next to the driver (remote-exec), and publishes
+live readings (sync-struct), until a client terminates it or you press Ctrl-C. The first line of its
+output has the ports. Needs the packages named, and psutil.
 """
 
 import argparse
@@ -34,23 +34,23 @@ class Machine:
         return np.array([(t.user, t.system, t.idle) for t in psutil.cpu_times(percpu=True)])
 
     def load(self) -> tuple:
-        """Return how many processes wanted to run, on average over 1, 5 and 15 minutes."""
+        """Return the load averages over 1, 5 and 15 minutes: the number of runnable processes."""
         return psutil.getloadavg()
 
     def memory(self) -> dict:
-        """Return bytes of memory: all of it, and what is available."""
+        """Return bytes of memory, total and available."""
         memory = psutil.virtual_memory()
         return {"total": memory.total, "available": memory.available}
 
     def network(self) -> dict:
-        """Return, for each network interface, bytes sent and received since the start."""
+        """Return bytes sent and received since the start, for each network interface."""
         counters = psutil.net_io_counters(pernic=True)
         return {name: (c.bytes_sent, c.bytes_recv) for name, c in counters.items()}
 
     def measure_jitter(self, samples: int) -> np.ndarray:
-        """Read the clock again and again; return the nanoseconds between readings.
+        """Read the clock repeatedly; return the nanoseconds between readings.
 
-        The driver keeps the samples, as `jitter`, for code that comes to them.
+        The driver keeps the samples in `jitter`, for sent code.
         """
         clock = time.perf_counter_ns
         readings = np.fromiter((clock() for _ in range(samples + 1)), np.int64, samples + 1)
@@ -58,7 +58,7 @@ class Machine:
         return self.jitter
 
     def self_test(self, seconds: float) -> float:
-        """Keep one core busy for a while; return million additions per second. Slow on purpose."""
+        """Keep one core busy; return million additions per second. Slow on purpose."""
         additions, end = 0, time.monotonic() + seconds
         while time.monotonic() < end:
             additions += sum(1 for _ in range(10_000))
@@ -66,7 +66,7 @@ class Machine:
 
 
 async def publish_readings(driver, readings, period=0.25):
-    """Keep the published structure up to date, for ever."""
+    """Update the published structure at intervals, for ever."""
     before = driver.cpu_times()
     while True:
         await asyncio.sleep(period)
@@ -86,14 +86,14 @@ async def main(host, port):
     )
     targets = {
         "machine": driver,
-        # One for each connection, with a namespace in which code finds the driver.
+        # An instance for each connection. Its namespace contains the driver.
         "machine_rexec": functools.partial(RemoteExecServer, {"controller_driver": driver}),
     }
     server = Server(
         targets,
         description="This computer",
         builtin_terminate=True,
-        worker_threads=True,  # a slow method delays nobody else, nor the readings
+        worker_threads=True,  # a slow method delays neither other targets nor the readings
     )
     publisher = Publisher({"readings": readings})
     async with server, publisher:

@@ -1,10 +1,10 @@
 """An experiment on this computer: calls, code next to the driver, live readings, a data file.
 
-    python experiment.py                           starts the controller, and has it end at the end
-    python experiment.py --stay                    leaves it running, for you to try more
-    python experiment.py HOST PORT READINGS_PORT   uses the controller that runs there
+    python experiment.py                           starts a controller, and terminates it at the end
+    python experiment.py --stay                    leaves it running, for more commands
+    python experiment.py HOST PORT READINGS_PORT   uses a running controller
 
-Each step says which package it shows. Needs all five packages, psutil and rich.
+Each step names the package that it shows. Needs all five packages, psutil and rich.
 """
 
 import argparse
@@ -29,28 +29,28 @@ from rich.table import Table
 from sync_struct import mirror
 
 SAMPLES = 1_000_000
-LINES = 6  # of the file, that are shown
+LINES = 6  # of the file, to be shown
 console = Console(highlight=False)
 
 
 def main(host, port, readings_port, stay=False):
-    """Run the experiment against a controller; in the end have it end, or stay."""
-    step("pc-rpc", "who is there, and what can it do?")
+    """Run the experiment with a controller, and terminate the controller unless it is to stay."""
+    step("pc-rpc", "the targets of the server, and their methods")
     with Client(host, port, target_name=None) as server:
         targets, description = server.get_rpc_id()
-        say(f"{description!r} serves {', '.join(targets)}")
+        show(f"{description!r} serves {', '.join(targets)}")
     with Client(host, port, "machine") as machine, Client(host, port, "machine_rexec") as rexec:
         for name, (spec, doc) in sorted(machine.get_rpc_method_list()["methods"].items()):
             call = f"{name}({', '.join(spec['args'][1:])})"
-            say_shortly(f"  {call:<24}{(doc or '').splitlines()[0]}")
+            show_shortened(f"  {call:<24}{(doc or '').splitlines()[0]}")
 
-        step("pc-rpc", "the driver's methods, as if the driver were here")
-        say(f"cores: {machine.cores()}, load: {machine.load()}")
-        say(f"memory: {machine.memory()['available'] / 2**30:.1f} GiB available")
-        say(f"busiest core: {machine.cpu_times()[:, :2].sum(axis=1).max():.0f} s at work")
-        say(f"network interfaces: {', '.join(machine.network())}")
+        step("pc-rpc", "calls of the driver's methods")
+        show(f"cores: {machine.cores()}, load: {machine.load()}")
+        show(f"memory: {machine.memory()['available'] / 2**30:.1f} GiB available")
+        show(f"busiest core: {machine.cpu_times()[:, :2].sum(axis=1).max():.0f} s busy")
+        show(f"network interfaces: {', '.join(machine.network())}")
 
-        step("pc-rpc", f"{SAMPLES:,} samples of timing jitter, measured on the spot and fetched")
+        step("pc-rpc", f"{SAMPLES:,} samples of timing jitter, measured at the driver and fetched")
         samples, fetched = fetch_samples(machine)
 
         step("remote-exec", "the same data, reduced next to the driver by code sent there")
@@ -60,28 +60,28 @@ def main(host, port, readings_port, stay=False):
         background = FFProxy(machine)
         started = time.perf_counter()
         background.self_test(2.0)
-        say(f"self_test(2.0) returned after {(time.perf_counter() - started) * 1e3:.1f} ms")
+        show(f"self_test(2.0) returned after {(time.perf_counter() - started) * 1e3:.1f} ms")
 
-        step("sync-struct", "meanwhile, the readings that the controller publishes")
+        step("sync-struct", "meanwhile, the published readings of the controller")
         last = follow_readings(host, readings_port, seconds=4.0)
         background.ff_join()
-        say(f"the slow call has ended: {background.ff_counts()}")
+        show(f"the slow call has ended: {background.ff_counts()}")
 
-        step("pyon", "what was found, in a file that people can read")
+        step("pyon", "the results, in a file that people can read")
         jitter = {"first": samples[:8].tolist(), **reduced}
         spectrum = jitter.pop("histogram")
         store_and_check({"jitter": jitter, "load": last["load"], "spectrum": spectrum})
 
         if not stay:
-            step("pc-rpc", "the controller ends when it is told to")
+            step("pc-rpc", "the client terminates the controller")
             machine.terminate()
     if stay:
-        step("your turn", "the controller goes on; in another terminal try")
+        step("your turn", "the controller is still running; in another terminal try")
         show_commands(host, port, readings_port)
 
 
 def show_commands(host, port, readings_port):
-    """Print what can be tried with a controller that goes on, as it can be copied."""
+    """Print commands for the running controller, to be copied."""
     programs = Path(sys.executable).parent
     for command in (
         f"pc-rpc list-targets {host} {port}",
@@ -91,22 +91,22 @@ def show_commands(host, port, readings_port):
         f"pc-rpc call -t machine {host} {port} terminate",
     ):
         console.print(f"    {programs / command}", markup=False, soft_wrap=True)
-    say("The last one ends it; Ctrl-C here does, too.")
+    show("The last command ends the controller, and so does Ctrl-C here.")
 
 
 def fetch_samples(machine):
-    """Return a million samples and how many bytes they were on the wire."""
+    """Return a million samples, and their size on the wire in bytes."""
     started = time.perf_counter()
     samples = machine.measure_jitter(SAMPLES)
     seconds = time.perf_counter() - started
     fetched = size_on_the_wire(samples)
-    say(f"{samples.dtype} array of shape {samples.shape}: {fetched:,} bytes, {seconds:.2f} s")
+    show(f"{samples.dtype} array of shape {samples.shape}: {fetched:,} bytes, {seconds:.2f} s")
     return samples, fetched
 
 
 def summary(bins):
-    """Reduce the samples that the driver keeps. Sent to the controller, and run there."""
-    return summarize(controller_driver.jitter, bins)  # noqa: F821 - a name of the namespace there
+    """Reduce the samples that the driver keeps. Runs at the controller."""
+    return summarize(controller_driver.jitter, bins)  # noqa: F821 - defined at the controller
 
 
 def summarize(samples, bins):
@@ -121,19 +121,19 @@ def summarize(samples, bins):
 
 def reduce_remotely(rexec, samples, fetched):
     """Reduce the samples at the driver and here, compare, and return the result."""
-    there = RemoteExec(rexec).send(summary)(12)  # summarize and numpy go along
+    there = RemoteExec(rexec).send(summary)(12)  # with summarize and the import of numpy
     here = summarize(samples, 12)
     if pyon.encode(there) != pyon.encode(here):
         raise RuntimeError(f"the results differ: {there} there, {here} here")
     code = sum(len(inspect.getsource(function)) for function in (summarize, summary))
     moved = code + size_on_the_wire(there)
-    say(f"median {there['median']:.0f} ns, worst {there['worst'] / 1e6:.2f} ms; both ways agree")
-    say(f"bytes moved: {fetched:,} to reduce here, {moved:,} to reduce there")
+    show(f"median {there['median']:.0f} ns, worst {there['worst'] / 1e6:.2f} ms; both ways agree")
+    show(f"bytes moved: {fetched:,} to reduce here, {moved:,} to reduce there")
     return there
 
 
 def follow_readings(host, port, seconds):
-    """Show the published readings for a while: a table that lives, or lines in a pipe."""
+    """Show the published readings for a while: as a live table, or as lines in a pipe."""
     end = time.monotonic() + seconds
     with contextlib.ExitStack() as stack:
         view = stack.enter_context(mirror(host, port, "readings"))
@@ -145,7 +145,7 @@ def follow_readings(host, port, seconds):
             if console.is_terminal:
                 live.update(table(readings), refresh=True)
             elif readings["updates"] % 4 == 0:
-                say(f"update {readings['updates']}: busy {np.round(readings['busy'], 2)}")
+                show(f"update {readings['updates']}: busy {np.round(readings['busy'], 2)}")
     return readings
 
 
@@ -165,39 +165,39 @@ def store_and_check(results):
         pyon.store_file(file, results)
         again = pyon.load_file(file)
         if pyon.encode(again, pretty=True) != pyon.encode(results, pretty=True):
-            raise RuntimeError("what was read back is not what was stored")
+            raise RuntimeError("the file does not contain the stored results")
         text = file.read_text(encoding="utf-8")
-    say(f"{len(text)} characters, read back equal, types and all; the beginning:")
+    show(f"{len(text)} characters, read back with equal values and types; the beginning:")
     for line in text.splitlines()[:LINES]:
-        say_shortly(line)
+        show_shortened(line)
 
 
 def size_on_the_wire(value):
-    """Return how many bytes a value takes: its text, and the data of arrays as it is."""
+    """Return the size of a value in bytes: its text, and the raw data of arrays."""
     buffers = []
     text = pyon.encode(value, version=2, buffer_callback=buffers.append)
     return len(text) + sum(len(buffer) for buffer in buffers)
 
 
 def step(package, what):
-    """Announce a step."""
+    """Print the heading of a step."""
     console.print(f"\n[bold]{package}[/bold]: {what}", soft_wrap=True)
 
 
-def say_shortly(what):
-    """Print a result of a step, shortened to what fits into a line."""
+def show_shortened(what):
+    """Print a result of a step, shortened to one line."""
     width = console.width - 2
-    say(what if len(what) <= width else what[: width - 3] + "...")
+    show(what if len(what) <= width else what[: width - 3] + "...")
 
 
-def say(what):
+def show(what):
     """Print a result of a step."""
     console.print(f"  {what}", markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def controller(stay):
-    """Start the controller in a process of its own; give its address."""
+    """Start the controller in another process; yield its address."""
     program = Path(__file__).with_name("controller.py")
     with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -1,8 +1,8 @@
 """Run your code next to the driver.
 
-A controller that accepts code has, besides the driver's target, one that gives every connection
-a namespace, in which its code finds the driver as ``controller_driver``. So large data stay where
-they are, and results travel.
+A controller that accepts code serves a second target besides the driver. This target gives every
+connection a namespace, in which its code finds the driver as ``controller_driver``. So large data
+stay where they are, and only results travel.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Who may have code executed: this computer, clients with a certificate, or everybody if told so.
+"""Access control: which clients may have code executed.
 
-The one idea to keep in mind: what is checked is what is, not what was asked for. The loop looks at
-the addresses that its sockets are bound to, `RemoteExecServer` at the two ends of the connection
-and at the certificate that the client has shown. A check that cannot tell refuses.
+The one idea to keep in mind: the checks use facts, not the requested configuration. The loop checks
+the addresses that its sockets are bound to; `RemoteExecServer` checks both ends of the connection
+and the certificate that the client has presented. When the facts are unknown, access is refused.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def require_guard(addresses: Iterable[tuple[str, int]], context: ssl.SSLContext 
     Parameters
     ----------
     addresses : iterable of (str, int)
-        What the sockets are bound to.
+        The addresses that the sockets are bound to.
     context : ssl.SSLContext or None
-        What TLS is served with, if it is.
+        The context of the TLS server. None: without TLS.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def require_guard(addresses: Iterable[tuple[str, int]], context: ssl.SSLContext 
     outside = [host for host, *_ in addresses if not is_loopback(host)]
     if outside:
         raise ValueError(
-            f"refusing to execute code for whoever reaches {', '.join(outside)}"
+            f"refusing to execute code for everyone who can reach {', '.join(outside)}"
             f"{_weakness(context)}: bind to ::1 or 127.0.0.1, or pass ssl= with a context that "
             "demands a certificate of clients (as pyon.tcp.server_context makes), or "
             "allow_remote=True if you trust the network"
@@ -49,15 +49,15 @@ def _weakness(context: ssl.SSLContext | None) -> str:
 
 
 def require_admission() -> None:
-    """Refuse the call of a client on another machine that has shown no certificate.
+    """Refuse the calls of clients on other machines that have presented no certificate.
 
     Raises
     ------
     PermissionError
-        Of such a client.
+        The current call is of such a client.
     """
     if current_peer() is None:
-        return  # called in this process, not by a connection
+        return  # a call within this process, not over a connection
     peername, sockname, certificate = map(current_extra_info, ("peername", "sockname", "peercert"))
     if not (certificate or is_same_machine(peername, sockname)):
         raise PermissionError(
@@ -67,12 +67,12 @@ def require_admission() -> None:
 
 
 def is_same_machine(peername: Any, sockname: Any) -> bool:
-    """Say whether a connection comes from the machine that it leads to.
+    """Return whether both ends of a connection are on the same machine.
 
     Parameters
     ----------
     peername, sockname : tuple
-        Its ends, as the socket has them. None, or anything else: it cannot be told, so it does not.
+        Its addresses, as the socket gives them. For anything else the result is False.
     """
     if not (isinstance(peername, tuple) and isinstance(sockname, tuple)):
         return False
@@ -80,7 +80,7 @@ def is_same_machine(peername: Any, sockname: Any) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether an address, as a socket has it, can be reached from this computer only."""
+    """Return whether a socket address can be reached from this computer only."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The experiment's side on an event loop."""
+"""AsyncioRemoteExec: the client side on an event loop."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from remote_exec._requests import (
 
 
 class AsyncioRemoteExec(Requester):
-    """Executes code in a controller, by way of an asyncio RPC client.
+    """Executes code in a controller, through an asyncio RPC client.
 
     The asyncio twin of `RemoteExec`, with the same methods as coroutines. What the code prints and
-    logs comes out here while it runs.
+    logs is printed and logged here while it runs.
 
     Parameters
     ----------
     client : pc_rpc.AsyncioClient
-        Connected to the controller's remote execution target. Remains the caller's to close.
+        Connected to the controller's remote execution target. The caller closes it.
     output : bool, optional
         Set to False to leave what code prints and logs to the controller.
     deadline : float, optional
-        Seconds that every call may take before it is interrupted. None: as long as it takes.
+        Seconds that every call may take before it is interrupted. None: no limit.
 
     Notes
     -----
-    For the client's event loop. Several tasks may use it; they wait for each other.
+    To be used on the client's event loop. Several tasks may use it; their calls are made one after
+    the other.
 
     Examples
     --------
@@ -62,9 +63,9 @@ class AsyncioRemoteExec(Requester):
     def send(
         self, function: Callable[..., Any]
     ) -> Coroutine[Any, Any, Callable[..., Coroutine[Any, Any, Any]]]:
-        """Send a function; await this for a coroutine function that calls it there.
+        """Send a function; return a coroutine function that calls it there.
 
-        What goes along and what is refused is as for `RemoteExec.send`.
+        See `RemoteExec.send` for the names that are sent with it, and for the errors.
         """
         return self._send(function, source_for_caller(function))
 
@@ -91,50 +92,50 @@ class AsyncioRemoteExec(Requester):
 
 
 class _Follower:
-    """Brings here what the code of one connection writes, while requests are being served."""
+    """Prints and logs here the output of one connection's code, while a request is pending."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._turn = asyncio.Lock()
-        self._finished: int | None = None  # not known: to be asked
+        self._lock = asyncio.Lock()
+        self._finished: int | None = None  # finished calls; None: unknown, to be requested
         self._connection = 0
 
     async def follow(self, request: Request) -> Any:
-        """Make a request; return when it and its output are here."""
-        async with self._turn:
+        """Make a request; return its result when its output has been delivered."""
+        async with self._lock:
             if self._finished is None or connection_of(self._client) != self._connection:
                 self._finished = await self._client.keep_output()
                 self._connection = connection_of(self._client)
             finished, self._finished = self._finished, None
-            over = asyncio.Event()
-            reader = asyncio.create_task(self._read_until(over, finished))
+            failed = asyncio.Event()
+            reader = asyncio.create_task(self._read_until(failed, finished))
             try:
                 result = await request.make(self._client)
                 self._finished = await self._finish(reader)
                 warn_if_lost(self._client, self._connection)
                 return result
             except BaseException as error:
-                over.set()
-                if hasattr(error, "parent_traceback"):  # it came from the other end
+                failed.set()
+                if hasattr(error, "parent_traceback"):  # raised at the controller
                     await self._client.keep_output()  # wakes the reader
                     self._finished = await self._finish(reader)
                 raise
             finally:
                 reader.cancel()
-                await asyncio.gather(reader, return_exceptions=True)  # the request tells of it
+                await asyncio.gather(reader, return_exceptions=True)  # the request raises the same
 
-    async def _read_until(self, over: asyncio.Event, finished: int) -> None:
-        """Read until one more call has finished, or one was refused."""
-        while not over.is_set() and await self._read(finished) == finished:
+    async def _read_until(self, failed: asyncio.Event, finished: int) -> None:
+        """Read output until one more call has finished, or the request has failed."""
+        while not failed.is_set() and await self._read(finished) == finished:
             pass
 
     async def _finish(self, reader: asyncio.Task[None]) -> int | None:
-        """Read what is left when the request is over; return the number of finished calls."""
+        """Read the remaining output after the request; return the number of finished calls."""
         try:
             await reader
-            return await self._read(-1)  # which is never the number, so that this does not wait
+            return await self._read(-1)  # never equal to the number, so this does not wait
         except ConnectionError:
-            return None  # the result is here, which counts more
+            return None  # the request has its result; output may be lost
 
     async def _read(self, known: int) -> int:
         records, finished = await self._client.read_output(known)

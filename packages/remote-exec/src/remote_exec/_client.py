@@ -1,4 +1,4 @@
-"""The experiment's side: sending code, calling it, seeing what it prints."""
+"""RemoteExec: the client side. Sends code, calls it, shows its output."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def connect_global_rpc(
 ) -> None:
     """Create a global RPC client in a controller, for all its remote execution connections.
 
-    With the default parameters it connects to the dataset database, so that code which executes in
-    the controller has direct access to datasets. Connections that exist already do not see it,
-    except for the one that is used here. If the controller has a global object of that name, it is
-    left as it is.
+    With the default parameters the client connects to the dataset database, so that code in the
+    controller has direct access to datasets. The client is known to the connection used here and to
+    all later connections, not to other existing ones. An existing global object of the same name is
+    kept.
 
     Parameters
     ----------
     controller_rexec : pc_rpc.Client or RemoteExec
         The RPC client connected to the controller's remote execution interface.
     host : str, optional
-        The host to connect the RPC client to. By default the local end of the connection of
-        `controller_rexec`: the machine that this runs on, as the controller sees it.
+        The host to connect the RPC client to. By default the local address of the connection of
+        `controller_rexec`, which is this machine as the controller sees it.
     port : int
         TCP port to connect the RPC client to.
     target : str
@@ -43,9 +43,9 @@ def connect_global_rpc(
     Raises
     ------
     ValueError
-        `name` cannot be used as a name in code.
+        `name` is not an identifier, or it is reserved.
     TypeError
-        The client is for asyncio: `AsyncioRemoteExec.connect_global_rpc` is for those.
+        The client is an asyncio client: use `AsyncioRemoteExec.connect_global_rpc`.
     """
     client = (
         controller_rexec.client if isinstance(controller_rexec, RemoteExec) else controller_rexec
@@ -56,22 +56,22 @@ def connect_global_rpc(
 
 
 class RemoteExec(Requester):
-    """Executes code in a controller, by way of an RPC client of its remote execution interface.
+    """Executes code in a controller, through an RPC client of its remote execution interface.
 
-    What the code prints and logs comes out here while it runs, as if it were executed here.
+    What the code prints and logs is printed and logged here while it runs.
 
     Parameters
     ----------
     client : pc_rpc.Client
-        Connected to the controller's remote execution target. Remains the caller's to close.
+        Connected to the controller's remote execution target. The caller closes it.
     output : bool, optional
         Set to False to leave what code prints and logs to the controller.
     deadline : float, optional
-        Seconds that every call may take before it is interrupted. None: as long as it takes.
+        Seconds that every call may take before it is interrupted. None: no limit.
 
     Notes
     -----
-    May be used from several threads; they wait for each other.
+    May be used from several threads; their calls are made one after the other.
 
     Examples
     --------
@@ -96,9 +96,9 @@ class RemoteExec(Requester):
         code : str
             Valid Python code. What it defines stays in the namespace.
         origin : str, optional
-            File that the code comes from, and `first_line` its first line there, for tracebacks.
+            File that the code is from, for tracebacks.
         first_line : int, optional
-            See `origin`.
+            Number of the code's first line in that file.
         """
         self._make(self._adding(code, origin, first_line))
 
@@ -115,17 +115,19 @@ class RemoteExec(Requester):
     def send(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Send a function; return one that calls it there. Also a decorator: ``@rexec.send``.
 
-        Its source is sent, and with it what it uses of its module, as it is now: functions and
-        classes as source, imported names as imports, other values as such if PYON has their type.
-        Decorators are sent, except for this one and those above it. All other names must be in
-        the namespace already: ``controller_driver`` is, and what `add_code` defined.
+        The source is sent, and with it the global names that it uses, with their present values:
+        functions and classes as source, imported names as imports, other values if PYON has their
+        type. Decorators are sent, except for this one and those above it. All other names must
+        exist in the namespace already, as ``controller_driver`` does, and names defined by
+        `add_code`.
 
         Raises
         ------
         TypeError
-            It cannot be sent: a lambda, a method, a function without source, one that uses local
-            variables of the function around it, or one that uses what cannot be sent or is not
-            there. The message names all of it, and nothing was sent.
+            The function cannot be sent: it is a lambda or a method, it has no source, it uses local
+            variables of an enclosing function, or it uses a name that cannot be sent or is missing
+            at the controller. The message names all of these. None of the function's code was
+            executed.
         """
         source = source_for_caller(function)
         for request in self._sending(source):
@@ -133,7 +135,7 @@ class RemoteExec(Requester):
         return functools.wraps(function)(functools.partial(self.call, source.name))
 
     def _make(self, request: Request) -> Any:
-        """Make a request, and bring its output here."""
+        """Make a request, with its output shown here."""
         if self._output is None:
             return request.make(self.client)
         return self._output.follow(lambda: request.make(self.client))

@@ -1,8 +1,8 @@
-"""The caller's side of output: what code there prints and logs comes out here while it runs.
+"""The client side of output: prints and logs here what code prints and logs at the controller.
 
-The one idea to keep in mind: what comes is handed to streams and log handlers of the user, in a
-thread of ours. They may do anything, call the controller included, and so may signal handlers and
-finalisers. A call that is made in the middle of another one is not followed; it waits for nothing.
+The one idea to keep in mind: records are passed to the user's streams and log handlers, in a thread
+of ours. These may do anything, including calls of the controller, and so may signal handlers and
+finalisers. The output of such a nested call is not followed, so that the call cannot deadlock.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ logger = logging.getLogger("remote_exec")
 
 
 class Follower:
-    """Brings here what the code of one connection writes, while requests are being served.
+    """Prints and logs here the output of one connection's code, while a request is pending.
 
-    With clients that may be used from several threads at once, ours, it comes live; with others as
-    soon as the request is done.
+    With our clients, which several threads may use at once, output is shown while the code runs;
+    with others, after the request.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._live = isinstance(client, Client)
         self._lock = threading.Lock()
-        self._following: set[int] = set()  # threads that would wait for themselves
-        self._finished: int | None = None  # not known: to be asked
+        self._following: set[int] = set()  # threads whose nested calls would deadlock
+        self._finished: int | None = None  # finished calls; None: unknown, to be requested
         self._connection = 0
         pyon.forks.register(self)
 
@@ -45,7 +45,7 @@ class Follower:
         self._finished = None
 
     def follow(self, request: Callable[[], Any]) -> Any:
-        """Make a request; return when it and its output are here."""
+        """Make a request; return its result when its output has been delivered."""
         if threading.get_ident() in self._following:
             return request()
         with self._lock:
@@ -59,7 +59,7 @@ class Follower:
         if self._finished is None or connection_of(self._client) != self._connection:
             self._finished = self._client.keep_output()
             self._connection = connection_of(self._client)
-        if self._finished is None:  # a best-effort client, which has no connection now
+        if self._finished is None:  # a best-effort client without a connection
             return request()
         reader = _Reader(self._client, self._finished, self._following)
         self._finished = None
@@ -69,7 +69,7 @@ class Follower:
             result = request()
         except BaseException as error:
             reader.given_up = True
-            if hasattr(error, "parent_traceback"):  # it came from the other end
+            if hasattr(error, "parent_traceback"):  # raised at the controller
                 self._finished = self._client.keep_output()  # wakes the reader
                 reader.read_rest()
             raise
@@ -79,17 +79,17 @@ class Follower:
 
 
 def warn_if_lost(client: Any, connection: int) -> None:
-    """Tell the log if a request was made on another connection, whose output is not kept."""
+    """Log a warning if a request was made on another connection, whose output is not kept."""
     if connection_of(client) != connection:
-        logger.warning("connected again: what this call has printed stayed at the controller")
+        logger.warning("reconnected: the output of this call stayed at the controller")
 
 
 class _Reader(threading.Thread):
-    """Reads what the code of one request writes, until one more call has finished."""
+    """Reads the output of one request, until one more call has finished."""
 
     def __init__(self, client: Any, finished: int, following: set[int]) -> None:
         super().__init__(name="remote-exec output", daemon=True)
-        # Without a time-out: a reply that comes too late would take its output along.
+        # Without a time-out: the output in a reply that comes too late would be lost.
         self._client = client.with_rpc_timeout(None) if isinstance(client, Client) else client
         self._known = finished
         self._following = following
@@ -97,21 +97,21 @@ class _Reader(threading.Thread):
 
     def run(self) -> None:
         self._following.add(threading.get_ident())
-        with contextlib.suppress(ConnectionError):  # of which the request tells
+        with contextlib.suppress(ConnectionError):  # the request raises the same
             while not self.given_up and self._read(self._known) == self._known:
                 pass
 
     def read_rest(self) -> int:
-        """Read what is left when the request is over; return the number of finished calls."""
+        """Read the remaining output after the request; return the number of finished calls."""
         if self.ident is not None:
             self.join()
-        with contextlib.suppress(ConnectionError):  # the result is here, which counts more
-            return self._read(-1)  # which is never the number, so that this does not wait
+        with contextlib.suppress(ConnectionError):  # the request has its result; output may be lost
+            return self._read(-1)  # never equal to the number, so this does not wait
         return self._known
 
     def _read(self, known: int) -> int:
         reply = self._client.read_output(known)
-        if reply is None:  # as above
+        if reply is None:  # a best-effort client without a connection
             raise ConnectionError("the connection has been lost")
         records, finished = reply
         deliver(records)
@@ -119,11 +119,11 @@ class _Reader(threading.Thread):
 
 
 def deliver(records: list[Any]) -> None:
-    """Write and log here what was written and logged there."""
+    """Print and log here records of output from the controller."""
     for kind, *details in records:
         try:
             _deliver(kind, details)
-        except Exception:  # streams and handlers are the user's; the rest is still to come
+        except Exception:  # of the user's streams and handlers; the other records follow
             logger.warning("output of sent code could not be written here", exc_info=True)
 
 
@@ -135,11 +135,11 @@ def _deliver(kind: str, details: list[Any]) -> None:
             target.log(level, "%s", text)
         return
     stream = getattr(sys, kind)
-    if stream is None:  # a program without a console, on Windows
+    if stream is None:  # a Windows program without a console
         return
     (text,) = details
     try:
         stream.write(text)
-    except UnicodeEncodeError as error:  # the terminal there knew more characters than ours
+    except UnicodeEncodeError as error:  # the encoding here lacks characters of the text
         stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
     stream.flush()

@@ -1,6 +1,6 @@
-"""Which line imports a value elsewhere: told from the value, not from how it was imported here.
+"""The statement that imports a value elsewhere, found from the value, not from its import here.
 
-So it does not matter whether there was a star import, a relative one, or a cell of a notebook.
+So star imports, relative imports and cells of a notebook make no difference.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def is_importable(name: str, namespace: dict[str, Any]) -> bool:
-    """Say whether a name of a namespace means what an import gives elsewhere, too, or nothing."""
+    """Return whether a name is undefined in a namespace, or can be imported elsewhere."""
     value = namespace.get(name)
     return (
         name not in namespace
@@ -25,9 +25,9 @@ def is_importable(name: str, namespace: dict[str, Any]) -> bool:
 
 
 def import_line(name: str, value: object, namespace: dict[str, Any]) -> str | None:
-    """Return the line that imports a value; None if it is from the namespace's own module.
+    """Return the line that imports a value; None if it is defined in the namespace's own module.
 
-    Loggers and compiled regular expressions, which modules keep as constants, are made anew.
+    For loggers and compiled regular expressions the line creates an equal object.
     """
     if isinstance(value, logging.Logger):
         return f"import logging; {name} = logging.getLogger({value.name!r})\n"
@@ -44,7 +44,7 @@ def import_line(name: str, value: object, namespace: dict[str, Any]) -> str | No
 
 
 def _homes(value: Any, ours: set[Any]) -> Iterator[str]:
-    """Name the modules that a value may be imported from, the likeliest first."""
+    """Yield the modules that a value may be imported from, the most likely first."""
     if not callable(value):
         return
     home = getattr(value, "__module__", None)
@@ -52,13 +52,13 @@ def _homes(value: Any, ours: set[Any]) -> Iterator[str]:
     paths = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
     yield from (path for path in paths if not _is_private(path))
     yield from (path.replace("_", "") for path in paths if path.startswith("_"))  # _functools
-    if not isinstance(value, FunctionType):  # what is built in may not tell: numpy's ufuncs
+    if not isinstance(value, FunctionType):  # C objects may lack their module, as numpy's ufuncs
         yield from sorted(set(sys.modules) - ours, key=functools.partial(_distance, type(value)))
     yield from paths
 
 
 def _distance(kind: type, path: str) -> tuple[bool, bool, int, str]:
-    """Return a key that sorts modules by how likely they are the home of a value of a type."""
+    """Return a sort key: modules that are likely to define a value of this type come first."""
     top = path.partition(".")[0]
     of_its_type = top == kind.__module__.partition(".")[0] or top in sys.stdlib_module_names
     return _is_private(path), not of_its_type, len(path), path

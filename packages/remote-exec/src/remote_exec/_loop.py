@@ -1,4 +1,4 @@
-"""A controller's main loop: a driver, and beside it the target that accepts code for it."""
+"""The main loop of a controller with a driver and a target that accepts code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from remote_exec._server import RemoteExecServer, checked_deadline
 
 
 class _GuardedServer(Server):
-    """A server that lets a guard look at what it has bound, before it accepts anybody."""
+    """A server whose guard checks the bound addresses before connections are accepted."""
 
     guard: Callable[[list[tuple[str, int]]], object] | None = None
 
@@ -42,8 +42,9 @@ def simple_rexec_server_loop(
 ) -> None:
     """Run a server with remote execution support, until a client or a signal ends it.
 
-    It has two targets: the driver under `target_name`, and a `RemoteExecServer` for each connection
-    under the same name followed by ``_rexec``. Sent code finds the driver as ``controller_driver``.
+    The server has two targets: the driver under `target_name`, and a `RemoteExecServer` for each
+    connection under the same name with the suffix ``_rexec``. Sent code finds the driver as
+    ``controller_driver``.
 
     Parameters
     ----------
@@ -54,24 +55,28 @@ def simple_rexec_server_loop(
     host : str, sequence of str or None
         Bind address or addresses; None means all interfaces.
     port : int
-        TCP port. 0 has the system choose one.
+        TCP port. 0: the system chooses one.
     description : str, optional
-        What the server tells people about itself.
+        Text about the server, for people.
     deadline : float, optional
-        Seconds that any call of sent code may take. None: as long as it takes.
+        Seconds that any call of sent code may take. None: no limit.
     allow_remote : bool, optional
-        Accept connections from other machines without asking them for a certificate: **everybody
-        who reaches the port then runs code with the rights of this process**.
+        Accept connections from other machines without a certificate: **everyone who can reach the
+        port then runs code with the rights of this process**.
     ssl, allow_parallel, worker_threads, ready_cb
         As for `pc_rpc.simple_server_loop`.
     ssl_config : None
-        For programs that pass what the established stack takes: the error says what to write.
+        A parameter of the established stack. Other values raise a `TypeError` that says what to
+        write instead.
 
     Raises
     ------
     ValueError
-        What was bound can be reached from other machines, and neither does `ssl` demand a
-        certificate of clients nor is `allow_remote` set. Nothing was accepted.
+        The bound addresses can be reached from other machines, `ssl` demands no certificate of
+        clients, and `allow_remote` is not set. No connection was accepted. Or `deadline` is not
+        positive.
+    TypeError
+        `ssl` is not a context, or `ssl_config` was passed.
     OSError
         An address cannot be bound.
     RuntimeError
@@ -115,7 +120,7 @@ def _refuse_running_loop() -> None:
 
 
 def _close_clients(namespace: dict[str, Any]) -> None:
-    """Close the clients that `connect_global_rpc` has made; the driver is not ours to close."""
+    """Close the clients that `connect_global_rpc` has made; the caller closes the driver."""
     namespace.pop("controller_driver", None)  # sent code may have removed it
     for shared in namespace.values():
         if isinstance(shared, Client):

@@ -1,8 +1,8 @@
-"""Namespaces in which sent code lives, as modules that Python's own tools can see.
+"""The namespaces of sent code, as modules that Python's own tools can see.
 
-A namespace is the dictionary of a module that is in `sys.modules`, and the text of the code that it
-was given is known to `linecache`. So tracebacks and warnings show the lines of sent code, and
-libraries that look a class up by the name of its module (dataclasses, pickle, typing) find it.
+A namespace is the dictionary of a module in `sys.modules`, and `linecache` has the text of its
+code. So tracebacks and warnings show the lines of sent code, and libraries that look up a class by
+the name of its module (dataclasses, pickle, typing) find it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Namespace:
     Parameters
     ----------
     initial : mapping of str to object
-        The controller-wide names. They are copied; later changes of `initial` do not show here.
+        The controller-wide names. They are copied; later changes of `initial` have no effect here.
     """
 
     def __init__(self, initial: Mapping[str, Any]) -> None:
@@ -38,23 +38,23 @@ class Namespace:
         sys.modules[self.name] = self._module
 
     def compile(self, code: str, origin: str | None, first_line: int) -> CodeType:
-        """Make code ready to be executed here, and its text known to tracebacks.
+        """Compile code for this namespace, and register its text for tracebacks.
 
         Parameters
         ----------
         code : str
             The source.
         origin : str, optional
-            The file that it comes from, for people who read tracebacks.
+            The file that the code is from, for tracebacks.
         first_line : int
-            Its number of line in that file.
+            Number of the code's first line in that file.
         """
         if not isinstance(code, str):
             raise TypeError(f"code must be a str, not {type(code).__name__}")
         filename = f"<code {len(self._sources) + 1} of {self.name}"
         filename += f", from {origin}>" if origin else ">"
         source = "\n" * (first_line - 1) + code
-        # Without a time of modification linecache keeps the entry for as long as we do.
+        # An entry without a modification time stays in linecache until it is removed.
         linecache.cache[filename] = (
             len(source),
             None,
@@ -66,10 +66,10 @@ class Namespace:
 
     def execute(self, code: CodeType) -> None:
         """Execute code in the namespace."""
-        exec(code, self._module.__dict__)  # noqa: S102  # what this package is for
+        exec(code, self._module.__dict__)  # noqa: S102  # the purpose of this package
 
     def find(self, name: str) -> Any:
-        """Return what the namespace has under a name."""
+        """Return the value of a name."""
         try:
             return self._module.__dict__[name]
         except KeyError:
@@ -78,12 +78,12 @@ class Namespace:
             ) from None
 
     def close(self) -> None:
-        """Forget the module and the text of its code."""
+        """Remove the module and the text of its code."""
         sys.modules.pop(self.name, None)
         for filename in self._sources:
             linecache.cache.pop(filename, None)
 
 
 def digest(code: str) -> str:
-    """Return what the log calls a piece of code: the first 16 hex digits of its SHA-256."""
+    """Return the identifier of code in the log: the first 16 hex digits of its SHA-256."""
     return hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()[:16]

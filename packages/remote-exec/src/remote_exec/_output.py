@@ -1,9 +1,9 @@
-"""What sent code prints and logs, kept for its caller.
+"""Capture of what sent code prints and logs, for its caller.
 
 `sys.stdout` and `sys.stderr` belong to the whole process. They are wrapped, once, by a stream that
-looks at the context of the code that writes: what is written in the context of a call goes to that
-call's `Output`, everything else goes where it always went. The same for records that reach the root
-logger's handlers.
+checks the context of the writing code: text written in the context of a call goes to the `Output`
+of that call, all other text to the original stream. Log records that reach the root logger's
+handlers are handled in the same way.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any, TextIO
 
 import pyon.forks
 
-# Characters kept for a caller that does not fetch them. A program that prints a megabyte is not
-# read by a person; one that does so for days must not fill the controller's memory.
+# Characters kept for a caller that does not fetch them. Nobody reads more than a megabyte, and a
+# program that prints for days must not fill the controller's memory.
 OUTPUT_LIMIT = 2**20
 
-# What a record counts for besides its text: about the memory that its list and texts take.
+# Characters that a record counts for besides its text: about the memory of its list and strings.
 RECORD_SIZE = 200
 
-# Characters up to which a piece of text is joined to the one before it. `print` writes twice for
-# each line, and a program may write character by character; copying so little costs nothing.
+# Characters up to which a piece of text is appended to the previous record. `print` writes twice
+# for each line, and a program may write single characters; copying this little costs nothing.
 PIECE_SIZE = 2**12
 
 _output: contextvars.ContextVar[Output | None] = contextvars.ContextVar("output", default=None)
@@ -38,20 +38,20 @@ Record = list[Any]
 
 
 def current() -> Output | None:
-    """Return where the output of the running code goes, None if it goes where it always went."""
+    """Return the `Output` of the running code; None if its output is not captured."""
     output = _output.get()
     return None if output is None or output.closed else output
 
 
 class Output:
-    """What the code of one connection has written and nobody has fetched yet.
+    """The output of one connection's code that has not been fetched yet.
 
-    Made and read on the event loop, written and closed from any thread.
+    Created and read on the event loop; written and closed from any thread.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        # Reentrant: a finaliser or a signal handler may print in the middle of keeping a record.
+        # Reentrant: a finaliser or a signal handler may print while a record is being stored.
         self._lock = threading.RLock()
         self._records: deque[Record] = deque()
         self._size = 0
@@ -61,27 +61,27 @@ class Output:
         pyon.forks.register(self)
 
     def context(self) -> contextvars.Context:
-        """Return a context for code whose output is to be kept here."""
-        _divert()
+        """Return a context for code whose output is to be captured here."""
+        _install()
         context = contextvars.copy_context()
         context.run(_output.set, self)
         return context
 
     def write(self, kind: str, text: str) -> None:
-        """Keep what is written to "stdout" or "stderr"; nothing is no news."""
+        """Store text that was written to "stdout" or "stderr"; empty text is ignored."""
         if text:
             self._add([kind, _plain(text)])
 
     def log(self, record: logging.LogRecord) -> None:
-        """Keep a log record; called where it was made, for what it formats may be anything."""
+        """Store a log record, formatted in the thread that logged it: its arguments may change."""
         self._add(["log", int(record.levelno), _plain(record.name), _plain(_formatted(record))])
 
     def _add(self, record: Record) -> None:
-        """Keep a record; forget the oldest ones if there are too many."""
+        """Store a record; drop the oldest ones beyond the limit."""
         cut = max(len(record[-1]) - OUTPUT_LIMIT, 0)
         record[-1] = record[-1][cut:]
         with self._lock:
-            news = not self._records
+            was_empty = not self._records
             self._lost += cut
             if not self._join(record):
                 self._records.append(record)
@@ -90,12 +90,12 @@ class Output:
                 oldest = self._records.popleft()
                 self._size -= _size(oldest)
                 self._lost += len(oldest[-1])
-        if news:
+        if was_empty:
             self.wake()
 
     def _join(self, record: Record) -> bool:
-        """Join a short text to the one before it, if that is of the same kind."""
-        last = self._records[-1] if self._records else ["nothing"]
+        """Append a short text to the last record, if that is of the same kind."""
+        last = self._records[-1] if self._records else ["none"]
         kind, text = record[0], record[-1]
         if kind == "log" or last[0] != kind or len(last[-1]) + len(text) > PIECE_SIZE:
             return False
@@ -104,7 +104,7 @@ class Output:
         return True
 
     def take(self) -> list[Record]:
-        """Return what has not been fetched yet, oldest first; adjacent pieces of text joined."""
+        """Return and remove all records, oldest first, with adjacent pieces of text joined."""
         self._changed.clear()
         with self._lock:
             records, self._records, self._size = self._records, deque(), 0
@@ -114,23 +114,23 @@ class Output:
         return _joined(records)
 
     def forked(self) -> None:
-        """Leave what the child of a fork writes where it always went: nobody fetches it there."""
+        """Capture no output in the child of a fork, where nothing fetches it."""
         self._lock = threading.RLock()
         self._records = deque()
         self.closed = True
 
     def wake(self) -> None:
-        """Have `wait` return."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        """Make `wait` return."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits
             self._loop.call_soon_threadsafe(self._changed.set)
 
     def close(self) -> None:
-        """Have what is written from now on go where it always went."""
+        """Stop capturing: later output goes to the original streams and handlers."""
         self.closed = True
         self.wake()
 
     async def wait(self, timeout: float) -> None:
-        """Wait until there is something to fetch, for `timeout` seconds at most."""
+        """Wait until there are records to fetch, for `timeout` seconds at most."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), timeout)
 
@@ -140,20 +140,20 @@ def _size(record: Record) -> int:
 
 
 def _plain(text: str) -> str:
-    """Return a text of a subclass as a str, which every peer can read."""
+    """Return a subclass of str as a plain str, which every peer can decode."""
     return text if type(text) is str else str.__str__(text)
 
 
 def _formatted(record: logging.LogRecord) -> str:
-    """Return the message and the traceback of a record, also if its arguments do not fit it."""
+    """Return the message and the traceback of a record, also if its arguments do not match."""
     try:
         return logging.Formatter("%(message)s").format(record)
-    except Exception as error:  # any of users' __str__, and what logging itself would report
+    except Exception as error:  # of a user's __str__, or of the formatting itself
         return f"{record.msg!r:.1000} cannot be formatted: {error!r:.1000}"
 
 
 def _joined(records: deque[Record]) -> list[Record]:
-    """Join neighbours: a list of pieces for each text, so that it takes linear time."""
+    """Join adjacent pieces of text, in linear time."""
     texts: list[tuple[Record, list[str]]] = []
     for record in records:
         if texts and record[0] != "log" and texts[-1][0][0] == record[0]:
@@ -164,7 +164,7 @@ def _joined(records: deque[Record]) -> list[Record]:
 
 
 class _Stream:
-    """Stands in for `sys.stdout` or `sys.stderr`."""
+    """A wrapper of `sys.stdout` or `sys.stderr`."""
 
     def __init__(self, kind: str, original: TextIO) -> None:
         self._kind = kind
@@ -191,7 +191,7 @@ class _Stream:
 
 
 class _LogFilter(logging.Filter):
-    """Keeps records of sent code from a handler, and passes them to its caller, once."""
+    """Passes records of sent code to its caller, once, and hides them from the handler."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         output = current()
@@ -206,12 +206,12 @@ class _LogFilter(logging.Filter):
 _log_filter = _LogFilter()
 
 
-def _divert() -> None:
-    """Wrap the streams and filter the handlers of the process, unless that has been done."""
+def _install() -> None:
+    """Wrap the streams of the process and filter its log handlers, unless that has been done."""
     for kind in ("stdout", "stderr"):
         stream = getattr(sys, kind)
         if not isinstance(stream, _Stream | None):
             setattr(sys, kind, _Stream(kind, stream))
     for handler in (*logging.root.handlers, logging.lastResort):
         if handler is not None:
-            handler.addFilter(_log_filter)  # a second time has no effect
+            handler.addFilter(_log_filter)  # no effect if it is there already

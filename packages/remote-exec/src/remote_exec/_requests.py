@@ -1,7 +1,7 @@
-"""What the experiment's side asks of a controller, for a blocking and for an asyncio client.
+"""The requests of the client side, for a blocking and for an asyncio client.
 
-The one idea to keep in mind: everything here is a call of one of the methods of `RemoteExecServer`,
-as any RPC client makes it. This module says which, with what; the clients make them.
+The one idea to keep in mind: every request is a call of a method of `RemoteExecServer`, which any
+RPC client can make. This module chooses methods and arguments; the clients make the calls.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Self
 
 from remote_exec._sending import DEFINE, Sent, Source, source_of
 
-# The code is always the same: its arguments are passed to the function as values.
+# The code is constant: the arguments are passed to the function as values.
 _CONNECT = '''
 def _connect_global_rpc(name, host, port, target):
-    """Make an RPC client known to this connection and to later ones, unless that has been done."""
+    """Create an RPC client for this connection and later ones, unless there is one already."""
     import importlib
 
     if name not in controller_initial_namespace:
@@ -40,19 +40,19 @@ class Request(NamedTuple):
     kwargs: dict[str, Any]
 
     def make(self, client: Any) -> Any:
-        """Make it with an RPC client; return what the client returns."""
+        """Make the call with an RPC client; return its result."""
         return getattr(client, self.method)(*self.args, **self.kwargs)
 
 
 def connection_of(client: Any) -> int:
-    """Return the number of a client's connection: each has a namespace of its own there."""
+    """Return the number of a client's present connection: each has its own namespace."""
     if hasattr(type(client), "get_rpc_connection_count"):
         return int(client.get_rpc_connection_count())
-    return 1  # a client of the established stack has one
+    return 1  # a client of the established stack never reconnects
 
 
 class Requester:
-    """What both interfaces share: they say what is asked for; derived classes ask.
+    """The base of both clients. It builds the requests; derived classes make them.
 
     Attributes
     ----------
@@ -66,12 +66,12 @@ class Requester:
         # Established servers have add_code(code) and call(function, ...), no more.
         self._established = not hasattr(client, "call_within")
         if self._established and deadline is not None:
-            raise TypeError("this controller is of the established stack: it knows no deadlines")
+            raise TypeError("this controller is of the established stack: it supports no deadlines")
         self._sent = Sent()
         self._connection = connection_of(client)
 
     def with_deadline(self, deadline: float | None) -> Self:
-        """Return the same interface with another deadline, in seconds; None for no limit."""
+        """Return the same client with another deadline, in seconds; None for no limit."""
         other = copy.copy(self)
         other._deadline = deadline
         return other
@@ -88,20 +88,20 @@ class Requester:
         return Request("call_within", (self._deadline, function, *args), kwargs)
 
     def _sending(self, source: Source) -> Iterator[Request]:
-        """Give what is to be asked for, one after the other, to send a function."""
+        """Yield the requests that send a function, one after the other."""
         if (connection := connection_of(self.client)) != self._connection:
-            self._sent, self._connection = Sent(), connection  # with a namespace of its own
-        news = self._sent.news(source)
+            self._sent, self._connection = Sent(), connection  # the new namespace is empty
+        unsent = self._sent.unsent(source)
         if source.needs:
             yield self._adding(source.needs)
         if source.constants:
             yield self._adding(DEFINE)
             yield self._calling("_remote_exec_define", (source.constants,), {})
-        for one in news:
+        for one in unsent:
             yield self._adding(one.code, one.origin, one.first_line)
         if connection_of(self.client) != connection:
             raise ConnectionError(
-                f"the client has connected again while {source.name} was being sent: send it again"
+                f"the client reconnected while {source.name} was being sent: send it again"
             )
         self._sent.add(source)
 
@@ -109,7 +109,7 @@ class Requester:
 def source_for_caller(function: Any) -> Source:
     """Return what has to be sent of a function, for the caller of the method that calls this.
 
-    It may be decorating the function: then it stands on the line of the decorator.
+    If the caller decorates the function with that method, the call is on the decorator's line.
     """
     frame = sys._getframe(2)
     return source_of(function, (frame.f_code.co_filename, frame.f_lineno))
@@ -118,7 +118,7 @@ def source_for_caller(function: Any) -> Source:
 def connecting(
     host: str | None, port: int, target: str, name: str, local_host: Callable[[], str]
 ) -> list[Request]:
-    """Return what is to be asked for to create a global RPC client.
+    """Return the requests that create a global RPC client.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def connecting(
     Raises
     ------
     ValueError
-        `name` cannot be used as a name in code.
+        `name` is not an identifier, or it is reserved.
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("__"):
         raise ValueError(f"expected an identifier as the name of the client, got {name!r}")

@@ -1,9 +1,9 @@
-"""Running code that may have to be stopped.
+"""Execution of sent code, with a deadline and interruption.
 
-Sent code runs in a thread of its own, so that the event loop stays free to watch it. A thread
-cannot be killed; what can be done is to raise an exception in it, which happens as soon as it
-executes Python code again. Code that does not react to that is abandoned: its caller is told,
-others go on, and it is interrupted again and again until it ends. The thread is not used again.
+Sent code runs in its own thread, so that the event loop can watch it. A thread cannot be killed; an
+exception can be raised in it, which takes effect when it next executes Python code. Code that does
+not end then is abandoned: its caller gets an error, others can use the driver, and the code is
+interrupted repeatedly until it ends. The thread is not used again.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ logger = logging.getLogger("remote_exec")
 
 __tracebackhide__ = True  # as in _server
 
-# How long interrupted code may take to clean up before it counts as abandoned. Within the second
+# Seconds that interrupted code may take to clean up before it is abandoned. Less than the second
 # that servers give their methods when they stop.
 INTERRUPT_GRACE = 0.5
-# Between further attempts on abandoned code: it costs next to nothing, but each one cuts into
-# what the code may be doing to clean up.
+# Seconds between further interruptions of abandoned code. They cost next to nothing, but each one
+# may cut off clean-up code.
 INTERRUPT_INTERVAL = 1.0
 
 
 class Interrupted(BaseException):
-    """Raised in sent code when it is to end: time is up, or its caller has given up.
+    """Raised in sent code when its deadline has passed, or its caller has given up.
 
     Not an `Exception`, so that ``except Exception`` in a loop does not swallow it.
     """
 
 
 class Outcome(NamedTuple):
-    """What came of running a function: its value, or an error."""
+    """The result of a function: its value, or an error."""
 
     value: Any = None
     error: BaseException | None = None
@@ -60,17 +60,17 @@ class CodeThread(threading.Thread):
         self.start()
 
     def submit(self, function: Callable[[], Any]) -> asyncio.Future[Outcome]:
-        """Run a function; the future is done when it has returned or raised."""
-        ended = self._loop.create_future()
-        self._jobs.put((function, ended))
-        return ended
+        """Run a function; return a future of its outcome."""
+        future = self._loop.create_future()
+        self._jobs.put((function, future))
+        return future
 
     def interrupt(self) -> bool:
-        """Raise `Interrupted` in what runs, and have the thread end after it.
+        """Raise `Interrupted` in the running code, and end the thread after it.
 
-        Return whether there is still something to interrupt.
+        Return whether the thread is still alive.
         """
-        # It is only pending until the thread next runs Python code. Harmless if that is over.
+        # Pending until the thread next executes Python code; without effect if it has ended.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(self.ident or 0), ctypes.py_object(Interrupted)
         )
@@ -78,7 +78,7 @@ class CodeThread(threading.Thread):
         return self.is_alive()
 
     def finish(self) -> None:
-        """Have the thread end after what it runs now."""
+        """End the thread after the running function."""
         self._jobs.put(None)
 
     def run(self) -> None:
@@ -86,24 +86,24 @@ class CodeThread(threading.Thread):
             while (job := self._jobs.get()) is not None:
                 self._run_job(*job)
         except Interrupted:
-            pass  # it came too late for the code that it was meant for
+            pass  # raised after the function had ended
 
-    def _run_job(self, function: Callable[[], Any], ended: asyncio.Future[Outcome]) -> None:
+    def _run_job(self, function: Callable[[], Any], future: asyncio.Future[Outcome]) -> None:
         process = os.getpid()
-        outcome = Outcome(error=Interrupted())  # should that come between two lines of this method
+        outcome = Outcome(error=Interrupted())  # if it is raised between two lines of this method
         try:
             outcome = Outcome(function())
-        except BaseException as error:  # of any kind: its caller is told
+        except BaseException as error:  # the caller gets any exception
             outcome = Outcome(error=error)
         finally:
-            if os.getpid() != process:  # forked by the code: nobody waits for an outcome here
+            if os.getpid() != process:  # the child of a fork by the code: its outcome has no reader
                 _end_process(outcome.error)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-                self._loop.call_soon_threadsafe(settle, ended, outcome)
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits
+                self._loop.call_soon_threadsafe(settle, future, outcome)
 
 
 def _end_process(error: BaseException | None) -> NoReturn:
-    """End a process that sent code forked, where its code ends: the rest is the parent's."""
+    """End a process that sent code forked, where that code ends."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # None, gone or closed
             stream.flush()
@@ -111,18 +111,18 @@ def _end_process(error: BaseException | None) -> NoReturn:
 
 
 class Runner:
-    """Runs functions and awaits coroutines, and sees to it that they end in time.
+    """Runs functions and awaits coroutines, with deadlines.
 
     Parameters
     ----------
     name : str
-        Of the threads.
+        Name of the threads.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        # One thread does for calls that come one by one, and code that keeps thread-bound objects
-        # in its namespace (a database connection, say) meets them in the same thread again.
+        # Calls that come one by one use the same thread, so thread-bound objects in the namespace
+        # (a database connection, for example) can be used again.
         self._idle: list[CodeThread] = []
 
     async def run(
@@ -133,89 +133,89 @@ class Runner:
         Parameters
         ----------
         function : callable
-            What to call.
+            The function.
         deadline : float or None
             Seconds that it may take in all. After that it is interrupted, and the outcome is a
             `TimeoutError`. None: no limit.
         context : contextvars.Context
-            To run it in.
+            The context to run it in.
         """
         loop = asyncio.get_running_loop()
         end = None if deadline is None else loop.time() + deadline
         thread = self._idle.pop() if self._idle else CodeThread(self._name)
-        ended = thread.submit(lambda: context.run(function))
+        future = thread.submit(lambda: context.run(function))
         try:
-            outcome = await self._in_time(ended, thread.interrupt, end)
+            outcome = await self._in_time(future, thread.interrupt, end)
         except asyncio.CancelledError:
             thread.finish()
             raise
         if outcome is None:
-            return _overrun(ended, deadline)
+            return _timed_out(future, deadline)
         self._idle.append(thread)
         if not inspect.isawaitable(outcome.value):
             return outcome
         task = loop.create_task(_outcome(outcome.value), context=context)
         outcome = await self._in_time(task, task.cancel, end)
-        return _overrun(task, deadline) if outcome is None else outcome
+        return _timed_out(task, deadline) if outcome is None else outcome
 
     def close(self) -> None:
-        """End the threads that are idle."""
+        """End the idle threads."""
         for thread in self._idle:
             thread.finish()
         self._idle.clear()
 
     async def _in_time(
         self,
-        ended: asyncio.Future[Outcome],
+        future: asyncio.Future[Outcome],
         interrupt: Callable[[], bool],
         end: float | None,
     ) -> Outcome | None:
-        """Wait for an outcome; None if it was interrupted because there was none in time."""
+        """Wait for an outcome until `end`; then interrupt the code and return None."""
         timeout = None if end is None else end - asyncio.get_running_loop().time()
         try:
-            await asyncio.wait({ended}, timeout=timeout)
+            await asyncio.wait({future}, timeout=timeout)
         except asyncio.CancelledError:
-            if not ended.done():
-                await self._interrupt(ended, interrupt)
+            if not future.done():
+                await self._interrupt(future, interrupt)
             raise
-        if ended.done():
-            return ended.result()
-        await self._interrupt(ended, interrupt)
+        if future.done():
+            return future.result()
+        await self._interrupt(future, interrupt)
         return None
 
     async def _interrupt(
-        self, ended: asyncio.Future[Outcome], interrupt: Callable[[], bool]
+        self, future: asyncio.Future[Outcome], interrupt: Callable[[], bool]
     ) -> None:
         interrupt()
-        await asyncio.wait({ended}, timeout=INTERRUPT_GRACE)
-        if not ended.done():
-            logger.warning("%s: code does not react to being interrupted; abandoned", self._name)
-            if isinstance(ended, asyncio.Task):
-                abandon(ended)
-            _insist(ended, interrupt)
+        await asyncio.wait({future}, timeout=INTERRUPT_GRACE)
+        if not future.done():
+            logger.warning("%s: interrupted code does not end; abandoned", self._name)
+            if isinstance(future, asyncio.Task):
+                abandon(future)
+            _interrupt_again(future, interrupt)
 
 
-def _insist(ended: asyncio.Future[Outcome], interrupt: Callable[[], bool]) -> None:
-    """Interrupt abandoned code again and again until it ends."""
+def _interrupt_again(future: asyncio.Future[Outcome], interrupt: Callable[[], bool]) -> None:
+    """Interrupt abandoned code at intervals until it ends."""
 
     def again() -> None:
-        if not ended.done() and interrupt():
-            _insist(ended, interrupt)
+        if not future.done() and interrupt():
+            _interrupt_again(future, interrupt)
 
-    ended.get_loop().call_later(INTERRUPT_INTERVAL, again)
+    future.get_loop().call_later(INTERRUPT_INTERVAL, again)
 
 
-def _overrun(ended: asyncio.Future[Outcome], deadline: float | None) -> Outcome:
+def _timed_out(future: asyncio.Future[Outcome], deadline: float | None) -> Outcome:
     error = TimeoutError(f"the code was still running after its deadline of {deadline} s")
-    if not ended.done():
-        error.add_note("It does not react to being interrupted: it is left running, abandoned.")
-    elif not ended.cancelled():
-        error.__cause__ = ended.result().error  # shows where it was interrupted
+    if not future.done():
+        error.add_note("The code was interrupted and did not end: it is abandoned, still running.")
+    elif not future.cancelled():
+        error.__cause__ = future.result().error  # shows where it was interrupted
     return Outcome(error=error)
 
 
 async def _outcome(awaitable: Any) -> Outcome:
     try:
         return Outcome(await awaitable)
-    except BaseException as error:  # of any kind: its caller is told
+    except BaseException as error:  # the caller gets any exception
         return Outcome(error=error)

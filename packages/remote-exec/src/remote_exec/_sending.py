@@ -1,8 +1,9 @@
-"""What has to be sent of a function: its code, and what it uses of the module around it.
+"""A function with its dependencies, as code to be sent.
 
-The one idea to keep in mind: each global name is looked up here, when the function is sent, and
-becomes an import, a value or code of its own; or else it must be in the namespace there. What is
-neither is refused before anything is executed, in one error that names all of it.
+The one idea to keep in mind: each global name that the function uses is looked up here when it is
+sent, and becomes an import, a value, or code; otherwise it must exist in the namespace at the
+controller. Names for which none of these hold are refused in one error that lists all of them,
+before the function's code is executed.
 """
 
 from __future__ import annotations
@@ -20,32 +21,32 @@ import pyon
 from remote_exec._imports import import_line, is_importable
 from remote_exec._source import Definition, UnsendableError, definition_of
 
-# A module may define stand-ins for them, for type checkers. In sent code they are the controller's.
+# Modules may define placeholders for them, for type checkers. Sent code uses the controller's.
 CONTROLLERS_NAMES = frozenset({"controller_driver", "controller_initial_namespace"})
 
-# Executed there before anything else: so `send` fails, and not a call later.
+# Executed at the controller before the function's code, so that `send` fails and not a later call.
 _NEEDS = '''
 def _remote_exec_needs(what, imports, names):
-    """Import what a function needs; refuse it if that, or a name, is not to be had here."""
+    """Import what a function needs; raise TypeError if an import fails or a name is missing."""
     import builtins
 
-    lacking = []
+    missing = []
     for line in imports:
         try:
             exec(line, globals())
         except Exception as error:
-            lacking.append(f"{{line.strip()!r}} fails there ({{error}})")
+            missing.append(f"{{line.strip()!r}} fails at the controller ({{error}})")
     for name in names:
         if name not in globals() and not hasattr(builtins, name):
-            lacking.append(f"{{name!r}} is neither defined here nor there")
-    if lacking:
-        raise TypeError(f"cannot send {{what}}: " + "; ".join(lacking))
+            missing.append(f"{{name!r}} is defined neither here nor at the controller")
+    if missing:
+        raise TypeError(f"cannot send {{what}}: " + "; ".join(missing))
 
 
 _remote_exec_needs({what!r}, {imports!r}, {names!r})
 '''
 
-# The values come as arguments, exact in their types; the controller's own names win.
+# The values are passed as arguments, with exact types; they never replace the controller's names.
 DEFINE = '''
 def _remote_exec_define(values):
     """Define names in this namespace."""
@@ -60,15 +61,15 @@ class Source(NamedTuple):
     Attributes
     ----------
     name : str
-        What it is called by.
+        Its name in the namespace.
     imports : str
-        Lines that import what it, and what is sent with it, refers to by global names.
+        Import statements for the global names that the definitions use.
     constants : dict of str to object
         Values of global names, of types that PYON has.
     definitions : list of Definition
-        What has to be executed, in this order; the function itself comes last.
+        Definitions to be executed, in this order; the last one is the function itself.
     required : list of str
-        Global names that must be there already.
+        Global names that must exist in the namespace already.
     """
 
     name: str
@@ -84,17 +85,17 @@ class Source(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """The file that it is from."""
+        """The file that the function is from."""
         return self.definitions[-1].origin
 
     @property
     def first_line(self) -> int:
-        """Of the function in that file."""
+        """Number of the function's first line in that file."""
         return self.definitions[-1].first_line
 
     @property
     def helpers(self) -> dict[str, tuple[str, object]]:
-        """What comes along, by name: the module that it is from, and what it is."""
+        """Constants and helper definitions by name: their module, and their value."""
         module = self.definitions[-1].thing.__module__
         things = {name: (module, value) for name, value in self.constants.items()}
         for one in self.definitions[:-1]:
@@ -103,7 +104,7 @@ class Source(NamedTuple):
 
     @property
     def needs(self) -> str:
-        """Code that imports, and raises `TypeError` where something is lacking; "" for nothing."""
+        """Code that imports, and raises `TypeError` if something is missing; may be empty."""
         if not (self.imports or self.required):
             return ""
         lines = self.imports.splitlines()
@@ -116,14 +117,14 @@ def source_of(function: Any, called_at: tuple[str, int] | None = None) -> Source
     Parameters
     ----------
     function : function
-        May be decorated, if the decorators tell what they wrap (as `functools.wraps` does).
+        May be decorated, if the decorators set ``__wrapped__`` (as `functools.wraps` does).
     called_at : (str, int), optional
-        File and line that it is being sent from: see `definition_of`.
+        File and line of the call that sends it: see `definition_of`.
 
     Raises
     ------
     TypeError
-        It cannot be sent, or something that it needs cannot. Names all of it.
+        The function, or something that it needs, cannot be sent. The message names all of these.
     """
     function = inspect.unwrap(function)
     if not isinstance(function, FunctionType):
@@ -137,7 +138,7 @@ def source_of(function: Any, called_at: tuple[str, int] | None = None) -> Source
         raise TypeError(f"cannot send {function.__qualname__}: " + "; ".join(collector.reasons))
     return Source(
         list(collector.definitions)[-1],
-        # Parts before their package: the name is the package's.
+        # Submodules before their package: the name is to be bound to the package.
         "".join(line for _, line in sorted(collector.imports)),
         collector.constants,
         list(collector.definitions.values()),
@@ -146,18 +147,21 @@ def source_of(function: Any, called_at: tuple[str, int] | None = None) -> Source
 
 
 class Sent:
-    """What has been sent into one namespace, so that what comes next agrees with it."""
+    """The values that have been sent into one namespace.
+
+    A later function must not replace them, and unchanged definitions are not sent twice.
+    """
 
     def __init__(self) -> None:
         self._things: dict[str, tuple[str, object]] = {}  # module and value, by name
 
-    def news(self, source: Source) -> list[Definition]:
-        """Return which definitions are to be executed, the function's own in any case.
+    def unsent(self, source: Source) -> list[Definition]:
+        """Return the definitions that must be executed; the function's own is always among them.
 
         Raises
         ------
         TypeError
-            Something that comes along is called like something else of another module.
+            A name was sent before with another meaning, from another module.
         """
         *helpers, main = source.definitions
         clashes = [name for name, value in source.helpers.items() if self._clashes(name, value)]
@@ -170,7 +174,7 @@ class Sent:
         return [*(one for one in helpers if known.get(one.name) is not one.thing), main]
 
     def add(self, source: Source) -> None:
-        """Remember what has been sent."""
+        """Record that a source has been sent."""
         module, function = source.definitions[-1].thing.__module__, source.definitions[-1].thing
         things = source.helpers | {source.name: (module, function)}
         self._things |= things
@@ -192,7 +196,7 @@ def _shown(thing: object) -> str:
 
 
 class _Collector:
-    """Follows the names that a function uses, and those that they use in turn."""
+    """Follows the global names that a function uses, and those that these use in turn."""
 
     def __init__(self, function: FunctionType, called_at: tuple[str, int] | None) -> None:
         self.imports: set[tuple[int, str]] = set()
@@ -202,13 +206,13 @@ class _Collector:
         self.reasons: list[str] = []
         self._main = function
         self._called_at = called_at
-        self._meanings: dict[str, object] = {}  # of names there, once all is sent
+        self._meanings: dict[str, object] = {}  # the value of each name in the namespace
 
     def define(self, thing: FunctionType | type, prefix: str = "") -> str:
-        """Take in the source of a function or class, behind all that it uses; return its name."""
+        """Add the definition of a function or class after its dependencies; return its name."""
         found = definition_of(thing, self._called_at if thing is self._main else None)
-        if self._is_news(found.name, thing):
-            self.reasons += [prefix + tie for tie in _ties(thing)]
+        if self._bind(found.name, thing):
+            self.reasons += [prefix + reason for reason in _scope_dependencies(thing)]
             namespace = _namespace_of(thing, self._main.__globals__)
             if not all(is_importable(name, namespace) for name in found.annotations):
                 found = found.postponed()
@@ -218,17 +222,17 @@ class _Collector:
             self.definitions[found.name] = found
         return found.name
 
-    def _is_news(self, name: str, meaning: object) -> bool:
-        """Say whether a name has no meaning yet; it can have one only."""
+    def _bind(self, name: str, meaning: object) -> bool:
+        """Bind a name; return whether it was unbound. A second meaning is an error."""
         if name not in self._meanings:
             self._meanings[name] = meaning
             return True
         if self._meanings[name] is not meaning:
-            self.reasons.append(f"{name} is the name of two things that would have to be sent")
+            self.reasons.append(f"{name} is the name of two different objects to be sent")
         return False
 
     def _follow(self, name: str, user: Definition, namespace: dict[str, Any]) -> None:
-        """Find out what a global name means here, and have that sent."""
+        """Look up a global name here, and add what has to be sent for it."""
         if name in CONTROLLERS_NAMES:
             self.required.add(name)
         elif name.startswith("__") or name not in namespace:
@@ -237,12 +241,12 @@ class _Collector:
         elif isinstance(value := namespace[name], ModuleType):
             self._import_module(name, value, user.tree)
         elif (line := import_line(name, value, namespace)) is not None:
-            if self._is_news(name, value):
+            if self._bind(name, value):
                 self.imports.add((0, line))
         elif isinstance(thing := _unwrapped(value), FunctionType | type):
             self._define_helper(name, thing)
-        elif self._is_news(name, value):
-            self._take_value(name, value)
+        elif self._bind(name, value):
+            self._add_constant(name, value)
 
     def _define_helper(self, name: str, thing: FunctionType | type) -> None:
         try:
@@ -250,15 +254,15 @@ class _Collector:
         except UnsendableError as error:
             self.reasons.append(f"{name}: {error}")
             return
-        if name != own_name and self._is_news(name, thing):
+        if name != own_name and self._bind(name, thing):
             alias = self.definitions.get(own_name)
-            if alias is not None:  # None: it uses itself by another name, and is not there yet
+            if alias is not None:  # None: it refers to itself by the alias, while being defined
                 code = f"{name} = {own_name}\n"
                 self.definitions[name] = alias._replace(name=name, code=code)
             else:
                 self.reasons.append(f"{name} is another name of {own_name}, which uses it")
 
-    def _take_value(self, name: str, value: object) -> None:
+    def _add_constant(self, name: str, value: object) -> None:
         try:
             pyon.encode(value)
         except Exception as error:  # registered forms may raise anything
@@ -279,47 +283,47 @@ class _Collector:
 def _namespace_of(thing: FunctionType | type, main: dict[str, Any]) -> dict[str, Any]:
     if isinstance(thing, FunctionType):
         return thing.__globals__
-    if thing.__module__ == main.get("__name__"):  # which need not be what sys.modules has
+    if thing.__module__ == main.get("__name__"):  # sys.modules may have another module by that name
         return main
     return vars(sys.modules.get(thing.__module__, ModuleType("gone")))
 
 
 def _unwrapped(value: Any) -> Any:
-    """Return what decorators have wrapped, where they tell."""
+    """Return the function inside decorators that set ``__wrapped__``."""
     if isinstance(value, type) or not callable(value):
         return value
     try:
         return inspect.unwrap(value)
-    except ValueError:  # something that answers every name with one more wrapper
+    except ValueError:  # an endless chain, of an object that has every attribute
         return value
 
 
-def _ties(thing: FunctionType | type) -> Iterator[str]:
-    """Say what ties a function to the place where it was defined, if anything does."""
+def _scope_dependencies(thing: FunctionType | type) -> Iterator[str]:
+    """Yield the reasons why a function depends on the scope of its definition."""
     if not isinstance(thing, FunctionType):
         return
     local = ", ".join(_local_names(thing))
     if local:
-        yield f"it uses local variables from around it: {local}"
+        yield f"it uses local variables of an enclosing function: {local}"
     owner = thing.__qualname__.rpartition(".")[0]
     if owner and not owner.endswith("<locals>") and thing.__code__.co_varnames[:1] == ("self",):
-        yield f"it is a method, and its {owner} stays here; use a function"
+        yield f"it is a method of {owner}, which is not sent; use a function"
 
 
 def _local_names(function: FunctionType) -> Iterator[str]:
-    """Name the variables from around a function that are not the function itself."""
+    """Yield the free variables of a function, except for the function itself."""
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     for name, cell in cells:
         try:
             itself = _unwrapped(cell.cell_contents) is function
-        except ValueError:  # empty as yet: the function is just being decorated, or that is later
+        except ValueError:  # an empty cell: the variable is not assigned yet, as during decoration
             itself = name == function.__name__
         if not itself:
             yield name
 
 
 def _attributes(tree: ast.AST, name: str) -> Iterator[list[str]]:
-    """Find where a name is followed by attributes, and give those."""
+    """Yield the attribute chains that follow a name, as in ``name.a.b``."""
     for node in ast.walk(tree):
         first, *attributes = _dotted(node)
         if first == name and attributes:
@@ -327,7 +331,7 @@ def _attributes(tree: ast.AST, name: str) -> Iterator[list[str]]:
 
 
 def _dotted(node: ast.AST) -> list[str]:
-    """Return the parts of a dotted name; of anything else, one that no variable has."""
+    """Return the parts of a dotted name; for other nodes, a first part that no name equals."""
     if isinstance(node, ast.Name):
         return [node.id]
     if isinstance(node, ast.Attribute):

@@ -1,8 +1,7 @@
-"""The controller's side: the target that accepts code.
+"""The controller side: the target that accepts code.
 
-A client that reaches it runs code with the rights of the controller. So each call is checked for
-the client that makes it (`_access`); each connection and each piece of code leaves a line in the
-log.
+A client that reaches it runs code with the rights of the controller. So the client of each call is
+checked (`_access`), and each connection and each piece of code is logged.
 """
 
 from __future__ import annotations
@@ -22,30 +21,30 @@ from remote_exec._running import Outcome, Runner
 
 logger = logging.getLogger("remote_exec")
 
-__tracebackhide__ = True  # its frames are no business of callers: see pc_rpc
+__tracebackhide__ = True  # pc_rpc removes these frames from tracebacks for callers
 
-# How long `read_output` waits when there is nothing to report. Short enough for the time-outs that
-# clients set for themselves, long enough to cost nothing.
+# Seconds that `read_output` waits while there is no output: less than the usual time-outs of
+# clients, and so much that repeating it costs nothing.
 OUTPUT_POLL = 5.0
 
 
 class RemoteExecServer:
-    """RPC target that executes code: one for each connection, with a namespace of its own.
+    """RPC target that executes code: an instance for each connection, with its own namespace.
 
-    Plain functions run in a thread, one after the other; what is awaitable is awaited on the event
-    loop. Made on the event loop, by the server that serves it.
+    Plain functions run in a thread, one after the other; awaitable results are awaited on the event
+    loop. The server that serves it creates it on the event loop.
 
     Parameters
     ----------
     initial_namespace : mapping of str to object
-        The controller-wide names. Copied into the namespace, where it is known itself as
-        ``controller_initial_namespace``.
+        The controller-wide names. They are copied into the namespace. The mapping itself is there
+        as ``controller_initial_namespace``.
     deadline : float, optional
         Seconds that any call may take, also if its caller allows more. None: no limit.
     allow_remote : bool, optional
-        Execute code for clients on other machines that have shown no TLS certificate: **everybody
-        who reaches the port then runs code with the rights of this process**. Otherwise their
-        calls raise `PermissionError`.
+        Execute code for clients on other machines that have presented no TLS certificate:
+        **everyone who can reach the port then runs code with the rights of this process**.
+        Otherwise their calls raise `PermissionError`.
     """
 
     def __init__(
@@ -79,16 +78,16 @@ class RemoteExecServer:
         code : str
             Valid Python code. What it defines stays in the namespace.
         deadline : float, optional
-            Seconds that it may take before it is interrupted. None: as long as it takes.
+            Seconds that the code may take before it is interrupted. None: no limit.
         origin : str, optional
-            File that the code comes from, and `first_line` its first line there, for tracebacks.
+            File that the code is from, for tracebacks.
         first_line : int, optional
-            See `origin`.
+            Number of the code's first line in that file.
 
         Raises
         ------
         TimeoutError
-            It was still running after `deadline`.
+            The code was still running after `deadline`.
         """
         self._admit()
         compiled = self._namespace.compile(code, origin, first_line)
@@ -117,7 +116,7 @@ class RemoteExecServer:
         Parameters
         ----------
         deadline : float or None
-            Seconds that it may take before it is interrupted. None: as long as it takes.
+            Seconds that the call may take before it is interrupted. None: no limit.
         function : str
             Its name. Coroutine functions are awaited.
         *args, **kwargs
@@ -126,16 +125,16 @@ class RemoteExecServer:
         Raises
         ------
         TimeoutError
-            It was still running after `deadline`.
+            The function was still running after `deadline`.
         """
         self._admit()
         found = self._namespace.find(function)
         return _value(await self._run(lambda: found(*args, **kwargs), deadline))
 
     async def keep_output(self, keep: bool = True) -> int:
-        """Keep what code prints and logs from now on for `read_output`, or do so no longer.
+        """Start or stop keeping what code prints and logs for `read_output`.
 
-        Has a `read_output` that is waiting return. Returns the number of calls that have finished.
+        A waiting `read_output` returns. Returns the number of finished calls.
         """
         self._admit()
         if self._output is not None:
@@ -149,23 +148,23 @@ class RemoteExecServer:
 
     @immediate
     async def read_output(self, finished: int) -> tuple[list[Record], int]:
-        """Fetch what code has printed and logged, waiting for a few seconds if there is nothing.
+        """Fetch what code has printed and logged; wait for a few seconds if there is nothing.
 
         Parameters
         ----------
         finished : int
-            The number of finished calls that the caller knows of: it does not wait if there are
-            more.
+            The number of finished calls that the caller knows. If it differs from the present
+            number, this does not wait.
 
         Returns
         -------
         records : list
             Lists: "stdout" or "stderr" and a text, or "log", level, name of the logger and a text.
         finished : int
-            The number of calls (of code, too) that have finished.
+            The number of finished calls, those of `add_code` included.
         """
         self._admit()
-        output = self._output  # it may be given up meanwhile
+        output = self._output  # `keep_output(False)` may remove it meanwhile
         if output is None:
             return [], self._finished
         if self._finished == finished:
@@ -173,7 +172,7 @@ class RemoteExecServer:
         return output.take(), self._finished
 
     def close(self) -> None:
-        """Forget the namespace, at the end of the connection."""
+        """Remove the namespace, at the end of the connection."""
         if self._output is not None:
             self._output.close()
         self._runner.close()
@@ -182,7 +181,7 @@ class RemoteExecServer:
 
     @property
     def _label(self) -> str:
-        """What the log calls the connection: of a shared target, the one that makes the call."""
+        """The connection's name in the log; for a shared target, that of the current call."""
         return f"{current_peer() or self._peer} ({self._namespace.name})"
 
     def _admit(self) -> None:
@@ -208,7 +207,7 @@ class RemoteExecServer:
 
 
 def checked_deadline(deadline: float | None) -> float | None:
-    """Return a deadline, or raise what is wrong with it."""
+    """Return a deadline; raise ValueError if it is not positive."""
     if deadline is not None and not (isinstance(deadline, int | float) and deadline > 0):
         raise ValueError(f"a deadline is a positive number of seconds or None, not {deadline!r}")
     return deadline
@@ -219,6 +218,6 @@ def _value(outcome: Outcome) -> Any:
     if error is None:
         return outcome.value
     if isinstance(error, SystemExit | asyncio.CancelledError):
-        # They would end the controller, or look as if it were being stopped: not the code's to do.
+        # They would end the controller, or appear as the cancellation of the call.
         raise RuntimeError(f"the code raised {type(error).__name__}: {error}") from error
     raise error

@@ -1,8 +1,7 @@
 """The source of one function or class: its text, its place in its file, the names that it uses.
 
-The one idea to keep in mind: text is only what a file says now. It is compared with the code that
-runs here, so that a file that was edited since, or that is not the one, is noticed before it is
-sent.
+The one idea to keep in mind: a file may have been edited since it was imported, or be the wrong
+one. So its text is compared with the running code before it is sent.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import NamedTuple
 
-# What the decorated function keeps: how many of its decorators, from below, are sent with it.
+# Attribute of a decorated function: how many of its decorators, from below, are sent with it.
 _SENT_DECORATORS = "__remote_exec_decorators__"
 
 
 class UnsendableError(TypeError):
-    """Says why one thing cannot be sent; `send` gathers these."""
+    """The reason why a function or class cannot be sent; `send` collects these."""
 
 
 class Definition(NamedTuple):
@@ -31,23 +30,23 @@ class Definition(NamedTuple):
     Attributes
     ----------
     name : str
-        What it is called in its source.
+        Its name in the source.
     code : str
-        Its own code, with its decorators, at the left margin.
+        The code with its decorators, dedented.
     origin : str
-        The file that it is from.
+        The file that the code is from.
     first_line : int
-        Of the code in that file.
+        Number of the code's first line in that file.
     names : frozenset of str
-        The global names that it uses, decorators, defaults and nested functions included.
+        The global names that the code uses, decorators, defaults and nested functions included.
     assigned : frozenset of str
-        The global names that it assigns when it is called.
+        The global names that a call of the function assigns.
     annotations : frozenset of str
-        The global names that only its annotations use.
+        The global names that only the annotations use.
     tree : ast.AST
-        Its code, parsed; without annotations if they are not looked up.
+        The parsed code; without annotations if they are not evaluated.
     thing : function or class
-        What it defines.
+        The function or class itself.
     """
 
     name: str
@@ -61,7 +60,7 @@ class Definition(NamedTuple):
     thing: FunctionType | type
 
     def postponed(self) -> Definition:
-        """Return the same with annotations that are not looked up where it is defined."""
+        """Return the same definition with annotations that are not evaluated."""
         return self._replace(
             code="from __future__ import annotations\n" + self.code,
             first_line=max(self.first_line - 1, 1),
@@ -76,15 +75,15 @@ def definition_of(thing: FunctionType | type, called_at: tuple[str, int] | None)
     Parameters
     ----------
     thing : function or class
-        What is to be defined elsewhere.
+        The function or class to be defined elsewhere.
     called_at : (str, int) or None
-        File and line that it is being sent from. If that is the line of one of its decorators, this
-        decorator, and those above it, are no part of what is sent.
+        File and line of the call that sends it. If that is the line of one of its decorators, this
+        decorator and those above it are not sent.
 
     Raises
     ------
     UnsendableError
-        It has no source, or not the one that its file has now.
+        It has no source, or its file has changed since it was imported.
     """
     if thing.__name__ == "<lambda>":
         raise UnsendableError("a lambda has no name to be called by; use def")
@@ -97,7 +96,7 @@ def definition_of(thing: FunctionType | type, called_at: tuple[str, int] | None)
         first_line += skipped
         node = _parsed(code)
     if isinstance(thing, FunctionType):
-        # At its own line: the code of a class in it has that as a constant, since Python 3.13.
+        # At its own line, which since Python 3.13 is a constant in the code of a nested class.
         _compare(thing.__code__, "\n" * (first_line - 1) + code, _postpones(thing))
     names, assigned = _global_names(_without_annotations(node))
     every_name, _ = _global_names(node)
@@ -118,7 +117,7 @@ def definition_of(thing: FunctionType | type, called_at: tuple[str, int] | None)
 def _origin(thing: FunctionType | type) -> str:
     try:
         return inspect.getsourcefile(thing) or _filename(thing)
-    except (OSError, TypeError):  # a class of a notebook
+    except (OSError, TypeError):  # a class in a notebook
         return _filename(thing)
 
 
@@ -130,7 +129,7 @@ def _lines(thing: FunctionType | type) -> tuple[list[str], int]:
     try:
         return inspect.getsourcelines(thing)
     except (OSError, TypeError) as error:
-        # Doctests, notebooks and some consoles keep their text where only linecache finds it.
+        # The text of doctests, notebooks and some consoles is in linecache only.
         found = _function_lines(thing) if isinstance(thing, FunctionType) else _class_lines(thing)
         if found is None:
             raise UnsendableError(
@@ -148,7 +147,7 @@ def _function_lines(function: FunctionType) -> tuple[list[str], int] | None:
 
 
 def _class_lines(cls: type) -> tuple[list[str], int] | None:
-    """Find the definition of a class around that of one of its methods."""
+    """Find the definition of a class that contains one of its methods."""
     for method in vars(cls).values():
         if not isinstance(method, FunctionType) or method.__module__ != cls.__module__:
             continue
@@ -173,9 +172,9 @@ def _parsed(code: str) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef:
     try:
         (node,) = ast.parse(code).body
     except (SyntaxError, ValueError) as error:
-        raise UnsendableError("its source does not stand alone") from error
+        raise UnsendableError("its source cannot be parsed on its own") from error
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        raise UnsendableError("its source is no definition: use def")
+        raise UnsendableError("its source is not a definition: use def")
     return node
 
 
@@ -185,7 +184,7 @@ def _skipped_lines(
     first_line: int,
     called_at: tuple[str, int] | None,
 ) -> int:
-    """Return how many lines belong to the decorator that sends, and to those above it."""
+    """Return the number of lines of the decorator that sends, and of those above it."""
     decorators = node.decorator_list
     if called_at is not None and called_at[0] == _filename(thing):
         line = called_at[1] - first_line + 1
@@ -200,13 +199,13 @@ def _skipped_lines(
 
 
 def _compare(running: CodeType, code: str, postponed: bool) -> None:
-    """Compare the code that runs here with what the text comes to."""
+    """Raise UnsendableError unless the text compiles to the running code."""
     flags = __future__.annotations.compiler_flag if postponed else 0
     compiled = compile(code, "<source>", "exec", flags=flags, dont_inherit=True)
     candidates = [one for one in _codes(compiled) if one.co_name == running.co_name]
-    # Nothing may be missing. More may be there: pytest writes assertions anew, for one.
+    # The running code may have more traits than the text: pytest rewrites assertions, for example.
     if not any(_traits(one) <= _traits(running) for one in candidates):
-        raise UnsendableError("its file has another text by now: reload what was edited since")
+        raise UnsendableError("its file has changed since it was imported: reload the module")
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -225,13 +224,13 @@ def _traits(code: CodeType) -> set[tuple[str, str]]:
             (type(constant).__name__, repr(constant))
             for constant in one.co_consts
             if isinstance(constant, int | float | complex | str | bytes)
-            and constant != one.co_qualname  # of a class: it says what is around that, too
+            and constant != one.co_qualname  # of a class: includes the names of enclosing scopes
         }
     return traits
 
 
 def _postpones(thing: FunctionType | type) -> bool:
-    """Say whether its annotations are not looked up when it is defined."""
+    """Return whether its annotations are not evaluated when it is defined."""
     if isinstance(thing, FunctionType):
         return bool(thing.__code__.co_flags & __future__.annotations.compiler_flag)
     methods = (value for value in vars(thing).values() if isinstance(value, FunctionType))
@@ -239,7 +238,7 @@ def _postpones(thing: FunctionType | type) -> bool:
 
 
 def _global_names(node: ast.AST) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the global names that a definition uses, and those that it assigns when called."""
+    """Return the global names that a definition uses, and those that a call of it assigns."""
     used, assigned = set(), set()
     tables = [symtable.symtable(ast.unparse(node), "<source>", "exec")]
     while tables:
@@ -255,7 +254,7 @@ def _global_names(node: ast.AST) -> tuple[frozenset[str], frozenset[str]]:
 
 
 class _Unannotated(ast.NodeTransformer):
-    """Takes the annotations out of a tree."""
+    """Removes the annotations from a tree."""
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None
@@ -270,7 +269,7 @@ class _Unannotated(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        node.annotation = ast.Constant(None)  # what it makes a local variable, it still makes one
+        node.annotation = ast.Constant(None)  # the name stays a local variable
         return self.generic_visit(node)
 
 

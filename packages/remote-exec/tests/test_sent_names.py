@@ -1,4 +1,4 @@
-"""What a function uses of its module goes along with it, or the function is refused."""
+"""The global names that a function uses are sent with it, or the function is refused."""
 
 import dataclasses
 import enum
@@ -31,7 +31,7 @@ COUNT = 0
 LOCK = threading.Lock()
 TOOLS = {"lock": LOCK}
 square = lambda x: x * x  # noqa: E731
-controller_driver = None  # a stand-in for the linter; there it is the driver
+controller_driver = None  # for the linter; at the controller it is the driver
 Frame = np.ndarray
 NoType = list[int]
 
@@ -167,13 +167,13 @@ def makes_a_point(x):
         (finds_and_logs, ('12 "NM"',), (1, [0, 1, 4, 9])),
     ],
 )
-def test_what_a_function_uses_of_its_module_goes_along(controller, function, arguments, result):
+def test_names_that_a_function_uses_are_sent_with_it(controller, function, arguments, result):
     found = controller.rexec().send(function)(*arguments)
     assert found == result
     assert type(found) is type(result)
 
 
-def test_a_logger_of_the_module_is_the_one_of_that_name_there(controller, caplog):
+def test_a_logger_of_the_module_has_the_same_name_at_the_controller(controller, caplog):
     controller.rexec().send(finds_and_logs)('12 "nm"')
     assert ("lab.camera", 30, "found ['12 \"nm\"']") in caplog.record_tuples
 
@@ -222,12 +222,12 @@ def test_everything_that_cannot_be_sent_is_named_at_once(controller):
     assert text.startswith("cannot send uses_what_cannot_be_sent: LOCK is a lock (")
     assert "TOOLS is a dict (['lock']" in text
     assert "square: a lambda has no name to be called by; use def" in text
-    assert "uses_a_closure: it uses local variables from around it: n" in text
+    assert "uses_a_closure: it uses local variables of an enclosing function: n" in text
     assert "SCALE" not in text
     assert calls == []
 
 
-def test_local_variables_and_what_else_cannot_be_sent_are_named_together(controller):
+def test_local_variables_and_other_unsendable_names_are_listed_together(controller):
     first = 1
 
     def uses_both():
@@ -236,12 +236,13 @@ def test_local_variables_and_what_else_cannot_be_sent_are_named_together(control
     second = 2
     with pytest.raises(TypeError) as caught:
         controller.rexec().send(uses_both)
-    assert "it uses local variables from around it: first, second; LOCK is a" in str(caught.value)
+    expected = "it uses local variables of an enclosing function: first, second; LOCK is a"
+    assert expected in str(caught.value)
 
 
-def test_a_local_variable_that_is_defined_later_is_no_reason_to_send(controller):
+def test_a_local_variable_that_is_assigned_later_is_refused_too(controller):
     rexec = controller.rexec()
-    with pytest.raises(TypeError, match="local variables from around it: later_on"):
+    with pytest.raises(TypeError, match="local variables of an enclosing function: later_on"):
 
         @rexec.send
         def uses_it():
@@ -250,7 +251,7 @@ def test_a_local_variable_that_is_defined_later_is_no_reason_to_send(controller)
     later_on = 2
 
 
-def test_what_the_controller_cannot_import_is_named_when_it_is_sent(
+def test_failing_imports_at_the_controller_are_listed_when_a_function_is_sent(
     controller, tmp_path, monkeypatch
 ):
     (tmp_path / "of_this_side.py").write_text("def helper():\n    return 1\n")
@@ -270,14 +271,14 @@ def test_what_the_controller_cannot_import_is_named_when_it_is_sent(
     with pytest.raises(TypeError, match="cannot send measure") as caught:
         controller.connect().add_code(source.needs)
     for what in (
-        "'from of_this_side import helper as helper' fails there (No module named 'of_this_side')",
-        "'import of_this_side as ours' fails there",
-        "'nowhere' is neither defined here nor there",
+        "'from of_this_side import helper as helper' fails at the controller (No module named",
+        "'import of_this_side as ours' fails at the controller",
+        "'nowhere' is defined neither here nor at the controller",
     ):
         assert what in str(caught.value)
 
 
-def test_values_are_sent_as_they_are_now(controller, monkeypatch):
+def test_values_are_those_at_the_time_of_send(controller, monkeypatch):
     rexec = controller.rexec()
     there = rexec.send(uses_constants)
     monkeypatch.setitem(globals(), "SCALE", 4)
@@ -315,7 +316,7 @@ def test_names_of_two_modules_do_not_replace_each_other(controller, tmp_path, mo
 def test_the_controllers_names_are_not_replaced_by_values(start_controller):
     rexec = start_controller().rexec()
     rexec.add_code("controller_initial_namespace['SCALE'] = 'of the controller'")
-    later = rexec.client  # the dictionary is the controller's: other connections see it
+    later = rexec.client  # all connections share the dictionary
     later.add_code("SCALE = 'of the controller'")
     assert rexec.send(uses_constants)()[0] == "of the controller"
 
@@ -334,7 +335,7 @@ def test_send_is_a_decorator(controller):
     assert add.__name__ == "add"
 
 
-def test_decorators_below_send_go_along_and_those_above_stay(controller):
+def test_decorators_below_send_are_sent_and_those_above_are_not(controller):
     rexec = controller.rexec()
     called = []
 
@@ -371,7 +372,7 @@ def test_send_under_another_name_is_a_decorator_too(controller):
     assert add(1) == 2
 
 
-def test_what_was_decorated_can_be_sent_elsewhere_and_used_by_others(start_controller):
+def test_a_decorated_function_can_be_sent_to_another_controller(start_controller):
     first, second = start_controller().rexec(), start_controller().rexec()
 
     @first.send
@@ -384,7 +385,7 @@ def test_what_was_decorated_can_be_sent_elsewhere_and_used_by_others(start_contr
 
 def test_a_method_is_refused_with_the_reason(controller):
     rexec = controller.rexec()
-    with pytest.raises(TypeError, match=r"Scan\.run: it is a method, and its .*Scan stays here"):
+    with pytest.raises(TypeError, match=r"Scan\.run: it is a method of .*Scan, which"):
 
         class Scan:
             @rexec.send
@@ -428,7 +429,7 @@ def of_a_cell(x):
 
 
 def run_cell(text, **names):
-    """Execute text as IPython does: it puts it where tracebacks look for the lines."""
+    """Execute text as IPython does, with its lines in linecache for tracebacks."""
     filename = f"<ipython-input-{next(itertools.count(1))}>"
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     namespace = {"__name__": "__main__", **names}
@@ -461,7 +462,7 @@ def test_a_function_whose_file_was_edited_since_is_refused(controller, tmp_path,
     assert controller.rexec().send(gain)() == 1.5
     file.write_text("def gain():\n    return 2.5\n")
     linecache.checkcache()
-    with pytest.raises(TypeError, match="cannot send gain: its file has another text by now"):
+    with pytest.raises(TypeError, match="cannot send gain: its file has changed since"):
         controller.rexec().send(gain)
 
 
