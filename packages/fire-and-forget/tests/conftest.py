@@ -1,4 +1,4 @@
-"""A driver that takes as long as the test wants."""
+"""Fixtures: a driver whose calls take as long as the test wants."""
 
 import logging
 import threading
@@ -7,7 +7,7 @@ import pytest
 
 
 class SlowDriver:
-    """Every call of `set` waits until the test lets it go; two at once would be noticed."""
+    """Every call of `set` waits for `may_end`; calls that overlap are detected."""
 
     gain = 3
 
@@ -41,10 +41,10 @@ class SlowDriver:
 def driver():
     driver = SlowDriver()
     yield driver
-    driver.may_end.release(10_000)  # no worker is left hanging, whatever a test did
+    driver.may_end.release(10_000)  # so that every worker can end
     assert not driver.overlapped
 
 
-# In debug mode asyncio logs which callbacks were slow. That depends on what else the computer does,
-# and would be found among the records that tests count.
+# In debug mode asyncio logs slow callbacks. These messages depend on the load of the computer, and
+# would appear among the records that tests compare.
 logging.getLogger("asyncio").addFilter(lambda record: "took %.3f seconds" not in str(record.msg))

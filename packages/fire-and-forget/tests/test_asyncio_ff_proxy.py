@@ -1,4 +1,4 @@
-"""AsyncioFFProxy as its users see it."""
+"""AsyncioFFProxy, through its public interface."""
 
 import asyncio
 import sys
@@ -6,11 +6,11 @@ import sys
 import pytest
 from fire_and_forget import AsyncioFFProxy
 
-PATIENCE = 60
+TIMEOUT = 60
 
 
 class Driver:
-    """`set` waits until the test lets it go."""
+    """A driver whose method `set` waits for `may_end`."""
 
     def __init__(self):
         self.started = asyncio.Event()
@@ -42,7 +42,7 @@ async def test_a_call_returns_at_once_and_runs_in_the_background():
     await driver.started.wait()
     assert driver.values == []
     driver.may_end.release()
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert driver.values == [1]
 
 
@@ -63,7 +63,7 @@ async def test_slider_with_drop_runs_one_at_a_time_and_counts_and_logs_every_dro
     for value in range(1000):
         proxy.set(value)
     driver.may_end.release()
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert driver.values == [0]
     assert proxy.ff_counts() == {"made": 1, "dropped": 999, "failed": 0, "waiting": 0}
     assert len([r for r in caplog.records if "Driver.set is still running" in r.message]) == 999
@@ -79,18 +79,18 @@ async def test_slider_with_latest_ends_on_the_last_value():
             await asyncio.sleep(0)
     for _ in range(1000):
         driver.may_end.release()
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert driver.values[-1] == 999
     assert driver.values == sorted(driver.values)
 
 
-async def test_queue_makes_what_fits_in_order():
+async def test_a_queue_makes_its_calls_in_order():
     driver = Driver()
     proxy = AsyncioFFProxy(driver, when_busy="queue", queue_size=2)
     for value in range(5):
         proxy.set(value)
         driver.may_end.release()
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert driver.values == [0, 1, 2]
 
 
@@ -105,11 +105,11 @@ async def test_an_exception_becomes_a_warning_with_its_traceback_and_the_proxy_g
     driver = Driver()
     proxy = AsyncioFFProxy(driver)
     proxy.fail(error)
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     (record,) = [r for r in caplog.records if r.name == "fire_and_forget"]
     assert (record.levelname, record.exc_info[1]) == ("WARNING", error)
     proxy.note("alive")
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert driver.values == ["alive"]
     assert proxy.ff_counts() == {"made": 2, "dropped": 0, "failed": 1, "waiting": 0}
 
@@ -118,22 +118,22 @@ async def test_on_error_gets_the_exception():
     errors = []
     proxy = AsyncioFFProxy(Driver(), on_error=errors.append)
     proxy.fail(ValueError("out of range"))
-    await proxy.ff_join(PATIENCE)
-    takes_no_notes = type("Odd", (Exception,), {"__notes__": ()})()
-    proxy.fail(takes_no_notes)
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
+    error = type("Odd", (Exception,), {"__notes__": ()})()
+    proxy.fail(error)
+    await proxy.ff_join(TIMEOUT)
     assert str(errors[0]) == "out of range"
-    assert errors[1] is takes_no_notes
+    assert errors[1] is error
 
 
-async def test_ff_join_gives_up_after_its_time_and_the_call_goes_on():
+async def test_ff_join_times_out_and_the_call_goes_on():
     driver = Driver()
     proxy = AsyncioFFProxy(driver)
     proxy.set(1)
     with pytest.raises(TimeoutError, match="still running after 0"):
         await proxy.ff_join(timeout=0)
     driver.may_end.release()
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert driver.values == [1]
 
 
@@ -147,18 +147,18 @@ async def test_a_cancelled_ff_join_leaves_the_call_alone():
     with pytest.raises(asyncio.CancelledError):
         await waiting
     driver.may_end.release()
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert driver.values == [1]
 
 
 async def test_ff_join_in_a_background_call_is_an_error_not_a_deadlock(caplog):
     proxy = AsyncioFFProxy(lambda: proxy.ff_join())
     proxy()
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert "would wait for itself" in caplog.text
 
 
-def test_loop_shutdown_cancels_the_running_call_and_says_what_it_drops(caplog):
+def test_loop_shutdown_cancels_the_running_call_and_logs_dropped_ones(caplog):
     proxies = []
 
     async def main():
@@ -176,7 +176,7 @@ def test_loop_shutdown_cancels_the_running_call_and_says_what_it_drops(caplog):
 
 
 def test_a_proxy_can_be_used_again_on_another_loop():
-    """Even if the call was cancelled on the first one before it had taken its first step."""
+    """Even if the call was cancelled on the first loop before its first step."""
     seen = []
 
     async def record(n):
@@ -190,9 +190,9 @@ def test_a_proxy_can_be_used_again_on_another_loop():
         task.cancel()
 
     async def use():
-        await proxy.ff_join(PATIENCE)
+        await proxy.ff_join(TIMEOUT)
         proxy(2)
-        await proxy.ff_join(PATIENCE)
+        await proxy.ff_join(TIMEOUT)
 
     asyncio.run(leave_at_once())
     asyncio.run(use())
@@ -215,5 +215,5 @@ async def test_eager_tasks_work():
         proxy.note(value)
     proxy.set(3)
     driver.may_end.release()
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert driver.values == [0, 1, 2, 3]

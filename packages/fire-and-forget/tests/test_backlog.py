@@ -1,4 +1,4 @@
-"""The rules by which calls are made, kept waiting or dropped: no threads, no clock."""
+"""Which calls are made, wait or are dropped; without threads and clocks."""
 
 import logging
 
@@ -14,7 +14,7 @@ def call(label, *args):
 
 
 def drain(backlog):
-    """Make what is running and waiting; return it in the order in which it was made."""
+    """Make the running and the waiting calls; return them in the order in which they were made."""
     made = []
     while backlog.running is not None:
         made.append((backlog.running.label, *backlog.running.args))
@@ -24,7 +24,7 @@ def drain(backlog):
 
 POLICIES = [("drop", None), ("latest", None), ("queue", 1), ("queue", 3)]
 
-# A step is a call of one of three methods, or the end of the call that runs.
+# A step is a call of one of three methods, or the end of the running call.
 STEPS = st.lists(st.sampled_from(["x", "y", "z", None]), max_size=40)
 
 
@@ -72,14 +72,14 @@ def test_drop_names_the_call_that_is_running_and_counts():
 
 
 @pytest.mark.parametrize("last", [["open", "close"], ["close", "open"]])
-def test_latest_ends_as_the_last_calls_say(last):
+def test_latest_ends_with_the_last_calls_in_their_order(last):
     backlog = Backlog("latest", None)
     for label in ["expose", "open", "close", *last]:
         backlog.offer(call(label))
     assert [label for (label,) in drain(backlog)] == ["expose", *last]
 
 
-def test_latest_is_no_news_in_the_log():
+def test_a_replaced_call_is_logged_at_level_debug():
     backlog = Backlog("latest", None)
     backlog.offer(call("move", 1))
     assert backlog.offer(call("move", 2)) is None
@@ -89,14 +89,14 @@ def test_latest_is_no_news_in_the_log():
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
-def test_queue_holds_its_size_and_not_one_more(size):
+def test_a_queue_holds_no_more_than_its_size(size):
     backlog = Backlog("queue", size)
-    losses = [backlog.offer(call("log", n)) for n in range(size + 2)]
-    assert [loss is None for loss in losses] == [True] * (size + 1) + [False]
+    entries = [backlog.offer(call("log", n)) for n in range(size + 2)]
+    assert [entry is None for entry in entries] == [True] * (size + 1) + [False]
     assert drain(backlog) == [("log", n) for n in range(size + 1)]
 
 
-def test_a_closed_backlog_finishes_what_it_has_and_drops_the_rest():
+def test_a_closed_backlog_makes_accepted_calls_and_drops_later_ones():
     backlog = Backlog("queue", 5)
     backlog.offer(call("first"))
     backlog.offer(call("second"))
@@ -121,17 +121,17 @@ def test_contradictory_options_are_refused(arguments, message):
         Backlog(*arguments)
 
 
-def test_what_is_given_up_is_dropped_call_by_call():
+def test_waiting_calls_are_dropped_one_by_one():
     backlog = Backlog("queue", 2)
     for n in range(3):
         backlog.offer(call("log", n))
-    losses = backlog.give_up("the loop has ended")
+    entries = backlog.drop_all("the loop has ended")
     assert backlog.running is None
-    assert [level for level, _ in losses] == [logging.WARNING] * 2
-    assert [text for _, text in losses] == [
+    assert [level for level, _ in entries] == [logging.WARNING] * 2
+    assert [text for _, text in entries] == [
         f"dropped a call of log: the loop has ended ({n} dropped so far)" for n in (1, 2)
     ]
-    assert [lost.args for lost in backlog.lost] == [(1,), (2,)]
+    assert [call.args for call in backlog.dropped_calls] == [(1,), (2,)]
     assert backlog.counts() == {"made": 1, "dropped": 2, "failed": 0, "waiting": 0}
 
 
@@ -144,17 +144,17 @@ def test_each_failure_counts():
     assert backlog.counts()["failed"] == 2
 
 
-def test_in_a_child_a_change_of_another_thread_is_forgotten_and_one_of_its_own_goes_on():
+def test_in_a_child_changes_of_other_threads_are_removed_and_those_of_its_own_go_on():
     changes, done = Changes(), []
-    changes._thread = -1  # of the parent
+    changes._thread = -1  # a thread of the parent
     assert changes.carry_out(lambda: done.append("in the parent")) == []
     changes.forked()
     changes.carry_out(lambda: done.append("in the child"))
     assert done == ["in the child"]
 
     def forking():
-        changes.carry_out(lambda: done.append("behind it"))
+        changes.carry_out(lambda: done.append("nested"))
         changes.forked()
 
     changes.carry_out(forking)
-    assert done == ["in the child", "behind it"]
+    assert done == ["in the child", "nested"]

@@ -1,4 +1,4 @@
-"""What happens at the end of the interpreter, in real processes."""
+"""The end of the interpreter, in real processes."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ started, may_end = threading.Event(), threading.Event()
 
 
 def run(script):
-    """Run a script to its end; the time-out is the test that it does not hang."""
+    """Run a script to its end; the time-out checks that it does not hang."""
     return subprocess.run(
         [sys.executable, "-c", PROLOGUE + script],
         capture_output=True,
@@ -42,12 +42,12 @@ import atexit
 proxy = FFProxy(slow)
 proxy("finished")
 started.wait()
-atexit.register(may_end.set)  # runs before the handler of the package, which came earlier
+atexit.register(may_end.set)  # runs before the earlier handler of the package
 """)
     assert (done.stdout, done.stderr) == ("finished", "")
 
 
-def test_calls_that_wait_at_exit_are_made_even_if_the_proxy_is_gone():
+def test_calls_that_wait_at_exit_are_made_even_if_the_proxy_was_deleted():
     done = run("""
 may_end.set()
 proxy = FFProxy(slow, when_busy="queue", queue_size=3)
@@ -78,7 +78,7 @@ started.wait()
     assert done.stderr == "abandoned at exit: stuck and 0 waiting calls\n"
 
 
-def test_an_idle_proxy_delays_the_exit_in_no_way():
+def test_an_idle_proxy_does_not_delay_the_exit():
     done = run("""
 may_end.set()
 proxy = FFProxy(slow, exit_timeout=None)
@@ -110,7 +110,7 @@ proxy.ff_join()
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_proxy_that_was_used_before_a_fork_refuses_calls_in_the_child():
-    """Its thread stayed in the parent: an error is better than a call that never comes."""
+    """The thread exists in the parent only, so the call could not be made."""
     proxy = FFProxy(int)
     proxy()
     proxy.ff_join()

@@ -1,4 +1,4 @@
-"""FFProxy as its users see it."""
+"""FFProxy, through its public interface."""
 
 import asyncio
 import copy
@@ -17,10 +17,10 @@ from xmlrpc.server import SimpleXMLRPCServer
 import pytest
 from fire_and_forget import FFProxy
 
-PATIENCE = 60  # seconds until a fact that never comes fails a test
+TIMEOUT = 60  # seconds that a test waits for a call to end
 
 
-# What can be called
+# Targets
 
 
 def test_a_call_returns_at_once_and_runs_in_another_thread(driver):
@@ -28,7 +28,7 @@ def test_a_call_returns_at_once_and_runs_in_another_thread(driver):
     assert proxy.set(1) is None
     assert driver.values == []
     driver.may_end.release()
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values == [1]
 
 
@@ -36,12 +36,12 @@ def test_keyword_arguments_arrive():
     seen = []
     proxy = FFProxy(lambda *args, **kwargs: seen.append((args, kwargs)))
     proxy(1, 2, unit="MHz")
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert seen == [((1, 2), {"unit": "MHz"})]
 
 
 class Attributes:
-    """Public callables of every sort."""
+    """Public callables of all kinds."""
 
     def __init__(self):
         self.seen = []
@@ -74,7 +74,7 @@ def test_every_public_callable_works(name):
     target = Attributes()
     proxy = FFProxy(target)
     getattr(proxy, name)(42)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert target.seen == [42]
 
 
@@ -82,12 +82,12 @@ def test_static_and_class_methods_work():
     proxy = FFProxy(Attributes(), when_busy="queue", queue_size=2)
     proxy.static(1)
     proxy.klass(2)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert (Attributes.latest_static, Attributes.latest_class) == (1, 2)
 
 
 def test_methods_of_an_rpc_client_that_inspect_cannot_see_work():
-    """An XML-RPC client answers any attribute with a proxy, over a real socket."""
+    """An XML-RPC client has a proxy for every attribute; over a real socket."""
     seen = []
     with SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False, allow_none=True) as server:
         server.register_function(seen.append, "record")
@@ -99,10 +99,10 @@ def test_methods_of_an_rpc_client_that_inspect_cannot_see_work():
                 assert "record" not in dict(inspect.getmembers(client))
                 proxy = FFProxy(client)
                 proxy.record("from far away")
-                proxy.ff_join(PATIENCE)
+                proxy.ff_join(TIMEOUT)
         finally:
             server.shutdown()
-            serving.join(PATIENCE)
+            serving.join(TIMEOUT)
     assert seen == ["from far away"]
 
 
@@ -112,12 +112,12 @@ def test_a_wrong_name_is_an_error_for_the_caller_at_once(driver):
         proxy.sett(1)
 
 
-def test_a_value_is_not_forwarded(driver):
+def test_reading_a_value_through_the_proxy_is_an_error(driver):
     with pytest.raises(AttributeError, match="'gain' of the SlowDriver is of type int"):
         FFProxy(driver).gain
 
 
-def test_assigning_to_the_proxy_is_an_error_not_a_silent_nothing(driver):
+def test_assigning_to_an_attribute_of_the_proxy_is_an_error(driver):
     with pytest.raises(AttributeError, match="gain"):
         FFProxy(driver).gain = 4
 
@@ -147,13 +147,13 @@ def test_dir_help_and_signature_show_the_methods_of_the_target(driver):
 # A call while one is running
 
 
-def test_a_call_while_one_is_running_is_warned_of_and_dropped(driver, caplog):
+def test_a_call_while_one_is_running_is_dropped_with_a_warning(driver, caplog):
     proxy = FFProxy(driver)
     proxy.set(1)
     driver.started.acquire()
     proxy.set(2)
     driver.may_end.release()
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values == [1]
     assert [(r.levelname, r.message) for r in caplog.records] == [
         (
@@ -169,7 +169,7 @@ def test_slider_with_drop_runs_one_at_a_time_and_counts_and_logs_every_drop(driv
         proxy.set(value)
         if value % 100 == 99:
             driver.may_end.release()
-            proxy.ff_join(PATIENCE)
+            proxy.ff_join(TIMEOUT)
     assert driver.values == list(range(0, 1000, 100))
     assert proxy.ff_counts() == {"made": 10, "dropped": 990, "failed": 0, "waiting": 0}
     assert len(caplog.records) == 990
@@ -182,28 +182,28 @@ def test_slider_with_latest_ends_on_the_last_value(driver, caplog):
         if value % 100 == 0:
             driver.may_end.release()
     driver.may_end.release(1000)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values[-1] == 999
     assert driver.values == sorted(driver.values)
     counts = proxy.ff_counts()
     assert counts["made"] == len(driver.values)
     assert counts["made"] + counts["dropped"] == 1000
-    assert caplog.records == []  # replacing was asked for, so it is no news
+    assert caplog.records == []  # replacement is logged at level DEBUG
 
 
-def test_queue_makes_what_fits_and_drops_the_rest(driver, caplog):
+def test_a_queue_makes_as_many_calls_as_fit_and_drops_the_others(driver, caplog):
     proxy = FFProxy(driver, when_busy="queue", queue_size=3)
     for value in range(6):
         proxy.set(value)
     assert proxy.ff_counts()["waiting"] == 3
     driver.may_end.release(6)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values == [0, 1, 2, 3]
     assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("options", [{}, {"when_busy": "latest"}])
-def test_never_two_at_once_from_however_many_threads(driver, options):
+def test_calls_from_many_threads_never_overlap(driver, options):
     proxy = FFProxy(driver, **options)
     driver.may_end.release(10_000)
 
@@ -215,7 +215,7 @@ def test_never_two_at_once_from_however_many_threads(driver, options):
     try:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(hammer, range(16)))
-        proxy.ff_join(PATIENCE)
+        proxy.ff_join(TIMEOUT)
     finally:
         logging.getLogger("fire_and_forget").disabled = False
     counts = proxy.ff_counts()
@@ -229,7 +229,7 @@ def test_all_calls_run_in_one_long_lived_thread():
     proxy = FFProxy(lambda: threads.append(threading.current_thread()))
     for _ in range(20):
         proxy()
-        proxy.ff_join(PATIENCE)
+        proxy.ff_join(TIMEOUT)
     assert len(threads) == 20
     assert len(set(threads)) == 1
 
@@ -244,7 +244,7 @@ def test_a_call_from_within_a_background_call_can_wait_its_turn():
 
     proxy = FFProxy(step, when_busy="queue", queue_size=1)
     proxy(3)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert seen == [3, 2, 1, 0]
 
 
@@ -261,14 +261,14 @@ def test_an_exception_becomes_a_warning_with_its_traceback_and_the_proxy_goes_on
 ):
     proxy = FFProxy(driver)
     proxy.fail(error)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.message == "SlowDriver.fail failed in the background"
     assert record.exc_info[1] is error
     assert "raise error" in caplog.text
     proxy.note("alive")
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values == ["alive"]
     assert proxy.ff_counts() == {"made": 2, "dropped": 0, "failed": 1, "waiting": 0}
 
@@ -278,22 +278,22 @@ def test_on_error_gets_the_exception_instead_of_the_log(driver, caplog):
     proxy = FFProxy(driver, on_error=errors.append)
     error = ValueError("out of range")
     proxy.fail(error)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert errors == [error]
     assert error.__notes__ == ["raised in the background by SlowDriver.fail"]
     assert caplog.records == []
 
 
 @dataclasses.dataclass(frozen=True)
-class Unlocked(Exception):  # takes no notes: none of its attributes can be assigned
+class Unlocked(Exception):  # refuses notes: none of its attributes can be assigned
     power: float
 
 
-def test_on_error_gets_an_exception_that_takes_no_notes(driver):
+def test_on_error_gets_an_exception_that_refuses_notes(driver):
     errors = []
     proxy = FFProxy(driver, on_error=errors.append)
     proxy.fail(Unlocked(0.5))
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert errors == [Unlocked(0.5)]
     assert proxy.ff_counts()["failed"] == 1
 
@@ -305,21 +305,21 @@ def test_an_on_error_that_fails_is_logged_and_the_proxy_goes_on(driver, caplog, 
 
     proxy = FFProxy(driver, on_error=on_error)
     proxy.fail(ValueError("target"))
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert "on_error failed for SlowDriver.fail" in caplog.text
     assert "ValueError: target" in caplog.text
     proxy.note("alive")
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values == ["alive"]
 
 
-def test_a_coroutine_method_is_refused_with_the_way_out(caplog):
+def test_a_coroutine_method_is_refused_and_the_error_names_the_alternative(caplog):
     async def method():
         pass
 
     proxy = FFProxy(method)
     proxy()
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert "use AsyncioFFProxy" in caplog.text
 
 
@@ -330,13 +330,13 @@ def test_ff_join_without_any_call_returns():
     FFProxy(print).ff_join()
 
 
-def test_ff_join_gives_up_after_its_time_and_the_call_goes_on(driver):
+def test_ff_join_times_out_and_the_call_goes_on(driver):
     proxy = FFProxy(driver)
     proxy.set(1)
     with pytest.raises(TimeoutError, match=r"SlowDriver\.set is still running after 0\.05 s"):
         proxy.ff_join(0.05)
     driver.may_end.release()
-    proxy.ff_join(timeout=PATIENCE)
+    proxy.ff_join(timeout=TIMEOUT)
     assert driver.values == [1]
 
 
@@ -345,21 +345,21 @@ def test_ff_join_waits_for_the_queue_too(driver):
     for n in range(10):
         proxy.set(n)
     driver.may_end.release(10)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values == list(range(10))
 
 
 def test_ff_join_in_a_background_call_is_an_error_not_a_deadlock(caplog):
     proxy = FFProxy(lambda: proxy.ff_join())
     proxy()
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert "would wait for itself" in caplog.text
 
 
 # Life time
 
 
-def test_a_proxy_that_nobody_holds_makes_its_calls_and_gives_its_thread_back(driver):
+def test_an_unreferenced_proxy_makes_its_calls_and_its_thread_ends(driver):
     proxy = FFProxy(driver)
     thread = proxy._worker
     proxy.set(1)
@@ -367,12 +367,12 @@ def test_a_proxy_that_nobody_holds_makes_its_calls_and_gives_its_thread_back(dri
     gc.collect()
     driver.started.acquire()
     driver.may_end.release()
-    thread.join(PATIENCE)
+    thread.join(TIMEOUT)
     assert driver.values == [1]
     assert not thread.is_alive()
 
 
-def test_an_idle_worker_holds_neither_the_target_nor_the_arguments():
+def test_an_idle_worker_has_no_reference_to_the_target_or_the_arguments():
     class Frame:
         pass
 
@@ -380,13 +380,13 @@ def test_an_idle_worker_holds_neither_the_target_nor_the_arguments():
     gone = weakref.ref(frame)
     proxy = FFProxy(lambda frame: None)
     proxy(frame)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     del frame
     gc.collect()
     assert gone() is None
 
 
-def test_an_owner_that_handles_errors_itself_can_be_collected():
+def test_an_object_with_a_proxy_of_its_own_methods_can_be_collected():
     class Panel:
         def __init__(self):
             self.background = FFProxy(self.move, on_error=self.show)
@@ -399,11 +399,11 @@ def test_an_owner_that_handles_errors_itself_can_be_collected():
 
     panel = Panel()
     panel.background()
-    panel.background.ff_join(PATIENCE)
+    panel.background.ff_join(TIMEOUT)
     gone = weakref.ref(panel)
     thread = panel.background._worker
     del panel
     gc.collect()
     assert gone() is None
-    thread.join(PATIENCE)
+    thread.join(TIMEOUT)
     assert not thread.is_alive()

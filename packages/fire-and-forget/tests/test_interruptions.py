@@ -1,4 +1,4 @@
-"""Calls that come in the middle of others: from signal handlers, finalisers, forked processes."""
+"""Calls that interrupt others: from signal handlers, finalisers and forked processes."""
 
 import asyncio
 import logging
@@ -9,33 +9,33 @@ import threading
 import pytest
 from fire_and_forget import AsyncioFFProxy, FFProxy
 
-PATIENCE = 60
+TIMEOUT = 60
 
 posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this platform has no timers")
 
 
-def in_the_middle(proxy, act):
-    """Do something where a signal handler may come: while the proxy takes a call in."""
+def interrupting(proxy, act):
+    """Run a function where a signal handler may run: while the proxy changes its backlog."""
     worker = getattr(proxy, "_worker", proxy)
     worker._change(act)
 
 
-def test_a_call_in_the_middle_of_a_call_is_made(driver):
+def test_a_call_that_interrupts_another_call_is_made(driver):
     proxy = FFProxy(driver, when_busy="queue", queue_size=9)
-    in_the_middle(proxy, lambda: proxy.note(1))
-    proxy.ff_join(PATIENCE)
+    interrupting(proxy, lambda: proxy.note(1))
+    proxy.ff_join(TIMEOUT)
     assert driver.values == [1]
 
 
-async def test_a_call_in_the_middle_of_a_call_is_made_by_the_twin(driver):
+async def test_a_call_that_interrupts_another_call_is_made_by_the_asyncio_proxy(driver):
     proxy = AsyncioFFProxy(driver, when_busy="queue", queue_size=9)
-    in_the_middle(proxy, lambda: proxy.note(1))
+    interrupting(proxy, lambda: proxy.note(1))
     proxy.note(2)
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert driver.values == [1, 2]
 
 
-def test_ff_join_in_the_middle_of_a_call_is_an_error_not_a_deadlock(driver):
+def test_ff_join_that_interrupts_a_call_is_an_error_not_a_deadlock(driver):
     proxy = FFProxy(driver)
     refused = []
 
@@ -44,17 +44,17 @@ def test_ff_join_in_the_middle_of_a_call_is_an_error_not_a_deadlock(driver):
             proxy.ff_join()
         refused.append(caught.value)
 
-    in_the_middle(proxy, join)
+    interrupting(proxy, join)
     assert len(refused) == 1
     proxy.note(1)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values == [1]
 
 
 @posix
 @pytest.mark.parametrize("options", [{}, {"when_busy": "latest"}])
 def test_a_signal_handler_may_call_the_proxy_at_any_moment(driver, options):
-    """Every call of both is accounted for, and the proxy goes on."""
+    """Every call of the handler and of the program is counted, and the proxy goes on."""
     proxy = FFProxy(driver, **options)
     handled = []
 
@@ -74,7 +74,7 @@ def test_a_signal_handler_may_call_the_proxy_at_any_moment(driver, options):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
         logging.getLogger("fire_and_forget").disabled = False
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     counts = proxy.ff_counts()
     assert counts["made"] + counts["dropped"] == calls + len(handled)
     assert counts["made"] == len(driver.values)
@@ -89,13 +89,13 @@ def test_a_signal_handler_may_join_while_the_main_thread_joins(driver):
 
     def handle(number, frame):
         driver.may_end.release()
-        proxy.ff_join(PATIENCE)
+        proxy.ff_join(TIMEOUT)
         joined.append(1)
 
     previous = signal.signal(signal.SIGALRM, handle)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.01)
-        proxy.ff_join(PATIENCE)
+        proxy.ff_join(TIMEOUT)
         while not joined:  # the worker may have been quicker than the signal
             pass
     finally:
@@ -104,7 +104,7 @@ def test_a_signal_handler_may_join_while_the_main_thread_joins(driver):
 
 
 class Frame:
-    """An argument whose finaliser has another thread look at the proxy, and waits for it."""
+    """An argument whose finaliser waits for another thread that uses the proxy."""
 
     def __init__(self, proxy, seen):
         self._proxy, self._seen = proxy, seen
@@ -112,11 +112,11 @@ class Frame:
     def __del__(self):
         thread = threading.Thread(target=lambda: self._seen.append(self._proxy.ff_counts()))
         thread.start()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
 
 
 @pytest.mark.parametrize("options", [{}, {"when_busy": "latest"}])
-def test_arguments_that_are_dropped_are_freed_without_a_lock(driver, options):
+def test_arguments_of_dropped_calls_are_freed_without_a_lock(driver, options):
     seen = []
     proxy = FFProxy(driver, **options)
     proxy.set(0)
@@ -125,25 +125,25 @@ def test_arguments_that_are_dropped_are_freed_without_a_lock(driver, options):
         proxy.note(Frame(proxy, seen))
     assert len(seen) == 3 - proxy.ff_counts()["waiting"]
     driver.may_end.release()
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     driver.values.clear()
     assert len(seen) == 3
 
 
-def test_arguments_are_gone_when_the_call_has_ended():
-    """They are gone before anybody can know that it has."""
+def test_arguments_are_freed_before_the_call_counts_as_ended():
+    """`ff_join` returns only after the arguments were freed."""
     seen, gone = [], []
     proxy = FFProxy(lambda frame: None)
     advance = proxy._backlog.advance
     proxy._backlog.advance = lambda: (gone.append(len(seen)), advance())[1]
     for _ in range(100):
         proxy(Frame(proxy, seen))
-        proxy.ff_join(PATIENCE)
+        proxy.ff_join(TIMEOUT)
     assert gone == list(range(1, 101))
 
 
 class Raising(logging.Handler):
-    """A log handler of a user, with a mistake in it."""
+    """A user's log handler that fails."""
 
     def emit(self, record):
         raise LookupError("no log file")
@@ -158,27 +158,27 @@ def raising_handler():
 
 
 def test_a_log_handler_that_fails_does_not_end_the_background(driver, raising_handler, monkeypatch):
-    told = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_value))
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: raised.append(args.exc_value))
     proxy = FFProxy(driver)
     proxy.fail(ValueError("target"))
-    proxy.ff_join(PATIENCE)
-    assert [repr(error) for error in told] == ["LookupError('no log file')"]
+    proxy.ff_join(TIMEOUT)
+    assert [repr(error) for error in raised] == ["LookupError('no log file')"]
     proxy.note("alive")
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values == ["alive"]
 
 
-async def test_a_log_handler_that_fails_does_not_end_the_twin(driver, raising_handler):
-    told = []
+async def test_a_log_handler_that_fails_does_not_end_the_asyncio_proxy(driver, raising_handler):
+    raised = []
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda loop, context: told.append(context["exception"]))
+    loop.set_exception_handler(lambda loop, context: raised.append(context["exception"]))
     proxy = AsyncioFFProxy(driver)
     proxy.fail(ValueError("target"))
-    await proxy.ff_join(PATIENCE)
-    assert [repr(error) for error in told] == ["LookupError('no log file')"]
+    await proxy.ff_join(TIMEOUT)
+    assert [repr(error) for error in raised] == ["LookupError('no log file')"]
     proxy.note("alive")
-    await proxy.ff_join(PATIENCE)
+    await proxy.ff_join(TIMEOUT)
     assert driver.values == ["alive"]
 
 
@@ -192,12 +192,12 @@ def test_a_thread_that_cannot_start_drops_the_call_with_a_warning(driver, caplog
         proxy.note(1)
     assert "dropped a call of SlowDriver.note: can't start new thread" in caplog.text
     proxy.note(2)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values == [2]
     assert proxy.ff_counts() == {"made": 1, "dropped": 1, "failed": 0, "waiting": 0}
 
 
-def test_an_rpc_proxy_that_answers_every_name_is_called_by_the_name_of_its_class(caplog):
+def test_an_rpc_proxy_that_has_every_attribute_is_labelled_by_its_class(caplog):
     class Remote:
         def __getattr__(self, name):
             return Remote()
@@ -210,7 +210,7 @@ def test_an_rpc_proxy_that_answers_every_name_is_called_by_the_name_of_its_class
 
     proxy = FFProxy(Remote())
     proxy()
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert caplog.messages == ["Remote failed in the background"]
 
 
@@ -218,7 +218,7 @@ def test_an_rpc_proxy_that_answers_every_name_is_called_by_the_name_of_its_class
 
 
 def in_a_child(act):
-    """Do something in the child of a fork; return what it raised, as text, or "nothing"."""
+    """Run a function in the child of a fork; return its error as text, or "nothing"."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -231,9 +231,9 @@ def in_a_child(act):
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        told = pipe.read()
+        raised = pipe.read()
     os.waitpid(child, 0)
-    return told
+    return raised
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def forking(recwarn):
         pytest.skip("there is no fork on this platform")
 
 
-def test_in_a_child_a_proxy_in_use_says_where_it_was_made(driver, forking):
+def test_in_a_child_a_used_proxy_raises_an_error_that_names_its_process(driver, forking):
     proxy = FFProxy(driver, when_busy="queue", queue_size=5)
     for value in range(3):
         proxy.set(value)
@@ -251,46 +251,46 @@ def test_in_a_child_a_proxy_in_use_says_where_it_was_made(driver, forking):
     for act in (lambda: proxy.set(9), proxy.ff_join, lambda: proxy.ff_join(0)):
         assert in_a_child(act).startswith(refusal)
     driver.may_end.release(3)
-    proxy.ff_join(PATIENCE)
+    proxy.ff_join(TIMEOUT)
     assert driver.values == [0, 1, 2]
 
 
-def test_in_a_child_a_proxy_that_was_not_used_yet_starts_afresh(driver, forking):
+def test_in_a_child_an_unused_proxy_works(driver, forking):
     proxy = FFProxy(driver)
 
     def use():
         proxy.note(1)
-        proxy.ff_join(PATIENCE)
+        proxy.ff_join(TIMEOUT)
         assert driver.values == [1]
 
     assert in_a_child(use) == "nothing"
 
 
-def test_a_fork_in_the_middle_of_a_call_of_another_thread_locks_nothing(driver, forking):
+def test_a_fork_during_a_call_of_another_thread_does_not_deadlock_the_child(driver, forking):
     proxy = FFProxy(driver)
     held, may_go = threading.Event(), threading.Event()
 
     def hold():
         held.set()
-        may_go.wait(PATIENCE)
+        may_go.wait(TIMEOUT)
 
-    holder = threading.Thread(target=in_the_middle, args=(proxy, hold))
+    holder = threading.Thread(target=interrupting, args=(proxy, hold))
     holder.start()
-    held.wait(PATIENCE)
+    held.wait(TIMEOUT)
 
     def use():
         assert proxy.ff_counts()["made"] == 0
         proxy.note(1)
-        proxy.ff_join(PATIENCE)
+        proxy.ff_join(TIMEOUT)
         assert driver.values == [1]
 
-    told = in_a_child(use)
+    raised = in_a_child(use)
     may_go.set()
-    holder.join(PATIENCE)
-    assert told == "nothing"
+    holder.join(TIMEOUT)
+    assert raised == "nothing"
 
 
-def test_in_a_child_a_twin_in_use_says_where_it_was_made(forking):
+def test_in_a_child_a_used_asyncio_proxy_raises_an_error_that_names_its_process(forking):
     values = []
 
     async def main():
@@ -302,11 +302,11 @@ def test_in_a_child_a_twin_in_use_says_where_it_was_made(forking):
 
         proxy, idle = AsyncioFFProxy(record), AsyncioFFProxy(record)
         proxy(1)
-        told = in_a_child(lambda: proxy(2))
-        assert told.startswith("RuntimeError: this proxy was made in another process")
+        raised = in_a_child(lambda: proxy(2))
+        assert raised.startswith("RuntimeError: this proxy was made in another process")
         assert in_a_child(lambda: idle(3)) == "RuntimeError: no running event loop"
         may_end.set()
-        await proxy.ff_join(PATIENCE)
+        await proxy.ff_join(TIMEOUT)
 
     asyncio.run(main())
     assert values == [1]

@@ -1,12 +1,12 @@
-"""The package as a package: its names, what importing it loads, its documentation."""
+"""Public names, and the modules that an import loads."""
 
 import subprocess
 import sys
 
 import fire_and_forget
 
-# What `import threading, logging, weakref` brings along, and the package itself. Not typing (which
-# costs as much as all of these together), not asyncio, not inspect.
+# The package may load the modules that `import threading, logging, weakref` loads. Not typing
+# (which takes as long as all of these together), not asyncio, not inspect.
 PROBE = """
 import __future__, sys, threading, logging, weakref
 before = set(sys.modules)

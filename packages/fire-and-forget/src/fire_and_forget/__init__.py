@@ -1,8 +1,8 @@
 """Slow, non-critical calls in the background.
 
 `FFProxy` stands in for an object: its methods return at once and run in a worker thread, one at a
-time. `AsyncioFFProxy` does the same with coroutine methods on an event loop; it is fetched when it
-is first asked for, because importing this package must cost nothing that a plain script can feel.
+time. `AsyncioFFProxy` does the same with coroutine methods on an event loop. It is imported on
+first use, so that importing this package does not import asyncio.
 """
 
 from __future__ import annotations

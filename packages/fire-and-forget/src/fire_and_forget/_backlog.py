@@ -1,8 +1,8 @@
-"""The calls of one proxy: which one runs, which ones wait, and what became of the others.
+"""The calls of one proxy: the running call, the waiting calls, and which calls are dropped.
 
-Nothing here starts a thread, takes a lock or looks at a clock. `Backlog` decides; the threaded and
-the asyncio proxy carry out what it decided, each under its own kind of exclusion. `Changes` keeps
-decisions whole: signal handlers and finalisers may call a proxy in the middle of one.
+Nothing here starts a thread, acquires a lock or reads a clock. `Backlog` decides; the threaded and
+the asyncio proxy carry out its decisions, each with its own kind of mutual exclusion. `Changes`
+makes each decision atomic: signal handlers and finalisers may call a proxy in the middle of one.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from fire_and_forget._call import Call
 
     WhenBusy: TypeAlias = Literal["drop", "latest", "queue"]
-    Loss: TypeAlias = tuple[int, str]  # level and text, for Logger.log
-    Change: TypeAlias = Callable[[], Loss | None]
+    LogEntry: TypeAlias = tuple[int, str]  # level and text, for Logger.log
+    Change: TypeAlias = Callable[[], LogEntry | None]
 
 
 class Backlog:
-    """At most one running call, and those that wait for it to end.
+    """At most one running call, and the calls that wait for it to end.
 
-    Every call that was offered is at any time exactly one of made, waiting and dropped. What is
-    made is made in the order in which it was offered.
+    At any time, each offered call is exactly one of made, waiting and dropped. Calls are made in
+    the order in which they were offered.
 
     Parameters
     ----------
     when_busy : {"drop", "latest", "queue"}
-        What becomes of a call while another one runs.
+        The treatment of a call that is offered while another one runs.
     queue_size : int or None
-        How many calls may wait, for "queue" only.
+        The number of calls that may wait, for "queue" only.
     """
 
     def __init__(self, when_busy: WhenBusy, queue_size: int | None) -> None:
@@ -51,47 +51,47 @@ class Backlog:
         self.made = 0
         self.dropped = 0
         self.failed = 0
-        self.lost: list[Call] = []  # dropped; to be freed by the caller, outside of any lock
-        # Keyed by label under "latest", so that a newer call finds the one that it replaces.
+        self.dropped_calls: list[Call] = []  # to be freed by the caller, outside of any lock
+        # Keyed by label with "latest", so that a newer call finds the one that it replaces.
         self._waiting: dict[Hashable, Call] = {}
 
-    def offer(self, call: Call) -> Loss | None:
-        """Take a call in. What is dropped for it, if anything, comes back ready to be logged."""
+    def offer(self, call: Call) -> LogEntry | None:
+        """Accept or drop a call; return the log entry of a dropped call, if there is one."""
         if self.closed:
-            return self.lose(call, "the background has ended")
+            return self.drop(call, "the background has ended")
         if self.running is None:
             self._run(call)
             return None
         if self.latest:
             return self._replace(call)
         if len(self._waiting) >= self.queue_size:
-            return self.lose(call, f"{self.running.label} is still running")
+            return self.drop(call, f"{self.running.label} is still running")
         self._waiting[id(call)] = call
         return None
 
     def advance(self) -> None:
-        """Let the running call go; the one that has waited longest runs now."""
+        """Remove the running call; the call that has waited longest becomes the running one."""
         self.running = None
         if self._waiting:
             self._run(self._waiting.pop(next(iter(self._waiting))))
 
     def count_failure(self) -> None:
-        """Count the call that runs as failed."""
+        """Count the running call as failed."""
         self.failed += 1
 
     def close(self) -> None:
         """Accept no more calls."""
         self.closed = True
 
-    def give_up(self, why: str) -> list[Loss]:
-        """Forget the running call and drop those that wait."""
+    def drop_all(self, reason: str) -> list[LogEntry]:
+        """Remove the running call and drop the waiting ones; return their log entries."""
         self.running = None
-        lost = [self.lose(call, why) for call in self._waiting.values()]
+        entries = [self.drop(call, reason) for call in self._waiting.values()]
         self._waiting.clear()
-        return lost
+        return entries
 
     def counts(self) -> dict[str, int]:
-        """Return how many calls were made, dropped, failed (of those made), and how many wait."""
+        """Return the numbers of calls made, dropped, failed (of those made), and waiting."""
         return {
             "made": self.made,
             "dropped": self.dropped,
@@ -103,56 +103,56 @@ class Backlog:
         self.running = call
         self.made += 1
 
-    def _replace(self, call: Call) -> Loss | None:
-        # The older call leaves its place too. Were "on, off, on" to become "on, off" because the
-        # newer "on" took the place of the older one, the driver would end in the wrong state.
+    def _replace(self, call: Call) -> LogEntry | None:
+        # The newer call goes to the end. If it took the place of the older one, "on, off, on" would
+        # become "on, off", and the driver would end in the wrong state.
         older = self._waiting.pop(call.label, None)
         self._waiting[call.label] = call
         if older is None:
             return None
-        return self.lose(older, "a newer one takes its place", logging.DEBUG)
+        return self.drop(older, "a newer one takes its place", logging.DEBUG)
 
-    def lose(self, call: Call, why: str, level: int = logging.WARNING) -> Loss:
-        """Drop a call that has not been made; return what is to be logged."""
+    def drop(self, call: Call, reason: str, level: int = logging.WARNING) -> LogEntry:
+        """Drop a call that has not been made; return its log entry."""
         self.dropped += 1
-        self.lost.append(call)
-        return level, f"dropped a call of {call.label}: {why} ({self.dropped} dropped so far)"
+        self.dropped_calls.append(call)
+        return level, f"dropped a call of {call.label}: {reason} ({self.dropped} dropped so far)"
 
 
 class Changes:
-    """Carries out changes of a backlog one after the other, each of them wholly.
+    """Carries out changes of a backlog atomically, one after the other.
 
-    One that the same thread asks for in the middle of another one is carried out behind it.
+    A change that the same thread requests in the middle of another one is carried out after it.
     Different threads must exclude each other.
     """
 
     def __init__(self) -> None:
         self._pending: deque[Change] = deque()
-        self._thread: int | None = None  # that is in the middle of a change
+        self._thread: int | None = None  # the thread that is carrying out changes
 
     @property
     def interrupted(self) -> bool:
-        """Whether the calling thread is in the middle of a change, as a signal handler may be."""
+        """Whether the calling thread interrupted a change, as a signal handler may."""
         return self._thread == get_ident()
 
     def forked(self) -> None:
-        """Forget a thread that exists in the parent only, in the child of a fork."""
+        """In the child of a fork, remove the changes of a thread that exists in the parent only."""
         if not self.interrupted:
             self._thread = None
             self._pending.clear()
 
-    def carry_out(self, change: Change) -> list[Loss]:
-        """Carry out a change, and those that come meanwhile; return what is to be logged."""
+    def carry_out(self, change: Change) -> list[LogEntry]:
+        """Carry out a change, and those requested meanwhile; return the log entries."""
         self._pending.append(change)
-        losses = []
-        # Once more after the inner loop: a change may come between its end and the next line.
+        entries = []
+        # Repeated, because a change may be requested after the end of the inner loop.
         while self._pending and self._thread is None:
             self._thread = get_ident()
             try:
                 while self._pending:
-                    loss = self._pending.popleft()()
-                    if loss is not None:
-                        losses.append(loss)
+                    entry = self._pending.popleft()()
+                    if entry is not None:
+                        entries.append(entry)
             finally:
                 self._thread = None
-        return losses
+        return entries

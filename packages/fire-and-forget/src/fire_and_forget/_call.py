@@ -1,4 +1,4 @@
-"""One call: what is to be called with what, and whom its failure is reported to."""
+"""One call: method and arguments, and the reporting of its failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("fire_and_forget")
 
 
 class Call:
-    """A method of the target together with the arguments that it is to get."""
+    """A method of the target, and the arguments to call it with."""
 
     __slots__ = ("args", "kwargs", "label", "method", "on_error")
 
@@ -38,19 +38,19 @@ class Call:
         return self.method(*self.args, **self.kwargs)
 
     def release(self) -> None:
-        """Drop the target and the arguments; the label stays.
+        """Release the references to the target and the arguments; keep the label.
 
-        To be called without any lock: what is freed may have finalisers of users.
+        To be called without a lock: finalisers of users may run.
         """
         self.method = _released
         self.args, self.kwargs = (), {}
 
     def report_failure(self, error: BaseException) -> None:
-        """Hand an exception of the target to the application or, failing that, to the log."""
+        """Pass an exception of the target to `on_error`; log it if there is none."""
         if self.on_error is None:
             logger.warning("%s failed in the background", self.label, exc_info=error)
             return
-        with contextlib.suppress(Exception):  # a class may have forbidden it: a frozen dataclass
+        with contextlib.suppress(Exception):  # a class may refuse notes, as frozen dataclasses do
             error.add_note(f"raised in the background by {self.label}")
         try:
             self.on_error(error)
@@ -61,4 +61,4 @@ class Call:
 
 
 def _released() -> None:
-    """Stand in for the method of a call that has been made."""
+    """The method of a call that has been released."""

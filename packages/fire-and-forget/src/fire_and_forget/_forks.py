@@ -1,6 +1,6 @@
-"""The child of a fork has neither the thread nor the event loop that its parent's proxies run on.
+"""Proxies in the child of a fork, which has no thread and no event loop of its parent.
 
-What was in use there counts as lost in the child. The parent notices nothing.
+Proxies that the parent used raise errors in the child. The parent is not affected.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class ForkAware(Protocol):
-        """An object that owns something which only one process can use."""
+        """An object with resources that only one process can use."""
 
         def forked(self) -> None:
-            """Give up what the parent owns, and replace locks: they may be held for ever here."""
+            """Drop the parent's resources, and replace locks: other threads may have held them."""
 
 
 _owners: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
 def register(owner: ForkAware) -> None:
-    """Have ``owner.forked()`` called in the child of each fork; refers to it weakly."""
+    """Call ``owner.forked()`` in the child of each fork; keeps a weak reference only."""
     _owners.add(owner)
 
 
-def require_own_process(made_in: int | None) -> None:
-    """Refuse to use what was in use in another process.
+def require_own_process(parent: int | None) -> None:
+    """Raise RuntimeError for a proxy that was used in another process.
 
     Parameters
     ----------
-    made_in : int or None
-        The other process; None: it was not.
+    parent : int or None
+        The id of that process. None: the proxy was not used there.
     """
-    if made_in is not None:
+    if parent is not None:
         raise RuntimeError(
-            f"this proxy was made in another process, {made_in}, where its calls run; make a new "
+            f"this proxy was made in another process, {parent}, where its calls run; make a new "
             "one here"
         )
 

@@ -1,4 +1,4 @@
-"""What both proxies share: calls on a proxy become calls on its target, made later."""
+"""The base of both proxies: calls of a proxy become later calls of its target."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Proxy:
-    """An object whose calls become calls on the target; derived classes say when and where."""
+    """An object whose calls become calls of the target; derived classes run them."""
 
-    # Slots, so that assigning an attribute of the target to the proxy is an error, not a no-op.
+    # Slots: assigning an attribute of the target through the proxy raises AttributeError.
     __slots__ = ("__weakref__", "_backlog", "_changes", "_on_error", "_target")
 
     def __init__(
@@ -36,7 +36,7 @@ class Proxy:
         raise NotImplementedError
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        # Underscored names are asked for by copy, pickle, notebooks and the like, never by users.
+        # copy, pickle, notebooks and others look up underscored names; users do not.
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         method = getattr(self._target, name)
@@ -52,7 +52,7 @@ class Proxy:
         if not callable(self._target):
             raise TypeError(f"{type(self._target).__name__!r} object is not callable")
         label = getattr(self._target, "__qualname__", None)
-        if not isinstance(label, str):  # some RPC proxies answer any name with another proxy
+        if not isinstance(label, str):  # some RPC proxies return a proxy for every name
             label = type(self._target).__name__
         self._background(label, self._target)(*args, **kwargs)
 
@@ -66,5 +66,5 @@ class Proxy:
         # Not functools.wraps: see __call__.
         call.__name__ = call.__qualname__ = label
         call.__doc__ = method.__doc__
-        call.__wrapped__ = method  # type: ignore[attr-defined]  # signatures are found through it
+        call.__wrapped__ = method  # type: ignore[attr-defined]  # for inspect.signature
         return call

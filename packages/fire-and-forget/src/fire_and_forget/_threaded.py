@@ -1,7 +1,7 @@
 """FFProxy: the target's methods run in one long-lived worker thread.
 
-The worker knows the calls, never the proxy. So a proxy that nobody holds any more can be collected,
-and takes its thread along once the calls that it accepted are made.
+The worker refers to the calls, never to the proxy. So an unreferenced proxy is collected, and its
+thread ends once the accepted calls have been made.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ TYPE_CHECKING = False  # as typing has it, without importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-    from fire_and_forget._backlog import Backlog, Change, Changes, Loss, WhenBusy
+    from fire_and_forget._backlog import Backlog, Change, Changes, LogEntry, WhenBusy
     from fire_and_forget._call import Call, OnError
 
-# Long enough for a slow instrument to finish what it was told last, short enough that a dead one
-# does not make people reach for kill -9.
+# Seconds: long enough for a slow instrument to finish its last command, short enough that people do
+# not kill a program whose instrument is dead.
 EXIT_TIMEOUT = 5.0
 
 
@@ -33,9 +33,9 @@ class FFProxy(Proxy):
     """Run the methods of an object in the background.
 
     Calls on the proxy return at once, with None; the target's method runs in a worker thread that
-    belongs to this proxy. No two calls ever run at the same time, from however many threads they
-    come. The target may be any object with callable attributes, an RPC client included, or a
-    callable, which is then called by calling the proxy. A name that the target does not have is an
+    belongs to this proxy. No two calls run at the same time, also when several threads call the
+    proxy. The target may be any object with callable attributes, an RPC client included, or a
+    callable, which is then called by calling the proxy. A name that the target does not have raises
     `AttributeError` at once.
 
     An exception in the target becomes a logged warning with its traceback; the proxy goes on.
@@ -43,19 +43,19 @@ class FFProxy(Proxy):
     Parameters
     ----------
     target : object
-        What to call.
+        The object whose methods are called, or a callable.
     when_busy : {"drop", "latest", "queue"}
-        What becomes of a call made while another one runs. "drop": it is dropped with a warning.
-        "latest": it waits, and of several waiting calls of the same method only the newest is
-        made. "queue": up to `queue_size` calls wait; when there are more, the new one is dropped
-        with a warning. Calls are made in the order in which they were submitted.
+        The treatment of a call that is made while another one runs. "drop": it is dropped with a
+        warning. "latest": it waits, and of several waiting calls of the same method only the newest
+        is made. "queue": up to `queue_size` calls wait; further calls are dropped with a warning.
+        Calls are made in the order in which they were submitted.
     queue_size : int, optional
-        How many calls may wait; at least 1. For "queue" only.
+        The number of calls that may wait, at least 1. For "queue" only.
     on_error : callable, optional
         Called in the worker thread with each exception of the target, instead of the warning.
     exit_timeout : float, optional
-        Seconds that the interpreter's exit waits for the calls that were accepted; what has not
-        ended by then is abandoned with a warning. 0 abandons at once, None waits for ever.
+        Seconds that the interpreter's exit waits for the accepted calls; calls that have not ended
+        by then are abandoned with a warning. 0 abandons them at once, None waits without a limit.
 
     Notes
     -----
@@ -93,7 +93,7 @@ class FFProxy(Proxy):
         Parameters
         ----------
         timeout : float, optional
-            Seconds to wait at most; 0 only looks, None waits as long as it takes.
+            Seconds to wait at most; 0 does not wait, None waits without a limit.
 
         Raises
         ------
@@ -101,15 +101,15 @@ class FFProxy(Proxy):
             A call was still running or waiting after `timeout`. It goes on.
         RuntimeError
             It would wait for itself: in a background call of this proxy, or in a signal handler
-            that has come in the middle of a call of it. Or the proxy was used in the process that
-            this one was forked from.
+            that interrupts a call of the proxy. Or the proxy was used in the parent process before
+            a fork.
         """
         self._worker.wait_idle(timeout)
 
     def ff_counts(self) -> dict[str, int]:
-        """Return how many calls were "made", "dropped", "failed", and how many are "waiting".
+        """Return the numbers of calls that were "made", "dropped" and "failed", or are "waiting".
 
-        A call that runs counts as made, one that failed counts as made and as failed.
+        A running call counts as made; a failed call counts as made and as failed.
         """
         return self._worker.counts()
 
@@ -123,34 +123,34 @@ class _Worker(threading.Thread):
     def __init__(self, backlog: Backlog, changes: Changes, exit_timeout: float | None) -> None:
         self._make_thread()
         # Reentrant, as a Condition is by default: a signal handler or a finaliser may use the proxy
-        # in a thread that is just holding it.
+        # in a thread that holds the lock.
         self.changed = threading.Condition()
         self._backlog = backlog
         self._changes = changes
         self._exit_timeout = exit_timeout
         self._process = os.getpid()
-        self._lost_with: int | None = None  # the process that has the thread
+        self._parent: int | None = None  # the process that has the thread, if this is its child
         register(self)
 
     def forked(self) -> None:
-        """See `register`: the thread is in the parent, and so are its calls."""
+        """See `register`: the thread and its calls are in the parent."""
         self.changed = threading.Condition()
         self._changes.forked()
         if self.ident is not None:
-            self._lost_with = self._process
+            self._parent = self._process
         else:
-            self._make_thread()  # Python 3.13 takes every thread of the parent for ended here
+            self._make_thread()  # for Python 3.13 the threads of the parent have ended here
         self._process = os.getpid()
 
     def _make_thread(self) -> None:
         super().__init__(name="fire-and-forget", daemon=True)
 
     def submit(self, call: Call) -> None:
-        require_own_process(self._lost_with)
+        require_own_process(self._parent)
         self._change(lambda: self._offer(call))
 
     def close(self) -> None:
-        """Accept no more calls; the thread ends after those that it has."""
+        """Accept no more calls; the thread ends after the accepted ones."""
         self._change(self._backlog.close)
 
     def counts(self) -> dict[str, int]:
@@ -158,7 +158,7 @@ class _Worker(threading.Thread):
             return self._backlog.counts()
 
     def wait_idle(self, timeout: float | None) -> None:
-        require_own_process(self._lost_with)
+        require_own_process(self._parent)
         if threading.current_thread() is self:
             raise RuntimeError("ff_join in a background call would wait for itself")
         if self._changes.interrupted:  # by a signal handler or a finaliser
@@ -171,7 +171,7 @@ class _Worker(threading.Thread):
         raise TimeoutError(f"{label} is still running after {timeout} s")
 
     def finish_by(self, started: float) -> None:
-        """At exit: wait for the calls that were accepted, and say which ones are abandoned."""
+        """At exit, wait for the accepted calls; log which ones are abandoned."""
         timeout = self._exit_timeout
         self.join(None if timeout is None else max(0.0, started + timeout - monotonic()))
         with self.changed:
@@ -185,29 +185,29 @@ class _Worker(threading.Thread):
             pass
 
     def _change(self, change: Change) -> None:
-        """Change the backlog; log and free what was lost, without the lock.
+        """Change the backlog; then log and free dropped calls, without the lock.
 
-        Log handlers, and finalisers of arguments, are users' code: they may wait for the lock.
+        Log handlers, and finalisers of arguments, are users' code and may wait for the lock.
         """
         with self.changed:
             try:
-                losses = self._changes.carry_out(change)
+                entries = self._changes.carry_out(change)
             finally:
                 self.changed.notify_all()
-        self._backlog.lost.clear()
-        for loss in losses:
-            logger.log(*loss)
+        self._backlog.dropped_calls.clear()
+        for entry in entries:
+            logger.log(*entry)
 
-    def _offer(self, call: Call) -> Loss | None:
+    def _offer(self, call: Call) -> LogEntry | None:
         if self.ident is None and not self._backlog.closed:
             try:
                 self.start()
             except RuntimeError as error:  # too many threads, or the interpreter is ending
-                return self._backlog.lose(call, str(error))
+                return self._backlog.drop(call, str(error))
         return self._backlog.offer(call)
 
     def _make_next(self) -> bool:
-        # In a method of its own, so that an idle worker holds no call, no argument and no target.
+        # A separate method, so that an idle worker refers to no call, argument or target.
         with self.changed:
             self.changed.wait_for(lambda: self._backlog.running or self._backlog.closed)
             call = self._backlog.running
@@ -216,18 +216,18 @@ class _Worker(threading.Thread):
         try:
             self._make(call)
         finally:
-            call.release()  # before anybody is told that it has ended
+            call.release()  # before `ff_join` returns
             self._change(self._backlog.advance)
         return True
 
     def _make(self, call: Call) -> None:
         try:
             _refuse_coroutine(call())
-        except BaseException as error:  # sys.exit() in a driver is not meant for this thread
+        except BaseException as error:  # sys.exit() in a driver must not end this thread
             self._change(self._backlog.count_failure)
             try:
                 call.report_failure(error)
-            except BaseException as failed:  # a log handler's: the proxy goes on
+            except BaseException as failed:  # of a log handler; the proxy goes on
                 details = (type(failed), failed, failed.__traceback__, self)
                 threading.excepthook(threading.ExceptHookArgs(details))
 
@@ -247,6 +247,6 @@ def _finish_at_exit() -> None:
         worker.finish_by(started)
 
 
-# Worker threads are daemons, which the interpreter kills at exit: the waiting is done here. (For
-# other threads it waits without a limit, and one dead instrument would hang every exit.)
+# Worker threads are daemon threads, so the interpreter does not wait for them, and this function
+# does. It would wait for other threads without a limit, and a dead instrument would block the exit.
 atexit.register(_finish_at_exit)

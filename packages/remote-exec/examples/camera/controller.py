@@ -1,8 +1,8 @@
 """A camera controller whose frames are too large to move.
 
-The camera is simulated with real data: a drifting telescope points at the Hubble Deep Field, an image
-of scikit-image, and the noise of the sensor is the jitter of this machine's clock, measured at start.
-Sent code finds the camera as ``controller_driver``, and the frames as its attribute ``frames``.
+The camera is simulated with real data: a drifting telescope points at the Hubble Deep Field, an
+image of scikit-image, and the noise of the sensor is the jitter of this machine's clock, measured
+at start. Sent code finds the camera as ``controller_driver``, with the attribute ``frames``.
 
 Run it alone (``python controller.py``), or let ``experiment.py`` start it.
 """

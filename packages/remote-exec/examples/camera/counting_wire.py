@@ -5,7 +5,7 @@ import threading
 
 
 class CountingWire:
-    """Relays connections to `port` to a server; `moved` is the number of bytes in both directions."""
+    """Relays connections to `port` to a server; `moved` counts the bytes in both directions."""
 
     def __init__(self, host, port):
         self._server = (host, port)

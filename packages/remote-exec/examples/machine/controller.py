@@ -2,9 +2,9 @@
 
     python controller.py
 
-It serves a driver (pc-rpc), accepts code and runs it next to the driver (remote-exec), and publishes
-live readings (sync-struct), until a client terminates it or you press Ctrl-C. The first line of its
-output has the ports. Needs the packages named, and psutil.
+It serves a driver (pc-rpc), accepts code and runs it next to the driver (remote-exec), and
+publishes live readings (sync-struct), until a client terminates it or you press Ctrl-C. The first
+line of its output has the ports. Needs the packages named, and psutil.
 """
 
 import argparse
