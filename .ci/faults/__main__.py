@@ -1,6 +1,6 @@
 """Run the suite: ``python -m faults --budget 600``; ``python3 noxfile.py -s faults`` does.
 
-Each page runs in a process of its own, so that what it leaks, and its peak of memory, are its own.
+Each page runs in its own process, so that leaks and the peak of memory are measured per page.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from faults.processes import environment
 from faults.report import Report
 
 GRACE = 240.0
-"""Seconds beyond its budget after which a page hangs: it has looked for what hangs by itself."""
+"""Seconds beyond its budget after which a page hangs; pages detect hanging calls earlier."""
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("faults", description="Try what the packages promise.")
+    parser = argparse.ArgumentParser("faults", description="Test the promises of the packages.")
     parser.add_argument("--budget", type=float, default=720, metavar="SECONDS", help="of all pages")
     parser.add_argument("--hours", type=float, help="the same in hours")
     parser.add_argument("--page", action="append", choices=[page.name for page in PAGES])
-    parser.add_argument("--seed", type=int, default=1, help="what everything is drawn from")
+    parser.add_argument("--seed", type=int, default=1, help="source of all random choices")
     parser.add_argument("--report", type=Path, default=Path(".nox/faults-report"), help="folder")
     parser.add_argument("--in-process", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> int:
-    """Run the pages that are asked for; return 1 if anything was not as it must be."""
+    """Run the selected pages; return 1 if there is any finding."""
     options = _options()
     if options.hours is not None:
         options.budget = 3600 * options.hours
@@ -56,22 +56,22 @@ def main() -> int:
 
 
 def _run_here(page: Page, budget: float, seed: int) -> int:
-    """Run a page in this process, and write what it counts to standard output, once a second."""
+    """Run a page in this process, and print its report to standard output, once a second."""
     faulthandler.dump_traceback_later(budget + GRACE, exit=True)
-    report, over = Report(page.name, seed), threading.Event()
+    report, ended = Report(page.name, seed), threading.Event()
     complaints.listen(report)
 
-    def tell() -> None:
-        while not over.wait(1):
+    def print_report() -> None:
+        while not ended.wait(1):
             print(json.dumps(report.as_dict()), flush=True)
 
-    teller = threading.Thread(target=tell, name="teller")
-    teller.start()
+    printer = threading.Thread(target=print_report, name="printer")
+    printer.start()
     try:
         page.run(budget, seed, report)
     finally:
-        over.set()
-        teller.join()
+        ended.set()
+        printer.join()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     report.peak("memory of the page, MiB", peak)
     print(json.dumps({**report.as_dict(), "seed": seed, "done": True}), flush=True)
@@ -79,7 +79,7 @@ def _run_here(page: Page, budget: float, seed: int) -> int:
 
 
 def _run_beside(page: Page, budget: float, seed: int) -> dict[str, Any]:
-    """Run a page in a process of its own; return what it reports."""
+    """Run a page in its own process; return its report."""
     began = time.monotonic()
     command = [sys.executable, "-m", "faults", "--in-process", page.name]
     command += ["--budget", str(budget), "--seed", str(seed)]
@@ -102,7 +102,7 @@ def _run_beside(page: Page, budget: float, seed: int) -> dict[str, Any]:
 
 
 def _show_progress(result: dict[str, Any] | None, seconds: float, budget: float) -> None:
-    """Show in a terminal how far a page is; in a pipe, nothing."""
+    """Show the progress of a page, if standard error is a terminal."""
     if not sys.stderr.isatty():
         return
     text = ""

@@ -1,9 +1,9 @@
 """The bridges of the page of bridges.
 
-``python -m faults.bridge out PORT ADDRESS STORAGE``, or ``in PORT ADDRESS``. They are
-those of the package, with short intervals and small snapshots, so that seconds show what otherwise
-takes hours. A line ``port N`` says that they are at work; they end with SIGTERM, and with SIGUSR1
-they log what they are waiting for.
+``python -m faults.bridge out PORT ADDRESS STORAGE``, or ``in PORT ADDRESS``. The bridges are those
+of the package, with short intervals and small snapshots, so that effects of hours appear within
+seconds. They print a line ``port N`` when they are ready; SIGTERM ends them, and SIGUSR1 makes them
+log the stacks of their tasks.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ INTERVAL = 0.25
 """Seconds between beacons."""
 
 LEAST_STEPS = 200_000
-"""Bytes of steps until there is another snapshot."""
+"""Bytes of steps between snapshots."""
 
 
 HEARTBEAT = 1.0
-"""Seconds of silence of the publisher until a bridge asks it for a sign of life."""
+"""Seconds of silence of the publisher until a bridge sends a ping."""
 
 
 def quiet_client() -> None:
-    """Have nats-py not log how a network that fails breaks its parser: it connects again."""
+    """Silence the log of nats-py: network failures break its parser, and it reconnects."""
     logging.getLogger("nats").setLevel(logging.CRITICAL)
 
 
-def _say(name: str, error: Exception) -> None:
+def _log(name: str, error: Exception) -> None:
     logging.getLogger("bridge").warning("%s: %s", name, error)
 
 
 def _show_tasks() -> None:
-    """Say what all tasks are waiting for."""
+    """Print the stacks of all tasks."""
     for task in asyncio.all_tasks():
         print(task, file=sys.stderr)
         task.print_stack(file=sys.stderr)
@@ -47,7 +47,7 @@ def _show_tasks() -> None:
 
 
 async def main() -> None:
-    """Bridge, until a signal comes."""
+    """Run the bridge until a signal comes."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_client()
     _ledger.LEAST_STEPS, _outlet.HEARTBEAT = LEAST_STEPS, HEARTBEAT
@@ -58,14 +58,14 @@ async def main() -> None:
     if direction == "out":
         storage = "memory" if sys.argv[4] == "memory" else "file"
         async with bridging_out(
-            HOST, port, ["d"], address, storage=storage, interval=INTERVAL, on_error=_say
+            HOST, port, ["d"], address, storage=storage, interval=INTERVAL, on_error=_log
         ):
             print("port", port, flush=True)
             await ended.wait()
     else:
         async with Publisher({}) as publisher:
             await publisher.start(HOST, port)
-            async with bridging_in(publisher, address, ["d"], on_error=_say):
+            async with bridging_in(publisher, address, ["d"], on_error=_log):
                 print("port", publisher.port, flush=True)
                 await ended.wait()
 

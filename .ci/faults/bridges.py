@@ -1,11 +1,11 @@
-"""Structures over NATS: a publisher, bridges, and an engine that are all killed.
+"""Structures over NATS: a publisher, bridges, and a NATS server, all of which are killed.
 
-Rounds of some seconds. In each, a publisher changes a structure without end; two bridges want to
-write it into a `nats-server`, one of them does; another bridge publishes it from there; replicas
-follow by address or at that bridge. All of them are killed, frozen for a while, and started again;
-streams are purged, buffers overflow, and what is in between goes through a network that fails, and
-in some rounds parts. What replicas have meanwhile is compared with the publisher's journal. Then
-the publisher rests, and all are equal. Whoever is live and not equal for long was lying.
+Rounds of some seconds. In each, a publisher changes a structure continuously; two bridges compete
+to write it into a `nats-server`; another bridge publishes it from there; replicas follow by address
+or at that bridge. All processes are killed, frozen for a while, and restarted; streams are purged,
+buffers overflow, and the network injects faults, in some rounds a partition. Meanwhile the
+structures of the replicas are compared with the publisher's journal. Then the publisher rests, and
+all replicas must become equal. A replica that is live without being equal for long is a finding.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ import pyon
 from faults import overflow
 from faults.bridge import INTERVAL, quiet_client
 from faults.bridged import LYING, Round
-from faults.calls import settle
 from faults.processes import held, memory, reserved_port
 from faults.proxy import Network
 from faults.report import Report
+from faults.rounds import find_leaks
 
 ROUND = 5.0
 """Seconds of a round, without the wait at its end."""
 
 SETTLING = 60.0
-"""Seconds within which everybody has the structure once the publisher rests."""
+"""Seconds within which all replicas must be equal once the publisher rests."""
 
 PARTITION, SHORT_PARTITION = 30.0, 2.0
-"""Seconds for which nothing passes, if there is a budget for it, and else."""
+"""Seconds of a partition, with a budget of at least `LONG`, and with a smaller one."""
 
 LONG = 300.0
-"""Seconds of budget from which it is."""
+"""Seconds of budget."""
 
 PARTED = 0.12
-"""Of the rounds, how many have a partition."""
+"""Fraction of the rounds that have a partition."""
 
 LOOK = INTERVAL
-"""Seconds between looks at what the replicas have."""
+"""Seconds between comparisons of the replicas."""
 
 
 async def _disturb(this: Round, seconds: float) -> None:
@@ -67,15 +67,15 @@ async def _disturb(this: Round, seconds: float) -> None:
             await this.interrupt()
 
 
-async def _keep_looking(this: Round) -> None:
-    """Compare what the replicas have with the publisher's journal until this is cancelled."""
+async def _keep_comparing(this: Round) -> None:
+    """Compare the replicas with the publisher's journal until this is cancelled."""
     while True:
         this.journal.look({replica: replica.place for replica in this.live})
         await asyncio.sleep(LOOK)
 
 
 async def _until_equal(this: Round, structure: Any) -> None:
-    """Wait until everybody has the structure, and find who is live all that time without it."""
+    """Wait until all replicas are equal; report those that stay live without being equal."""
     begin = time.monotonic()
     for replica, (task, _) in this.live.items():
         lying_since: float | None = None
@@ -97,7 +97,7 @@ async def _until_equal(this: Round, structure: Any) -> None:
 async def _run_round(this: Round, seconds: float, partition: float) -> None:
     await asyncio.to_thread(this.start)
     this.follow()
-    looking = asyncio.ensure_future(_keep_looking(this))
+    comparing = asyncio.ensure_future(_keep_comparing(this))
     try:
         parts = this.rng.random() < PARTED
         parting = asyncio.to_thread(this.part, partition) if parts else asyncio.sleep(0)
@@ -106,15 +106,15 @@ async def _run_round(this: Round, seconds: float, partition: float) -> None:
         structure = pyon.decode(await asyncio.to_thread(this.children["publisher"].ask, "rest"))
         await _until_equal(this, structure)
     finally:
-        for task in [looking, *(task for task, _ in this.live.values())]:
+        for task in [comparing, *(task for task, _ in this.live.values())]:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
 
 def run(budget: float, seed: int, report: Report) -> None:
-    """Run rounds for as long as the budget lasts; each has a seed of its own, one more."""
-    # What nats-py leaves behind when it connects again: closed, but nobody has waited for that.
+    """Run rounds for as long as the budget lasts; the seed increases by one each round."""
+    # nats-py closes writers without waiting for that, when it reconnects.
     warnings.filterwarnings("ignore", "unclosed <StreamWriter", ResourceWarning)
     quiet_client()
     overflow.watch()
@@ -132,7 +132,7 @@ def run(budget: float, seed: int, report: Report) -> None:
                     this.close()
                 for kind, number in network.injected.items():
                     report.count(f"faults: {kind}", number)
-            settle(before, report)
+            find_leaks(before, report)
             report.count("rounds")
             report.peak("memory of the replicas, MiB", memory() / 2**20)
             if report.failed or time.monotonic() + length > end:

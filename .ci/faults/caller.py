@@ -2,7 +2,8 @@
 
 ``python -m faults.caller rpc|publisher PORT [FILES]``
 
-Standard input: seconds to measure; the answer is calls made, or mods received, in a second.
+Each line of standard input is a time in seconds. The answer is the number of calls made, or of mods
+received, per second during that time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from faults.processes import HOST, LONG
 
 
 def main() -> None:
-    """Measure as often as asked."""
+    """Measure once per line of standard input."""
     kind, port, *files = sys.argv[1:]
     context = client_context(*files) if files else None
     if kind == "publisher":

@@ -1,4 +1,4 @@
-"""What a process says when something was not foreseen: in its log, or where nobody catches it."""
+"""Detection of unexpected errors of a process: in its log, or uncaught."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 from faults.report import Report
 
-UNFORESEEN = re.compile(r"Traceback|never retrieved|was destroyed|never awaited|[Uu]nhandled")
+UNEXPECTED = re.compile(r"Traceback|never retrieved|was destroyed|never awaited|[Uu]nhandled")
 
 
 class _Handler(logging.Handler):
-    """Finds what asyncio complains about, and tracebacks; warnings of our packages are usual."""
+    """Reports messages of asyncio, and tracebacks; warnings of our packages are expected."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(logging.WARNING)
@@ -25,19 +25,19 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         self._report.count(f"log records of {record.name.partition('.')[0]}")
-        if record.exc_info and record.exc_info[1] is not None:  # asyncio says False, too
+        if record.exc_info and record.exc_info[1] is not None:  # asyncio passes False, too
             text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
-        if UNFORESEEN.search(text) or record.name == "asyncio":
+        if UNEXPECTED.search(text) or record.name == "asyncio":
             self._report.find("crashes", f"log of {record.name}: {text:.2000}")
 
 
 def listen(report: Report) -> None:
-    """From now on, count as findings what this process complains about."""
+    """Report unexpected errors of this process as findings, from now on."""
     logging.getLogger().addHandler(_Handler(report))
     warnings.simplefilter("error", ResourceWarning)
 
     def unraisable(what: Any) -> None:
-        report.find("leaks", f"nobody could catch {what.exc_value!r} in {what.object!r:.200}")
+        report.find("leaks", f"unraisable {what.exc_value!r} in {what.object!r:.200}")
 
     def in_thread(what: Any) -> None:
         text = "".join(traceback.format_exception(what.exc_value))

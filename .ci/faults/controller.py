@@ -1,8 +1,8 @@
-"""The server of the page of calls: a driver that counts each call, once, where nothing can lose it.
+"""The server of the page of calls: a driver that counts each call in a file that survives it.
 
 ``python -m faults.controller PORT COUNTS MODE[/METHOD] [CERTIFICATE KEY PEER]``
 
-A method that is named behind the mode is not offered.
+A method that is named after the mode is hidden.
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 class Driver:
-    """Counts each call by its number, then does what is asked."""
+    """Counts each call by its number, then executes it."""
 
     def __init__(self, counts: Any) -> None:
         self._counts = counts
 
     def echo(self, number: int, value: Any) -> Any:
-        """Return what came."""
+        """Return the argument."""
         self._counts[number] += 1
         return [number, value]
 
     def fail(self, number: int) -> None:
-        """Raise an error that has the number in it."""
+        """Raise an error that contains the number."""
         self._counts[number] += 1
         raise ValueError(f"call {number}")
 
     def odd(self, number: int) -> object:
-        """Return what cannot be sent."""
+        """Return a value that cannot be encoded."""
         self._counts[number] += 1
         return object()
 
     def block(self, number: int, seconds: float) -> int:
-        """Take a while, as a driver of an instrument does."""
+        """Block for a while, as a driver of an instrument does."""
         self._counts[number] += 1
         time.sleep(seconds)
         return number
 
     async def rest(self, number: int, seconds: float) -> int:
-        """Take a while, and let others do something."""
+        """Wait for a while without blocking the loop."""
         self._counts[number] += 1
         await asyncio.sleep(seconds)
         return number
 
     async def held(self) -> dict[str, int]:
-        """Return what the server holds: one connection has come to ask that."""
+        """Return the resources of the server, the connection of this call included."""
         return {**held(), "tasks": len(asyncio.all_tasks()), "memory": memory()}
 
 
 async def main() -> None:
-    """Serve until told to end."""
+    """Serve until a signal comes."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     port, counts, mode, *files = sys.argv[1:]
     context = pyon.tcp.server_context(*files) if files else None

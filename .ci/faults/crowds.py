@@ -1,4 +1,4 @@
-"""Crowds of clients that do their worst to a server, each in its own way, while they are let."""
+"""Crowds of misbehaving clients of a server."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ TLS_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) 
 
 
 class Crowd:
-    """What its members share.
+    """The connections and the settings of a crowd.
 
     Parameters
     ----------
     port : int
-        Of the server.
+        Port of the server.
     rng : Random
-        What they draw from.
+        Source of random choices.
     kind : str
-        Of the server: "rpc", "tls" or "publisher".
+        Kind of the server: "rpc", "tls" or "publisher".
 
     Attributes
     ----------
-    met, said : int
-        Connections made; bytes sent.
+    connections, sent : int
+        Numbers of connections made, and of bytes sent.
     long_line : int
         Bytes of a long line.
     received : int
-        Bytes that a member's system keeps for it to read.
+        Size of the receive buffers, in bytes.
     most : int
-        Bytes that a member says that reads nothing.
+        Bytes that a client sends that reads nothing.
     """
 
     def __init__(self, port: int, rng: Random, kind: str) -> None:
         self.port, self.rng, self.kind = port, rng, kind
-        self.met = 0
-        self.said = 0
+        self.connections = 0
+        self.sent = 0
         self.long_line = 200_000_000
         self.received = 65536
         self.most = 2_000_000
@@ -56,25 +56,25 @@ class Crowd:
         self.members.append(sock)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (HOST, self.port))
-        self.met += 1
+        self.connections += 1
         return sock
 
-    async def say(self, sock: socket.socket, data: bytes) -> None:
-        """Say something, however long that takes."""
+    async def send(self, sock: socket.socket, data: bytes) -> None:
+        """Send data, without a time-out."""
         await asyncio.get_running_loop().sock_sendall(sock, data)
-        self.said += len(data)
+        self.sent += len(data)
 
-    async def join_in_order(self) -> socket.socket:
-        """Return a new connection that has gone through the handshake; of TLS there is none."""
+    async def join_with_handshake(self) -> socket.socket:
+        """Return a new connection after its handshake; with TLS, without one."""
         sock = await self.join()
         loop = asyncio.get_running_loop()
         if self.kind == "tls":
             return sock
         if self.kind == "publisher":
-            await self.say(sock, SUBSCRIPTION)
+            await self.send(sock, SUBSCRIPTION)
             return sock
         for line in (RPC, SELECTION):
-            await self.say(sock, line)
+            await self.send(sock, line)
             while b"\n" not in (heard := await loop.sock_recv(sock, 65536)):
                 if not heard:
                     raise ConnectionResetError("the server has closed the connection")
@@ -93,14 +93,14 @@ class Crowd:
 
 
 async def idle(crowd: Crowd, number: int) -> None:
-    """Have 2,000 connections that do nothing; 20 at a time are made."""
+    """Make 2,000 idle connections, 20 at a time."""
     for _ in range(100):
-        await crowd.join_in_order()
+        await crowd.join_with_handshake()
 
 
 async def never_read(crowd: Crowd, number: int) -> None:
-    """Ask much, and read no reply."""
-    sock = await crowd.join_in_order()
+    """Send many requests, and read no reply."""
+    sock = await crowd.join_with_handshake()
     asked = [
         b'{"id":%d,"action":"ping"}\n',
         b'{"id":%d,"action":"get_rpc_method_list"}\n',
@@ -110,72 +110,72 @@ async def never_read(crowd: Crowd, number: int) -> None:
     if crowd.kind == "publisher":
         asked = b'{"action":"ping","x":%d}\n'
     for request in range(0, crowd.most // len(asked), 500):
-        await crowd.say(sock, b"".join(asked % (request + n) for n in range(500)))
+        await crowd.send(sock, b"".join(asked % (request + n) for n in range(500)))
     await asyncio.sleep(3600)
 
 
 async def drip(crowd: Crowd, number: int) -> None:
-    """Say a byte a second, of a handshake or a request."""
-    sock = await (crowd.join() if number % 2 else crowd.join_in_order())
+    """Send one byte per second of a handshake or a request."""
+    sock = await (crowd.join() if number % 2 else crowd.join_with_handshake())
     line = RPC if number % 2 else b'{"id":1,"action":"call","name":"echo","args":["xxxxxxxx"]}\n'
     for byte in line:
-        await crowd.say(sock, bytes([byte]))
+        await crowd.send(sock, bytes([byte]))
         await asyncio.sleep(1)
 
 
 async def come_and_go(crowd: Crowd, number: int) -> None:
-    """Open and close at once, some hundred times a second."""
+    """Open connections and close them at once, about a hundred times per second."""
     while True:
         crowd.leave(await crowd.join())
         await asyncio.sleep(0.01)
 
 
 async def junk(crowd: Crowd, number: int) -> None:
-    """Say bytes of no sense, at every stage."""
+    """Send random bytes, before and after the handshake."""
     while True:
-        sock = await (crowd.join_in_order() if number % 2 else crowd.join())
+        sock = await (crowd.join_with_handshake() if number % 2 else crowd.join())
         with contextlib.suppress(OSError):
-            await crowd.say(sock, crowd.rng.randbytes(1000) + b"\n")
+            await crowd.send(sock, crowd.rng.randbytes(1000) + b"\n")
             await asyncio.sleep(0.02)
         crowd.leave(sock)
 
 
 async def tls_junk(crowd: Crowd, number: int) -> None:
-    """Begin to speak TLS, and go on in another way."""
+    """Begin a TLS handshake, and continue with random bytes."""
     while True:
         sock = await crowd.join()
         with contextlib.suppress(OSError):
-            await crowd.say(sock, TLS_HELLO + crowd.rng.randbytes(500))
+            await crowd.send(sock, TLS_HELLO + crowd.rng.randbytes(500))
             await asyncio.sleep(0.02)
         crowd.leave(sock)
 
 
 async def long_lines(crowd: Crowd, number: int) -> None:
-    """Say lines of 200 MB."""
+    """Send lines of 200 MB."""
     piece = b"x" * 1_000_000
-    sock = await crowd.join_in_order()
+    sock = await crowd.join_with_handshake()
     while True:
-        await crowd.say(sock, b'{"id":1,"action":"call","name":"echo","args":["')
+        await crowd.send(sock, b'{"id":1,"action":"call","name":"echo","args":["')
         for _ in range(crowd.long_line // len(piece)):
-            await crowd.say(sock, piece)
-            await asyncio.sleep(0.01)  # as fast as a network of a gigabit
-        await crowd.say(sock, b'"]}\n')
+            await crowd.send(sock, piece)
+            await asyncio.sleep(0.01)  # the rate of gigabit Ethernet
+        await crowd.send(sock, b'"]}\n')
 
 
 async def announce(crowd: Crowd, number: int) -> None:
     """Announce 65,536 buffers, and send none."""
-    sock = await crowd.join_in_order()
+    sock = await crowd.join_with_handshake()
     size = b"1" if number % 2 else b"100000"
-    await crowd.say(
+    await crowd.send(
         sock, b'{"buffers":[' + b",".join([size] * 65_536) + b'],"id":1,"action":"x"}\n'
     )
     await asyncio.sleep(3600)
 
 
 async def mute(crowd: Crowd, number: int) -> None:
-    """Call a method whose error has a text that never ends."""
-    sock = await crowd.join_in_order()
-    await crowd.say(sock, b'{"id":1,"action":"call","name":"mute","args":[],"kwargs":{}}\n')
+    """Call a method whose error has a `__str__` that never returns."""
+    sock = await crowd.join_with_handshake()
+    await crowd.send(sock, b'{"id":1,"action":"call","name":"mute","args":[],"kwargs":{}}\n')
     await asyncio.sleep(3600)
 
 
@@ -192,4 +192,4 @@ KINDS: dict[str, tuple[Callable[[Crowd, int], Awaitable[None]], int, frozenset[s
     "lines of 200 MB": (long_lines, 1, PLAIN),
     "65,536 buffers that never come": (announce, 20, frozenset({"rpc"})),
 }
-"""What the members of each crowd do, how many there are, and the servers that they meet."""
+"""For each crowd: the behaviour and the number of its members, and the kinds of servers."""

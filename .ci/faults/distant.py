@@ -1,8 +1,8 @@
 """Clients on another machine: ``python -m faults.distant ADDRESS PORT PUBLISHER_PORT``.
 
-Standard input: ``calls N`` makes calls with either client, and answers how many got their own
-reply, and whether the mirror has followed; ``last`` makes one more call with each, without a
-time-out, and answers when each was told that the server is gone.
+Commands on standard input: ``calls N`` makes calls with both clients, and answers how many got
+their own reply, and whether the mirror was updated; ``last`` makes one more call with each, without
+a time-out, and answers the times until each raised an error because the server has gone.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Asynchronous:
         return self._do(self._client.echo(value))
 
 
-def seconds_until_told(client: Any) -> float | str:
-    """Make a call that has no time-out; return how long it took to be told."""
+def seconds_until_lost(client: Any) -> float | str:
+    """Make a call without a time-out; return the seconds until it raised ConnectionLost."""
     began = time.monotonic()
     try:
         client.echo("x" * 1000)
@@ -48,7 +48,7 @@ def seconds_until_told(client: Any) -> float | str:
 
 
 def seconds_until_stale(seen: Any) -> float:
-    """Return how long it takes until a mirror knows that it is out of date."""
+    """Return the seconds until a mirror is stale."""
     began = time.monotonic()
     while seen.state == "live":
         time.sleep(0.05)
@@ -60,7 +60,7 @@ def _is_beyond(count: int, structure: Any) -> bool:
 
 
 def main() -> None:
-    """Connect, and do as told."""
+    """Connect, and execute commands."""
     host, port, publisher_port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     clients: list[Any] = [Client(host, port, "driver"), Asynchronous(host, port)]
     seen = mirror(host, publisher_port, "d")
@@ -75,7 +75,7 @@ def main() -> None:
         elif command == "last":
             with ThreadPoolExecutor() as pool:
                 stale = pool.submit(seconds_until_stale, seen)
-                answer = [*pool.map(seconds_until_told, clients), stale.result()]
+                answer = [*pool.map(seconds_until_lost, clients), stale.result()]
         print(json.dumps(answer), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The controller of the page of hostile input that takes code: ``python -m faults.executing``."""
+"""The controller of the page of hostile input: ``python -m faults.executing``. Accepts code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faults.processes import HOST
 
 
 class Driver:
-    """What others go on to use."""
+    """A driver for other clients."""
 
     def double(self, x: int) -> int:
         """Return twice as much."""

@@ -1,4 +1,4 @@
-"""Those who follow the structure, each with what it can check of what it is told."""
+"""Replicas of a structure, each of which checks the mods that it receives."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 class Follower:
     """One of our subscribers.
 
-    What it is told of every mod is folded by `process_mod` into a structure of its own, which must
-    be the target. The numbers of the steps must have no gap, unless that was asked for or told. (A
-    relay whose origin began anew shows the differences only, so that there are gaps.)
+    `process_mod` applies every reported mod to a second structure, which must equal the target. The
+    numbers of the steps must have no gap, unless a gap was requested or reported. (A relay whose
+    origin restarts publishes the differences only, so there are gaps.)
     """
 
     def __init__(self, name: str, report: Report, *, relayed: bool = False) -> None:
@@ -44,14 +44,14 @@ class Follower:
         self.counts = not (self.path or "max_rate" in options or relayed)
         self._last: int | None = None
         self._folded: list[Any] = [None]
-        self.subscriber = Subscriber("d", _same, self._read, on_error=self._hear, **options)
+        self.subscriber = Subscriber("d", _same, self._read, on_error=self._on_error, **options)
 
     async def run(self, port: int) -> None:
-        """Follow whatever is at a port, from now on."""
+        """Follow the publisher at a port."""
         self._last = None
         await self.subscriber.run(HOST, port, longest_wait=0.2)
 
-    def _hear(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         if isinstance(error, ModsLost) and self.mods_only:
             self._last = None
             self.report.count("gaps told to a subscriber of mods only")
@@ -85,7 +85,7 @@ class Follower:
         self._last = number
 
     def difference(self, structure: Any) -> str | None:
-        """Return what is different from the publisher's structure; None if nothing is."""
+        """Return the difference from the publisher's structure; None if they are equal."""
         if self.mods_only:
             return None if self._last in (None, structure["count"]) else f"at step {self._last}"
         expected = at(structure, self.path)
@@ -101,7 +101,7 @@ class Follower:
 
 
 class Established:
-    """A subscriber of the established protocol, that connects again when it is cut off."""
+    """A subscriber of the established protocol that reconnects."""
 
     name = "established"
 
@@ -110,7 +110,7 @@ class Established:
         self.target: Any = None
 
     async def run(self, port: int) -> None:
-        """Follow whatever is at a port."""
+        """Follow the publisher at a port."""
         while True:
             with contextlib.suppress(OSError):
                 await self._follow(*await asyncio.open_connection(HOST, port))
@@ -132,14 +132,14 @@ class Established:
             writer.close()
 
     def difference(self, structure: Any) -> str | None:
-        """Return what is different from the publisher's structure; None if nothing is."""
+        """Return the difference from the publisher's structure; None if they are equal."""
         if plain(self.target) == plain(structure):
             return None
         return f"has {self.target!r:.300} for {structure!r:.300}"
 
 
 class Mirrored:
-    """A mirror, which has a thread of its own."""
+    """A mirror."""
 
     name = "mirror"
 
@@ -148,7 +148,7 @@ class Mirrored:
         self.mirror: Mirror | None = None
 
     async def run(self, port: int) -> None:
-        """Follow whatever is at a port."""
+        """Follow the publisher at a port."""
         while self.mirror is None:
             try:
                 self.mirror = await asyncio.to_thread(mirror, HOST, port, "d", self._read)
@@ -164,7 +164,7 @@ class Mirrored:
         self.report.count("mods received")
 
     def difference(self, structure: Any) -> str | None:
-        """Return what is different from the publisher's structure; None if nothing is."""
+        """Return the difference from the publisher's structure; None if they are equal."""
         if self.mirror is None or self.mirror.state != "live":
             return "is not live"
         if plain(self.mirror.read) != plain(structure):
@@ -187,7 +187,7 @@ def at(structure: Any, path: list[Any]) -> Any:
 
 
 def plain(structure: Any) -> Any:
-    """Return a form that can be compared: the order of keys makes no difference."""
+    """Return a form for comparisons: the order of keys is ignored."""
     if isinstance(structure, dict):
         return {key: plain(value) for key, value in structure.items()}
     if isinstance(structure, (list, tuple)):

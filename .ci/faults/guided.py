@@ -1,7 +1,7 @@
 """Sessions guided by coverage: ``python -m faults.guided SECONDS SEED``; status 3 without atheris.
 
-The input that atheris keeps is a session whose messages are lengths and bytes; it is mutated by
-`sessions.mutate`, and coverage says which ones are worth to go on from.
+An input of atheris is a session, as the lengths and the bytes of its messages. `sessions.mutate`
+mutates it, and atheris keeps the inputs that increase coverage.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def pack(against: str, messages: Messages) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[str, Messages]:
-    """Return the session of an input, whatever that is."""
+    """Return the session of any input."""
     if len(data) < 2:
         return KINDS[0], []
     against, rest = KINDS[data[0] % len(KINDS)], data[2:]
@@ -53,7 +53,7 @@ def unpack(data: bytes) -> tuple[str, Messages]:
 
 
 def main() -> None:
-    """Hand over to libFuzzer."""
+    """Run libFuzzer."""
     seconds, seed = sys.argv[1:]
     report = Report("wire", int(seed))
     complaints.listen(report)

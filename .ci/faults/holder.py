@@ -2,8 +2,8 @@
 
 ``python -m faults.holder PORT FIRST SEED``
 
-FIRST is the number of the first block; further ones follow. What is not as it must be goes to
-standard error, as everything that is not foreseen.
+FIRST is the number of the first block; further ones follow. Findings are logged to standard error,
+as unexpected errors are.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from faults.processes import HOST, LONG
 _logger = logging.getLogger(__name__)
 
 TTL = 0.6
-"""Seconds that a lease lasts: sixteen times less than by default, so hours pass in minutes."""
+"""Seconds that a lease lasts: a sixteenth of the default, so that minutes test hours."""
 
 LONGER = TTL + 2
-"""Seconds after which a lease is over that nobody has renewed, on a server that is up."""
+"""Seconds after which a lease that is not renewed has ended, on a running server."""
 
 USUAL = (ConnectionLost, TimeoutError, TargetLeased, LeaseLost, OSError)
-"""What may come of a call while servers are killed, leases broken, and others hold the target."""
+"""Errors of calls while servers are killed, leases broken, and others hold the target."""
 
 THREADS, TASKS = 3, 3
 numbers: Iterator[int]
@@ -47,12 +47,12 @@ def _judge(block: int, result: Any) -> None:
         _logger.error("Unhandled: block %d got the result %r", block, result)
 
 
-def _too_long(block: int) -> None:
+def _report_expired(block: int) -> None:
     _logger.error("Unhandled: block %d had its lease although it was not renewed", block)
 
 
 def in_thread(port: int, rng: Random) -> None:
-    """Take leases, one after the other, with one client after the other."""
+    """Take leases, one after the other, with one blocking client after the other."""
     while True:
         with (
             contextlib.suppress(*USUAL),
@@ -77,11 +77,11 @@ def _hold(client: Client[Any], rng: Random) -> None:
         if not claim["renew"] and rng.random() < 0.6:
             time.sleep(LONGER)
             client.work(block)
-            _too_long(block)
+            _report_expired(block)
 
 
 async def in_task(port: int, rng: Random) -> None:
-    """Do the same."""
+    """Take leases, one after the other, with one asyncio client after the other."""
     while True:
         with contextlib.suppress(*USUAL):
             async with AsyncioClient() as client:
@@ -108,7 +108,7 @@ async def _hold_in_task(client: AsyncioClient[Any], rng: Random) -> None:
 
 
 async def main() -> None:
-    """Go on until killed."""
+    """Run until killed."""
     global numbers
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     port, first, seed = map(int, sys.argv[1:])

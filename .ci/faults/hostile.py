@@ -1,8 +1,8 @@
 """Hostile servers against our clients, and sent code that resists its deadline.
 
-Each case is one that `hostile_cases` has as data, or that takes time: a line that never ends, a
-reply that drips. A client must come back within its time-out, with an error that says whose fault
-it is, and be able to go on elsewhere; nothing may appear in the log that nobody foresaw.
+A case is data of `hostile_cases`, or slow input: a line that never ends, a reply sent byte by byte.
+A client must return within its time-out, with a documented error, and work with other servers
+afterwards; the log must have no unexpected error.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from sync_struct import Subscriber, SyncStructError, mirror
 
 from faults import hostile_cases as data
 from faults import resisting
-from faults.calls import settle
 from faults.known import HELD_BACK
 from faults.processes import HOST, close_server, held, memory
 from faults.report import Report
+from faults.rounds import find_leaks
 
 TIMEOUT = 1.0
 GRACE = 20.0
@@ -34,7 +34,7 @@ GRACE = 20.0
 
 LIMITS: dict[str, Any] = {"limit": 16 * 2**20, "line_limit": 2**20}
 MEMORY = 300 * 2**20
-"""Bytes that all cases together may cost: each is bounded by the limits of its client."""
+"""Bytes of memory that all cases together may take: client limits bound each."""
 
 Answer = Callable[[bytes], AsyncIterator[bytes]]
 
@@ -46,16 +46,16 @@ class Case:
     Attributes
     ----------
     name : str
-        What it does.
+        Its behaviour.
     lines : list of callable or bytes
-        What it says to the first line of the client, the second one, and all others.
+        Its answers to the first line of the client, the second one, and all others.
     """
 
     name: str
     lines: list[bytes | Answer]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Be hostile to a client, as long as it stays; end quietly when the server is closed."""
+        """Serve a client until it disconnects or the server is closed."""
         try:
             await self._converse(reader, writer)
         except (OSError, asyncio.CancelledError):
@@ -79,7 +79,7 @@ class Case:
 
 
 async def _drip(line: bytes) -> AsyncIterator[bytes]:
-    """Say a byte a second, for ever, none of which ends the reply."""
+    """Send a reply byte by byte, for ever."""
     found = re.search(rb'"id":(\d+)', line)
     yield b'{"id":%s,"status":"ok","ret":"' % (found[1] if found else b"0")
     while True:
@@ -88,13 +88,13 @@ async def _drip(line: bytes) -> AsyncIterator[bytes]:
 
 
 async def _endless(line: bytes) -> AsyncIterator[bytes]:
-    """Say a line that has no end."""
+    """Send a line that never ends."""
     while True:
         yield b"x" * 65536
 
 
 async def _replies_without_end(line: bytes) -> AsyncIterator[bytes]:
-    """Reply for ever, to nobody."""
+    """Send replies without requests, for ever."""
     found = re.search(rb'"id":(\d+)', line)
     number = int(found[1]) if found else 0
     while True:
@@ -103,7 +103,7 @@ async def _replies_without_end(line: bytes) -> AsyncIterator[bytes]:
 
 
 async def _mods_without_end(line: bytes) -> AsyncIterator[bytes]:
-    """Send mods that belong together and never end."""
+    """Send the mods of one step, for ever."""
     yield data.HELLO + data.INIT
     while True:
         yield b'{"action":"setitem","path":["b"],"key":"c","value":1}\n' * 1000
@@ -117,7 +117,7 @@ SLOW: dict[str, Answer] = {
 
 
 def servers() -> list[Case]:
-    """Return the servers."""
+    """Return the hostile servers."""
     cases = [Case(f"greets with {name}", [text]) for name, text in data.GREETINGS.items()]
     for name, text in data.METHOD_LISTS.items():
         cases.append(Case(f"lists {name}", [data.GREETING, text]))
@@ -134,7 +134,7 @@ def servers() -> list[Case]:
 
 
 def publishers() -> list[Case]:
-    """Return the publishers."""
+    """Return the hostile publishers."""
     cases = [
         Case(f"publishes {name}", [text])
         for name, text in data.PUBLISHERS.items()
@@ -148,19 +148,19 @@ def publishers() -> list[Case]:
 # Clients.
 
 DOCUMENTED = re.compile(r"no remote method|AutoTarget needs|beyond the limit")
-"""What a built-in exception says where one is documented."""
+"""Messages of documented built-in exceptions."""
 
 
-def is_foreseen(error: BaseException) -> bool:
-    """Say whether an error is one that a careful caller of our clients expects."""
+def is_documented(error: BaseException) -> bool:
+    """Return whether an error is documented for callers of our clients."""
     if hasattr(error, "parent_traceback"):
         return isinstance(error, Exception)
-    told = isinstance(error, (AttributeError, ValueError)) and DOCUMENTED.search(str(error))
-    return isinstance(error, (RpcError, SyncStructError, OSError)) or bool(told)
+    built_in = isinstance(error, (AttributeError, ValueError)) and DOCUMENTED.search(str(error))
+    return isinstance(error, (RpcError, SyncStructError, OSError)) or bool(built_in)
 
 
 def use_client(port: int) -> None:
-    """Do what a user of `Client` does."""
+    """Use the features of `Client`."""
     with Client(HOST, port, timeout=TIMEOUT, **LIMITS) as client:
         _refuse(client.echo(1))
         client.get_rpc_method_list()
@@ -170,7 +170,7 @@ def use_client(port: int) -> None:
 
 
 def use_asyncio_client(port: int) -> None:
-    """Do what a user of `AsyncioClient` does."""
+    """Use the features of `AsyncioClient`."""
 
     async def use() -> None:
         async with AsyncioClient() as client:
@@ -185,7 +185,7 @@ def use_asyncio_client(port: int) -> None:
 
 
 def use_subscriber(port: int) -> None:
-    """Do what a user of `Subscriber` does."""
+    """Use the features of `Subscriber`."""
 
     async def use() -> None:
         subscriber = Subscriber("d", lambda x: x, timeout=TIMEOUT, heartbeat=TIMEOUT, **LIMITS)
@@ -201,7 +201,7 @@ def use_subscriber(port: int) -> None:
 
 
 def use_mirror(port: int) -> None:
-    """Do what a user of `mirror` does."""
+    """Use the features of `mirror`."""
     with mirror(HOST, port, "d", timeout=TIMEOUT, heartbeat=TIMEOUT) as seen:
         seen.wait(lambda d: d["never"], timeout=TIMEOUT)
 
@@ -214,7 +214,7 @@ def _refuse(result: Any) -> None:
 def _try(
     case: Case, use: Callable[[int], None], loop: asyncio.AbstractEventLoop, report: Report
 ) -> None:
-    """Have a client use a hostile server."""
+    """Connect a client to a hostile server."""
 
     async def start() -> asyncio.Server:
         return await asyncio.start_server(case.serve, HOST, 0, limit=2**30)
@@ -224,8 +224,8 @@ def _try(
     who = use.__name__.removeprefix("use_")
     try:
         use(server.sockets[0].getsockname()[1])
-    except BaseException as error:  # a client must not let through what ends a program, either
-        if not is_foreseen(error):
+    except BaseException as error:  # a client must not raise SystemExit either
+        if not is_documented(error):
             report.find("wrong", f"{case.name}; {who}: {type(error).__name__}: {error!s:.300}")
     seconds = time.monotonic() - began
     if seconds > 4 * TIMEOUT + GRACE:
@@ -235,11 +235,11 @@ def _try(
 
 
 RECORDS = 20
-"""Log records per case, on average: what a peer does wrong is said, and not for ever."""
+"""Largest average number of log records per case."""
 
 
 def _meet_all(budget: float, rng: Random, report: Report) -> None:
-    """Have each client meet each server, in an order that follows from the seed."""
+    """Connect each client to each server, in an order that follows from the seed."""
     meetings = [(case, use) for case in servers() for use in (use_client, use_asyncio_client)]
     meetings += [(case, use) for case in publishers() for use in (use_subscriber, use_mirror)]
     rng.shuffle(meetings)
@@ -263,7 +263,7 @@ def _meet_all(budget: float, rng: Random, report: Report) -> None:
 
 
 async def _cancel_all() -> None:
-    for _ in range(5):  # what was accepted last is to begin: it ends in order only then
+    for _ in range(5):  # so that the connections accepted last begin, and end in order
         await asyncio.sleep(0)
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
@@ -272,14 +272,14 @@ async def _cancel_all() -> None:
 
 
 def run(budget: float, seed: int, report: Report) -> None:
-    """Try each case once, or as many as there is time for."""
+    """Try each case once, or as many as the budget allows."""
     sys.setswitchinterval(0.001)
     for name, why in HELD_BACK.items():
-        report.note(f"a defect that is known, not tried: a publisher of {name}: {why}")
+        report.note(f"a known defect, not tried: a publisher of {name}: {why}")
     before, memory_before = held(), memory()
     end, rng = time.monotonic() + budget, Random(f"hostile/{seed}")
     _meet_all(budget * 0.6, rng, report)
-    settle(before, report)
+    find_leaks(before, report)
     met = sum(number for what, number in report.counts("hostile servers met by "))
     written = sum(number for what, number in report.counts("log records of "))
     if written > RECORDS * met:

@@ -1,4 +1,4 @@
-"""What hostile servers say, as data: to clients of RPC servers, and to subscribers."""
+"""The messages of hostile servers, as data: to RPC clients, and to subscribers."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ REPLIES: dict[str, bytes] = {
 }
 
 BELONG_TO_OTHERS = ("wrong",)
-"""Results that no caller may ever get: they came with the id of another request."""
+"""Results that no caller may get: they have the id of another request."""
 
 DESCRIPTIONS: dict[str, Any] = {
     "a number": 5,

@@ -1,7 +1,7 @@
-"""What a publisher had at which step: written down by itself, compared with what replicas have.
+"""A journal of a publisher's structure at each step, to compare replicas with.
 
-The one idea to keep in mind: a file outlives whoever is killed. So what replicas have in the midst
-of all faults can be compared with the truth, and how old it may be while they say that it is live.
+The one idea to keep in mind: a file survives killed processes. So the structures of replicas can be
+compared with the publisher's during the faults, and so can their age while they are live.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import numpy as np
 from faults.report import Report
 
 EVERY = 2
-"""Of the bursts of a publisher, those are written down that end at a multiple of this: about a
-dozen a second. What replicas have is looked at where it may be the end of a burst."""
+"""The journal has the bursts of the publisher that end at a multiple of this: about a dozen per
+second. Replicas are compared at steps that may end a burst."""
 
 
 class Writer:
-    """Keeps a journal: lines with publisher, step, and a digest of the structure behind it."""
+    """Writes a journal: lines with publisher, step, and a digest of the structure after it."""
 
     def __init__(self, path: Path, life: int) -> None:
         self._file = path.open("a", encoding="utf-8")
         self._life = life
 
     def note(self, count: int, structure: Any) -> None:
-        """Write down what the structure is at a step, if it is time for that."""
+        """Write a line for a step, if it is a multiple of `EVERY`."""
         if count % EVERY == 0:
             self._file.write(f"{self._life} {count} {digest(structure)}\n")
             self._file.flush()
 
 
 def digest(structure: Any) -> str:
-    """Return a short text that is the same for equal structures."""
+    """Return a digest that is the same for equal structures."""
     return hashlib.blake2b(repr(_canonical(structure)).encode(), digest_size=8).hexdigest()
 
 
@@ -51,20 +51,20 @@ def _canonical(value: Any) -> Any:
 
 
 class Journal:
-    """Reads a journal while it is written, and what replicas had beside it.
+    """Reads a journal while it is written, and compares replicas with it.
 
     Parameters
     ----------
     path : pathlib.Path
-        Of the file; it need not be there yet.
+        Path of the file; it may not exist yet.
     report : Report
     lying : float
-        Seconds that a replica may be live with less than the journal had then.
+        Seconds that a live replica may lag behind the journal.
 
     Attributes
     ----------
     remark : str
-        Added to findings: what has been done to the network.
+        Added to findings: the state of the network.
     """
 
     def __init__(self, path: Path, report: Report, lying: float) -> None:
@@ -77,13 +77,13 @@ class Journal:
         self._live_since: dict[Any, float] = {}
 
     def see(self, name: str, structure: Any) -> None:
-        """Take note of what a replica has, if the journal may say what it should be."""
+        """Record the structure of a replica, if the journal may have this step."""
         place = structure["life"], structure["count"]
         if place[1] % EVERY == 0 and (not self._seen or self._seen[-1][:2] != (name, place)):
             self._seen.append((name, place, digest(structure)))
 
     def look(self, replicas: dict[Any, tuple[int, int] | None]) -> None:
-        """Compare all that is known, given where each replica is; None: it is not live."""
+        """Compare all recorded structures; `replicas` has their positions, None if not live."""
         now = time.monotonic()
         self._read(now)
         self._compare()

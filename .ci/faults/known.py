@@ -1,6 +1,6 @@
-"""Defects that are known and not mended yet: noted in the report, no findings. Empty is best.
+"""Known defects that are not fixed yet: the report has a note instead of a finding.
 
-Each has its test in its package as soon as it is mended, and its line here goes.
+A fix removes the entry here, and adds a test to the package.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         re.DOTALL,
     ),
 }
-"""Findings that such a defect makes, by what it is."""
+"""Descriptions of defects, and the findings that they cause."""
 
 HELD_BACK: dict[str, str] = {}
-"""Hostile publishers that are not tried, and what they would show."""
+"""Hostile publishers that are not tried, and the reasons."""
 
 
 def known(text: str) -> str | None:
-    """Return which known defect a finding shows; None if it is news."""
+    """Return the known defect that caused a finding; None if it is a new one."""
     return next((name for name, pattern in PATTERNS.items() if pattern.search(text)), None)

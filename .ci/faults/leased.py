@@ -1,9 +1,9 @@
-"""The server of the page of leases: an instrument that notices whom it is driven by.
+"""The server of the page of leases: an instrument that checks who calls it.
 
 ``python -m faults.leased PORT MODE``
 
-Blocks have numbers, those of leases above zero. The calls of one lease must not be interrupted:
-once anybody else was served, no call of that block may come.
+Each block of calls has a number; blocks within a lease have positive ones. Once a call of another
+block was served, no call of the leased block may follow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from faults.processes import HOST, held
 
 
 class Instrument:
-    """Notices calls of a lease that was over, and those that come into one."""
+    """Detects calls of a lease that has ended, and calls that interrupt a lease."""
 
     def __init__(self) -> None:
         self._block = 0
@@ -29,12 +29,12 @@ class Instrument:
         self._wrong: list[str] = []
 
     def work(self, block: int) -> int:
-        """Do something at once."""
+        """Return at once."""
         self._begin(block)
         return block
 
     async def move(self, block: int, seconds: float) -> int:
-        """Take a while, in which others may be served if they may."""
+        """Wait for a while, during which other clients may be served."""
         self._begin(block)
         await asyncio.sleep(seconds)
         if self._block != block and self._block > 0:
@@ -43,12 +43,12 @@ class Instrument:
 
     @immediate
     def abort(self) -> None:
-        """Be called at any time."""
+        """Count an immediate call."""
         self._aborts += 1
 
     @immediate
-    async def told(self) -> dict[str, Any]:
-        """Return what was noticed, and what the process holds."""
+    async def observations(self) -> dict[str, Any]:
+        """Return counts, violations, and the resources of the process."""
         counts = {"calls": self._calls, "blocks": len(self._over), "aborts": self._aborts}
         return {**counts, "wrong": self._wrong, **held(), "tasks": len(asyncio.all_tasks())}
 
@@ -63,7 +63,7 @@ class Instrument:
 
 
 async def main() -> None:
-    """Serve until told to end."""
+    """Serve until a signal comes."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     port, mode = sys.argv[1:]
     server = Server({"instrument": Instrument()}, **MODES[mode])

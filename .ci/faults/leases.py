@@ -1,8 +1,8 @@
-"""Leases through faults: never two holders, and no lease without a live holder past its time.
+"""Leases through faults: never two holders, and no lease that outlives its holder.
 
-Rounds of a few seconds. In each, processes of clients take leases of one instrument through
-proxies, while they are killed and stopped, leases are broken, and the server is killed and started
-again on the same port. The instrument notices whom it is driven by.
+Rounds of a few seconds. In each, client processes take leases of one instrument through proxies,
+while they are killed and stopped, leases are broken, and the server is killed and restarted on the
+same port. The instrument checks who calls it.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from typing import Any
 
 from pc_rpc import Client, ConnectionLost, GenericRemoteException
 
-from faults.calls import WIRES, settle
+from faults.calls import WIRES
 from faults.controller import MODES
 from faults.holder import LONGER, TASKS, THREADS, TTL
 from faults.processes import HOST, LONG, Child, held, reserved_port
 from faults.proxy import ROUGH, Network
 from faults.report import Report
+from faults.rounds import find_leaks
 
 ROUND = 20.0
-"""Seconds of a round, if there are that many."""
+"""Seconds of a round, if the budget allows."""
 
 PROCESSES = 8
-"""Of clients: with those in each of them about fifty."""
+"""Client processes: with the clients in each, about fifty clients."""
 
 BLOCKS = 10**6
-"""Blocks of one process: more than it has time for."""
+"""Largest number of blocks of one process."""
 
 SLACK = 10.0
-"""Seconds beyond its time, on a slow machine, after which a lease must not outlive its holder."""
+"""Seconds that a lease may outlive its holder beyond its time, on a slow machine."""
 
 
 class Round:
-    """One instrument, its server and the processes of its clients."""
+    """One instrument, its server and the client processes."""
 
     def __init__(self, report: Report, network: Network, port: int) -> None:
         self.report, self.port = report, port
@@ -48,7 +49,7 @@ class Round:
         self._proxies = [network.proxy(port, next(seeds), ROUGH) for _ in range(PROCESSES)]
         self.old = network.proxy(port, next(seeds), ROUGH, first_line=WIRES["v1"])
         self._firsts = itertools.count(1, BLOCKS)
-        self.died: dict[int, float] = {}  # when the process of these blocks was killed
+        self.died: dict[int, float] = {}  # time of the kill, by the first block of a process
         self.holders: list[tuple[int, Child]] = []
         self.before: dict[str, Any] = {}
         self.start_server()
@@ -59,51 +60,51 @@ class Round:
         """Start the server on its port."""
         self.server = Child("faults.leased", self.port, self.mode).wait_until_serving()
         self.monitor: Client[Any] = Client(HOST, self.port, "instrument", LONG)
-        self.before = self.monitor.told()
+        self.before = self.monitor.observations()
 
     def end_server(self, *, kill: bool) -> None:
-        """Take in what the instrument has noticed, then kill or stop its server."""
-        self.look()
+        """Report the violations that the instrument has detected, then kill or stop its server."""
+        self.report_violations()
         self.monitor.close_rpc()
         if kill:
             self.server.kill()
         elif (status := self.server.terminate()) != 0:
             self.report.find("crashes", f"a server ended with status {status}")
-        self._look_at_the_log(self.server, "a server")
+        self._check_log(self.server, "a server")
         self.report.count("servers killed" if kill else "servers stopped")
 
     def start_holder(self) -> None:
-        """Start a process of clients, in the place of one that was killed."""
+        """Start a client process."""
         number = len(self.holders)
         first = next(self._firsts)
         port = self._proxies[number % PROCESSES].port
         self.holders.append((first, Child("faults.holder", port, first, self.report.seed + first)))
 
     def kill_holder(self) -> None:
-        """Kill a process of clients."""
+        """Kill a client process."""
         first, holder = self.holders.pop(self.rng.randrange(len(self.holders)))
         holder.kill()
         self.died[first] = time.monotonic()
-        self._look_at_the_log(holder, "a client")
+        self._check_log(holder, "a client")
         self.report.count("processes of clients killed")
 
-    def _look_at_the_log(self, child: Child, what: str) -> None:
+    def _check_log(self, child: Child, what: str) -> None:
         if (complaint := child.complaints()) is not None:
             self.report.find("wrong", f"in the log of {what} ({self.mode}): {complaint}")
         child.close()
 
-    # What must be.
+    # Checks.
 
-    def look(self) -> None:
-        """Find what the instrument has noticed."""
-        told = self.monitor.told()
-        for text in told["wrong"]:
+    def report_violations(self) -> None:
+        """Report the violations and counts of the instrument."""
+        observed = self.monitor.observations()
+        for text in observed["wrong"]:
             self.report.find("wrong", f"{text} ({self.mode})")
         for what in ("calls", "blocks", "aborts"):
-            self.report.count(what, told[what])
+            self.report.count(what, observed[what])
 
-    def look_at_the_lease(self) -> None:
-        """Find a lease whose holder is dead and whose time is over."""
+    def check_lease(self) -> None:
+        """Report a lease that has outlived its holder and its time."""
         lease = self.monitor.get_rpc_lease()
         if lease is None:
             return
@@ -113,10 +114,10 @@ class Round:
         if time.monotonic() > self.died.get(first, time.monotonic()) + TTL + SLACK:
             self.report.find("lost", f"a lease outlives its holder: {lease} ({self.mode})")
 
-    # What happens.
+    # Disturbances.
 
     def disturb(self) -> None:
-        """Do one of the things that happen to processes and leases."""
+        """Kill or stop a process."""
         what = self.rng.random()
         if what < 0.4:
             self.kill_holder()
@@ -139,7 +140,7 @@ class Round:
             holder.process.send_signal(signal.SIGCONT)
 
     def call_as_an_old_client(self) -> None:
-        """Make a call in the words of the first generation."""
+        """Make a call with a client of the first generation."""
         block = -next(self._firsts)
         try:
             with Client(HOST, self.old.port, "instrument", LONG) as client:
@@ -154,7 +155,7 @@ class Round:
             self.report.count("connections of old clients lost")
 
     def finish(self) -> None:
-        """End all clients; then nobody must have a lease, and nothing must be left."""
+        """Kill all clients; then the target must be free, and all resources released."""
         while self.holders:
             self.kill_holder()
         with self.monitor.lease("the last one", wait=LONGER + SLACK):
@@ -162,7 +163,7 @@ class Round:
                 self.report.find("wrong", "the reply of another call")
         deadline = time.monotonic() + SLACK
         while True:
-            after = self.monitor.told()
+            after = self.monitor.observations()
             grown = {
                 key: (self.before[key], after[key])
                 for key in ("descriptors", "tasks")
@@ -183,7 +184,7 @@ def _run_round(this: Round, network: Network, seconds: float) -> None:
     while time.monotonic() < end:
         for _ in range(this.rng.randrange(1, 20)):
             time.sleep(0.05)
-            this.look_at_the_lease()
+            this.check_lease()
             if this.rng.random() < 0.01:
                 broken = this.monitor.break_lease("a drill")
                 this.report.count("leases broken", broken is not None)
@@ -194,7 +195,7 @@ def _run_round(this: Round, network: Network, seconds: float) -> None:
 
 
 def run(budget: float, seed: int, report: Report) -> None:
-    """Run rounds for as long as the budget lasts; each has a seed of its own, one more."""
+    """Run rounds for as long as the budget lasts; the seed increases by one each round."""
     end = time.monotonic() + budget
     length = min(ROUND, budget / 2)
     report.peak("clients at a time", PROCESSES * (THREADS + TASKS))
@@ -207,7 +208,7 @@ def run(budget: float, seed: int, report: Report) -> None:
                     report.count(f"faults: {kind}", number)
                 for error in network.errors:
                     report.find("wrong", f"the proxy itself: {error!r}")
-            settle(before, report)
+            find_leaks(before, report)
             report.count("rounds")
             if report.failed or time.monotonic() + length / 2 > end:
                 break

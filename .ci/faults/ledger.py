@@ -1,7 +1,7 @@
-"""What was told of each call, and how often each was executed.
+"""The outcome of each call at its caller, and how often the driver executed it.
 
-The driver counts in a file that both ends map: it survives the server. Each call has a number of
-its own, so that what was told is compared call by call and not in sums.
+The driver counts in a file that both ends map, and that survives the server. Each call has its own
+number, so that outcomes are compared call by call and not as sums.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 CAPACITY = 4_000_000
-"""Calls of one round: more than are made within its budget."""
+"""Largest number of calls of one round."""
 
 ANSWERED, NOT_EXECUTED, UNKNOWN, UNTOLD = 1, 2, 3, 0
 NAMES = {
@@ -26,7 +26,7 @@ NAMES = {
 
 
 def map_counts(path: str | Path) -> mmap.mmap:
-    """Return the counts, one byte for each call, as the driver changes them."""
+    """Map the counts of the driver, one byte for each call."""
     with open(path, "r+b") as file:
         return mmap.mmap(file.fileno(), CAPACITY)
 
@@ -37,28 +37,28 @@ class Ledger:
     Parameters
     ----------
     path : Path
-        Where the driver counts.
+        File of the driver's counts.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with open(path, "wb") as file:
             file.truncate(CAPACITY)
-        self._told = bytearray(CAPACITY)
+        self._outcomes = bytearray(CAPACITY)
         self._numbers = itertools.count()
 
     def number(self) -> int:
         """Return the number of the next call."""
         return next(self._numbers)
 
-    def tell(self, number: int, outcome: int) -> None:
-        """Note what the caller was told."""
-        self._told[number] = outcome
+    def record(self, number: int, outcome: int) -> None:
+        """Record the outcome of a call at its caller."""
+        self._outcomes[number] = outcome
 
     def check(self) -> tuple[Counter[str], list[str]]:
-        """Return sums, and each call of which something else is true than was told."""
+        """Return sums, and each call whose outcome contradicts the count of the driver."""
         made = next(self._numbers)
-        told = np.frombuffer(self._told, np.uint8, made)
+        outcomes = np.frombuffer(self._outcomes, np.uint8, made)
         with map_counts(self.path) as counts:
             executed = np.frombuffer(counts, np.uint8, made).copy()
         expected = {
@@ -69,11 +69,11 @@ class Ledger:
         }
         sums = Counter({"calls made": made, "calls executed": int(executed.sum())})
         disagreements = []
-        for outcome, as_told in expected.items():
-            these = told == outcome
+        for outcome, agrees in expected.items():
+            these = outcomes == outcome
             sums[f"calls {NAMES[outcome]}"] = int(these.sum())
             disagreements += [
-                f"call {number}, told to be {NAMES[outcome]}, was executed {executed[number]} times"
-                for number in np.flatnonzero(these & ~as_told)
+                f"call {number}, {NAMES[outcome]}, was executed {executed[number]} times"
+                for number in np.flatnonzero(these & ~agrees)
             ]
         return sums, disagreements

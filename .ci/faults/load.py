@@ -1,7 +1,7 @@
 """Servers under load: a well-behaved client keeps half its rate, and memory stays bounded.
 
-Rates are measured beside each other, in turns without and with a crowd; they are judged where there
-is time to do that often enough.
+Rates are measured alternately without and with a crowd. They are compared only with a budget that
+allows enough measurements.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from random import Random
 
 from pc_rpc import Client
 
-from faults.calls import Certificates, settle
 from faults.crowds import ALL, KINDS, Crowd, announce, idle, never_read
 from faults.processes import HOST, LONG, Child, held
 from faults.report import Report
+from faults.rounds import Certificates, find_leaks
 
 JUDGED = 60.0
-"""Seconds of budget from which rates are judged: below, there is one short turn."""
+"""Seconds of budget from which rates are compared; with less, there is one short measurement."""
 
 LEAST = 0.5
-"""Part of its undisturbed rate that a well-behaved client keeps."""
+"""Fraction of its undisturbed rate that a well-behaved client must keep."""
 
 TURNS = 3
 
 OURS = 3
-"""Processes of a page that want to run at the same time: server, client, crowd."""
+"""Processes of this page that run at the same time: server, client, crowd."""
 
 PATIENCE = 10.0
-"""Seconds within which something gets done, however busy the machine is."""
+"""Seconds within which a client must complete a call or receive a mod, on a busy machine."""
 
 MEMORY = {"rpc": 200 * 2**20, "publisher": 200 * 2**20, "tls": 1100 * 2**20}
-"""Bytes that a server may grow by under any crowd: twice the longest line that it takes (32 MiB),
-and 50 kB for each of 2,000 connections. One of TLS costs 500 kB, nearly all of that in
-asyncio, which has a buffer of 256 KiB for each, and in OpenSSL."""
+"""Bytes that a server may grow by with any crowd: twice its longest line (32 MiB), and 50 kB for
+each of 2,000 connections. A TLS connection takes 500 kB, nearly all of it in asyncio, which has a
+buffer of 256 KiB for each, and in OpenSSL."""
 
 SETTLING = 30.0
-"""Seconds within which a server has dealt with what a crowd says once: those who read nothing are
-taken from until the buffers of the systems are full, some megabytes each."""
+"""Seconds within which a server has processed the input of a crowd. It reads from clients that read
+nothing until the socket buffers are full, some megabytes each."""
 
 QUIET = 0.15
-"""Part of a processor that the server uses afterwards, at most."""
+"""Largest processor load of the server afterwards, as a fraction of one core."""
 
 CPU = 0.5
-"""Part of a processor that a server without descriptors may use: one that spins uses all of it."""
+"""Largest load of a server without descriptors, as a fraction of one core; a busy loop uses 1."""
 
 
 class Measured:
@@ -68,10 +68,10 @@ class Measured:
         self.client = Child("faults.caller", role, self.server.port, *own).wait_until_serving()
 
     async def rate(self, seconds: float) -> float:
-        """Return what the client gets done: of a publisher, in a second of time.
+        """Return the rate of the client: mods per second, or calls per second of CPU time.
 
-        A client of an RPC server makes as many calls as it can. So what counts is a second of the
-        server's processor: what others use of the machine makes no difference to that.
+        A client of an RPC server makes as many calls as it can. So its rate is relative to the CPU
+        time of the server, which does not depend on other processes.
         """
         cpu = self.server.cpu_seconds
         done = float(await asyncio.to_thread(self.client.ask, str(seconds)) or 0)
@@ -79,12 +79,12 @@ class Measured:
             return done
         return done * seconds / max(self.server.cpu_seconds - cpu, 0.01)
 
-    async def holds(self) -> dict[str, int]:
-        """Return what the server holds."""
+    async def resources(self) -> dict[str, int]:
+        """Return the resources of the server."""
         return dict(json.loads(await asyncio.to_thread(self.server.ask, "?")))
 
     def close(self, report: Report) -> None:
-        """End both; what their logs say is looked at."""
+        """End both processes, and check their logs."""
         for child in (self.client, self.server):
             if (complaint := child.complaints()) is not None:
                 report.find("crashes", f"in the log of a {self.kind}: {complaint}")
@@ -95,7 +95,7 @@ class Measured:
 
 @contextlib.asynccontextmanager
 async def crowded(measured: Measured, name: str, rng: Random, short: bool) -> AsyncIterator[Crowd]:
-    """Have a crowd do its worst."""
+    """Run a crowd during the block."""
     behave, members, _ = KINDS[name]
     crowd = Crowd(measured.server.port, rng, measured.kind)
     if behave is never_read:
@@ -119,7 +119,7 @@ async def crowded(measured: Measured, name: str, rng: Random, short: bool) -> As
 
 
 async def _until_quiet(measured: Measured) -> None:
-    """Wait until what a crowd has said is dealt with; of who reads nothing, no more is taken."""
+    """Wait until the server has processed the input of a crowd."""
     deadline, quiet = time.monotonic() + SETTLING, 0
     while quiet < 3 and time.monotonic() < deadline:
         cpu = measured.server.cpu_seconds
@@ -133,9 +133,9 @@ async def _stay(behaviour: object, crowd: Crowd) -> None:
 
 
 async def _meet(measured: Measured, name: str, seconds: float, short: bool, report: Report) -> None:
-    """Measure without and with a crowd, in turns."""
+    """Measure alternately without and with a crowd."""
     alone, beside, rng = [], [], Random(f"{report.seed}/{name}")
-    before, growth = await measured.holds(), 0
+    before, growth = await measured.resources(), 0
     for _ in range(1 if short else TURNS):
         alone.append(await measured.rate(seconds))
         async with crowded(measured, name, rng, short) as crowd:
@@ -145,7 +145,7 @@ async def _meet(measured: Measured, name: str, seconds: float, short: bool, repo
                 growth = max(growth, measured.server.memory - before["memory"])
                 await asyncio.wait([measuring], timeout=0.1)
             beside.append(await measuring or await measured.rate(PATIENCE))
-            report.count("connections of crowds", crowd.met)
+            report.count("connections of crowds", crowd.connections)
     if growth > MEMORY[measured.kind]:
         report.find("memory", f"{measured.kind}, {name}: {growth / 2**20:.0f} MiB more")
     if min(beside) == 0:
@@ -158,22 +158,22 @@ async def _meet(measured: Measured, name: str, seconds: float, short: bool, repo
         elif kept < LEAST:
             rates = f"{statistics.median(beside):.0f} of {statistics.median(alone):.0f} a second"
             report.find("slow", f"{measured.kind}, {name}: {rates}")
-    await _until_left(measured, name, before, report)
+    await _find_server_leaks(measured, name, before, report)
 
 
 def busy() -> bool:
-    """Say whether more processes want to run here than ours: rates tell nothing then."""
+    """Return whether other processes use the processors, so that rates are meaningless."""
     if not hasattr(os, "getloadavg"):
         return False
     return os.getloadavg()[0] > OURS + (os.cpu_count() or 1)
 
 
-async def _until_left(
+async def _find_server_leaks(
     measured: Measured, name: str, before: dict[str, int], report: Report
 ) -> None:
-    """Find what the server still holds although the crowd has gone."""
+    """Report resources that the server has not released after the crowd has gone."""
     deadline = time.monotonic() + LONG
-    while (after := await measured.holds())["descriptors"] > before["descriptors"] or (
+    while (after := await measured.resources())["descriptors"] > before["descriptors"] or (
         after["tasks"] > before["tasks"]
     ):
         if time.monotonic() > deadline:
@@ -206,17 +206,17 @@ async def _run_crowds(
 
 
 def _use_up(kinds: list[str], report: Report, certificates: Certificates) -> None:
-    """Use up a server's descriptors: it lives, does not spin, says so, and accepts again."""
+    """Use up a server's descriptors: it must log that, not spin, and accept again."""
     for kind in kinds:
         files = certificates.of_server if kind == "tls" else []
         server = Child("faults.serving", kind, 48, *files).wait_until_serving()
         with contextlib.ExitStack() as stack:
-            for _ in range(120):  # no more than it has descriptors and its system queues
+            for _ in range(120):  # fewer than its descriptors and the listen queue together
                 stack.enter_context(socket.create_connection((HOST, server.port)))
             time.sleep(1)  # the subject: what the server does while it can do nothing
-            cpu, lines = server.cpu_seconds, _said(server)
+            cpu, lines = server.cpu_seconds, _log_lines(server)
             time.sleep(2)
-            used, written = server.cpu_seconds - cpu, _said(server) - lines
+            used, written = server.cpu_seconds - cpu, _log_lines(server) - lines
         if used > 2 * CPU:
             report.find("slow", f"{kind} without descriptors: {used:.1f} s of 2 s")
         if written > 10:
@@ -234,13 +234,13 @@ def _use_up(kinds: list[str], report: Report, certificates: Certificates) -> Non
         report.count("servers whose descriptors were used up")
 
 
-def _said(server: Child) -> int:
-    """Return how many lines say that connections cannot be accepted, or can be again."""
+def _log_lines(server: Child) -> int:
+    """Return the number of log lines about connections that are or are not accepted."""
     return server.log().count("accepted")
 
 
 def _mute(report: Report) -> None:
-    """Call a method whose error has a text that never ends; others are served."""
+    """Call a method whose error has a `__str__` that never returns; others must be served."""
     server = Child("faults.serving", "rpc", 0).wait_until_serving()
     with Client(HOST, server.port, "driver", timeout=LONG) as one:
         try:
@@ -254,7 +254,7 @@ def _mute(report: Report) -> None:
 
 
 def run(budget: float, seed: int, report: Report) -> None:
-    """Meet each kind of server with each crowd."""
+    """Run each crowd against each kind of server."""
     sys.setswitchinterval(0.001)
     before = held()
     with tempfile.TemporaryDirectory() as folder:
@@ -264,4 +264,4 @@ def run(budget: float, seed: int, report: Report) -> None:
         _use_up(kinds, report, certificates)
         _mute(report)
         asyncio.run(_run_crowds(max(budget - 15, 4), short, report, certificates))
-    settle(before, report)
+    find_leaks(before, report)

@@ -1,6 +1,6 @@
-"""Two machines and a cable between them, which is bad, is pulled for a moment, or for good.
+"""Two machines and a cable, which is disturbed, unplugged for a moment, or for good.
 
-Namespaces of Linux; what the machine does not permit is said in the report.
+Uses Linux network namespaces. If they are not permitted, the report has a note.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ADDRESSES = "10.77.3.1", "10.77.3.2"
 CALLS = 300
 
 DEAD = 60.0
-"""Seconds within which a dead peer is noticed: 40 are promised, and the machine may be busy."""
+"""Seconds within which a dead peer is detected: 40 are promised; the machine may be busy."""
 
 DEAD_OLD = 140.0
-"""The same on Linux before 6.15, where 120 are promised if data is in flight."""
+"""The same on Linux before 6.15, where 120 are promised if data are in flight."""
 
 PULLED = 45.0
-"""Seconds of budget from which the cable is pulled for good."""
+"""Seconds of budget from which the cable is unplugged for good."""
 
 DISTURBANCES = {
     "packets lost": "loss 3%",
@@ -35,16 +35,16 @@ DISTURBANCES = {
     "packets in another order": "delay 10ms reorder 25% 50%",
     "all of it": "loss 2% delay 5ms 5ms reorder 10% duplicate 1%",
 }
-"""What ``tc netem`` does, in its own words."""
+"""Disturbances, as arguments of ``tc netem``."""
 
 
 def ip(*arguments: str) -> None:
-    """Run the command ip."""
+    """Run the command ``ip``."""
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
 
 
 class Machines:
-    """Two network namespaces, the server's and the client's, with a cable between."""
+    """Two connected network namespaces, the server's and the client's."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self.names = [f"faults-{os.getpid()}-{number}" for number in (1, 2)]
@@ -60,15 +60,15 @@ class Machines:
             ip("-n", name, "link", "set", "lo", "up")
 
     def inside(self, number: int) -> list[str]:
-        """Return what a command begins with that runs on a machine."""
+        """Return the prefix of a command that runs it on a machine."""
         return ["ip", "netns", "exec", self.names[number]]
 
     def cable(self, state: str) -> None:
-        """Pull the cable at the server's end, or put it back: "down", "up"."""
+        """Unplug the cable at the server's end, or plug it in again: "down", "up"."""
         ip("-n", self.names[0], "link", "set", self.ends[0], state)
 
     def disturb(self, how: str) -> bool:
-        """Have packets disturbed in both directions, or no more; say whether that is possible."""
+        """Disturb packets in both directions, or stop that; return whether that is possible."""
         for number in (0, 1):
             change = ["add", "dev", self.ends[number], "root", "netem", *how.split()]
             if not how:
@@ -81,7 +81,7 @@ class Machines:
 
 @contextlib.contextmanager
 def two_machines(report: Report) -> Iterator[Machines | None]:
-    """Give two machines; None, and a note in the report, where that is not permitted."""
+    """Yield two machines; None, and a note in the report, if that is not permitted."""
     if sys.platform != "linux" or shutil.which("ip") is None or os.geteuid() != 0:
         report.note("network namespaces: not permitted here (Linux, root and iproute2 are needed)")
         yield None
@@ -98,7 +98,7 @@ def two_machines(report: Report) -> Iterator[Machines | None]:
 
 @contextlib.contextmanager
 def connected(machines: Machines, report: Report) -> Iterator[Child]:
-    """Give clients that are connected to the servers of the other machine."""
+    """Yield clients that are connected to the servers on the other machine."""
     with contextlib.ExitStack() as stack:
 
         def start(module: str, *arguments: object, number: int) -> Child:
@@ -127,21 +127,21 @@ def _call(clients: Child, report: Report, how: str) -> None:
 
 
 def _flap(machines: Machines, clients: Child, report: Report) -> None:
-    """Pull the cable for a moment while calls are made: nobody needs to be told."""
-    clients.say(f"calls {CALLS}")
+    """Unplug the cable for a moment during calls, which must all succeed."""
+    clients.send(f"calls {CALLS}")
     for _ in range(2):
         machines.cable("down")
-        time.sleep(0.3)  # the subject: how long the cable is out
+        time.sleep(0.3)  # the subject: the time for which the cable is unplugged
         machines.cable("up")
         time.sleep(0.2)
-    answer = clients.hear()
+    answer = clients.read_line()
     report.count("calls while the cable was pulled and put back", 2 * CALLS)
     if not answer or json.loads(answer) != [2 * CALLS, True]:
         report.find("lost", f"the cable was put back: {answer!r}: {clients.log()[-500:]}")
 
 
 def _pull(machines: Machines, clients: Child, report: Report) -> None:
-    """Pull the cable for good: everybody is told in time."""
+    """Unplug the cable for good: every client must raise an error in time."""
     release = tuple(map(int, os.uname().release.split(".")[:2]))
     allowed = DEAD if release >= (6, 15) else DEAD_OLD
     machines.cable("down")
@@ -154,7 +154,7 @@ def _pull(machines: Machines, clients: Child, report: Report) -> None:
 
 
 def run(budget: float, seed: int, report: Report) -> None:
-    """Disturb, flap, pull: the last where there is time for it."""
+    """Disturb packets, then unplug the cable for a moment, and for good if the budget allows."""
     with two_machines(report) as machines:
         if machines is None:
             return

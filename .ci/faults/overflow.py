@@ -1,6 +1,6 @@
-"""Buffers of the NATS client library that overflow: it drops messages, and tells nobody.
+"""Overflow of buffers of the NATS client library, which then drops messages silently.
 
-Those of the readers in this process, which are known from when `watch` was called.
+Applies to the readers in this process that were opened after `watch` was called.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _pulls: weakref.WeakSet[Pull] = weakref.WeakSet()
 
 
 def watch() -> None:
-    """Know all consumers that are opened from now on."""
+    """Register all consumers that are opened from now on."""
     original = Pull.open.__func__  # type: ignore[attr-defined]
     if original.__module__ == __name__:
         return
 
-    async def known(cls: Any, *arguments: Any) -> Pull:
+    async def registered(cls: Any, *arguments: Any) -> Pull:
         pull: Pull = await original(cls, *arguments)
         _pulls.add(pull)
         return pull
 
-    Pull.open = classmethod(known)  # type: ignore[assignment, method-assign]
+    Pull.open = classmethod(registered)  # type: ignore[assignment, method-assign]
 
 
 def overflow(rng: Random, seconds: float, report: Report) -> None:
-    """Have the buffer of a reader hold one message for a while."""
+    """Limit the buffer of a reader to one message for a while."""
     pulls = [pull for pull in _pulls if pull._subscription is not None and pull._failure is None]
     if not pulls:
         return

@@ -16,9 +16,9 @@ class Page:
     Attributes
     ----------
     name : str
-        Its module in this package, and what it is called.
+        Its name, and that of its module in this package.
     share : float
-        Its part of the time, relative to the others.
+        Its share of the budget, relative to the others.
     """
 
     name: str

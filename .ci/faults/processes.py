@@ -1,4 +1,4 @@
-"""Processes that the pages start and kill, and what a process holds."""
+"""Processes that the pages start and kill, and the resources of a process."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from typing import Any, Self
 
 import psutil
 
-from faults.complaints import UNFORESEEN
+from faults.complaints import UNEXPECTED
 
 FOLDER = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
 LONG = 60.0
-"""Seconds within which a process must have started or ended, on however slow a machine."""
+"""Seconds within which a process must have started or ended, on a slow machine."""
 
 
 def environment() -> dict[str, str]:
-    """Return the environment in which ``python -m faults`` works."""
+    """Return the environment variables for ``python -m faults``."""
     paths = [str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 @contextlib.contextmanager
 def reserved_port() -> Any:
-    """Give a port that servers may bind again and again, and nobody else gets meanwhile.
+    """Yield a port that servers may bind repeatedly, and that the system assigns to nothing else.
 
-    Without that, a client that connects while the server is away may get it as its own port.
+    Otherwise a client that connects while the server is down may get it as its own local port.
     """
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -46,10 +46,10 @@ def reserved_port() -> Any:
 
 
 async def close_server(server: asyncio.Server) -> None:
-    """Close a server of asyncio's streams, behind what its loop has accepted.
+    """Close a server of asyncio's streams, after the loop has set up accepted connections.
 
-    Closed between the two steps in which a connection is accepted, it leaves the transport to the
-    collector.
+    asyncio accepts a connection in two steps. If the server is closed between them, the transport
+    is left to the garbage collector.
     """
     for _ in range(5):
         await asyncio.sleep(0)
@@ -57,16 +57,16 @@ async def close_server(server: asyncio.Server) -> None:
 
 
 class Child:
-    """A program that says ``port N`` when it listens; its log is kept.
+    """A program that prints ``port N`` when it listens; its log is kept.
 
     Parameters
     ----------
     program : str
-        The name of a module, or a path: of a script in Python.
+        The name of a module, or the path of a Python script.
     arguments : str
-        What follows on its command line.
+        Its command-line arguments.
     inside : sequence of str, optional
-        What the whole command begins with.
+        Prefix of the command.
     """
 
     def __init__(self, program: str | Path, *arguments: object, inside: Sequence[str] = ()) -> None:
@@ -83,40 +83,40 @@ class Child:
         self.port = 0
 
     def wait_until_serving(self) -> Self:
-        """Wait until it listens."""
-        line = self.hear()
+        """Wait until it listens; set `port`."""
+        line = self.read_line()
         found = re.search(r"\bport (\d+)$", line)
         if found is None:
             self.process.kill()
             raise RuntimeError(
-                f"the server said {line!r} instead of its port: {self.log()[-2000:]}"
+                f"the server printed {line!r} instead of its port: {self.log()[-2000:]}"
             )
         self.port = int(found[1])
         return self
 
-    def hear(self) -> str:
-        """Return the next line that it says; empty at its end."""
+    def read_line(self) -> str:
+        """Return the next line of its output; empty at the end."""
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
-    def say(self, line: str) -> None:
-        """Tell it something."""
+    def send(self, line: str) -> None:
+        """Write a line to its standard input."""
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
     def ask(self, line: str) -> str:
-        """Tell it something and return what it answers."""
-        self.say(line)
-        return self.hear()
+        """Send a line and return the answer."""
+        self.send(line)
+        return self.read_line()
 
     def kill(self) -> None:
-        """End it at once, as a power cut does."""
+        """Kill it."""
         self.process.kill()
         self._release()
 
     def terminate(self) -> int:
-        """Ask it to end in order, and return its exit status."""
+        """Send SIGTERM, and return its exit status."""
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(LONG)
@@ -133,36 +133,36 @@ class Child:
                 stream.close()
 
     def log(self) -> str:
-        """Return what it has written to standard error."""
+        """Return its standard error."""
         self._log.flush()
         return Path(self._log.name).read_text(encoding="utf-8", errors="replace")
 
     def complaints(self) -> str | None:
-        """Return the part of its log where something was not foreseen; None if there is none."""
+        """Return the part of its log with an unexpected error; None if there is none."""
         log = self.log()
-        found = UNFORESEEN.search(log)
+        found = UNEXPECTED.search(log)
         return None if found is None else log[max(found.start() - 200, 0) : found.end() + 2000]
 
     def close(self) -> None:
-        """End it, and forget its log."""
+        """Kill it if it runs, and delete its log."""
         if self.process.poll() is None:
             self.kill()
         self._log.close()
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time that it has used."""
+        """CPU time that it has used, in seconds."""
         times = psutil.Process(self.process.pid).cpu_times()
         return float(times.user + times.system)
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that it has."""
+        """Its resident memory in bytes."""
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
 
 def held() -> dict[str, int]:
-    """Return what this process holds that might leak, in numbers."""
+    """Return the numbers of threads and descriptors of this process, which might leak."""
     gc.collect()
     process = psutil.Process()
     descriptors = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
@@ -170,5 +170,5 @@ def held() -> dict[str, int]:
 
 
 def memory() -> int:
-    """Return the bytes of memory that this process has."""
+    """Return the resident memory of this process in bytes."""
     return int(psutil.Process().memory_info().rss)

@@ -1,8 +1,8 @@
 """A TCP proxy that injects faults, each at a byte that follows from the seed.
 
-The one idea to keep in mind: a plan belongs to one direction of one connection, and is drawn from
-seed, number of the connection and direction. It says behind which byte what happens; when that is,
-the traffic decides.
+The one idea to keep in mind: a plan belongs to one direction of one connection, and follows from
+the seed, the number of the connection and the direction. It says after which byte a fault occurs;
+the time depends on the traffic.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one direction of a connection.
+    """A fault in one direction of a connection.
 
     Attributes
     ----------
     kind : str
         A key of `KINDS`.
     at : int
-        Bytes of this direction that pass before.
+        Bytes of this direction that pass before it.
     size : int
-        Bytes that are concerned, where that is meant.
+        Bytes that are affected, for some kinds.
     seconds : float
-        How long it takes, where that is meant.
+        Duration, for some kinds.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Weather:
-    """How often which faults come.
+    """The frequencies of faults.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ ROUGH = Weather(
     }
 )
 ROUGH_TLS = Weather({**ROUGH.weights, "corrupt": 0.5})
-"""Only TLS notices a flipped bit: TCP's checksum has been made anew by the proxy."""
+"""Only TLS detects a flipped bit: the proxy's TCP connection has a valid checksum."""
 
 
 class Ended(Exception):  # noqa: N818
@@ -102,13 +102,13 @@ class Flow:
     Parameters
     ----------
     proxy : Proxy
-        Counts what is injected, and says whether anything is.
+        Counts injected faults, and switches them off.
     source, sink : socket.socket
-        Where bytes come from and go to.
+        The connections to read from and to write to.
     plan : iterator of Fault
-        What is to happen.
+        The faults.
     first_line : callable, optional
-        What the first line is replaced with, given what it was.
+        Returns the replacement of the first line.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Flow:
         self._first_line = first_line
 
     async def run(self, tap: Callable[[bytes], None] | None) -> None:
-        """Pass on what comes until that ends."""
+        """Forward data until the end."""
         if self._first_line is not None:
             await self._replace_first_line(self._first_line)
         while data := await self._received():
@@ -137,7 +137,7 @@ class Flow:
         self.sink.shutdown(socket.SHUT_WR)
 
     async def _received(self) -> bytes:
-        """Return what comes, once it may pass; as with a cable, nothing is lost that is resent."""
+        """Receive data; wait while the network is partitioned, without losing data, as TCP does."""
         try:
             return await self._loop.sock_recv(self.source, CHUNK)
         finally:
@@ -154,7 +154,7 @@ class Flow:
         await self.pass_on(replace(line) + end + rest if end else data)
 
     async def pass_on(self, data: bytes) -> None:
-        """Send data, with the faults that are due within."""
+        """Send data, with the faults that are due in it."""
         while data:
             room = self._next.at - self._passed
             if room >= len(data) or self.proxy.calm:
@@ -167,14 +167,14 @@ class Flow:
             data = await KINDS[fault.kind](self, fault, data)
 
     async def send(self, data: bytes) -> None:
-        """Send data as it is."""
+        """Send data unchanged."""
         self._passed += len(data)
         await self.proxy.passable.wait()
         if data:
             await self._loop.sock_sendall(self.sink, data)
 
-    def at_hand(self) -> bytes:
-        """Return what has come meanwhile."""
+    def available(self) -> bytes:
+        """Return data that can be received without waiting."""
         try:
             return self.source.recv(CHUNK)
         except BlockingIOError:
@@ -182,7 +182,7 @@ class Flow:
 
 
 async def split(flow: Flow, fault: Fault, data: bytes) -> bytes:
-    """Send single bytes, each by itself."""
+    """Send bytes one by one."""
     for byte in data[: fault.size]:
         await flow.send(bytes([byte]))
         await asyncio.sleep(0)
@@ -190,19 +190,19 @@ async def split(flow: Flow, fault: Fault, data: bytes) -> bytes:
 
 
 async def merge(flow: Flow, fault: Fault, data: bytes) -> bytes:
-    """Keep data until more has come, and send it together."""
+    """Hold data until more has arrived, and send it together."""
     await asyncio.sleep(fault.seconds)
-    return data + flow.at_hand()
+    return data + flow.available()
 
 
 async def pause(flow: Flow, fault: Fault, data: bytes) -> bytes:
-    """Pass on nothing for a while, and read nothing: a delay, or a stall if it is long."""
+    """Neither read nor send for a while: a delay, or a stall if it is long."""
     await asyncio.sleep(fault.seconds)
     return data
 
 
 async def throttle(flow: Flow, fault: Fault, data: bytes) -> bytes:
-    """Pass on a few bytes at a time, slowly."""
+    """Send a few bytes at a time, slowly."""
     piece = fault.size // 8 + 1
     for _ in range(8):
         await flow.send(data[:piece])
@@ -228,9 +228,9 @@ async def reset(flow: Flow, fault: Fault, data: bytes) -> bytes:
 
 
 async def cut(flow: Flow, fault: Fault, data: bytes) -> bytes:
-    """Close both connections behind this byte; what has come meanwhile is dropped."""
+    """Close both connections after this byte; drop data received meanwhile."""
     flow.sink.shutdown(socket.SHUT_WR)
-    while flow.at_hand():
+    while flow.available():
         pass
     raise Ended
 
@@ -254,33 +254,33 @@ KINDS: dict[str, Callable[[Flow, Fault, bytes], Awaitable[bytes]]] = {
 
 
 class Proxy:
-    """A listening port whose connections lead to a target, through faults. On one event loop.
+    """A listening port that forwards connections to a target, with faults. On one event loop.
 
     Parameters
     ----------
     target : int
-        Port of the server, at the loopback address.
+        Port of the server, on the loopback address.
     seed : int
-        Of the plans.
+        Seed of the plans.
     weather : Weather, optional
-        Which faults come how often.
+        Frequencies of the faults.
     first_line : callable, optional
-        What replaces the first line of the server, given what it was.
+        Returns the replacement of the server's first line.
     tap : callable, optional
-        Told of each piece that comes: number of the connection, "up" or "down", the bytes.
+        Called with each piece of data: number of the connection, "up" or "down", the bytes.
 
     Attributes
     ----------
     port : int
-        Where clients connect.
+        Port for clients.
     calm : bool
-        Whether no faults are injected from now on.
+        True: no more faults are injected.
     passable : asyncio.Event
-        Not set: nothing passes, not even the end of a connection, and nobody is told.
+        Not set: a partition. Nothing passes, not even the end of a connection.
     injected : Counter
         Faults by kind.
     errors : list of Exception
-        What went wrong in the proxy itself.
+        Errors of the proxy itself.
     """
 
     def __init__(
@@ -363,7 +363,7 @@ class Proxy:
 
 
 class Network:
-    """Proxies on an event loop in a thread of its own, for clients of any kind."""
+    """Proxies on an event loop in another thread, for clients of any kind."""
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -390,24 +390,24 @@ class Network:
         return proxy
 
     def calm(self) -> None:
-        """Inject no faults any more."""
+        """Stop injecting faults."""
         for proxy in self._proxies:
             proxy.calm = True
         self.heal()
 
     def part(self, proxies: Sequence[Proxy]) -> None:
-        """Let nothing pass through some proxies, and tell nobody, until `heal`."""
+        """Partition the network: some proxies pass nothing, and close nothing, until `heal`."""
         for proxy in proxies:
             self._loop.call_soon_threadsafe(proxy.passable.clear)
 
     def heal(self) -> None:
-        """Let everything pass again, everywhere."""
+        """End all partitions."""
         for proxy in self._proxies:
             self._loop.call_soon_threadsafe(proxy.passable.set)
 
     @property
     def proxies(self) -> list[Proxy]:
-        """All that have been started."""
+        """All started proxies."""
         return list(self._proxies)
 
     @property
@@ -417,5 +417,5 @@ class Network:
 
     @property
     def errors(self) -> list[BaseException]:
-        """What went wrong in the proxies themselves."""
+        """Errors of the proxies themselves."""
         return [error for proxy in self._proxies for error in proxy.errors]

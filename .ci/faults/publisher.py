@@ -1,9 +1,9 @@
-"""The publisher of the page of structures: changes a notifier without end, as it is told.
+"""The publisher of the page of structures: changes a notifier continuously.
 
 ``python -m faults.publisher PORT LIFE SEED BACKLOG [JOURNAL]``, then commands on standard input, a
-line each, answered by a line each: ``rest`` (stop changing; the structure), ``go``, ``restart``
-(the publisher on the same port, not the notifier), ``mods`` (how many there were), ``held`` (what
-the process holds).
+line each, answered by a line each: ``rest`` (stop changing; answers the structure), ``go``,
+``restart`` (the publisher on the same port, not the notifier), ``mods`` (answers their number),
+``held`` (answers the resources of the process).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from faults.processes import HOST, held, memory
 
 
 def structure(life: int) -> dict[str, Any]:
-    """Return what a publisher begins with."""
+    """Return the initial structure of a publisher."""
     return {
         "life": life,
         "count": 0,
@@ -118,15 +118,15 @@ CHANGES: dict[Callable[[Any, int], None], float] = {
     _come: 0.5,
     _go: 0.5,
 }
-"""What happens to the structure, and how often: every kind of mod, on every kind of container."""
+"""Changes of the structure, with weights: every kind of mod, on every kind of container."""
 
 
 PACE, SLOWLY = 0.012, 0.1
-"""Seconds between bursts, at most; with a journal, where it is not the load that is tried."""
+"""Longest time between bursts, in seconds, without and with a journal."""
 
 
 class Writer(threading.Thread):
-    """Changes the notifier in bursts. Each step has a number, at two places, set together."""
+    """Changes the notifier in bursts. Each step sets a number at two places, in one batch."""
 
     def __init__(self, notifier: Notifier, seed: int, journal: journal.Writer | None) -> None:
         super().__init__(daemon=True)
@@ -165,14 +165,14 @@ class Writer(threading.Thread):
             self._journal.note(count, self._notifier.raw_view)
 
     def rest(self) -> None:
-        """Make no changes any more, and return when there are none."""
+        """Stop making changes; return after the last one."""
         self.going.clear()
         with self._turn:
             pass
 
 
 def main() -> None:
-    """Publish, change, and obey."""
+    """Publish, change, and execute commands."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     port, life, seed, backlog = map(int, sys.argv[1:5])
     notifier = Notifier(structure(life))

@@ -1,4 +1,4 @@
-"""The calls of the page of calls: what is asked, what may come back, and what that says."""
+"""The calls of the page of calls: arguments, expected results, and their outcome."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Question:
     method : str
         Name of a method of the driver.
     arguments : tuple
-        What follows the number.
+        Its further arguments.
     answer : object
-        The result that it must have.
+        The expected result.
     error : type or None
-        The exception that it must raise instead, at the server.
+        The exception that the server must raise instead.
     timeout : float or None
         Seconds.
     """
@@ -41,11 +41,11 @@ class Question:
     timeout: float | None = None
 
     def is_answer(self, result: Any) -> bool:
-        """Say whether a result is the one that this call has."""
+        """Return whether a result is the expected one."""
         return type(result) is type(self.answer) and repr(result) == repr(self.answer)
 
     def judge(self, result: Any, error: BaseException | None) -> int | None:
-        """Return what the caller was told, as the ledger has it; None: something wrong."""
+        """Return the outcome for the ledger; None if it is wrong."""
         if error is None:
             return ANSWERED if self.error is None and self.is_answer(result) else None
         if hasattr(error, "parent_traceback"):
@@ -81,7 +81,7 @@ def _large(number: int, rng: Random) -> Any:
 
 
 TIMEOUTS = (None, None, None, None, 5.0, 5.0, 5.0, 0)
-"""Seconds; 0 stands for a time-out that many calls do not keep."""
+"""Seconds; 0 stands for a random time-out that many calls exceed."""
 
 
 def ask(number: int, rng: Random) -> Question:

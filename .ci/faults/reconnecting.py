@@ -1,9 +1,8 @@
-"""Clients that connect again: one of each kind for a whole round, through the same faults as calls.
+"""Clients that reconnect: one of each kind for a whole round, with the same faults as calls.
 
-The server is killed, stopped and started again, with a method more or less and as one of another
-generation. The callers make the next call whatever became of the last one, so what they are told of
-each is all that they know; it must agree with what the driver counted. Nobody waits for longer than
-the call may take.
+The server is killed, stopped and restarted, with one method more or less, and as a server of
+another generation. Callers make the next call after any outcome, and every outcome must agree with
+the count of the driver. No call may take longer than its time-out.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from faults.report import Report
 
 TASKS, THREADS = 12, 6
 SOMETIMES = "rest"
-"""A method that not every server has."""
+"""A method that some servers lack."""
 
 LATE = 10.0
-"""Seconds beyond its time-out that a call may end, on a machine that does much else besides."""
+"""Seconds beyond its time-out that a call may end, on a busy machine."""
 
 
 class History:
-    """The states that a client went through."""
+    """The sequence of states of a client."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -46,7 +45,7 @@ class History:
         self._report.count(f"clients told of: {state}")
 
     def check(self) -> None:
-        """Find states that cannot follow each other."""
+        """Report states that cannot follow each other."""
         allowed = {("connected", "lost"), ("lost", "connected")}
         *before, last = self._states
         if self._states[0] != "connected" or last != "closed":
@@ -56,23 +55,23 @@ class History:
 
 
 class ReconnectingRound(Round):
-    """One server after the other, and clients that outlive them."""
+    """Servers, one after the other, and clients that outlive them."""
 
-    calls_per_server = 300, 4_000
+    uses_per_server = 300, 4_000
 
     def crews(self, proxy: Callable[[], Proxy]) -> Iterator[Awaitable[None]]:
-        """Give those who call, each through a proxy of its own."""
+        """Yield the crews, each with a proxy of its own."""
         for n in range(3):
             yield self.task_crew(proxy(), f"tasks {n}")
             yield asyncio.to_thread(self.thread_crew, proxy(), f"threads {n}")
 
     def first_line(self, line: bytes) -> bytes:
-        """Return the greeting that clients get in place of the server's: of any generation."""
+        """Return the greeting of a random generation, in place of the server's."""
         replace = self.rng.choice([*WIRES.values()])
         return line if replace is None else replace(line)
 
     def start_server(self, port: int) -> Child:
-        """Start a server on a port, which may lack a method, and wait until it serves."""
+        """Start a server on a port, perhaps without a method, and wait until it serves."""
         mode, lacking = self.mode, self.rng.random() < 0.5
         self.mode = f"{mode}/{SOMETIMES}" if lacking else mode
         try:
@@ -80,10 +79,10 @@ class ReconnectingRound(Round):
         finally:
             self.mode = mode
 
-    # Those who call: whatever they are told, they go on.
+    # The crews: they go on after any outcome.
 
     async def task_crew(self, proxy: Proxy, name: str) -> None:
-        """Have tasks share one client."""
+        """Run tasks that share one client."""
         rng, history = Random(f"{self.report.seed}/{name}"), History(self.report)
         client: AsyncioClient[Any] = AsyncioClient()
         options = {"timeout": 10, "ssl": self.context, "reconnect": True, "state_cb": history}
@@ -95,24 +94,24 @@ class ReconnectingRound(Round):
                 await asyncio.sleep(0.02)
         try:
             rngs = [Random(rng.random()) for _ in range(TASKS)]
-            await asyncio.gather(*(self._go_on(client, one) for one in rngs))
+            await asyncio.gather(*(self._make_calls(client, one) for one in rngs))
         finally:
             await client.close_rpc()
-        await asyncio.sleep(0)  # for the last state
+        await asyncio.sleep(0)  # so that the last state is reported
         history.check()
 
-    async def _go_on(self, client: AsyncioClient[Any], rng: Random) -> None:
+    async def _make_calls(self, client: AsyncioClient[Any], rng: Random) -> None:
         while self.going:
-            with self.asked(rng) as question:
+            with self.call(rng) as question:
                 result, error, began = None, None, time.monotonic()
                 try:
                     result = await self._begin(client, question, rng)
                 except (Exception, asyncio.CancelledError) as e:
                     error = e
-                self.told_in(question, result, error, time.monotonic() - began)
+                self.note_in_time(question, result, error, time.monotonic() - began)
 
     def thread_crew(self, proxy: Proxy, name: str) -> None:
-        """Have threads share one client."""
+        """Run threads that share one client."""
         rng, history = Random(f"{self.report.seed}/{name}"), History(self.report)
         connect = partial(
             Client, HOST, proxy.port, "driver", timeout=10, ssl=self.context, reconnect=True,
@@ -126,35 +125,35 @@ class ReconnectingRound(Round):
                 time.sleep(0.02)
         with client, ThreadPoolExecutor(THREADS, thread_name_prefix=name) as pool:
             rngs = [Random(rng.random()) for _ in range(THREADS)]
-            list(pool.map(partial(self._keep_calling, client), rngs))
+            list(pool.map(partial(self._make_blocking_calls, client), rngs))
         history.check()
 
-    def _keep_calling(self, client: Client[Any], rng: Random) -> None:
+    def _make_blocking_calls(self, client: Client[Any], rng: Random) -> None:
         while self.going:
-            with self.asked(rng) as question:
+            with self.call(rng) as question:
                 result, error, began = None, None, time.monotonic()
                 try:
                     method = getattr(client.with_rpc_timeout(question.timeout), question.method)
                     result = method(question.number, *question.arguments)
                 except Exception as e:
                     error = e
-                self.told_in(question, result, error, time.monotonic() - began)
+                self.note_in_time(question, result, error, time.monotonic() - began)
 
-    def told_in(
+    def note_in_time(
         self, question: Question, result: Any, error: BaseException | None, seconds: float
     ) -> None:
-        """Note what a caller was told, and when."""
+        """Record the outcome of a call, and check its duration."""
         if question.timeout is not None and (late := seconds - question.timeout) > 0:
             self.report.peak("seconds that a call ended behind its time-out", late)
             if late > LATE:
                 self.report.find("hung", f"{late:.1f} s too late: {question!r:.300}")
         if question.method == SOMETIMES and isinstance(error, AttributeError):
             self.report.count("calls of a method that is not there any more")
-            self.ledger.tell(question.number, NOT_EXECUTED)
+            self.ledger.record(question.number, NOT_EXECUTED)
             return
         if error is not None and not hasattr(error, "parent_traceback"):
             self.report.count(f"calls that ended in {type(error).__name__}")
-        self.told(question, result, error)
+        self.note(question, result, error)
 
 
 def run(budget: float, seed: int, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""What a page did and what it found: counts, and findings that say how to see them again."""
+"""The report of a page: counts, and findings with the commands that repeat them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 from faults.known import known
 
 VERDICTS = ("wrong", "lost", "hung", "leaks", "crashes", "memory", "slow")
-"""Kinds of findings; the report says 0 of each where there was none."""
+"""Kinds of findings; the report has a number for each, also 0."""
 
 SHOWN = 20
-"""Findings of one page that are written out: the first ones tell, thousands more do not."""
+"""Largest number of findings of one page with their text: more are only counted."""
 
 
 class Report:
-    """What one page did and found. May be used by any thread.
+    """Counts and findings of one page. May be used by any thread.
 
     Parameters
     ----------
     page : str
         Name of the page.
     seed : int
-        What the page draws from; a page that has rounds sets it to that of its round.
+        Seed of the page; pages with rounds set it to the seed of the round.
     """
 
     def __init__(self, page: str, seed: int) -> None:
@@ -38,30 +38,30 @@ class Report:
         self._notes: list[str] = []
 
     def count(self, what: str, number: int = 1) -> None:
-        """Count something that was done: calls, mods, faults of a kind."""
+        """Add to a count: of calls, mods, faults of a kind."""
         with self._lock:
             self._counts[what] += number
 
     def counted(self, what: str) -> int:
-        """Return how often something was counted."""
+        """Return a count."""
         return self._counts[what]
 
     def counts(self, prefix: str) -> list[tuple[str, int]]:
-        """Return what was counted under names that begin with a prefix."""
+        """Return the counts whose names begin with a prefix."""
         with self._lock:
             return [(what, n) for what, n in self._counts.items() if what.startswith(prefix)]
 
     def peak(self, what: str, value: float) -> None:
-        """Keep the largest value of something that was measured."""
+        """Record a measured value; the report has the largest one."""
         with self._lock:
             self._peaks[what] = max(value, self._peaks.get(what, value))
 
     def find(self, verdict: str, text: str) -> None:
-        """Say that something is not as it must be."""
+        """Add a finding."""
         if verdict not in VERDICTS:
             raise ValueError(f"expected one of {VERDICTS}, got {verdict!r}")
         if (defect := known(text)) is not None:
-            self.note(f"a defect that is known: {defect}")
+            self.note(f"a known defect: {defect}")
             return
         with self._lock:
             self._found[verdict] += 1
@@ -69,23 +69,23 @@ class Report:
                 self._findings.append({"verdict": verdict, "seed": self.seed, "text": text})
 
     def note(self, text: str) -> None:
-        """Say something that a reader must know: what was not permitted here, say."""
+        """Add a note for the reader: something that was not permitted here, for example."""
         with self._lock:
             if text not in self._notes:
                 self._notes.append(text)
 
     @property
     def failed(self) -> bool:
-        """Whether anything was not as it must be."""
+        """Whether there is any finding."""
         return bool(self._found)
 
     @property
-    def failed_times(self) -> int:
-        """How many things were not as they must be."""
+    def number_of_findings(self) -> int:
+        """The number of findings."""
         return self._found.total()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
+        """Return the report as plain data."""
         with self._lock:
             return {
                 "page": self.page,
@@ -99,16 +99,16 @@ class Report:
 
 
 def repeats(finding: dict[str, Any], page: str) -> str:
-    """Return the command that makes a finding again."""
+    """Return the command that repeats a finding."""
     return f"python3 noxfile.py -s faults -- --page {page} --seed {finding['seed']}"
 
 
 def as_text(results: list[dict[str, Any]]) -> str:
-    """Return the results of all pages, for people."""
+    """Return the reports of all pages, for people."""
     lines = []
     for result in results:
         found = {verdict: number for verdict, number in result["found"].items() if number}
-        verdict = ", ".join(f"{kind} {number}" for kind, number in found.items()) or "as it must be"
+        verdict = ", ".join(f"{kind} {number}" for kind, number in found.items()) or "no findings"
         lines.append(
             f"{result['page']} (seed {result['seed']}, {result['seconds']:.0f} s): {verdict}"
         )

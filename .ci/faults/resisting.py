@@ -1,4 +1,4 @@
-"""Sent code that resists its deadline: its caller is told, and others are served."""
+"""Sent code that resists its deadline: its caller gets an error, and others are served."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from faults.processes import HOST, Child
 from faults.report import Report
 
 DEADLINE = 0.5
-"""Seconds that the code gets."""
+"""Seconds that the code may take."""
 
 GRACE = 20.0
-"""Seconds beyond, for a busy machine: half a second is promised."""
+"""Seconds beyond the deadline, for a busy machine: half a second is promised."""
 
 CODES = {
     "a loop": "while True: pass",
@@ -78,14 +78,14 @@ class Endless(Exception):
 raise Endless
 """,
 }
-"""What each does, and the code. Each runs in a controller of its own: some of them never end."""
+"""Descriptions and code. Each runs in its own controller: some never end."""
 
 MEMORY = 200 * 2**20
-"""Bytes that a controller may grow by: output that nobody fetches is kept up to a megabyte."""
+"""Bytes that a controller may grow by: a megabyte of output that is not fetched is kept."""
 
 
 def try_all(end: float, rng: Random, report: Report) -> None:
-    """Send each code, and see that it is given up and that others are served; two at least."""
+    """Send each code, at least two; check that its caller gets an error and others are served."""
     names = rng.sample(list(CODES), len(CODES))
     for number, name in enumerate(names):
         if number >= 2 and time.monotonic() > end:

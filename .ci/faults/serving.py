@@ -2,7 +2,7 @@
 
 ``python -m faults.serving rpc|tls|publisher DESCRIPTORS [--host ADDRESS] [FILES]``
 
-Standard input: each line is answered by what the process holds.
+Each line on standard input is answered with the resources of the process.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from sync_struct import Notifier, Publisher
 from faults.processes import HOST, held, memory
 
 CHANGES = 1000
-"""Changes of the published structure in a second, while it has subscribers."""
+"""Changes of the published structure per second."""
 
 
 class Driver:
-    """What clients call while others do their worst."""
+    """The driver of the well-behaved client and the crowds."""
 
     def echo(self, value: Any) -> Any:
-        """Return what came."""
+        """Return the argument."""
         return value
 
     def fail(self) -> None:
@@ -36,7 +36,7 @@ class Driver:
         raise ValueError("x" * 1000)
 
     def mute(self) -> None:
-        """Raise an error whose text never ends."""
+        """Raise an error whose `__str__` never returns."""
         raise _Endless
 
 

@@ -1,4 +1,4 @@
-"""Valid sessions, as data and as recorded here, and what becomes of them when they are mutated."""
+"""Valid sessions, from files and recorded here, and their mutation."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ RECORDED += sorted(ROOT.glob("packages/*/tests/data/sync-*.json"))
 
 Messages = list[bytes]
 Session = tuple[Messages, Messages]
-"""What a client said, and what a server said: lines, or pieces of raw buffers."""
+"""Messages of the client, and of the server: lines, or pieces of raw buffers."""
 
 
 def recorded() -> tuple[list[Session], list[Session]]:
-    """Return the sessions of real peers that the packages keep: of RPC, of structures."""
+    """Return the recorded sessions of real peers: of RPC, and of structures."""
     found: tuple[list[Session], list[Session]] = [], []
     for path in RECORDED:
         said: dict[str, bytes] = {"c2s": b"", "s2c": b""}
         for step in json.loads(path.read_text(encoding="utf-8"))["steps"]:
             for piece in step["bytes"]:
                 ((way, text),) = piece.items()
-                if isinstance(text, str):  # and no wildcard
+                if isinstance(text, str):  # not a wildcard
                     said[way] += text.replace("<EOF>", "").encode("latin-1")
         session = _lines(said["c2s"]), _lines(said["s2c"])
         found[path.name.startswith("sync")].append(session)
@@ -47,7 +47,7 @@ def _lines(said: bytes) -> Messages:
 
 
 async def record_calls(port: int, target: str) -> Session:
-    """Return a session of our own ends: arrays as raw buffers, ids, cancellation, errors."""
+    """Record a session of our client and server: raw buffers, ids, cancellation, errors."""
     pieces: dict[str, list[bytes]] = defaultdict(list)
     async with Proxy(port, 1, FAIR, tap=lambda _, way, data: pieces[way].append(data)) as proxy:
         proxy.calm = True
@@ -67,7 +67,7 @@ async def record_calls(port: int, target: str) -> Session:
 
 
 async def record_structure(port: int, notifier: Notifier) -> Session:
-    """Return a session of our own ends: growing arrays, raw buffers, steps, acknowledgements."""
+    """Record a session of our subscriber and publisher: growing arrays, raw buffers, steps."""
     pieces: dict[str, list[bytes]] = defaultdict(list)
     async with Proxy(port, 1, FAIR, tap=lambda _, way, data: pieces[way].append(data)) as proxy:
         proxy.calm = True
@@ -98,7 +98,7 @@ ODD: list[Any] = [
 
 
 def mutate(messages: Messages, others: Sequence[Messages], rng: Random) -> Messages:
-    """Return a session with some faults in it, at the levels of messages, values and bytes."""
+    """Return a mutated session: faults at the levels of messages, values and bytes."""
     messages = list(messages)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if not messages:
@@ -111,7 +111,7 @@ def mutate(messages: Messages, others: Sequence[Messages], rng: Random) -> Messa
 
 
 def _order(messages: Messages, i: int, others: Sequence[Messages], rng: Random) -> None:
-    """Leave out, repeat, move or cut a message."""
+    """Remove, repeat, move or truncate a message."""
     match rng.randrange(5):
         case 0:
             del messages[i]
@@ -127,7 +127,7 @@ def _order(messages: Messages, i: int, others: Sequence[Messages], rng: Random) 
 
 
 def _splice(messages: Messages, i: int, others: Sequence[Messages], rng: Random) -> None:
-    """Go on as in another session."""
+    """Continue with the messages of another session."""
     other = rng.choice(others)
     messages[i:] = other[rng.randrange(len(other) + 1) :]
 
@@ -160,7 +160,7 @@ def _bytes(messages: Messages, i: int, others: Sequence[Messages], rng: Random) 
 
 
 def _value(messages: Messages, i: int, others: Sequence[Messages], rng: Random) -> None:
-    """Put something odd in the place of a value, or change a key."""
+    """Replace a value by an odd one, or change a key."""
     line, end, rest = messages[i].partition(b"\n")
     try:
         message = json.loads(line)
@@ -186,7 +186,7 @@ def _value(messages: Messages, i: int, others: Sequence[Messages], rng: Random) 
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Return all places in a value that hold something, as container and key."""
+    """Return all items of the containers in a value, as container and key."""
     places: list[tuple[Any, Any]] = []
     level = [value]
     while level:

@@ -1,4 +1,4 @@
-"""The server of the page of streams: generators that are counted when they begin and end.
+"""The server of the page of streams: it counts generators when they begin and end.
 
 ``python -m faults.streamer PORT MODE [CERTIFICATE KEY PEER]``
 """
@@ -21,7 +21,7 @@ from faults.processes import HOST, held, memory
 
 
 class Driver:
-    """Gives items that say which they are."""
+    """Yields items that identify themselves."""
 
     def __init__(self) -> None:
         self._open = 0
@@ -35,7 +35,7 @@ class Driver:
         self._open -= 1
 
     def count(self, key: int, n: int, error: bool) -> Iterator[tuple[int, int]]:
-        """Give small items, at once."""
+        """Yield small items, without waiting."""
         self._begin()
         try:
             for number in range(n):
@@ -46,7 +46,7 @@ class Driver:
             self._end()
 
     async def scan(self, key: int, n: int, error: bool) -> AsyncIterator[tuple[int, int]]:
-        """Give small items, which have to be waited for now and then."""
+        """Yield small items, some of them after a wait."""
         self._begin()
         try:
             for number in range(n):
@@ -59,7 +59,7 @@ class Driver:
             self._end()
 
     def frames(self, key: int, n: int, error: bool) -> Iterator[Any]:
-        """Give arrays, all of them the same one, which is written into."""
+        """Yield the same array object repeatedly, with new contents."""
         self._begin()
         try:
             frame = np.empty(5_000, np.int64)
@@ -73,7 +73,7 @@ class Driver:
             self._end()
 
     def pauses(self, key: int, n: int, error: bool) -> Iterator[tuple[int, int]]:
-        """Give few items, slowly."""
+        """Yield few items, slowly."""
         self._begin()
         try:
             for number in range(n):
@@ -86,18 +86,18 @@ class Driver:
             self._end()
 
     def echo(self, value: int) -> int:
-        """Return what came."""
+        """Return the argument."""
         return value
 
     @immediate
     async def held(self) -> dict[str, int]:
-        """Return what the server holds: one connection has come to ask that."""
+        """Return the resources of the server, the connection of this call included."""
         streams = {"generators": self._open, "begun": self._begun}
         return {**held(), **streams, "tasks": len(asyncio.all_tasks()), "memory": memory()}
 
 
 async def main() -> None:
-    """Serve until told to end."""
+    """Serve until a signal comes."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     port, mode, *files = sys.argv[1:]
     context = pyon.tcp.server_context(*files) if files else None

@@ -1,8 +1,8 @@
-"""Streams through faults: in order, none twice, none lost before the end, every generator closed.
+"""Streams through faults: items in order, none twice, none lost, and every generator closed.
 
 Rounds of a few seconds. In each, tasks and threads share clients whose connections go through
-proxies; they read streams to their end or leave them in every way there is, while the server is
-killed, stopped and started again. In the end the server is asked what it still holds.
+proxies; they read streams to their end or leave them in every possible way, while the server is
+killed, stopped and restarted. At the end the server must have released its resources.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,33 +21,32 @@ from typing import Any
 
 from pc_rpc import AsyncioClient, Client, ConnectionLost
 
-from faults.calls import CASES, GRACE, Certificates, end_server, settle, what_it_holds
+from faults.calls import CASES
 from faults.processes import HOST, LONG, Child, held, reserved_port
-from faults.proxy import ROUGH, ROUGH_TLS, Network, Proxy
+from faults.proxy import Network, Proxy
 from faults.report import Report
+from faults.rounds import GRACE, Certificates, ServerRound, find_leaks
 
 ROUND = 10.0
-"""Seconds of a round, if there are that many."""
+"""Seconds of a round, if the budget allows."""
 
 TASKS, THREADS = 6, 3
-STREAMS_PER_SERVER = (150, 600)
-MEMORY_GROWTH = 100 * 2**20
 OWN = [case for case in CASES if case[1] == "ours"]
-"""Modes of the server, with TLS and without it: established clients know no streams."""
+"""Modes of the server, with and without TLS: established clients have no streams."""
 
 METHODS = {"count": 4000, "scan": 800, "frames": 200, "pauses": 300}
-"""Items that a stream has at most."""
+"""Largest number of items of a stream."""
 
 
 class Reading:
-    """One stream that somebody reads, and what it must give.
+    """One stream that a client reads, and the items that it must yield.
 
     Parameters
     ----------
     key : int
-        Tells it from all others.
+        A unique number.
     rng : Random
-        Chooses what is read, and how it is left.
+        Chooses the stream, and how it is left.
     """
 
     def __init__(self, key: int, rng: Random) -> None:
@@ -62,16 +62,16 @@ class Reading:
         self.extend()
 
     def extend(self) -> None:
-        """Note that the next item is asked for."""
+        """Set the deadline of the next item."""
         self.deadline = time.monotonic() + (LONG if self.timeout is None else self.timeout) + GRACE
 
     @property
     def arguments(self) -> tuple[int, int, bool]:
-        """What the method is called with."""
+        """The arguments of the method."""
         return self.key, self.length, self.error
 
     def take(self, item: Any) -> str | None:
-        """Take an item; return what is wrong with it."""
+        """Check an item; return what is wrong with it, or None."""
         if self.method == "frames":
             right = len(item) == 5_000 and bool((item == self.key + self.got).all())
         else:
@@ -82,11 +82,11 @@ class Reading:
 
     @property
     def to_be_left(self) -> bool:
-        """Whether it is not read any further."""
+        """Whether the client leaves the stream here."""
         return self.got == self.leave_at
 
     def judge(self, error: BaseException | None) -> str | None:
-        """Return what is wrong with the end: None as `error` is that nothing was raised."""
+        """Return what is wrong with the end, or None; `error` is None if nothing was raised."""
         if error is None or hasattr(error, "parent_traceback"):
             told = isinstance(error, LookupError) and error.args == (f"end of {self.key}",)
             right = told if self.error else error is None
@@ -102,37 +102,60 @@ class Reading:
         return f"{self.method}{self.arguments}{left}"
 
 
-class Round:
+class Round(ServerRound):
     """One server, and its clients."""
 
+    uses_per_server = 150, 600
+    may_grow = frozenset({"threads", "begun"})
+
     def __init__(self, report: Report, certificates: Certificates) -> None:
-        self.report = report
-        self.mode, _, tls = OWN[report.seed % len(OWN)]
-        self.files = certificates.of_server if tls else []
-        self.context = certificates.context if tls else None
-        self.rng = Random(f"streams/{report.seed}")
-        self.going = True
-        self.made = 0
+        mode, _, tls = OWN[report.seed % len(OWN)]
+        rng = Random(f"streams/{report.seed}")
+        super().__init__(report, rng, mode, certificates if tls else None)
         self.open: dict[int, Reading] = {}
 
-    def describe(self) -> str:
-        """Return which case this is, for people."""
-        return f"{self.mode}{', TLS' if self.context else ''}"
+    def start_server(self, port: int) -> Child:
+        """Start a server on a port and wait until it serves."""
+        return Child("faults.streamer", port, self.mode, *self.files).wait_until_serving()
+
+    async def check_server(self, port: int, before: dict[str, int]) -> dict[str, int]:
+        """Report resources that the server has not released; return its resources."""
+        after = await super().check_server(port, before)
+        self.report.count("generators of the last servers, all closed", after["begun"])
+        return after
+
+    def hung(self) -> list[str]:
+        """Return the streams whose next item should have come, for people."""
+        now = time.monotonic()
+        return [f"{one!r} at {one.got}" for one in list(self.open.values()) if one.deadline < now]
+
+    def pending(self) -> list[str]:
+        """Return the open streams, for people."""
+        return [f"{one!r} at {one.got}" for one in list(self.open.values())]
+
+    def crews(self, proxy: Callable[[], Proxy]) -> Iterator[Awaitable[None]]:
+        """Yield the crews, each with a proxy of its own."""
+        for n in range(4):
+            yield self.task_crew(proxy(), f"tasks {n}")
+        for n in range(2):
+            yield asyncio.to_thread(self.thread_crew, proxy(), f"threads {n}")
+
+    # Single streams, by tasks and threads.
 
     def wrong(self, text: str | None) -> None:
-        """Note what is wrong, if anything is."""
+        """Report what is wrong, if anything is."""
         if text is not None:
             self.report.find("wrong", f"{text} ({self.describe()})")
 
     def begin(self, rng: Random) -> Reading:
-        """Return a stream to read, which is watched until it has ended."""
+        """Return a stream to be read; it counts as open until `end`."""
         self.made += 1
         key = self.made * 10_000
         reading = self.open[key] = Reading(key, rng)
         return reading
 
     def end(self, reading: Reading, error: BaseException | None, *, left: bool) -> None:
-        """Note how a stream has ended."""
+        """Record how a stream has ended."""
         del self.open[reading.key]
         self.report.count("items", reading.got)
         if left:
@@ -145,7 +168,7 @@ class Round:
     # Tasks.
 
     async def task_crew(self, proxy: Proxy, name: str) -> None:
-        """Have tasks share a client, one client after the other."""
+        """Run tasks that share a client, one client after the other."""
         rng = Random(f"{self.report.seed}/{name}")
         while self.going:
             client = AsyncioClient()
@@ -155,10 +178,10 @@ class Round:
                 await asyncio.sleep(0.02)
                 continue
             rngs = [Random(rng.random()) for _ in range(TASKS)]
-            await asyncio.gather(*(self._task(client, one) for one in rngs))
+            await asyncio.gather(*(self._read_streams(client, one) for one in rngs))
             await client.close_rpc()
 
-    async def _task(self, client: AsyncioClient[Any], rng: Random) -> None:
+    async def _read_streams(self, client: AsyncioClient[Any], rng: Random) -> None:
         for _ in range(rng.randrange(1, 60)):
             if not self.going:
                 return
@@ -196,7 +219,7 @@ class Round:
     # Threads.
 
     def thread_crew(self, proxy: Proxy, name: str) -> None:
-        """Have threads share a client, one client after the other."""
+        """Run threads that share a client, one client after the other."""
         rng = Random(f"{self.report.seed}/{name}")
         with ThreadPoolExecutor(THREADS, thread_name_prefix=name) as pool:
             while self.going:
@@ -207,9 +230,9 @@ class Round:
                     continue
                 with client:
                     rngs = [Random(rng.random()) for _ in range(THREADS)]
-                    list(pool.map(partial(self._thread, client), rngs))
+                    list(pool.map(partial(self._read_blocking_streams, client), rngs))
 
-    def _thread(self, client: Client[Any], rng: Random) -> None:
+    def _read_blocking_streams(self, client: Client[Any], rng: Random) -> None:
         for _ in range(rng.randrange(1, 60)):
             if not self.going:
                 return
@@ -237,84 +260,16 @@ class Round:
         return False
 
 
-def _start(this: Round, port: int) -> Child:
-    return Child("faults.streamer", port, this.mode, *this.files).wait_until_serving()
-
-
-async def _check_server(this: Round, port: int, before: dict[str, int]) -> None:
-    """Find what the server still holds although all clients have gone."""
-    deadline = time.monotonic() + 20
-    while True:
-        after = await what_it_holds(port, this.context)
-        growth = after.pop("memory") - before["memory"]
-        grown = {key: (before[key], n) for key, n in after.items() if n > before[key]}
-        for key in ("threads", "begun"):
-            grown.pop(key, None)
-        if not grown or time.monotonic() > deadline:
-            break
-        await asyncio.sleep(0.1)
-    this.report.count("generators of the last servers, all closed", after["begun"])
-    if grown:
-        this.report.find("leaks", f"at the server ({this.describe()}): {grown}")
-    if growth > MEMORY_GROWTH:
-        this.report.find("memory", f"the server has grown by {growth / 2**20:.0f} MiB")
-
-
-async def _supervise(this: Round, server: Child, port: int, seconds: float) -> Child:
-    """Kill and restart the server now and then; look for items that do not come."""
-    end, next_end = time.monotonic() + seconds, this.rng.randint(*STREAMS_PER_SERVER)
-    while time.monotonic() < end:
-        await asyncio.sleep(0.05)
-        now = time.monotonic()
-        if hung := [one for one in list(this.open.values()) if one.deadline < now]:
-            this.report.find("hung", f"{hung[0]!r} at {hung[0].got} ({this.describe()})")
-            break
-        if this.made > next_end:
-            next_end = this.made + this.rng.randint(*STREAMS_PER_SERVER)
-            kill = this.rng.random() < 0.5
-            await asyncio.to_thread(end_server, this.report, server, this.describe(), kill=kill)
-            server = await asyncio.to_thread(_start, this, port)
-    return server
-
-
-async def _run_round(this: Round, network: Network, port: int, seconds: float) -> None:
-    """Run one round; whoever has not ended with it hangs."""
-    weather = ROUGH_TLS if this.context else ROUGH
-    server = await asyncio.to_thread(_start, this, port)
-    before = await what_it_holds(port, this.context)
-    seeds = iter(range(this.report.seed * 1000, this.report.seed * 1000 + 100))
-
-    def proxy() -> Proxy:
-        return network.proxy(port, next(seeds), weather)
-
-    crews = [asyncio.ensure_future(this.task_crew(proxy(), f"tasks {n}")) for n in range(4)]
-    for n in range(2):
-        run = asyncio.to_thread(this.thread_crew, proxy(), f"threads {n}")
-        crews.append(asyncio.ensure_future(run))
-    server = await _supervise(this, server, port, seconds)
-    this.going = False
-    network.calm()
-    _, late = await asyncio.wait(crews, timeout=LONG + GRACE)
-    if late:
-        hung = ", ".join(f"{one!r} at {one.got}" for one in list(this.open.values())[:3])
-        this.report.find("hung", f"{len(late)} crews did not end: {hung} ({this.describe()})")
-    for crew in crews:
-        if crew.done() and (error := crew.exception()) is not None:
-            this.report.find("wrong", f"a client raised {error!r} ({this.describe()})")
-    await _check_server(this, port, before)
-    await asyncio.to_thread(end_server, this.report, server, this.describe(), kill=False)
-
-
-def _settle_threads(before: dict[str, int]) -> None:
-    """Wait for the threads that see streams out: they end with their connections."""
+def _await_threads(before: dict[str, int]) -> None:
+    """Wait for the threads that close streams: they end with their connections."""
     deadline = time.monotonic() + 20
     while threading.active_count() > before["threads"] and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
 def run(budget: float, seed: int, report: Report) -> None:
-    """Run rounds for as long as the budget lasts; each has a seed of its own, one more."""
-    sys.setswitchinterval(0.001)  # threads of clients and of the network take turns
+    """Run rounds for as long as the budget lasts; the seed increases by one each round."""
+    sys.setswitchinterval(0.001)  # so that threads of clients and of the network alternate
     end = time.monotonic() + budget
     length = min(ROUND, budget / 2)
     with tempfile.TemporaryDirectory() as name, reserved_port() as port:
@@ -323,11 +278,11 @@ def run(budget: float, seed: int, report: Report) -> None:
             before = held()
             this = Round(report, certificates)
             with Network() as network:
-                asyncio.run(_run_round(this, network, port, length))
+                asyncio.run(this.run(network, port, length))
                 for kind, number in network.injected.items():
                     report.count(f"faults: {kind}", number)
-            _settle_threads(before)
-            settle(before, report)
+            _await_threads(before)
+            find_leaks(before, report)
             report.count("rounds")
             if report.failed or time.monotonic() + length / 2 > end:
                 break

@@ -1,8 +1,9 @@
-"""Structures through faults: whoever follows one has it in the end, and missed nothing on the way.
+"""Structures through faults: all replicas become equal, and miss no mod on the way.
 
-Rounds of a few seconds. In each, a publisher changes a structure without end; subscribers of every
+Rounds of a few seconds. In each, a publisher changes a structure continuously; subscribers of every
 kind follow it through proxies, some of them through a relay. Publisher, relay and subscribers are
-killed, stopped and started again, on the same port. Then the publisher rests, and all are equal.
+killed, stopped and restarted, on the same port. Then the publisher rests, and all replicas must
+become equal.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from typing import Any
 
 import pyon
 
-from faults.calls import MEMORY_GROWTH, settle
 from faults.followers import OPTIONS, Established, Follower, Mirrored
 from faults.processes import HOST, Child, held, memory, reserved_port
 from faults.proxy import Network, Weather
 from faults.report import Report
+from faults.rounds import MEMORY_GROWTH, find_leaks
 
 ROUND = 25.0
-"""Seconds of a round, if there are that many."""
+"""Seconds of a round, if the budget allows."""
 
 SETTLING = 60.0
-"""Seconds within which everybody has the structure once the publisher rests."""
+"""Seconds within which all replicas must be equal once the publisher rests."""
 
 BACKLOGS = (100_000, 1_000_000, 32 * 2**20)
-"""Bytes: who lags by more gets the structure anew."""
+"""Bytes: a subscriber that lags by more gets the whole structure again."""
 
 WEATHER = Weather(
     {
@@ -53,7 +54,7 @@ Replica = Follower | Established | Mirrored
 
 
 class Round:
-    """One publisher, one relay, and all that follow them."""
+    """One publisher, one relay, and their replicas."""
 
     def __init__(self, report: Report, network: Network, port: int, relay_port: int) -> None:
         self.report, self.network = report, network
@@ -67,7 +68,7 @@ class Round:
     # Processes.
 
     def start_publisher(self) -> Child:
-        """Start a publisher with a structure of its own."""
+        """Start a publisher with a new structure."""
         self.life += 1
         seed = self.report.seed * 1000 + self.life
         publisher = Child("faults.publisher", self.port, self.life, seed, self.backlog)
@@ -75,13 +76,13 @@ class Round:
         return publisher
 
     def start_relay(self, through: int) -> Child:
-        """Start a relay of what is at a port."""
+        """Start a relay of the publisher at a port."""
         where = ("--bind", HOST, "--port", self.relay_port)
         command = Path(sys.executable).parent / "sync-struct"
         return Child(command, "relay", HOST, through, "d", *where).wait_until_serving()
 
     def end(self, process: Child, name: str) -> None:
-        """Kill or stop a process; what its log says is looked at."""
+        """Kill or stop a process, and check its log."""
         kill = self.rng.random() < 0.5
         if name == "publisher":
             process.ask("rest")
@@ -98,14 +99,14 @@ class Round:
     # Followers.
 
     def follow(self, make: Callable[[], Replica], target: int, number: int) -> None:
-        """Have somebody follow a publisher through a proxy of its own."""
+        """Start a replica of a publisher, with a proxy of its own."""
         proxy = self.network.proxy(target, self.report.seed * 1000 + number, WEATHER)
         replica = make()
         task = asyncio.ensure_future(replica.run(proxy.port))
         self.live[replica] = task, proxy.port
 
     def makers(self) -> Iterator[tuple[Callable[[], Replica], int]]:
-        """Yield what makes those who follow, and the port that they follow."""
+        """Yield the factories of all replicas, and the ports to connect to."""
         for name in OPTIONS:
             yield partial(Follower, name, self.report), self.port
         yield partial(Established, self.report), self.port
@@ -114,14 +115,14 @@ class Round:
         yield partial(Established, self.report), self.relay_port
 
     async def interrupt(self, replica: Replica) -> None:
-        """Have one of them give up, and begin again."""
+        """Cancel a replica, and restart it."""
         task, port = self.live[replica]
         await _end(task)
         self.report.count("subscribers started again")
         self.live[replica] = asyncio.ensure_future(replica.run(port)), port
 
     def check_alive(self) -> None:
-        """Find those who have ended by themselves."""
+        """Report replicas whose task has ended."""
         for replica, (task, _) in self.live.items():
             if task.done():
                 self.report.find("crashes", f"{replica.name} has ended: {task!r:.500}")
@@ -134,7 +135,7 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 async def _disturb(this: Round, publisher: Child, relay: Child, seconds: float, via: int) -> Any:
-    """Kill, stop and start again, in an order that follows from the seed. Return the last ones."""
+    """Kill, stop and restart at random. Return the last publisher and relay."""
     end, rng = time.monotonic() + seconds, this.rng
     while time.monotonic() < end and not this.report.failed:
         await asyncio.sleep(rng.uniform(0.02, min(1.0, seconds / 8)))
@@ -155,7 +156,7 @@ async def _disturb(this: Round, publisher: Child, relay: Child, seconds: float, 
 
 
 async def _until_equal(this: Round, structure: Any) -> None:
-    """Wait until everybody has the structure of the publisher that rests."""
+    """Wait until all replicas equal the structure of the publisher."""
     deadline = time.monotonic() + SETTLING
     for replica in this.live:
         while (difference := replica.difference(structure)) is not None:
@@ -185,7 +186,7 @@ async def _run_round(this: Round, seconds: float) -> None:
 
 
 async def _check_publisher(this: Round, publisher: Child, before: dict[str, int]) -> None:
-    """Find what the publisher still holds although all subscribers have gone."""
+    """Report resources that the publisher has not released after its subscribers have gone."""
     deadline = time.monotonic() + 20
     while True:
         after = json.loads(await asyncio.to_thread(publisher.ask, "held"))
@@ -202,7 +203,7 @@ async def _check_publisher(this: Round, publisher: Child, before: dict[str, int]
 
 
 def run(budget: float, seed: int, report: Report) -> None:
-    """Run rounds for as long as the budget lasts; each has a seed of its own, one more."""
+    """Run rounds for as long as the budget lasts; the seed increases by one each round."""
     sys.setswitchinterval(0.001)
     end = time.monotonic() + budget
     length = min(ROUND, budget / 2)
@@ -216,7 +217,7 @@ def run(budget: float, seed: int, report: Report) -> None:
                     report.count(f"faults: {kind}", number)
                 for error in network.errors:
                     report.find("wrong", f"the proxy itself: {error!r}")
-            settle(before, report)
+            find_leaks(before, report)
             report.count("mods made", this.mods)
             report.count("rounds")
             report.peak("memory of the subscribers, MiB", memory() / 2**20)

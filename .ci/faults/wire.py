@@ -1,7 +1,8 @@
-"""The wire: valid sessions of all generations, mutated, against servers and against clients.
+"""Mutated sessions of all generations, against servers and against clients.
 
-Servers and clients are in this process, so that what they complain about is seen. A finding is
-kept in ``.nox/faults-report/found``; what was mended goes from there to ``corpus``, tried first.
+Servers and clients are in this process, so that their unexpected errors are found. The session of a
+finding is kept in ``.nox/faults-report/found``. Once it is fixed, it is moved to ``corpus``, whose
+sessions are tried first.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from pc_rpc import AsyncioClient, Server
 from sync_struct import Notifier, Publisher, Subscriber
 
-from faults.hostile import LIMITS, is_foreseen
+from faults.hostile import LIMITS, is_documented
 from faults.processes import HOST, close_server, environment, memory
 from faults.report import Report
 from faults.sessions import Messages, mutate, record_calls, record_structure, recorded
@@ -33,7 +34,7 @@ FOUND = Path(".nox/faults-report/found")
 TOGETHER = 16
 TIMEOUT = 0.3
 SILENCE = 0.1
-"""Seconds without a word after which the other end has nothing to say."""
+"""Seconds of silence after which the other end counts as finished."""
 
 GRACE = 30.0
 """Seconds beyond which a session hangs: the machine may be busy."""
@@ -42,14 +43,14 @@ MEMORY = 200 * 2**20
 
 
 class Driver:
-    """What the recorded sessions call, more or less."""
+    """A driver with the methods that the recorded sessions call."""
 
     def echo(self, *values: Any) -> Any:
-        """Return what came."""
+        """Return the argument."""
         return values[0] if len(values) == 1 else values
 
     async def async_echo(self, value: Any) -> Any:
-        """Return what came."""
+        """Return the argument."""
         return value
 
     def fail(self, *_: Any) -> None:
@@ -57,12 +58,12 @@ class Driver:
         raise ValueError("boom")
 
     async def rest(self, *_: Any) -> None:
-        """Take a while."""
+        """Wait for a while."""
         await asyncio.sleep(0.01)
 
 
 class Bench:
-    """Servers to attack, sessions to attack with, and what came of it."""
+    """Servers to attack, and the sessions to mutate."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
@@ -70,7 +71,7 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Have a server and a publisher, and the sessions that there are."""
+        """Run a server and a publisher, and load all sessions."""
         notifier = Notifier({"list": [1, 2], "array": np.zeros(2000), "grows": np.zeros(0)})
         targets = {"main": Driver(), "alpha": Driver(), "beta": Driver}
         server = Server(targets, limit=2**24, line_limit=2**20)
@@ -91,24 +92,24 @@ class Bench:
             yield
 
     async def attack(self, against: str, messages: Messages) -> None:
-        """Play what one end says to the other one."""
-        before = self.report.failed_times
+        """Send the messages of one end to the other."""
+        before = self.report.number_of_findings
         began = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT + GRACE):
                 await ATTACKS[against](self, messages)
-        except OSError:  # the client's own time-out is one, too
+        except OSError:  # includes the client's own TimeoutError
             if (seconds := time.monotonic() - began) > TIMEOUT + GRACE:
                 self.report.find("hung", f"{against}: {seconds:.1f} s")
         except Exception as error:
-            if not is_foreseen(error):
+            if not is_documented(error):
                 self.report.find("wrong", f"{against}: {type(error).__name__}: {error!s:.500}")
         self.report.count(f"sessions against a {against}")
-        if self.report.failed_times > before:
+        if self.report.number_of_findings > before:
             self.keep(against, messages)
 
     def keep(self, against: str, messages: Messages) -> None:
-        """Write a session that something was found with."""
+        """Write the session of a finding to a file."""
         text = json.dumps(
             {"against": against, "messages": [one.decode("latin-1") for one in messages]}, indent=1
         )
@@ -117,7 +118,7 @@ class Bench:
         (FOUND / name).write_text(text + "\n", encoding="utf-8")
 
     async def check_servers(self) -> None:
-        """See that a well-behaved client is still served, by either."""
+        """Check that both servers still serve well-behaved clients."""
         async with asyncio.timeout(GRACE), AsyncioClient() as client:
             await client.connect_rpc(HOST, self.ports["server"], "main", timeout=GRACE)
             if await client.echo([1, "x"]) != [1, "x"]:
@@ -128,7 +129,7 @@ class Bench:
 
 
 async def _against_listener(port: int, messages: Messages) -> None:
-    """Say everything, and read until the other end has nothing more to say."""
+    """Send all messages, and read until the other end is silent."""
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
         writer.writelines(messages)
@@ -144,7 +145,7 @@ async def _against_listener(port: int, messages: Messages) -> None:
 
 @contextlib.asynccontextmanager
 async def _saying(messages: Messages) -> AsyncIterator[int]:
-    """Have a server that says one message for each line that it hears, and then the rest."""
+    """Run a server that answers the first lines with a message each, then sends the rest."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError, asyncio.CancelledError):
@@ -205,7 +206,7 @@ async def _fuzz(budget: float, report: Report) -> None:
     end = time.monotonic() + budget
     bench, batch = Bench(report), 0
     async with bench.serving():
-        for against, sessions in bench.said.items():  # as they are: nothing is to be wrong
+        for against, sessions in bench.said.items():  # unchanged: no finding is expected
             for messages in sessions:
                 await bench.attack(against, messages)
         for against, messages in kept():
@@ -226,7 +227,7 @@ async def _fuzz(budget: float, report: Report) -> None:
 
 
 def _guided(budget: float, report: Report) -> None:
-    """Have atheris look for inputs that reach further, where it is installed."""
+    """Run atheris, if it is installed, to find inputs that increase coverage."""
     done = subprocess.run(
         [sys.executable, "-m", "faults.guided", str(budget), str(report.seed)],
         env=environment(),
@@ -243,7 +244,7 @@ def _guided(budget: float, report: Report) -> None:
 
 
 def run(budget: float, seed: int, report: Report) -> None:
-    """Mutate sessions for as long as the budget lasts, then those that coverage suggests."""
+    """Mutate sessions at random, then guided by coverage, for as long as the budget lasts."""
     before = memory()
     guided = budget / 3 if budget > 30 else 0.0
     asyncio.run(_fuzz(budget - guided, report))

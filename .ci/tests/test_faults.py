@@ -66,7 +66,7 @@ def test_a_defect_that_is_known_is_a_note_and_anything_else_a_finding(monkeypatc
     report = Report("structures", 1)
     report.find("wrong", "seen: half of it")
     assert not report.failed
-    assert report.as_dict()["notes"] == ["a defect that is known: half a batch"]
+    assert report.as_dict()["notes"] == ["a known defect: half a batch"]
     report.find("wrong", "seen: nothing of it")
     assert report.failed
 
