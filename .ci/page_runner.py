@@ -1,18 +1,18 @@
-"""Runs the code blocks of a page of the documentation, in their order, as its reader would.
+"""Runs the code blocks of a page of the documentation, in their order, as a reader would.
 
-A block's language says what is done with it:
+The language of a block determines how it is run:
 
-* ``console``: lines that begin with ``$`` are commands, typed into a terminal of 80 columns; the
-  lines behind a command are what it prints. ``^C`` ends the command before it.
+* ``console``: lines that begin with ``$`` are commands, run in a terminal of 80 columns; the lines
+  after a command are its expected output. ``^C`` interrupts the command before it.
 * ``pycon``: a doctest. ``python`` without a caption: executed; on a page with the line
-  ``% notebook``, as a cell, by a real kernel. All of a page share one namespace.
+  ``% notebook``, as a cell, by a real kernel. All blocks of a page share one namespace.
 * any language with a caption: a file of that name. A ``literalinclude`` with a caption: a copy of
-  the file that it shows.
+  the included file.
 
-A line above a block may say more about it: ``% stays`` (the command goes on while the page does;
-what is printed is waited for) or ``% not run: REASON``. Ports are replaced by free ones, and
-``~/protocols`` is the repository. ``pip install`` runs where the page has made an environment;
-elsewhere it is checked that the packages are there.
+A line above a block may modify this: ``% stays`` (the command runs until the end of the page; only
+its expected output is awaited) or ``% not run: REASON``. Ports are replaced by free ones, and
+``~/protocols`` is the repository. ``pip install`` runs if the page has made an environment;
+otherwise the packages must be installed already.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 60.0
-"""Seconds until what a command should print counts as never coming."""
+TIMEOUT = 60.0
+"""Seconds within which a command must print its expected output, or end."""
 
 MOST_SHOWN = 2000
-"""Characters that are shown of what a command has printed, if it is not what the page says."""
+"""Characters of unexpected output that an error shows."""
 
 FENCE = re.compile(
     r"^```+ *(?:\{code-block\} *)?([\w-]+|\{literalinclude\} *\S+) *\n(.*?)^```+ *$",
@@ -93,7 +93,7 @@ def blocks(text: str) -> list[Block]:
 
 
 class Page:
-    """A page that is followed, in a folder of its own. A context: what runs at the end is ended.
+    """A page and the folder that it runs in. A context manager, which ends running commands.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Page:
         self._here = folder / "here"
         self._state = folder / "state"
         self._namespace = {"__name__": "__main__"}
-        self._staying: list[Terminal] = []
+        self._running: list[Terminal] = []
         for one in (self._home, self._here):
             one.mkdir(parents=True)
         self._notebook = Notebook(self._here) if NOTEBOOK.search(text) else None
@@ -123,16 +123,16 @@ class Page:
     def __exit__(self, *_: object) -> None:
         if self._notebook:
             self._notebook.end()
-        for terminal in reversed(self._staying):
+        for terminal in reversed(self._running):
             terminal.end(signal.SIGTERM)
 
     @property
     def _where(self) -> str:
-        """The folder that the reader's shell is in."""
+        """The working directory of the reader's shell."""
         return shlex.split(self._state.read_text().splitlines()[-1])[1]
 
     def follow(self) -> int:
-        """Do what the page says; return how many blocks were run."""
+        """Run the blocks of the page; return their number."""
         run = [block for block in self._blocks if not block.not_run]
         for block in run:
             with contextlib.chdir(self._where), _first_on_path(self._where):
@@ -157,7 +157,7 @@ class Page:
         elif block.language == "python":
             exec(compile(text, f"line {block.line}", "exec"), self._namespace)
         else:
-            raise ValueError(f"no caption, and {block.language!r} is nothing to run")
+            raise ValueError(f"no caption, and {block.language!r} cannot be run")
 
     def _free_port(self, match: re.Match[str]) -> str:
         if match[0] not in self._ports:
@@ -166,24 +166,24 @@ class Page:
         return self._ports[match[0]]
 
     def _examples(self, text: str, line: int) -> None:
-        parser, said = doctest.DocTestParser(), []
+        parser, messages = doctest.DocTestParser(), []
         test = parser.get_doctest(text, self._namespace, "page", "page", line)
         runner = doctest.DocTestRunner(verbose=False, optionflags=FLAGS)
-        failed, _ = runner.run(test, out=said.append, clear_globs=False)
+        failed, _ = runner.run(test, out=messages.append, clear_globs=False)
         self._namespace = test.globs
         if failed:
-            raise AssertionError("".join(said))
+            raise AssertionError("".join(messages))
 
     def _type(self, command: str, printed: str, stays: bool) -> None:
         if command == "^C":
-            self._staying.pop().end(signal.SIGINT)
+            self._running.pop().end(signal.SIGINT)
             return
         if command.startswith("pip install") and ".venv" not in self._state.read_text():
             _check_installed(command)
             return
         terminal = Terminal(command, self._state, self._home, remember=not stays)
         if stays:
-            self._staying.append(terminal)
+            self._running.append(terminal)
             terminal.wait_for(printed)
         else:
             status, output = terminal.finish()
@@ -192,12 +192,12 @@ class Page:
 
 
 def same(wanted: str, got: str) -> bool:
-    """Say whether a command has printed what the page shows; ``...`` stands for anything."""
+    """Return whether the output of a command is the expected one; ``...`` matches anything."""
     return not wanted.strip() or doctest.OutputChecker().check_output(wanted, got, FLAGS)
 
 
 def _in_order(wanted: str, got: str) -> bool:
-    """Say whether what the page shows has been printed, with anything in between."""
+    """Return whether the expected lines have been printed, with anything in between."""
     place = 0
     for part in re.split(r"\.\.\.|\n", wanted):
         if (found := got.find(part.strip(), place)) < 0:
@@ -207,7 +207,7 @@ def _in_order(wanted: str, got: str) -> bool:
 
 
 def dialogue(text: str) -> list[tuple[str, str]]:
-    """Return the commands of a block, each with what it prints."""
+    """Return the commands of a block, each with its expected output."""
     found: list[tuple[str, str]] = []
     for line in text.splitlines():
         if line == "^C":
@@ -223,7 +223,7 @@ def dialogue(text: str) -> list[tuple[str, str]]:
 
 
 def _check_installed(command: str) -> None:
-    """Check that what a command would install is there: the tests have an environment already."""
+    """Check that the packages of an install command are installed in this environment."""
     for requirement in shlex.split(command, comments=True)[2:]:
         if "/" not in requirement:
             importlib.metadata.distribution(re.split(r"[\[<>=]", requirement)[0])
@@ -243,7 +243,7 @@ def _first_on_path(folder: str):
 
 
 class Notebook:
-    """Cells, run by a kernel in a folder."""
+    """A kernel that runs cells in a folder."""
 
     def __init__(self, folder: Path) -> None:
         from jupyter_client.manager import start_new_kernel
@@ -251,8 +251,8 @@ class Notebook:
         self._manager, self._client = start_new_kernel(cwd=str(folder))
 
     def run_cell(self, text: str) -> None:
-        """Run a cell; what it raises is raised here."""
-        reply = self._client.execute_interactive(text, timeout=PATIENCE, output_hook=lambda _: None)
+        """Run a cell; raise AssertionError if it fails."""
+        reply = self._client.execute_interactive(text, timeout=TIMEOUT, output_hook=lambda _: None)
         if reply["content"]["status"] != "ok":
             raise AssertionError("\n".join(reply["content"]["traceback"]))
 
@@ -263,7 +263,7 @@ class Notebook:
 
 
 class Terminal:
-    """A command in a terminal of its own, 80 columns wide, that may remember what it sets."""
+    """A command in a terminal of 80 columns; its directory and environment may be kept."""
 
     def __init__(self, command: str, state: Path, home: Path, *, remember: bool) -> None:
         quoted = shlex.quote(str(state))
@@ -280,7 +280,7 @@ class Terminal:
             name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
         }
         environment |= {"HOME": str(home), "PATH": path, "TERM": "xterm"}
-        environment["QT_QPA_PLATFORM"] = "offscreen"  # windows without a screen
+        environment["QT_QPA_PLATFORM"] = "offscreen"
         self._command = command
         self._process = subprocess.Popen(
             ["bash", "-c", script],
@@ -293,56 +293,56 @@ class Terminal:
         os.close(its)
         self._output = b""
         self._ended = False
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._drain, args=(own,))
         self._reader.start()
 
     def _drain(self, own: int) -> None:
-        """Take in what is printed, at once: a full terminal would stop the program."""
+        """Read the output continuously: a full terminal would block the program."""
         with os.fdopen(own, "rb", buffering=0) as terminal:
             while not self._ended:
                 try:
                     data = terminal.read(2**16)
-                except OSError:  # Linux's way of saying that nobody has the other side any more
+                except OSError:  # on Linux, when the other end is closed
                     data = b""
-                with self._news:
+                with self._changed:
                     self._output += data or b""
                     self._ended = not data
-                    self._news.notify_all()
+                    self._changed.notify_all()
 
     @property
     def output(self) -> str:
-        """What has been printed up to now, as plain text."""
+        """The output so far, as plain text."""
         text = self._output.decode(errors="replace")
         return ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
 
     def wait_for(self, printed: str) -> None:
-        """Wait until the command has printed what the page shows."""
-        with self._news:
-            self._news.wait_for(
-                lambda: _in_order(printed, self.output) or self._ended, timeout=PATIENCE
+        """Wait until the command has printed the expected output."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: _in_order(printed, self.output) or self._ended, timeout=TIMEOUT
             )
         if not _in_order(printed, self.output):
             raise AssertionError(f"{self._command}\nhas printed:\n{self.output[-MOST_SHOWN:]}")
 
     def finish(self) -> tuple[int, str]:
-        """Return the exit status of a command that ends by itself, and what it has printed."""
+        """Wait for the end of the command; return its exit status and output."""
         try:
-            status = self._process.wait(2 * PATIENCE)
+            status = self._process.wait(2 * TIMEOUT)
         except subprocess.TimeoutExpired:
             self.end(signal.SIGKILL)
             raise TimeoutError(f"{self._command}\nhas printed only:\n{self.output}") from None
-        self._reader.join(PATIENCE)
+        self._reader.join(TIMEOUT)
         return status, self.output
 
     def end(self, number: signal.Signals) -> None:
-        """Send a signal to the command and all that it has started; wait for its end."""
+        """Send a signal to the command and its child processes; wait for its end."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             raise
         finally:
-            self._reader.join(PATIENCE)
+            self._reader.join(TIMEOUT)

@@ -1,7 +1,7 @@
-"""How Sphinx builds the documentation: ``python3 noxfile.py -s docs``.
+"""Configuration of Sphinx: ``python3 noxfile.py -s docs`` builds the documentation.
 
-The pages are beside this file. Formats, protocols and changelogs stay where they are, in the
-packages; `repository_pages` makes pages of them. `pictures` draws the terminal.
+The pages are beside this file. `repository_pages` makes further pages from the READMEs, formats,
+protocols and changelogs of the packages. `pictures` draws the terminal and the pages in a browser.
 """
 
 import sys
@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 project = "Protocols for laboratories"
 author = "the maintainers"
-copyright = f"{author}, BSD-3-Clause"  # noqa: A001  (Sphinx has it so)
+copyright = f"{author}, BSD-3-Clause"  # noqa: A001  (required by Sphinx)
 html_title = project
 
 extensions = [
@@ -34,13 +34,13 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {
     "members": True,
     "show-inheritance": True,
-    # What private bases of ours have, and not what Python gives to all exceptions or tuples.
+    # Members of our private base classes, not those of Python's exceptions and containers.
     "inherited-members": "BaseException, tuple, dict, list, str, Enum, object",
 }
 numpydoc_show_class_members = False
-autosummary_generate = False  # numpydoc brings it along; the pages here are written by hand
+autosummary_generate = False  # numpydoc loads autosummary; the pages here are written by hand
 
-# From a folder, without a server and without a network: nothing is loaded from elsewhere.
+# The site works from a folder, without a server or a network.
 html_theme = "furo"
 html_show_sourcelink = False
 html_copy_source = False

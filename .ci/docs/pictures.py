@@ -1,29 +1,36 @@
-"""Pictures of the terminal and the browser, drawn by the build: what is published, and followed.
+"""Pictures of the terminal and of pages in a browser, drawn by the build.
 
-Of `sync-struct watch`: its own view of a mirrored structure, written to a terminal of rich's that
-keeps what it was given. Of pages: what Chromium shows of them; without it, a grey bar.
+The picture of `sync-struct watch` is a frame of the command in a pseudo-terminal, drawn by rich.
+The pictures of pages are screenshots of Chromium; without Chromium, they are grey bars.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import io
+import logging
+import os
 import re
 import struct
+import subprocess
 import sys
+import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from rich.console import Console
-from sync_struct import Notifier, mirror, publish
-from sync_struct._cli_view import View  # the view of the command: the picture is to be the truth
+from rich.text import Text
+from sync_struct import Notifier, publish
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "web"))
 
 import chromium
+import laser
 from pc_rpc import Server
 from pc_rpc.web import controlling
 from pyon.web import Door
@@ -31,11 +38,18 @@ from serving_thread import in_thread
 from sync_struct.web import showing
 
 WIDTH, HEIGHT = 80, 17  # characters
+TIMEOUT = 60.0  # seconds, for a frame of the terminal
+HOME = "\x1b[H"
+"""The escape sequence at the beginning of each frame."""
+
+GREY = """<svg xmlns="http://www.w3.org/2000/svg" width="640" height="24">
+<rect width="640" height="24" fill="#ccc"/></svg>"""
+
 SECONDS = np.arange(120)
 
 
 def oven() -> Notifier:
-    """Return the structure of the tutorial, a while after its set point was changed."""
+    """Return the structure of the tutorial, a while after a change of the set point."""
     row, column = np.indices((32, 80))
     return Notifier(
         {
@@ -47,27 +61,68 @@ def oven() -> Notifier:
     )
 
 
+def frames(terminal: int) -> Iterator[str]:
+    """Yield the complete frames that a program draws in a terminal."""
+    decoder, text = codecs.getincrementaldecoder("utf-8")(), ""
+    while True:
+        try:
+            data = os.read(terminal, 2**16)
+        except OSError:  # the program has ended
+            return
+        *complete, text = (text + decoder.decode(data)).split(HOME)
+        yield from complete
+
+
+@contextlib.contextmanager
+def watching(port: int) -> Iterator[Iterator[str]]:
+    """Run `sync-struct watch` in a terminal; yield its frames."""
+    import pty
+    import termios
+
+    own, its = pty.openpty()
+    termios.tcsetwinsize(its, (HEIGHT, WIDTH))
+    unset = {"COLUMNS", "LINES", "NO_COLOR"}
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    command = [sys.executable, "-m", "sync_struct", "watch", "127.0.0.1", str(port), "oven"]
+    with subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, env={**environment, "TERM": "xterm-256color"}
+    ) as process:
+        os.close(its)
+        timer = threading.Timer(TIMEOUT, process.kill)
+        timer.start()
+        try:
+            yield frames(own)
+        finally:
+            timer.cancel()
+            process.kill()
+            os.close(own)
+
+
 def draw_watch(path: Path) -> None:
-    """Draw what `sync-struct watch` shows of a structure, while one of its values changes."""
+    """Draw the terminal of `sync-struct watch`, just after a value has changed."""
+    path.parent.mkdir(exist_ok=True)
+    if os.name == "nt":  # without pseudo-terminals
+        path.write_text(GREY, encoding="utf-8")
+        return
     published = oven()
-    with publish("127.0.0.1", 0, {"oven": published}) as publisher:
-        view = View("oven at 127.0.0.1 port 3252")
-        with mirror("127.0.0.1", publisher.port, "oven", notify_cb=view.note) as seen:
-            published["temperature"] = 391.9
-            seen.wait(lambda structure: structure["temperature"] == 391.9, timeout=30)
-            view.target, view.state = seen.read, seen.state
+    with (
+        publish("127.0.0.1", 0, {"oven": published}) as publisher,
+        watching(publisher.port) as shown,
+    ):
+        next(frame for frame in shown if "391.4" in frame)
+        published["temperature"] = 391.9
+        frame = next(frame for frame in shown if "391.9" in frame)
     console = Console(
         file=io.StringIO(), record=True, width=WIDTH, height=HEIGHT, force_terminal=True
     )
-    console.print(view, height=HEIGHT)
-    path.parent.mkdir(exist_ok=True)
+    console.print(Text.from_ansi(frame.replace(f"port {publisher.port}", "port 3252")))
     picture = console.export_svg(title="sync-struct watch 127.0.0.1 3252 oven")
-    # The fonts would come from a server far away; the reader's own do as well.
+    # Without the web fonts, which would be loaded from another server.
     path.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
 
 
 def laboratory() -> Notifier:
-    """Return a structure with something of every kind, of which the page draws a picture."""
+    """Return a structure with values of every kind."""
     row, column = np.indices((256, 256))
     rings = np.hypot(row - 118, column - 140)
     return Notifier(
@@ -85,7 +140,7 @@ def laboratory() -> Notifier:
 
 
 def draw_structures(folder: Path, browser) -> None:
-    """Draw what `sync-struct web` shows, after its numbers have changed for some frames."""
+    """Draw the page of `sync-struct web`, after its numbers have changed for some frames."""
     shown = ("temperature", "pressure", "history", "camera")
     marks = "&".join([f"pin=oven/{name}" for name in shown] + ["open=oven", "open=oven/scan"])
     published = laboratory()
@@ -102,7 +157,7 @@ def draw_structures(folder: Path, browser) -> None:
 
 
 def change(page, published: Notifier) -> None:
-    """Let numbers go up and down, and the page draw each of them."""
+    """Change numbers, and wait until the page has drawn each of them."""
     random = np.random.default_rng(1)
     for temperature, part in zip(391 + random.normal(size=16), random.normal(size=16), strict=True):
         published["temperature"] = round(float(temperature), 2)
@@ -115,28 +170,11 @@ def change(page, published: Notifier) -> None:
         page.wait_for_timeout(120)  # its history keeps ten numbers a second
 
 
-class Laser:
+class TunableLaser(laser.Laser):
     """A tunable laser, on a serial line."""
 
-    def set_power(
-        self,
-        power: Annotated[float, "W"],
-        ramp: bool = False,
-        mode: Literal["slow", "fast"] = "slow",
-    ) -> float:
-        """Set the power.
-
-        Parameters
-        ----------
-        power : float
-            At most 1.
-        """
-        if power > 1:
-            raise ValueError("too much for the crystal")
-        return power
-
     def spectrum(self, exposure: Annotated[float, "s"] = 0.1):
-        """Return what the spectrometer sees."""
+        """Return the counts of the spectrometer."""
         x = np.linspace(-4, 4, 400)
         counts = 900 * np.exp(-(x**2) * 8) + 200 * np.exp(-((x - 1.6) ** 2) * 30) + 20
         return {"counts": counts, "saturated": False, "exposure": exposure}
@@ -148,14 +186,14 @@ class Laser:
 
 @contextlib.asynccontextmanager
 async def panel():
-    async with Server({"laser": Laser()}, "Laser of table 3") as server:
+    async with Server({"laser": TunableLaser()}, "Laser of table 3") as server:
         await server.start("127.0.0.1", 0)
         async with controlling("127.0.0.1", server.port) as served:
             yield served
 
 
 def draw_panel(folder: Path, browser) -> None:
-    """Draw what `pc-rpc web` shows, after some calls."""
+    """Draw the page of `pc-rpc web`, after some calls."""
     with in_thread(panel) as served:
         for screen, how in chromium.SCREENS.items():
             page = browser.new_context(**how).new_page()
@@ -171,14 +209,14 @@ def draw_panel(folder: Path, browser) -> None:
                 page.get_by_role("button", name="Call calibrate").click()
                 page.locator(".spinner:visible").wait_for()
             page.screenshot(path=folder / f"controls-{screen}.png")
-            for button in page.locator(".cancel:visible").all():  # else others wait for their turn
+            for button in page.locator(".cancel:visible").all():  # so that the next page can call
                 button.click()
                 page.locator(".call[data-state=cancelled]").wait_for()
             page.context.close()
 
 
 def grey(path: Path) -> None:
-    """Write a picture of nothing, where there is no browser."""
+    """Write a grey bar, in place of a screenshot."""
     header = struct.pack(">IIBBBBB", 640, 24, 8, 0, 0, 0, 0)
     data = zlib.compress((b"\0" + b"\xcc" * 640) * 24)
     chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
@@ -203,6 +241,7 @@ def draw_pages(folder: Path) -> None:
 
 
 def draw(app) -> None:
+    logging.getLogger("pc_rpc").setLevel(logging.WARNING)
     folder = Path(app.srcdir, "pictures")
     draw_watch(folder / "watch.svg")
     draw_pages(folder)

@@ -1,7 +1,7 @@
-"""Pages that the repository has already, as pages of the documentation.
+"""Markdown files of the repository, as pages of the documentation.
 
-Each is copied at the beginning of the build. A link that leads from one such page to another one
-leads to the other's copy; a link to any other file of the repository becomes the file's name.
+Each is copied at the beginning of the build. Links between such files become links between their
+copies; a link to another file of the repository becomes its text and the path of the file.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ PAGES = {
     "CONTRIBUTING.md": "contributing/index.md",
     "ARCHITECTURE.md": "contributing/architecture.md",
 }
-"""Files of the repository, and the pages that they become."""
+"""Files of the repository, and their pages."""
 
 LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#|mailto:)([^)\s#]+)(#[^)\s]*)?\)")
 
 
 def page_of(source: str) -> str:
-    """Return the text of the page that a file of the repository becomes."""
+    """Return the text of the page of a file."""
     folder = Path(source).parent
 
     def relinked(match: re.Match[str]) -> str:

@@ -1,7 +1,7 @@
-"""Try the mutants: ``python -m mutants``; ``python3 noxfile.py -s mutants`` does.
+"""Try the mutants: ``python -m mutants``, or ``python3 noxfile.py -s mutants``.
 
-The exit status is 1 if one survives that is not listed with a reason, and 2 if the tables do not
-fit the code, or if tests that should notice fail without any mutant.
+The exit status is 1 if a mutant survives that is not listed with a reason, and 2 if the tables do
+not match the code, or if tests fail without a mutant.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("mutants", description="Try deliberate faults of our own.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of mutants; default: all")
-    parser.add_argument("--package", action="append", help="only of this one")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants to try; default: all")
+    parser.add_argument("--package", action="append", help="only mutants of this package")
     parser.add_argument(
-        "--quick", action="store_true", help="run only the tests that should notice"
+        "--quick", action="store_true", help="run only the tests that should fail"
     )
     parser.add_argument("--tool", action="store_true", help="run mutmut on the pure modules")
-    parser.add_argument("--list", action="store_true", help="show them, and try none")
+    parser.add_argument("--list", action="store_true", help="list the mutants, and try none")
     parser.add_argument("--tables", type=Path, default=TABLES, help="folder")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository")
     parser.add_argument("--report", type=Path, default=Path(".nox/mutants"), help="folder")
@@ -36,7 +36,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Try the mutants that are asked for; return the exit status."""
+    """Try the selected mutants; return the exit status."""
     options = _options()
     if options.tool:
         return tool.run(options.root, options.report, options.package)
@@ -61,7 +61,7 @@ def _chosen(options: argparse.Namespace) -> list[Mutant]:
     mutants = load(options.tables)
     unknown = set(options.names) - {mutant.name for mutant in mutants}
     if unknown:
-        raise TableError(f"no mutants of these names: {', '.join(sorted(unknown))}; see --list")
+        raise TableError(f"no mutants have these names: {', '.join(sorted(unknown))}; see --list")
     chosen = [
         mutant
         for mutant in mutants
@@ -74,7 +74,7 @@ def _chosen(options: argparse.Namespace) -> list[Mutant]:
 
 
 def _try(mutants: Sequence[Mutant], options: argparse.Namespace) -> list[Result]:
-    """Try one mutant after the other; the report is written after each."""
+    """Try the mutants one by one; write the report after each."""
     results: list[Result] = []
     with Scratch(options.root) as scratch:
         _check_without_mutants(scratch, mutants)
@@ -87,7 +87,7 @@ def _try(mutants: Sequence[Mutant], options: argparse.Namespace) -> list[Result]
 
 
 def _check_without_mutants(scratch: Scratch, mutants: Sequence[Mutant]) -> None:
-    """Run all tests that should notice, once, without any fault: they must pass."""
+    """Run all tests that should fail, once, without a mutant: they must pass."""
     for package in dict.fromkeys(mutant.package for mutant in mutants):
         _show_progress(f"{package}: the tests without a mutant")
         scratch.check_imports(package)
@@ -95,11 +95,11 @@ def _check_without_mutants(scratch: Scratch, mutants: Sequence[Mutant]) -> None:
         tests = list(dict.fromkeys(test for tests in named for test in tests))
         outcome = scratch.run(tests, timeout=SUITE_TIMEOUT)
         if not outcome.passed:
-            raise TableError(f"{outcome.test} fails without any mutant:\n{outcome.output[-2000:]}")
+            raise TableError(f"{outcome.test} fails without a mutant:\n{outcome.output[-2000:]}")
 
 
 def _show_progress(text: str) -> None:
-    """Show in a terminal how far it is; in a pipe, nothing."""
+    """Show the progress, if standard error is a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text[:100]}")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What became of the mutants, for people and as data."""
+"""The report on the mutants, as text and as data."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ VERDICTS = ("killed", "allowed", "killed after all", "survived", "error")
 
 
 def as_text(results: Sequence[Result]) -> str:
-    """Return the results for people: one line each, and the sums by package."""
+    """Return the results as text, with the sums of each package."""
     lines = []
     for result in results:
         mutant = result.mutant
         lines.append(f"{result.verdict.upper():<9} {mutant.name} ({mutant.package}/{mutant.file})")
         lines.append(f"          {mutant.promise}")
         if result.noticed_by:
-            hint = "" if result.named else ", which the table does not name"
+            hint = "" if result.named else ", which the table does not list"
             lines.append(f"          noticed by {result.noticed_by}{hint}")
         if result.error:
             lines.append(f"          {result.error}")
         if mutant.survives:
-            lines.append(f"          listed as one that survives: {mutant.survives}")
+            lines.append(f"          may survive: {mutant.survives}")
         if result.verdict == "survived":
             lines.append(f"          again: python3 noxfile.py -s mutants -- {mutant.name}")
     packages = dict.fromkeys(result.mutant.package for result in results)

@@ -1,7 +1,7 @@
-"""A copy of the packages that mutants live in, and pytest in it.
+"""A copy of the packages for mutants, and pytest in it.
 
-The one idea to keep in mind: the tree is never touched. The copy stands first on Python's path, in
-every process that a test starts, too.
+The one idea to keep in mind: the work tree is never changed. The copy is first on Python's path,
+also in the processes that tests start.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from typing import Self
 from mutants.table import Mutant, TableError
 
 TEST_TIMEOUT = 60
-"""Seconds after which a single test counts as failed: a fault may make it wait for ever."""
+"""Seconds after which a test counts as failed: a mutant may make it wait for ever."""
 
 NAMED_TIMEOUT = 240
 SUITE_TIMEOUT = 1200
-"""Seconds after which a run of some tests, and of all of a package, counts as failed: the end of
-the process, too, may wait for a thread that a fault has left behind."""
+"""Seconds after which a run of the named tests, or of all tests of a package, counts as failed. The
+end of the process may wait for a thread that a mutant keeps running."""
 
 NOT_RUN = {4, 5}
-"""Statuses of pytest: wrong usage, no tests. Others are 0; 1 for tests that failed, or 2, from
-several processes; 3 if a fault gets as far as pytest itself; and it may end the process."""
+"""Exit statuses of pytest: wrong usage, no tests. Others are 0; 1 for failed tests, or 2 with
+several processes; 3 if a mutant breaks pytest; any status of a process that a mutant ends."""
 
-NOTICED = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - |$)", re.MULTILINE)
-"""How pytest names a test that failed, in its summary."""
+FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?)(?: - |$)", re.MULTILINE)
+"""A failed test in the summary of pytest."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of tests ended.
+    """The outcome of a run of tests.
 
     Parameters
     ----------
     passed : bool
     test : str
-        The first test that failed; empty if none did.
+        The first failed test; empty if all passed.
     output : str
-        What pytest said.
+        The output of pytest.
     """
 
     passed: bool
@@ -83,7 +83,7 @@ class Scratch:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What processes get that are to import the copy."""
+        """Environment variables of processes that import the copy."""
         sources = self.folder.glob("packages/*/src")
         return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources))}
 
@@ -104,7 +104,7 @@ class Scratch:
 
     @contextlib.contextmanager
     def applied(self, mutant: Mutant) -> Iterator[None]:
-        """Have one fault in the copy, for the time of the block."""
+        """Apply one mutant to the copy, during the block."""
         path = self.folder / mutant.path
         source = path.read_text(encoding="utf-8")
         self._write(path, mutant.changed(source))
@@ -114,14 +114,14 @@ class Scratch:
             self._write(path, source)
 
     def _write(self, path: Path, text: str) -> None:
-        """Write a file with a time of its own: Python tells by it and the size what to compile."""
+        """Write a file with a unique time: Python compiles files whose time or size has changed."""
         path.write_text(text, encoding="utf-8")
         self._changes += 1
         moment = 10**9 + self._changes
         os.utime(path, (moment, moment))
 
     def run(self, tests: Sequence[str], *options: str, timeout: float = NAMED_TIMEOUT) -> Outcome:
-        """Run tests until the first one fails, no longer than so many seconds.
+        """Run tests until the first one fails, for at most `timeout` seconds.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class Scratch:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         command += ["--hypothesis-seed=0", f"--timeout={TEST_TIMEOUT}", *options, *tests]
         log = self.folder / "output"
-        with log.open("w", encoding="utf-8") as file:  # a pipe would be held open by what is left
+        with log.open("w", encoding="utf-8") as file:  # a pipe would stay open
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
@@ -150,13 +150,13 @@ class Scratch:
         output = log.read_text(encoding="utf-8", errors="replace")
         if process.returncode in NOT_RUN or " during collection" in output:
             raise TableError(f"{' '.join(tests)}: pytest did not run them:\n{output[-2000:]}")
-        match = NOTICED.search(output)
-        noticed_by = match[1] if match else f"(pytest ended {ended})"
-        return Outcome(not process.returncode, noticed_by if process.returncode else "", output)
+        match = FAILED.search(output)
+        failed = match[1] if match else f"(pytest ended {ended})"
+        return Outcome(not process.returncode, failed if process.returncode else "", output)
 
 
 def _end_all(process: subprocess.Popen[bytes]) -> None:
-    """End a process, and what it has started: a fault may leave the child of a fork behind."""
+    """Kill a process and its children: a mutant may leave the child of a fork behind."""
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

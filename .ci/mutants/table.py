@@ -1,4 +1,4 @@
-"""The tables of edits: what is changed, which promise that breaks, which tests should notice."""
+"""The tables of edits: the change, the promise that it breaks, the tests that should fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TABLES = Path(__file__).resolve().parent
 
 
 class TableError(ValueError):
-    """An entry does not fit the code, or the tests, any more."""
+    """An entry does not match the code or the tests."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,19 @@ class Mutant:
     Parameters
     ----------
     name : str
-        Unique in all tables.
+        Unique among all tables.
     package : str
-        Whose code is changed, and whose tests should notice.
+        The package whose code is changed, and whose tests should fail.
     file : str
-        Relative to the package's source, ``_files.py`` for example.
+        Path relative to the package's source, ``_files.py`` for example.
     before, after : str
-        The text that is replaced, which the file has once, and what takes its place.
+        The text to be replaced, which occurs once in the file, and its replacement.
     promise : str
-        What does not hold any more.
+        The promise that the mutant breaks.
     tests : tuple of str
-        Files of tests, or tests in them, relative to the tests of the package.
+        Test files, or tests in them, relative to the tests of the package.
     survives : str
-        Why no test can notice, or none should. Empty: one must.
+        The reason why no test can fail, or need fail. Empty: one must.
     """
 
     name: str
@@ -53,16 +53,16 @@ class Mutant:
 
     @property
     def test_paths(self) -> tuple[str, ...]:
-        """The tests that should notice, as pytest takes them in the repository."""
+        """The tests that should fail, as arguments of pytest in the repository."""
         return tuple(f"packages/{self.package}/tests/{test}" for test in self.tests)
 
     def changed(self, source: str) -> str:
-        """Return the source with the fault in it.
+        """Return the mutated source.
 
         Raises
         ------
         TableError
-            The text to be replaced is not there, or there more than once.
+            The text to be replaced does not occur exactly once.
         """
         found = source.count(self.before)
         if found != 1:
@@ -75,7 +75,7 @@ class Mutant:
         Raises
         ------
         TableError
-            It does not fit.
+            It does not match.
         """
         if not (root / self.path).is_file():
             raise TableError(f"{self.name}: there is no {self.path}")
@@ -91,7 +91,7 @@ class Mutant:
 
 
 def check(mutants: Iterable[Mutant], root: Path) -> None:
-    """Compare entries with the code and the tests; raise one TableError for all that do not fit."""
+    """Compare entries with code and tests; raise one TableError for all that do not match."""
     wrong = []
     for mutant in mutants:
         try:
@@ -103,12 +103,12 @@ def check(mutants: Iterable[Mutant], root: Path) -> None:
 
 
 def load(folder: Path = TABLES) -> list[Mutant]:
-    """Return what the tables of a folder have, in their order; one table for each package.
+    """Return the entries of all tables in a folder, in order; each package has a table.
 
     Raises
     ------
     TableError
-        An entry lacks something, has something unknown, or the name of another one.
+        An entry lacks a field, has an unknown field, or has the name of another one.
     """
     found: dict[str, Mutant] = {}
     for table in sorted(folder.glob("*.toml")):

@@ -1,9 +1,9 @@
 """A mutation tester, mutmut, on the pure modules: every small change, and the tests of the module.
 
-It makes hundreds of changes, so only few tests are run, as a rule those without random examples.
-Changes of words that people read count as such, and not as survivors.
-``modules/modules.toml`` has the modules, their tests, and the survivors that were looked at, each
-with the reason why it may live. The others are in the report, as differences.
+It makes hundreds of changes, so only few tests are run, usually those without random examples.
+Changes of message texts are counted separately, and not as survivors. ``modules/modules.toml`` has
+the modules, their tests, and the survivors that were reviewed, each with the reason. The report has
+all other survivors, as differences.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ asyncio_default_fixture_loop_scope = "function"
 
 KILLED = {1, 3}
 TOO_LATE = {-24, 24, 36, 152, 255}
-"""What mutmut notes of a change: that it made a test fail, or that the tests did not end."""
+"""Statuses of mutmut: a test failed, or the tests did not end."""
 
 
 @dataclass
 class ModuleResult:
-    """What became of the changes of one module.
+    """The results of the changes of one module.
 
     Parameters
     ----------
     package, file : str
     made, killed : int
     words : int
-        Survivors that say something else, or in other letters.
+        Survivors in which only a message text is changed.
     allowed : int
         Survivors that the table lists.
     survived : list of str
-        The differences of all others.
+        The differences of all other survivors.
     """
 
     package: str
@@ -66,7 +66,7 @@ class ModuleResult:
     survived: list[str] = field(default_factory=list)
 
     def as_text(self) -> str:
-        """Return it for people."""
+        """Return the results as text."""
         head = (
             f"{self.package}/{self.file}: made {self.made}, killed {self.killed}, "
             f"words {self.words}, allowed {self.allowed}, survived {len(self.survived)}"
@@ -101,9 +101,9 @@ def _try(scratch: Scratch, module: dict[str, Any]) -> ModuleResult:
     done = _mutmut(scratch, home, "run", "--max-children", "1")
     if done.returncode:
         raise RuntimeError(f"mutmut failed on {package}/{file}:\n{done.stdout[-3000:]}")
-    notes = json.loads((home / "mutants" / f"{source}.meta").read_text(encoding="utf-8"))
+    statuses = json.loads((home / "mutants" / f"{source}.meta").read_text(encoding="utf-8"))
     result = ModuleResult(package, file)
-    for name, status in notes["exit_code_by_key"].items():
+    for name, status in statuses["exit_code_by_key"].items():
         result.made += 1
         if status in KILLED or status in TOO_LATE:
             result.killed += 1
@@ -119,14 +119,14 @@ def _try(scratch: Scratch, module: dict[str, Any]) -> ModuleResult:
 
 
 def _is_listed(difference: str, survivor: dict[str, str]) -> bool:
-    """Say whether a difference is the one that an entry is about: the lines in it, stripped."""
+    """Return whether an entry lists a difference; lines are compared without indentation."""
     new = [line[1:].strip() for line in _changed(difference, "+")]
     old = [line[1:].strip() for line in _changed(difference, "-")]
     return survivor.get("after") in new or survivor.get("before") in old
 
 
 def _is_in_words(difference: str) -> bool:
-    """Say whether nothing but a text is changed: mutmut puts XX around it, or changes its case."""
+    """Return whether only a text is changed: mutmut puts XX around it, or changes its case."""
     (old,), (new,) = ([*_changed(difference, sign), ""][:1] for sign in "-+")
     return "XX" in new or old[1:].lower() == new[1:].lower()
 

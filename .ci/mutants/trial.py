@@ -1,4 +1,4 @@
-"""What becomes of one mutant: which test noticed it, or that none did."""
+"""The trial of one mutant: the test that detects it, or its survival."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ON_ALL_CORES = ("-n", "auto", "--dist", "loadfile")
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a mutant.
+    """The result of a mutant.
 
     Parameters
     ----------
     mutant : Mutant
     noticed_by : str
-        The test that failed; empty: the mutant survived.
+        The failed test; empty: the mutant survived.
     named : bool
-        Whether it is one of those that should notice.
+        Whether that test is listed in the table.
     seconds : float
     error : str
-        Why it could not be tried; empty: it was.
+        The reason why the mutant could not be tried; empty if it was.
     """
 
     mutant: Mutant
@@ -36,7 +36,7 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """A word for what became of it; only "survived" is a hole in the tests."""
+        """The verdict; only "survived" is a gap in the tests."""
         if self.error:
             return "error"
         if self.noticed_by:
@@ -44,7 +44,7 @@ class Result:
         return "survived" if not self.mutant.survives else "allowed"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the result as plain data."""
         return {
             "name": self.mutant.name,
             "package": self.mutant.package,
@@ -60,10 +60,10 @@ class Result:
 
 
 def attempt(scratch: Scratch, mutant: Mutant, *, quick: bool = False) -> Result:
-    """Apply a mutant, and run the tests that should notice; if they pass, all of its package.
+    """Apply a mutant, and run the listed tests; if they pass, run all tests of its package.
 
-    A test that was not named, and fails without the mutant, too, has not noticed anything. If it
-    is to be quick, only the tests that should notice are run.
+    An unlisted test that also fails without the mutant does not count. With `quick`, only the
+    listed tests are run.
     """
     began = time.monotonic()
     try:
@@ -74,7 +74,7 @@ def attempt(scratch: Scratch, mutant: Mutant, *, quick: bool = False) -> Result:
 
 
 def _noticed(scratch: Scratch, mutant: Mutant, *, quick: bool) -> tuple[str, bool]:
-    """Return the test that noticed a mutant, "" if none did, and whether it is a named one."""
+    """Return the test that detected a mutant ("": none), and whether it is a listed one."""
     with scratch.applied(mutant):
         outcome = scratch.run(mutant.test_paths)
         if not outcome.passed:

@@ -1,1 +1,1 @@
-"""Prepares the release of one package: what is checked, and the commit and tag that it ends in."""
+"""Preparation of the release of one package: checks, commit and tag."""

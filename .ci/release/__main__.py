@@ -1,10 +1,10 @@
-"""``python -m release STEP PACKAGE [LEVEL]``; ``python3 noxfile.py -s release`` takes all steps.
+"""``python -m release STEP PACKAGE [LEVEL]``; ``python3 noxfile.py -s release`` runs all steps.
 
-check     look whether PACKAGE can be released as LEVEL, and change nothing
-siblings  bring out the oldest siblings that PACKAGE's metadata allows, and print their folders
+check     check whether PACKAGE can be released as LEVEL; change nothing
+siblings  extract the oldest siblings that PACKAGE's metadata allows, and print their folders
 prepare   write version and changelog; commit, tag; push nothing
 
-The exit status is 1 if the package cannot be released like this, and the reasons are printed.
+The exit status is 1 if the package cannot be released, and the reasons are printed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Take one step; return the exit status."""
+    """Run one step; return the exit status."""
     options = _options()
     try:
         tree = Tree(options.root, options.package)

@@ -1,4 +1,4 @@
-"""Whether a package can be released: public names, what was recorded once, oldest siblings."""
+"""Whether a package can be released: public names, recorded sessions and files, siblings."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from release.tree import RefusedError, Tree
 UNRELEASED = "## Unreleased\n"
 
 RECORDED = ("tests/data", "tests/vectors", "fuzz/corpus")
-"""Folders of a package with what was written and sent once: it must be read and said for ever."""
+"""Folders of a package with recorded files and sessions, which all later versions must support."""
 
 
 _COLOUR = re.compile(r"\x1b\[\d*m")
 
 
 def check(tree: Tree, level: str) -> None:
-    """Raise `RefusedError` if the package cannot be released, and say why."""
+    """Raise `RefusedError`, with the reason, if the package cannot be released."""
     tree.next_version(level)
     if tree.git("status", "--porcelain"):
-        raise RefusedError("there are changes that are not committed")
+        raise RefusedError("there are uncommitted changes")
     notes(tree)
     if tree.last_tag is None:
         return
@@ -44,19 +44,19 @@ def check(tree: Tree, level: str) -> None:
 
 
 def notes(tree: Tree) -> str:
-    """Return what the changelog says under *Unreleased*.
+    """Return the text of the changelog under *Unreleased*.
 
     Raises
     ------
     RefusedError
-        There is nothing.
+        It is empty.
     """
     text = tree.changelog.read_text(encoding="utf-8")
     _, found, rest = text.partition(UNRELEASED)
-    said = rest.partition("\n## ")[0].strip()
-    if not found or not said:
-        raise RefusedError(f"{tree.changelog}: expected news under {UNRELEASED.strip()!r}")
-    return said
+    entries = rest.partition("\n## ")[0].strip()
+    if not found or not entries:
+        raise RefusedError(f"{tree.changelog}: expected entries under {UNRELEASED.strip()!r}")
+    return entries
 
 
 def _changed_records(tree: Tree, tag: str) -> list[str]:
@@ -66,7 +66,7 @@ def _changed_records(tree: Tree, tag: str) -> list[str]:
 
 
 def broken_names(tree: Tree, tag: str) -> list[str]:
-    """Return what a program that was written for a tag may miss in the public names."""
+    """Return the incompatible changes of the public names since a tag."""
     where = f"packages/{tree.package}/src"
     old = griffe.load_git(
         tree.module, ref=tag, repo=tree.root, search_paths=[where], resolve_aliases=True
@@ -78,19 +78,19 @@ def broken_names(tree: Tree, tag: str) -> list[str]:
 
 
 def oldest_siblings(tree: Tree, into: Path) -> list[Path]:
-    """Bring out the oldest release of each sibling that the package's metadata allows.
+    """Extract the oldest release of each sibling that the package's metadata allows.
 
     Parameters
     ----------
     tree : Tree
     into : Path
-        A folder for them.
+        Folder to extract to.
 
     Returns
     -------
     list of Path
-        A folder for each sibling, with its ``pyproject.toml``. One that has no such release yet is
-        the one beside the package.
+        A folder for each sibling, with its ``pyproject.toml``: if there is no such release, the one
+        in the work tree.
     """
     folders = []
     for needed in tree.dependencies:

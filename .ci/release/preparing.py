@@ -1,4 +1,4 @@
-"""The commit and the tag that a release is, until somebody pushes them."""
+"""The commit and the tag of a release, before they are pushed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def prepare(tree: Tree, level: str, date: str) -> str:
     Parameters
     ----------
     tree : Tree
-        Without changes that are not committed.
+        Without uncommitted changes.
     level : str
         "first", "major", "minor" or "patch".
     date : str
@@ -21,7 +21,7 @@ def prepare(tree: Tree, level: str, date: str) -> str:
     Returns
     -------
     str
-        What was done, and what is left to be done.
+        A message for people: the next steps.
     """
     version = tree.next_version(level)
     tag = f"{tree.package}-v{version}"
@@ -32,7 +32,7 @@ def prepare(tree: Tree, level: str, date: str) -> str:
     tree.git("commit", "--quiet", "--all", "-m", f"{tree.package} {version}")
     tree.git("tag", "--annotate", tag, "-m", f"{tree.package} {version}")
     return (
-        f"{tag} is committed and tagged here, and nowhere else. To go on: git push --follow-tags;"
+        f"{tag} is committed and tagged locally. To publish it: git push --follow-tags;"
         f" python3 noxfile.py -s build; upload the two files of {tree.package} in .nox/wheels/.\n"
-        f"To take it back: git tag -d {tag}; git reset --hard HEAD~1"
+        f"To undo it: git tag -d {tag}; git reset --hard HEAD~1"
     )

@@ -1,4 +1,4 @@
-"""One package of the repository, and what git knows of its releases."""
+"""One package of the repository, and its releases in git."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VERSION = re.compile(r'^__version__ = "(\d+\.\d+\.\d+)"$', re.MULTILINE)
 
 
 class RefusedError(Exception):
-    """The package cannot be released like this; the text says why."""
+    """The package cannot be released; the text has the reason."""
 
 
 class Tree:
@@ -55,7 +55,7 @@ class Tree:
 
     @property
     def dependencies(self) -> list[Requirement]:
-        """What the package needs to run, of this repository."""
+        """The packages of this repository that the package requires."""
         project = tomllib.loads((self.folder / "pyproject.toml").read_text("utf-8"))["project"]
         needed = [Requirement(text) for text in project["dependencies"]]
         return [one for one in needed if one.name in self.siblings]
@@ -66,17 +66,17 @@ class Tree:
         Raises
         ------
         RefusedError
-            The first release is not said to be one, or another one is.
+            `level` is "first" for a released package, or another level for an unreleased one.
         """
         released = self.released(self.package)
         if level == "first":
             if released:
-                raise RefusedError(f"{self.package} {released[-1]} is released: say by how much")
+                raise RefusedError(f"{self.package} {released[-1]} is released: use another level")
             return self.version
         if not released:
             raise RefusedError(
-                f"{self.package} was never released: its version is {self.version} then; say"
-                f" `{self.package} first`"
+                f"{self.package} was never released: write `{self.package} first`, for version"
+                f" {self.version}"
             )
         if Version(self.version) != released[-1]:
             raise RefusedError(

@@ -1,4 +1,4 @@
-"""What the tests of the repository share: the tools in .ci can be imported."""
+"""Makes the tools in .ci importable."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md is up to date: its modules are those of the tree, its terms are defined once."""
+"""ARCHITECTURE.md: its modules are those of the tree, and its terms are defined once."""
 
 import ast
 import functools

@@ -1,4 +1,4 @@
-"""The contributor's door: what CONTRIBUTING.md and the settings of tools name is there."""
+"""CONTRIBUTING.md, the workflow and the hooks agree with the noxfile."""
 
 import importlib.util
 import re
@@ -26,7 +26,7 @@ def sessions_of(noxfile):
 
 
 @pytest.mark.parametrize("text", [CONTRIBUTING, WORKFLOW, HOOKS], ids=["page", "workflow", "hooks"])
-def test_the_sessions_that_are_named_are_there(noxfile, text):
+def test_the_named_sessions_exist(noxfile, text):
     called = re.findall(r"noxfile\.py -s ((?:\"?[a-z]+(?:-[\d.]+)?(?:\([\w-]+\))?\"? ?)+)", text)
     named = {re.split(r"[-(]", one.strip('"'))[0] for line in called for one in line.split()}
     assert named
@@ -54,7 +54,7 @@ def test_the_workflow_has_the_pythons_of_the_packages(noxfile):
         ),
     ],
 )
-def test_a_change_is_tested_with_what_leans_on_it(noxfile, path, sessions):
+def test_a_change_is_tested_with_the_packages_that_depend_on_it(noxfile, path, sessions):
     found = noxfile._concerned([path])
     assert found[:2] == ["lint", "types"]
     assert [re.search(r"\((.*)\)", name)[1] for name in found[2:]] == sessions
@@ -69,5 +69,5 @@ def test_without_a_change_nothing_runs(noxfile):
     assert noxfile._concerned([]) == []
 
 
-def test_contributing_is_two_pages():
+def test_contributing_has_at_most_two_pages():
     assert len(CONTRIBUTING.splitlines()) <= 120

@@ -1,4 +1,4 @@
-"""The pages of the documentation are true: their blocks run, in their order, as printed."""
+"""The pages of the documentation: all code blocks run, in order, and the reference is complete."""
 
 import importlib
 import json
@@ -11,11 +11,11 @@ import repository_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / ".ci/docs"
-MADE = {DOCS / page for page in repository_pages.PAGES.values()}  # copies, by the build
-PAGES = sorted(set(DOCS.rglob("*.md")) - MADE)
+COPIES = {DOCS / page for page in repository_pages.PAGES.values()}  # made by the build
+PAGES = sorted(set(DOCS.rglob("*.md")) - COPIES)
 PACKAGES = ["pyon", "pc_rpc", "sync_struct", "fire_and_forget", "remote_exec"]
 MOST_NOT_RUN = 8
-"""Blocks that may be there for reading only, in all pages together."""
+"""Largest number of blocks that are not run, in all pages together."""
 
 
 def name_of(page):
@@ -28,12 +28,12 @@ def text_of(page):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", [p for p in PAGES if page_runner.blocks(text_of(p))], ids=name_of)
-def test_a_page_works_as_printed(page, tmp_path):
-    with page_runner.Page(text_of(page), tmp_path) as followed:
-        followed.follow()
+def test_the_blocks_of_a_page_run_as_printed(page, tmp_path):
+    with page_runner.Page(text_of(page), tmp_path) as running:
+        running.follow()
 
 
-def test_few_blocks_are_not_run_and_each_says_why():
+def test_few_blocks_are_not_run_and_each_has_a_reason():
     reasons = [
         block.not_run
         for page in PAGES
@@ -74,7 +74,7 @@ def test_the_reference_has_every_public_name_once(package):
     )
 
 
-def test_what_runs_a_page_notices_what_is_wrong(tmp_path):
+def test_a_wrong_block_is_an_error(tmp_path):
     for number, text in enumerate(
         [
             "```console\n$ echo one\ntwo\n```\n",

@@ -1,4 +1,4 @@
-"""The proxy of the suite of faults: what it injects follows from its seed, and is what it says."""
+"""The proxy of the suite of faults: each fault has its effect, and follows from the seed."""
 
 import asyncio
 import itertools
@@ -11,7 +11,7 @@ TEXT = bytes(range(256)) * 40
 
 
 class Peer:
-    """A server that keeps what it receives and says a text to everybody."""
+    """A server that sends TEXT to each client, and keeps the data that it receives."""
 
     def __init__(self):
         self.received = b""
@@ -40,7 +40,7 @@ class Peer:
 
 
 async def talk(weather, seed=1):
-    """Say TEXT through a proxy; return what each end received, and the proxy."""
+    """Exchange TEXT through a proxy; return the data received at each end, and the proxy."""
     async with asyncio.timeout(60), Peer() as peer, Proxy(peer.port, seed, weather) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(TEXT)
@@ -74,7 +74,7 @@ async def test_every_byte_can_be_a_piece_of_its_own():
 
 
 @pytest.mark.parametrize("kind", ["half_close", "cut"])
-async def test_a_direction_ends_at_the_byte_that_the_seed_says(kind):
+async def test_a_direction_ends_at_the_byte_that_follows_from_the_seed(kind):
     weather = one(kind)
     heard, peer, _ = await talk(weather)
     at = {way: next(weather.plan(1, 0, way)).at for way in ("up", "down")}
@@ -82,13 +82,13 @@ async def test_a_direction_ends_at_the_byte_that_the_seed_says(kind):
     assert all(ends) if kind == "half_close" else any(ends)
 
 
-async def test_a_reset_is_one_for_both_ends():
+async def test_a_reset_reaches_both_ends():
     heard, peer, _ = await talk(one("reset"))
     assert isinstance(heard, ConnectionResetError)
     assert isinstance(peer.received, ConnectionResetError)
 
 
-async def test_a_bit_is_flipped_where_that_is_asked_for():
+async def test_corruption_flips_single_bits():
     heard, peer, proxy = await talk(one("corrupt"))
     for received in (heard, peer.received):
         assert len(received) == len(TEXT)
@@ -97,7 +97,7 @@ async def test_a_bit_is_flipped_where_that_is_asked_for():
     assert flipped == proxy.injected["corrupt"]
 
 
-async def test_in_calm_weather_nothing_is_injected():
+async def test_a_calm_proxy_injects_nothing():
     async with Peer() as peer, Proxy(peer.port, 1) as proxy:
         proxy.calm = True
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
@@ -119,7 +119,7 @@ def test_a_plan_follows_from_its_seed(weather):
     assert all(a.at < b.at for plan in different for a, b in itertools.pairwise(plan))
 
 
-async def test_a_server_that_is_away_ends_the_connection():
+async def test_the_connection_ends_if_the_server_is_not_running():
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         async with Proxy(reserved.getsockname()[1], 1) as proxy:

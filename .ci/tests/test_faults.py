@@ -1,4 +1,4 @@
-"""The short version of the suite of faults: every page, within a minute."""
+"""The short version of the suite of faults: every page, within a minute; and its report."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(folder, *arguments):
-    """Run the suite as the session does; return its exit status, its report and what it said."""
+    """Run the suite as the session does; return the process, and the report."""
     done = subprocess.run(
         [sys.executable, "-m", "faults", "--report", folder, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT / ".ci")},
@@ -28,29 +28,29 @@ def run(folder, *arguments):
 
 
 @pytest.mark.timeout(900)
-def test_nothing_is_lost_and_nobody_gets_in(tmp_path):
+def test_a_short_run_of_every_page_has_no_findings(tmp_path):
     done, results = run(tmp_path, "--budget", 60)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert [result["page"] for result in results] == [page.name for page in PAGES]
     assert all(result["found"] == dict.fromkeys(VERDICTS, 0) for result in results)
     assert done.stdout == (tmp_path / "report.txt").read_text()
-    did = {result["page"]: result["counts"] for result in results}
-    assert did["calls"]["calls answered"] > 100
-    assert did["reconnecting"]["calls answered"] > 100
-    assert did["reconnecting"]["clients told of: lost"] > 0
-    assert did["leases"]["blocks"] > 0  # each is of a process that begins and is killed
-    assert did["streams"]["items"] > 100
-    assert did["structures"]["replicas compared in the end"] > 10
-    assert did["bridges"]["replicas compared in the end"] >= 6
-    assert sum(n for what, n in did["bridges"].items() if what.startswith("injected: ")) > 0
-    assert did["hostile"]["codes that resist"] >= 2
-    assert did["load"]["connections of crowds"] > 50
-    assert sum(n for what, n in did["wire"].items() if what.startswith("sessions against")) > 30
+    counts = {result["page"]: result["counts"] for result in results}
+    assert counts["calls"]["calls answered"] > 100
+    assert counts["reconnecting"]["calls answered"] > 100
+    assert counts["reconnecting"]["clients told of: lost"] > 0
+    assert counts["leases"]["blocks"] > 0
+    assert counts["streams"]["items"] > 100
+    assert counts["structures"]["replicas compared in the end"] > 10
+    assert counts["bridges"]["replicas compared in the end"] >= 6
+    assert sum(n for what, n in counts["bridges"].items() if what.startswith("injected: ")) > 0
+    assert counts["hostile"]["codes that resist"] >= 2
+    assert counts["load"]["connections of crowds"] > 50
+    assert sum(n for what, n in counts["wire"].items() if what.startswith("sessions against")) > 30
     for page in ("calls", "structures"):
-        assert {f"faults: {kind}" for kind in ("split", "merge", "delay")} <= did[page].keys()
+        assert {f"faults: {kind}" for kind in ("split", "merge", "delay")} <= counts[page].keys()
 
 
-def test_a_finding_names_its_seed_and_how_to_see_it_again():
+def test_a_finding_has_its_seed_and_the_command_that_repeats_it():
     report = Report("calls", 7)
     report.seed = 9
     report.find("lost", "call 5")
@@ -61,7 +61,7 @@ def test_a_finding_names_its_seed_and_how_to_see_it_again():
     assert "all: wrong 0, lost 1, hung 0" in text
 
 
-def test_a_defect_that_is_known_is_a_note_and_anything_else_a_finding(monkeypatch):
+def test_a_known_defect_is_a_note_and_any_other_is_a_finding(monkeypatch):
     monkeypatch.setattr("faults.known.PATTERNS", {"half a batch": re.compile("^seen: half")})
     report = Report("structures", 1)
     report.find("wrong", "seen: half of it")
@@ -71,6 +71,6 @@ def test_a_defect_that_is_known_is_a_note_and_anything_else_a_finding(monkeypatc
     assert report.failed
 
 
-def test_what_is_found_is_of_a_known_kind():
+def test_a_finding_of_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="expected one of"):
         Report("calls", 1).find("odd", "text")

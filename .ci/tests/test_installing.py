@@ -19,7 +19,7 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.t
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
 COMMAND = re.compile(r"^    (?:python3 -m )?pip install ([^#\n]+)", re.MULTILINE)
 
-# What the index has under these names is somebody else's, or may be tomorrow.
+# The index has unrelated projects under some of these names, and may get more.
 BARE = re.compile(rf"pip install [^\n`]*?(?<![\w/.\\-])(?:{'|'.join(PACKAGES)})(?![\w/-]|\.whl)")
 
 
@@ -43,14 +43,14 @@ def pages():
 
 
 class Environment:
-    """A fresh virtual environment with pip, as a reader of the README has one."""
+    """A new virtual environment with pip."""
 
     def __init__(self, folder):
         venv.create(folder, with_pip=True)
         self._scripts = folder / ("Scripts" if os.name == "nt" else "bin")
 
     def run(self, program, *arguments):
-        # In the root of the clone, and without what the session has set for its own environment.
+        # In the root of the clone, without the variables that the session has set.
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
         }
@@ -66,7 +66,7 @@ class Environment:
         return done.stdout
 
     def origins(self):
-        """Return where each package that is installed came from: None stands for the index."""
+        """Return the URL of each installed package; None: from the index."""
         report = json.loads(self.run("python", "-m", "pip", "inspect"))
         return {
             one["metadata"]["name"]: one.get("direct_url", {}).get("url")
@@ -75,14 +75,14 @@ class Environment:
 
 
 def requested(arguments):
-    """Return the names of our packages that a command names, by folder or by wheel."""
+    """Return the names of our packages in a command, given by folder or by wheel."""
     stems = [Path(argument.partition("[")[0]).name.split("-1")[0] for argument in arguments]
     return {stem.replace("_", "-") for stem in stems}
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("arguments", list(commands()))
-def test_what_a_readme_says_installs_our_packages_and_they_can_be_imported(arguments, tmp_path):
+def test_install_commands_install_our_packages_from_files(arguments, tmp_path):
     environment = Environment(tmp_path / "venv")
     files = [file for one in arguments for file in (sorted(glob.glob(one, root_dir=ROOT)) or [one])]
     environment.run("python", "-m", "pip", "install", "--quiet", *files)
@@ -98,13 +98,13 @@ def test_what_a_readme_says_installs_our_packages_and_they_can_be_imported(argum
         environment.run(name, "--help")
 
 
-def test_every_readme_says_how_to_install():
+def test_every_readme_has_an_install_command():
     for readme in READMES:
         assert COMMAND.search(readme.read_text(encoding="utf-8")), readme
 
 
 @pytest.mark.parametrize("page", sorted(pages()), ids=lambda page: str(page.relative_to(ROOT)))
-def test_no_page_and_no_program_sends_anybody_to_the_index_for_our_names(page):
+def test_no_page_and_no_program_installs_our_names_from_the_index(page):
     assert BARE.findall(page.read_text(encoding="utf-8")) == []
 
 
@@ -123,5 +123,5 @@ def test_no_page_and_no_program_sends_anybody_to_the_index_for_our_names(page):
         ("pip install pyvisa pyvisa-sim", False),
     ],
 )
-def test_what_counts_as_sending_somebody_to_the_index(text, bare):
+def test_install_commands_that_use_the_index_are_recognised(text, bare):
     assert bool(BARE.search(text)) is bare

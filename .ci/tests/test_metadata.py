@@ -1,4 +1,4 @@
-"""What the five pyproject.toml say alike, and what they say about each other."""
+"""The five pyproject.toml: common fields, and the dependencies on each other."""
 
 import tomllib
 from pathlib import Path
@@ -21,7 +21,7 @@ EDGES = {
 
 
 @pytest.mark.parametrize("name", METADATA)
-def test_a_package_says_what_its_neighbours_say(name):
+def test_the_common_fields_are_equal(name):
     model, one = METADATA["pyon"], METADATA[name]
     assert one["build-system"] == model["build-system"]
     assert one["project"]["name"] == name
@@ -30,14 +30,14 @@ def test_a_package_says_what_its_neighbours_say(name):
 
 
 @pytest.mark.parametrize("name", METADATA)
-def test_a_package_leans_on_the_neighbours_that_the_architecture_allows(name):
+def test_a_package_depends_on_the_packages_that_the_architecture_allows(name):
     needed = map(Requirement, METADATA[name]["project"]["dependencies"])
     ours = {one.name for one in needed if one.name in METADATA}
     assert ours == EDGES[name]
 
 
 @pytest.mark.parametrize("name", METADATA)
-def test_what_was_never_released_does_not_call_itself_stable(name):
+def test_an_unreleased_package_is_not_classified_as_stable(name):
     released = "## Unreleased" not in (ROOT / "packages" / name / "CHANGELOG.md").read_text()
     stable = "Development Status :: 5 - Production/Stable"
     assert (stable in METADATA[name]["project"]["classifiers"]) <= released

@@ -1,4 +1,4 @@
-"""The tables for moving a program: what they say is there, and the example shows it."""
+"""The tables for moving a program: the names exist, and the example shows them."""
 
 import functools
 import importlib
@@ -21,14 +21,14 @@ def statements():
 
 
 @pytest.mark.parametrize("statement", list(statements()))
-def test_what_is_imported_instead_is_there(statement):
+def test_the_new_imports_work(statement):
     exec(statement, {})
 
 
 @pytest.mark.parametrize(
     "call", sorted(set(re.findall(r"`[^`]*?((?:pyon|pc_rpc)\.[\w.]+)\(", MOVING)))
 )
-def test_what_is_called_instead_is_there(call):
+def test_the_new_functions_exist(call):
     module, _, name = call.rpartition(".")
     assert callable(getattr(importlib.import_module(module), name))
 
@@ -63,7 +63,7 @@ def found(dotted):
 
 
 @pytest.mark.parametrize(("dotted", "rows"), TABLES, ids=[dotted for dotted, _ in TABLES])
-def test_every_established_parameter_is_there_in_its_order(dotted, rows):
+def test_every_established_parameter_exists_in_its_order(dotted, rows):
     parameters = [name for name in inspect.signature(found(dotted)).parameters if name != "self"]
     table = re.findall(r"^\| `(\w+)` \| (.*) \|$", rows, re.MULTILINE)
     kept = [name for name, here in table if "by keyword" not in here and name != "ssl_config"]
@@ -75,5 +75,5 @@ def test_every_established_parameter_is_there_in_its_order(dotted, rows):
             assert "ssl" in parameters
 
 
-def test_every_class_and_function_of_the_established_stack_has_its_table():
+def test_every_class_and_function_of_the_established_stack_has_a_table():
     assert len(TABLES) == len(re.findall(r"^### ", PAGE, re.MULTILINE)) == 11

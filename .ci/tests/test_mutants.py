@@ -1,4 +1,4 @@
-"""The mutants: the tables fit the code, and the runner tells who is killed and who survives."""
+"""The mutants: the tables match the code, and the runner reports killed ones and survivors."""
 
 import json
 import os
@@ -48,7 +48,7 @@ tests = ["test_largest.py"]
 
 @pytest.fixture
 def root(tmp_path):
-    """Give a repository with one small package, which has the name of one of ours."""
+    """Make a repository with one small package, which has the name of one of ours."""
     source = tmp_path / "root" / "packages" / "pyon" / "src" / "pyon"
     tests = tmp_path / "root" / "packages" / "pyon" / "tests"
     source.mkdir(parents=True)
@@ -61,7 +61,7 @@ def root(tmp_path):
 
 
 def run(root, entries, *arguments):
-    """Try mutants as the session does; return how that ended, and the report by name."""
+    """Try mutants as the session does; return the process, and the results by name."""
     folder = root.parent
     (folder / "pyon.toml").write_text(entries)
     command = [sys.executable, "-m", "mutants", "--root", root, "--tables", folder]
@@ -87,7 +87,7 @@ SURVIVES = entry("survives", "# of all", "# of most")
 ALLOWED = entry("allowed", "# of all", "# of some", 'survives = "it is a comment"\n')
 
 
-def test_each_entry_fits_the_code_and_the_tests():
+def test_each_entry_matches_the_code_and_the_tests():
     mutants = load()
     check(mutants, ROOT)
     assert len(mutants) >= 60
@@ -95,7 +95,7 @@ def test_each_entry_fits_the_code_and_the_tests():
     assert {mutant.package for mutant in mutants} == packages
 
 
-def test_what_a_test_notices_is_killed_and_what_none_notices_survives(root):
+def test_a_mutant_is_killed_by_a_failing_test_and_survives_otherwise(root):
     done, results = run(root, KILLED + ELSEWHERE + SURVIVES + ALLOWED)
     assert (done.returncode, done.stderr) == (1, ""), done.stdout + done.stderr
     assert {name: result["verdict"] for name, result in results.items()} == {
@@ -113,7 +113,7 @@ def test_what_a_test_notices_is_killed_and_what_none_notices_survives(root):
     assert (root / "packages/pyon/src/pyon/__init__.py").read_text() == SOURCE
 
 
-def test_where_none_survives_that_is_not_listed_all_is_well(root):
+def test_allowed_survivors_are_no_failure(root):
     done, results = run(root, KILLED + SURVIVES + ALLOWED, "killed", "allowed")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert list(results) == ["killed", "allowed"]
@@ -130,33 +130,33 @@ def test_where_none_survives_that_is_not_listed_all_is_well(root):
         (KILLED.replace("promise", "promises"), "promises"),
     ],
 )
-def test_an_entry_that_does_not_fit_is_an_error(root, entries, complaint):
+def test_an_entry_that_does_not_match_is_an_error(root, entries, complaint):
     done, _ = run(root, entries)
     assert done.returncode == 2
     assert complaint in done.stderr
 
 
-def test_a_fault_that_cannot_be_loaded_is_an_error_and_the_others_are_tried(root):
+def test_a_mutant_that_cannot_be_imported_is_an_error_and_the_others_are_tried(root):
     done, results = run(root, entry("broken", "max(numbers)", "max(numbers") + KILLED)
     assert (done.returncode, done.stderr) == (2, "")
     assert [result["verdict"] for result in results.values()] == ["error", "killed"]
     assert "pytest did not run them" in results["broken"]["error"]
 
 
-def test_tests_that_fail_without_any_mutant_are_an_error(root):
+def test_tests_that_fail_without_a_mutant_are_an_error(root):
     (root / "packages/pyon/tests/test_largest.py").write_text("def test_nothing():\n    assert 0\n")
     done, _ = run(root, KILLED)
     assert done.returncode == 2
-    assert "test_largest.py::test_nothing fails without any mutant" in done.stderr
+    assert "test_largest.py::test_nothing fails without a mutant" in done.stderr
 
 
 def test_an_unknown_name_is_an_error(root):
     done, _ = run(root, KILLED, "kiled")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no mutants of these names: kiled" in done.stderr
+    assert "no mutants have these names: kiled" in done.stderr
 
 
-def test_a_table_with_an_entry_that_lacks_its_tests_is_refused(tmp_path):
+def test_an_entry_without_tests_is_refused(tmp_path):
     (tmp_path / "pyon.toml").write_text(KILLED.replace('tests = ["test_largest.py"]', ""))
     with pytest.raises(TableError, match="'tests'"):
         load(tmp_path)

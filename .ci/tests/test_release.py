@@ -1,4 +1,4 @@
-"""The release of a package: what it changes, and what it refuses."""
+"""The release of a package: its changes, and its refusals."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 CHANGELOG = "# Changelog of pyon\n\n## Unreleased\n\n- Files of another kind.\n"
 
-MODULE = '''"""Text; read when it is used, as our packages are."""
+MODULE = '''"""Text."""
 
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ def commit(root):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Make a repository with pyon, which was never released, and pc-rpc, which leans on it."""
+    """Make a repository with pyon, which was never released, and pc-rpc, which requires it."""
     for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
         monkeypatch.setenv(name, "A Maintainer")
     for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
@@ -76,24 +76,24 @@ def release(root, level, package="pyon"):
     return preparing.prepare(tree, level, "2026-11-26")
 
 
-def news(root, text="- More.\n", **texts):
-    """Change files, and say so in the changelog."""
+def change(root, text="- More.\n", **texts):
+    """Change files, add an entry to the changelog, and commit."""
     path = root / "packages/pyon/CHANGELOG.md"
-    said = path.read_text()
-    path.write_text(said.replace("## Unreleased\n", f"## Unreleased\n\n{text}", 1))
+    changelog = path.read_text()
+    path.write_text(changelog.replace("## Unreleased\n", f"## Unreleased\n\n{text}", 1))
     write(root, **texts)
     commit(root)
 
 
-def test_the_first_release_is_the_version_that_is_there(root):
+def test_the_first_release_has_the_version_of_the_source(root):
     before = git(root, "rev-parse", "HEAD").strip()
-    said = release(root, "first")
+    message = release(root, "first")
     assert git(root, "log", "-1", "--format=%s%n%P").split("\n")[:2] == ["pyon 1.0.0", before]
     assert git(root, "describe", "--exact-match").strip() == "pyon-v1.0.0"
     assert git(root, "status", "--porcelain") == ""
     changelog = (root / "packages/pyon/CHANGELOG.md").read_text()
     assert "## Unreleased\n\n## 1.0.0 (2026-11-26)\n\n- Files of another kind.\n" in changelog
-    assert "git push --follow-tags" in said
+    assert "git push --follow-tags" in message
 
 
 @pytest.mark.parametrize(
@@ -101,27 +101,27 @@ def test_the_first_release_is_the_version_that_is_there(root):
 )
 def test_a_release_raises_the_version_by_its_level(root, level, version):
     release(root, "first")
-    news(root)
+    change(root)
     release(root, level)
     assert f'__version__ = "{version}"' in (root / "packages/pyon/src/pyon/__init__.py").read_text()
     assert git(root, "tag").split() == ["pyon-v1.0.0", f"pyon-v{version}"]
 
 
-def test_nothing_is_released_twice_or_by_the_wrong_name(root):
-    with pytest.raises(RefusedError, match="say `pyon first`"):
+def test_a_second_first_release_and_a_wrong_name_are_refused(root):
+    with pytest.raises(RefusedError, match="write `pyon first`"):
         release(root, "minor")
     release(root, "first")
     with pytest.raises(RefusedError, match=r"1\.0\.0 is released"):
         release(root, "first")
-    with pytest.raises(RefusedError, match="expected news under '## Unreleased'"):
+    with pytest.raises(RefusedError, match="expected entries under '## Unreleased'"):
         release(root, "patch")
     with pytest.raises(RefusedError, match="expected one of pc-rpc, pyon, got 'pyom'"):
         release(root, "patch", package="pyom")
 
 
-def test_what_is_not_committed_is_not_released(root):
+def test_uncommitted_changes_are_not_released(root):
     write(root, module=MODULE + "\n")
-    with pytest.raises(RefusedError, match="not committed"):
+    with pytest.raises(RefusedError, match="uncommitted"):
         release(root, "first")
 
 
@@ -132,11 +132,11 @@ def test_what_is_not_committed_is_not_released(root):
         {"src/pyon/_codec.py": CODEC.replace("s, *, strict=False", "text")},
         {"src/pyon/_codec.py": CODEC.replace("s, *, strict=False", "s, more, *, strict=False")},
     ],
-    ids=["a name has gone", "a parameter has gone", "a parameter is needed"],
+    ids=["name removed", "parameter removed", "parameter required"],
 )
-def test_what_breaks_programs_takes_a_major_version(root, changed):
+def test_an_incompatible_change_takes_a_major_version(root, changed):
     release(root, "first")
-    news(root, **changed)
+    change(root, **changed)
     with pytest.raises(
         RefusedError, match=r"takes a major version:\n .*decode.*(removed|required)"
     ):
@@ -145,26 +145,26 @@ def test_what_breaks_programs_takes_a_major_version(root, changed):
     release(root, "major")
 
 
-def test_a_new_parameter_breaks_nothing(root):
+def test_a_new_optional_parameter_is_compatible(root):
     release(root, "first")
-    news(root, **{"src/pyon/_codec.py": CODEC.replace("strict=", "limit=None, strict=")})
+    change(root, **{"src/pyon/_codec.py": CODEC.replace("strict=", "limit=None, strict=")})
     release(root, "minor")
 
 
-def test_what_was_recorded_stays_as_it_is(root):
+def test_recorded_files_cannot_be_changed(root):
     release(root, "first")
-    news(root, **{"tests/vectors/v2.txt": "more\n"})
+    change(root, **{"tests/vectors/v2.txt": "more\n"})
     release(root, "minor")
-    news(root, **{"tests/vectors/v1.txt": "2\n"})
+    change(root, **{"tests/vectors/v1.txt": "2\n"})
     with pytest.raises(RefusedError, match=r"M packages/pyon/tests/vectors/v1\.txt"):
         release(root, "major")
 
 
-def test_the_oldest_siblings_that_are_allowed_are_brought_out(root, tmp_path):
+def test_the_oldest_allowed_siblings_are_extracted(root, tmp_path):
     tree = Tree(root, "pc-rpc")
     assert checks.oldest_siblings(tree, tmp_path / "out") == [root / "packages/pyon"]
     release(root, "first")
-    news(root)
+    change(root)
     release(root, "minor")
     (folder,) = checks.oldest_siblings(tree, tmp_path / "out")
     assert folder == tmp_path / "out/pyon-v1.0.0/packages/pyon"
@@ -175,7 +175,7 @@ def test_the_oldest_siblings_that_are_allowed_are_brought_out(root, tmp_path):
     assert '"1.1.0"' in (folder / "src/pyon/__init__.py").read_text()
 
 
-def test_the_command_says_why_it_refuses(root):
+def test_the_command_prints_the_reason_of_a_refusal(root):
     done = subprocess.run(
         [sys.executable, "-m", "release", "check", "pyon", "minor", "--root", root],
         env={"PYTHONPATH": str(ROOT / ".ci"), "PATH": "/usr/bin:/bin"},

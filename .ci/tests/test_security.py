@@ -1,4 +1,4 @@
-"""SECURITY.md is true: each promise names a test or a page, and these exist."""
+"""SECURITY.md: each promise names a test or a page, and these exist."""
 
 import re
 from pathlib import Path
@@ -16,21 +16,21 @@ NAMED = sorted(set(re.findall(r"`([\w-]+): (\w+)`", TEXT)) - {("package", "test"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_package_says_what_it_promises(package):
+def test_every_package_has_a_table_of_promises(package):
     assert "| promise | held by |" in SECTIONS[package]
 
 
 @pytest.mark.parametrize("promise", PROMISES)
-def test_a_promise_names_what_holds_it(promise):
+def test_a_promise_names_a_test_or_a_page(promise):
     assert re.search(r"`[\w-]+: test_\w+`|page `\w+`", PROMISES[promise])
 
 
 @pytest.mark.parametrize(("package", "name"), NAMED, ids=[": ".join(one) for one in NAMED])
-def test_a_test_that_holds_a_promise_exists(package, name):
+def test_a_named_test_exists(package, name):
     folder = ROOT / (".ci/web" if package == "web" else f"packages/{package}/tests")
     texts = [one.read_text() for one in folder.glob("test_*.py")]
     assert any(re.search(rf"^(async )?def {name}\(", text, re.MULTILINE) for text in texts)
 
 
-def test_a_page_that_holds_a_promise_exists():
+def test_a_named_page_exists():
     assert set(re.findall(r"page `(\w+)`", TEXT)) <= {page.name for page in PAGES}

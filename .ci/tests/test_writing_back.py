@@ -1,4 +1,4 @@
-"""The recipe in sync-struct's README by which a reader asks the owner for a change, as printed."""
+"""The recipe in sync-struct's README for a reader that requests a change, run as printed."""
 
 import re
 import socket
@@ -19,7 +19,7 @@ def free_ports(number):
     return ports
 
 
-def answers(port):
+def is_listening(port):
     try:
         socket.create_connection(("127.0.0.1", port), timeout=10).close()
     except OSError:
@@ -27,7 +27,7 @@ def answers(port):
     return True
 
 
-def test_a_reader_asks_the_owner_and_sees_the_change():
+def test_a_reader_requests_a_change_and_sees_it():
     section = README.partition("## To write back")[2].partition("\n## ")[0]
     owner, reader = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     published, asked = free_ports(2)
@@ -39,7 +39,7 @@ def test_a_reader_asks_the_owner_and_sees_the_change():
     process = subprocess.Popen([sys.executable, "-c", here(owner)])
     try:
         deadline = time.monotonic() + 60
-        while not (answers(published) and answers(asked)):
+        while not (is_listening(published) and is_listening(asked)):
             assert process.poll() is None
             assert time.monotonic() < deadline
         program = here(reader) + "print(lab['setpoint'])\n"

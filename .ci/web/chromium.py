@@ -1,4 +1,4 @@
-"""The browser of the tests and of the pictures: Debian's Chromium, driven by Playwright."""
+"""The browser of the tests and pictures: Debian's Chromium, driven by Playwright."""
 
 import contextlib
 import shutil
@@ -14,7 +14,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # For the tests of foreign pages: a name that leads to this computer, as after a rebinding.
+    # For the tests of foreign pages: a name that resolves to this computer, as after DNS rebinding.
     "--host-resolver-rules=MAP evil.example 127.0.0.1",
 ]
 
@@ -31,13 +31,13 @@ SCREENS = {
 
 
 def path():
-    """Return where the browser is; None if there is none."""
+    """Return the path of the browser; None if it is not installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextlib.contextmanager
 def browsing():
-    """Return a context with the browser, which has a new, empty profile."""
+    """Run the browser, with a new, empty profile."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path(), args=FLAGS, headless=True)
         try:

@@ -1,4 +1,4 @@
-"""What the tests in a browser share: run by ``python3 noxfile.py -s web``."""
+"""Fixtures of the tests in a browser, which ``python3 noxfile.py -s web`` runs."""
 
 import contextlib
 import sys
@@ -27,28 +27,28 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Return a function that opens an address; what goes wrong in the page fails the test."""
+    """Return a function that opens a URL; errors in the page fail the test."""
     with contextlib.ExitStack() as stack:
-        complaints = []
+        errors = []
 
         def open_it(url, screen="light", expect_errors=False, **more):
             context = browser.new_context(**chromium.SCREENS[screen], **more)
             stack.callback(context.close)
             page = context.new_page()
             page.set_default_timeout(30_000)
-            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("pageerror", lambda error: errors.append(str(error)))
             if not expect_errors:
-                page.on("console", lambda m: m.type == "error" and complaints.append(m.text))
+                page.on("console", lambda m: m.type == "error" and errors.append(m.text))
             page.goto(url)
             return page
 
         yield open_it
-    assert [one for one in complaints if "WebSocket" not in one and "ERR_CONN" not in one] == []
+    assert [one for one in errors if "WebSocket" not in one and "ERR_CONN" not in one] == []
 
 
 @pytest.fixture
 def show():
-    """Return a function that publishes notifiers and shows them; it returns the publisher, too."""
+    """Return a function that publishes and shows notifiers, and returns site and publisher."""
     with contextlib.ExitStack() as stack:
 
         def show_them(notifiers, door=None):
@@ -63,7 +63,7 @@ def show():
 
 @pytest.fixture
 def accessible():
-    """Return a function that fails where axe finds something in a page."""
+    """Return a function that fails if axe reports a violation in a page."""
 
     def check(page):
         page.evaluate(AXE)

@@ -1,4 +1,4 @@
-"""An asynchronous context in a thread of its own: the browser's driver blocks."""
+"""An asynchronous context in another thread, because Playwright blocks."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ import threading
 
 @contextlib.contextmanager
 def in_thread(context):
-    """Return a context in which the asynchronous context that `context()` makes is open."""
+    """Enter the asynchronous context `context()` on an event loop in another thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

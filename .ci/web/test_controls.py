@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import threading
-from typing import Annotated, Literal
 
+import laser as laser_driver
 import numpy as np
 import pytest
 from pc_rpc import Server
@@ -12,39 +12,21 @@ from pc_rpc.web import controlling
 from playwright.sync_api import expect
 from serving_thread import in_thread
 
-HTML = "<img/src=x/onerror=window.attacked=true>"  # as a target, it has no white space
+HTML = "<img/src=x/onerror=window.attacked=true>"  # no white space: also the name of a target
 
 
-class Laser:
+class Laser(laser_driver.Laser):
     """A laser.
 
     Driven over a line.
     """
 
     def __init__(self):
-        self.called = []
+        super().__init__()
         self.cancelled = threading.Event()
 
-    def set_power(
-        self,
-        power: Annotated[float, "W"],
-        ramp: bool = False,
-        mode: Literal["slow", "fast"] = "slow",
-    ) -> float:
-        """Set the power.
-
-        Parameters
-        ----------
-        power : float
-            At most 1.
-        """
-        self.called.append((power, ramp, mode))
-        if power > 1:
-            raise ValueError("too much for the crystal")
-        return power
-
     def spectrum(self, points: int = 300):
-        """Return what the spectrometer sees."""
+        """Return a spectrum."""
         return {"x": np.linspace(0, 1, points), "name": HTML}
 
     def image(self):
@@ -82,11 +64,11 @@ def laser():
 
 @pytest.fixture
 def panel(open_page, laser):
-    """Return a function that opens the panel on a screen."""
+    """Return a function that opens the panel on a kind of screen."""
     with in_thread(lambda: served({"laser": laser}, "Laser of table 3")) as site:
 
         def open_it(screen="light"):
-            page = open_page(site.url, screen, expect_errors=True)  # 401, until the token is shown
+            page = open_page(site.url, screen, expect_errors=True)  # 401 before the token
             expect(page.locator("body[data-live=true]")).to_be_attached()
             expect(page.get_by_role("button", name="Call set_power")).to_be_enabled()
             return page
@@ -103,7 +85,7 @@ def call(page, method):
     return page.locator(".call").first
 
 
-def test_a_form_says_what_a_method_takes(panel, laser):
+def test_a_form_has_a_field_for_each_parameter(panel, laser):
     page = panel()
     expect(page).to_have_title("Laser of table 3 · pc-rpc")
     fields = form(page, "set_power")
@@ -134,7 +116,7 @@ def test_results_are_shown_as_trees_lines_and_images(panel):
     expect(page.locator(".call")).to_have_count(1)
 
 
-def test_an_error_has_the_traceback_folded(panel):
+def test_the_traceback_of_an_error_is_collapsed(panel):
     page = panel()
     form(page, "set_power").locator("[name=power]").fill("7")
     failed = call(page, "set_power")
@@ -148,7 +130,7 @@ def test_an_error_has_the_traceback_folded(panel):
     )
 
 
-def test_a_slow_call_spins_until_it_is_cancelled(panel, laser):
+def test_a_slow_call_has_a_spinner_until_it_is_cancelled(panel, laser):
     page = panel()
     slow = call(page, "calibrate")
     expect(slow.locator(".spinner")).to_be_visible()
@@ -158,7 +140,7 @@ def test_a_slow_call_spins_until_it_is_cancelled(panel, laser):
     assert laser.cancelled.wait(30)
 
 
-def test_nothing_is_called_by_opening_reloading_or_walking(panel, laser):
+def test_opening_reloading_and_moving_the_focus_call_nothing(panel, laser):
     page = panel()
     page.reload()
     expect(page.get_by_role("button", name="Call set_power")).to_be_enabled()
@@ -171,7 +153,7 @@ def test_nothing_is_called_by_opening_reloading_or_walking(panel, laser):
     expect(page.locator(".call")).to_have_count(0)
 
 
-def test_on_a_phone_the_result_comes_into_view(panel):
+def test_on_a_phone_the_result_scrolls_into_view(panel):
     page = panel("phone")
     result = call(page, "image")
     expect(result.locator(".image > canvas")).to_be_in_viewport()

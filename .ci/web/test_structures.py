@@ -1,4 +1,4 @@
-"""The page of `sync-struct web` in a browser: what a person sees, presses, and is spared."""
+"""The page of `sync-struct web` in a browser: display, keyboard, accessibility, attacks."""
 
 import contextlib
 import functools
@@ -51,7 +51,7 @@ def focused(page):
 
 
 def colours(locator):
-    """Return how many colours a canvas shows."""
+    """Return the number of colours in a canvas."""
     return locator.evaluate(
         """canvas => {
             if (!canvas.width) return 0;
@@ -62,7 +62,7 @@ def colours(locator):
     )
 
 
-# Live.
+# Display.
 
 
 def test_the_tree_is_updated_as_the_structure_changes(open_page, show):
@@ -105,7 +105,7 @@ def test_scalars_have_a_history_arrays_are_lines_and_images(open_page, show):
     )
 
 
-def test_it_goes_on_without_a_reload_when_the_publisher_restarts(open_page):
+def test_the_page_goes_on_without_a_reload_when_the_publisher_restarts(open_page):
     with contextlib.ExitStack() as stack:
         publisher = publish("127.0.0.1", 0, {"oven": Notifier({"x": 1})})
         port = publisher.port
@@ -125,7 +125,7 @@ def test_it_goes_on_without_a_reload_when_the_publisher_restarts(open_page):
         assert page.evaluate("window.same")
 
 
-def test_it_goes_on_without_a_reload_when_its_own_server_restarts(open_page, show):
+def test_the_page_goes_on_without_a_reload_when_its_own_server_restarts(open_page, show):
     published = oven()
     with publish("127.0.0.1", 0, {"oven": published}) as publisher:
         first = in_thread(lambda: showing("127.0.0.1", publisher.port, ["oven"]))
@@ -145,10 +145,10 @@ def test_it_goes_on_without_a_reload_when_its_own_server_restarts(open_page, sho
             assert page.evaluate("window.same")
 
 
-# By hand.
+# Keyboard, search, pins.
 
 
-def test_the_tree_is_walked_with_the_keyboard(open_page, show):
+def test_the_keyboard_moves_the_focus_in_the_tree(open_page, show):
     served, _ = show({"oven": oven(), "lab": Notifier({"x": 1})})
     page = open_page(served.url)
     expect(row(page, "lab")).to_be_visible()
@@ -201,7 +201,7 @@ def test_search_finds_a_path_and_goes_back(open_page, show):
     expect(row(page, "oven")).to_be_visible()
 
 
-def test_what_is_pinned_is_kept_in_the_address(open_page, show):
+def test_pins_are_kept_in_the_address(open_page, show):
     published = oven()
     served, _ = show({"oven": published})
     page = open_page(f"{served.url}#open=oven")
@@ -219,7 +219,7 @@ def test_what_is_pinned_is_kept_in_the_address(open_page, show):
 @pytest.mark.parametrize(
     "mark", ["pin=%5B%5B", "pin=oven/none", "open=%22", "open=oven/%3D[1]", "pin=" + "x" * 5000]
 )
-def test_an_address_with_nonsense_does_no_harm(open_page, show, mark):
+def test_an_address_with_invalid_parts_is_harmless(open_page, show, mark):
     served, _ = show({"oven": oven()})
     page = open_page(f"{served.url}#open=oven&{mark}")
     expect(value(page, "oven/temperature")).to_have_text("391.5")
@@ -241,10 +241,10 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(open_page, show):
         assert box >= 36
 
 
-# Colours, and people who do not see them.
+# Colour schemes and accessibility.
 
 
-def test_it_is_light_or_dark_as_the_system_says_until_somebody_chooses(open_page, show):
+def test_the_colour_scheme_is_that_of_the_system_until_the_user_chooses(open_page, show):
     served, _ = show({"oven": oven()})
     dark, light = open_page(served.url, "dark"), open_page(served.url, "light")
 
@@ -277,7 +277,7 @@ def test_axe_finds_nothing(open_page, show, accessible, screen):
     accessible(page)
 
 
-def test_axe_finds_nothing_where_the_token_is_asked_for(open_page, show, accessible):
+def test_axe_finds_nothing_in_the_form_for_the_token(open_page, show, accessible):
     served, _ = show({"oven": oven()}, Door(token="a-token-of-24-characters"))
     page = open_page(served.url.partition("#")[0], expect_errors=True)
     expect(page.get_by_label("The token")).to_be_visible()
