@@ -24,9 +24,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("mutants", description="Try deliberate faults of our own.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants to try; default: all")
     parser.add_argument("--package", action="append", help="only mutants of this package")
-    parser.add_argument(
-        "--quick", action="store_true", help="run only the tests that should fail"
-    )
+    parser.add_argument("--quick", action="store_true", help="run only the tests that should fail")
     parser.add_argument("--tool", action="store_true", help="run mutmut on the pure modules")
     parser.add_argument("--list", action="store_true", help="list the mutants, and try none")
     parser.add_argument("--tables", type=Path, default=TABLES, help="folder")

@@ -101,9 +101,7 @@ async def test_a_lost_connection_is_raised_at_the_caller(client):
         await rexec.add_code("x = 1")
 
 
-async def test_a_connection_lost_during_a_call_is_reported_once(
-    controller, client, caplog
-):
+async def test_a_connection_lost_during_a_call_is_reported_once(controller, client, caplog):
     rexec = AsyncioRemoteExec(client)
     holding = asyncio.ensure_future(rexec.add_code("controller_driver.hold()"))
     loop = asyncio.get_running_loop()
@@ -124,7 +122,9 @@ async def test_a_global_client_is_connected(controller, client):
         await rexec.connect_global_rpc(name="no name")
 
 
-async def test_an_asyncio_client_in_the_blocking_interface_is_an_error_that_names_the_alternative(client):
+async def test_an_asyncio_client_in_the_blocking_interface_is_an_error_that_names_the_alternative(
+    client,
+):
     with pytest.raises(TypeError, match=r"use remote_exec\.AsyncioRemoteExec"):
         RemoteExec(client)
     with pytest.raises(TypeError, match=r"use remote_exec\.AsyncioRemoteExec"):

@@ -67,7 +67,9 @@ def client(controller):
 
 
 @pytest.mark.parametrize("function", ["spin", "stubborn", "wait_for_ever"])
-def test_code_beyond_its_deadline_is_interrupted_and_the_connection_works_on(controller, client, function):
+def test_code_beyond_its_deadline_is_interrupted_and_the_connection_works_on(
+    controller, client, function
+):
     with pytest.raises(TimeoutError, match=r"still running after its deadline of 0\.2 s"):
         client.call_within(0.2, function)
     assert client.call("answer") == 42
@@ -154,12 +156,16 @@ def test_abandoned_code_is_interrupted_until_it_ends(controller, client, monkeyp
 
 
 def test_a_coroutine_that_cannot_be_cancelled_is_abandoned(controller, client):
-    error = time_out(controller.driver, lambda deadline: client.call_within(deadline, "ignore_cancellation"))
+    error = time_out(
+        controller.driver, lambda deadline: client.call_within(deadline, "ignore_cancellation")
+    )
     assert "abandoned, still running" in str(error.__notes__)
     assert client.call("answer") == 42
 
 
-def test_a_coroutine_that_never_ends_when_cancelled_does_not_keep_the_controller_running(start_controller):
+def test_a_coroutine_that_never_ends_when_cancelled_does_not_keep_the_controller_running(
+    start_controller,
+):
     controller = start_controller(deadline=0.05)
     client = controller.connect()
     client.add_code(

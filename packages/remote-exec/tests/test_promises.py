@@ -144,9 +144,7 @@ def test_beyond_loopback_a_controller_does_not_start():
     assert "ValueError: refusing to execute code for everyone who can reach 0.0.0.0" in done.stderr
 
 
-posix = pytest.mark.skipif(
-    sys.platform == "win32", reason="SIGTERM ends a Windows process at once"
-)
+posix = pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM ends a Windows process at once")
 
 
 @posix

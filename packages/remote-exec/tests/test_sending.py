@@ -65,7 +65,9 @@ def test_modules_used_anywhere_are_imported_with_their_submodules(controller):
     assert tuple(controller.rexec().send(parsed)("<a/>")) == ("a", math.inf)
 
 
-def test_postponed_annotations_are_not_evaluated_at_the_controller(controller, tmp_path, monkeypatch):
+def test_postponed_annotations_are_not_evaluated_at_the_controller(
+    controller, tmp_path, monkeypatch
+):
     (tmp_path / "postponed.py").write_text(
         "from __future__ import annotations\n\nimport math\n\n\n"
         "def first(x: math.NoSuch, y: NotThere = 1) -> list[NotThereEither]:\n"
