@@ -94,13 +94,13 @@ class ReconnectingRound(Round):
                 await asyncio.sleep(0.02)
         try:
             rngs = [Random(rng.random()) for _ in range(TASKS)]
-            await asyncio.gather(*(self._make_calls(client, one) for one in rngs))
+            await asyncio.gather(*(self._call_repeatedly(client, one) for one in rngs))
         finally:
             await client.close_rpc()
         await asyncio.sleep(0)  # so that the last state is reported
         history.check()
 
-    async def _make_calls(self, client: AsyncioClient[Any], rng: Random) -> None:
+    async def _call_repeatedly(self, client: AsyncioClient[Any], rng: Random) -> None:
         while self.going:
             with self.call(rng) as question:
                 result, error, began = None, None, time.monotonic()
@@ -125,10 +125,10 @@ class ReconnectingRound(Round):
                 time.sleep(0.02)
         with client, ThreadPoolExecutor(THREADS, thread_name_prefix=name) as pool:
             rngs = [Random(rng.random()) for _ in range(THREADS)]
-            list(pool.map(partial(self._make_blocking_calls, client), rngs))
+            list(pool.map(partial(self._call_repeatedly_in_thread, client), rngs))
         history.check()
 
-    def _make_blocking_calls(self, client: Client[Any], rng: Random) -> None:
+    def _call_repeatedly_in_thread(self, client: Client[Any], rng: Random) -> None:
         while self.going:
             with self.call(rng) as question:
                 result, error, began = None, None, time.monotonic()
