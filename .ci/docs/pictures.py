@@ -73,6 +73,14 @@ def frames(terminal: int) -> Iterator[str]:
         yield from complete
 
 
+def frame_with(text: str, shown: Iterator[str]) -> str:
+    """Return the next frame that contains a text."""
+    for frame in shown:
+        if text in frame:
+            return frame
+    raise RuntimeError(f"sync-struct watch has ended before it showed {text}")
+
+
 @contextlib.contextmanager
 def watching(port: int) -> Iterator[Iterator[str]]:
     """Run `sync-struct watch` in a terminal; yield its frames."""
@@ -83,7 +91,8 @@ def watching(port: int) -> Iterator[Iterator[str]]:
     termios.tcsetwinsize(its, (HEIGHT, WIDTH))
     unset = {"COLUMNS", "LINES", "NO_COLOR"}
     environment = {name: value for name, value in os.environ.items() if name not in unset}
-    command = [sys.executable, "-m", "sync_struct", "watch", "127.0.0.1", str(port), "oven"]
+    program = Path(sys.executable).with_name("sync-struct")
+    command = [program, "watch", "127.0.0.1", str(port), "oven"]
     with subprocess.Popen(
         command, stdin=its, stdout=its, stderr=its, env={**environment, "TERM": "xterm-256color"}
     ) as process:
@@ -109,13 +118,13 @@ def draw_watch(path: Path) -> None:
         publish("127.0.0.1", 0, {"oven": published}) as publisher,
         watching(publisher.port) as shown,
     ):
-        next(frame for frame in shown if "391.4" in frame)
+        frame_with("391.4", shown)
         published["temperature"] = 391.9
-        frame = next(frame for frame in shown if "391.9" in frame)
+        frame = frame_with("391.9", shown).replace(f"port {publisher.port}", "port 3252")
     console = Console(
         file=io.StringIO(), record=True, width=WIDTH, height=HEIGHT, force_terminal=True
     )
-    console.print(Text.from_ansi(frame.replace(f"port {publisher.port}", "port 3252")))
+    console.print(Text.from_ansi(frame))
     picture = console.export_svg(title="sync-struct watch 127.0.0.1 3252 oven")
     # Without the web fonts, which would be loaded from another server.
     path.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")

@@ -78,7 +78,7 @@ class ByAddress(Watched):
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, UnknownNotifier):
-            self.report.count("replicas that came before the structure")
+            self.report.count("replicas started before the structure")
         else:
             super()._on_error(error)
 
@@ -204,17 +204,17 @@ class Round:
         for name in names:
             self._end(name, kill=True)
         self._make(names)
-        self.report.count("injected: two bridges out that begin at once")
+        self.report.count("injected: two bridges out started at once")
 
     def check_log(self, name: str, child: Child) -> None:
         """Check the log of an ended process."""
         if self.report.failed:
             self.report.note(f"the last log of a {name}: {child.log()[-9000:]}")
         displaced = child.log().count("another writer is at work")
-        self.report.count("bridges that the other one has displaced", displaced)
+        self.report.count("bridges displaced by the other one", displaced)
         if (complaint := child.complaints()) is not None:
             if OF_ASYNCIO in complaint:
-                self.report.count("connections that asyncio declared lost twice")
+                self.report.count("connections that asyncio closed twice")
             else:
                 self.report.find("crashes", f"in the log of a {name}: {complaint}")
         child.close()
@@ -267,7 +267,7 @@ class Round:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        self.report.count("injected: replica started again")
+        self.report.count("injected: replica restarted")
         self.live[replica] = asyncio.ensure_future(replica.run(port)), port
 
     def _show_tasks(self) -> None:

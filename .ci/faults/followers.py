@@ -54,7 +54,7 @@ class Follower:
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, ModsLost) and self.mods_only:
             self._last = None
-            self.report.count("gaps told to a subscriber of mods only")
+            self.report.count("gaps reported to a subscriber of mods only")
         elif isinstance(error, UnknownNotifier) and self._relayed:
             self.report.count("relays without a structure yet")
         elif not isinstance(error, OSError):

@@ -259,7 +259,9 @@ def _meet_all(budget: float, rng: Random, report: Report) -> None:
     loop.run_until_complete(_cancel_all())
     loop.close()
     if not all(met):
-        report.note(f"{met.count(False)} of {len(met)} cases were not tried: no time was left")
+        report.note(
+            f"{met.count(False)} of {len(met)} cases were not tried: the budget is too short"
+        )
 
 
 async def _cancel_all() -> None:
@@ -283,7 +285,7 @@ def run(budget: float, seed: int, report: Report) -> None:
     met = sum(number for what, number in report.counts("hostile servers met by "))
     written = sum(number for what, number in report.counts("log records of "))
     if written > RECORDS * met:
-        report.find("wrong", f"hostile servers had {written} records written into the log")
+        report.find("wrong", f"hostile servers caused {written} log records")
     if (growth := memory() - memory_before) > MEMORY:
         report.find("memory", f"clients of hostile servers: {growth / 2**20:.0f} MiB more")
     resisting.try_all(end, rng, report)

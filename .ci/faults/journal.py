@@ -103,7 +103,7 @@ class Journal:
                     f"{replica.name} has been live for {now - since:.1f} s, and is at {place}, "
                     f"though the publisher was at {least} {now - then:.1f} s ago{self.remark}",
                 )
-            self._report.count("looks at live replicas during the faults")
+            self._report.count("checks of live replicas during the faults")
 
     def _read(self, now: float) -> None:
         if not self.path.exists():

@@ -21,7 +21,7 @@ NAMES = {
     ANSWERED: "answered",
     NOT_EXECUTED: "not sent, or refused",
     UNKNOWN: "may have been executed",
-    UNTOLD: "untold",
+    UNTOLD: "without an outcome",
 }
 
 

@@ -149,12 +149,12 @@ async def _meet(measured: Measured, name: str, seconds: float, short: bool, repo
     if growth > MEMORY[measured.kind]:
         report.find("memory", f"{measured.kind}, {name}: {growth / 2**20:.0f} MiB more")
     if min(beside) == 0:
-        report.find("hung", f"{measured.kind}, {name}: nothing got done in {PATIENCE} s")
+        report.find("hung", f"{measured.kind}, {name}: no call or mod in {PATIENCE} s")
     kept = statistics.median(beside) / max(statistics.median(alone), 1e-9)
     if not short:
-        report.peak(f"{measured.kind}: rate kept beside {name}", kept)
+        report.peak(f"{measured.kind}: rate kept with {name}", kept)
         if busy():
-            report.note("the machine is busy with other things: rates are shown, and not judged")
+            report.note("the machine is busy: rates are reported, but not compared")
         elif kept < LEAST:
             rates = f"{statistics.median(beside):.0f} of {statistics.median(alone):.0f} a second"
             report.find("slow", f"{measured.kind}, {name}: {rates}")
@@ -188,7 +188,7 @@ async def _run_crowds(
     meetings = [(kind, name) for kind in sorted(ALL) for name in KINDS if kind in KINDS[name][2]]
     if short:
         meetings = meetings[report.seed % 3 :: 3]
-        report.note("a third of the crowds was met, in small numbers: no time for more")
+        report.note("only a third of the crowds was run, with few members: the budget is short")
     turns = 2 * (1 if short else TURNS)
     seconds = max(min(budget * 0.7 / len(meetings) / turns, 2.0), 0.1)
     for kind in sorted({kind for kind, _ in meetings}):

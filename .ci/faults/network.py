@@ -135,9 +135,9 @@ def _flap(machines: Machines, clients: Child, report: Report) -> None:
         machines.cable("up")
         time.sleep(0.2)
     answer = clients.read_line()
-    report.count("calls while the cable was pulled and put back", 2 * CALLS)
+    report.count("calls while the cable was unplugged for a moment", 2 * CALLS)
     if not answer or json.loads(answer) != [2 * CALLS, True]:
-        report.find("lost", f"the cable was put back: {answer!r}: {clients.log()[-500:]}")
+        report.find("lost", f"the cable was plugged in again: {answer!r}: {clients.log()[-500:]}")
 
 
 def _pull(machines: Machines, clients: Child, report: Report) -> None:
@@ -148,9 +148,9 @@ def _pull(machines: Machines, clients: Child, report: Report) -> None:
     told = json.loads(clients.ask("last") or "[]")
     for who, seconds in zip(("Client", "AsyncioClient", "mirror"), told, strict=True):
         if isinstance(seconds, str) or seconds > allowed:
-            report.find("hung", f"{who}: told after {seconds} that its server is gone")
+            report.find("hung", f"{who}: {seconds} until it detected that its server is gone")
         else:
-            report.peak(f"seconds until a {who} is told of a dead peer", seconds)
+            report.peak(f"seconds until a {who} detects a dead peer", seconds)
 
 
 def run(budget: float, seed: int, report: Report) -> None:
@@ -170,4 +170,4 @@ def run(budget: float, seed: int, report: Report) -> None:
             if budget >= PULLED:
                 _pull(machines, clients, report)
             else:
-                report.note(f"a dead peer: only with a budget of {PULLED:.0f} s for this page")
+                report.note(f"a dead peer: needs a budget of {PULLED:.0f} s for this page")

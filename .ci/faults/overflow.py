@@ -43,7 +43,7 @@ def overflow(rng: Random, seconds: float, report: Report) -> None:
 
     def put_or_lose(message: Any) -> None:
         if queue.qsize() and time.monotonic() < until:
-            report.count("messages that an overflow has lost")
+            report.count("messages lost by an overflow")
             raise asyncio.QueueFull
         put(message)
 

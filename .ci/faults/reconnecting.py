@@ -42,7 +42,7 @@ class History:
 
     def __call__(self, state: str) -> None:
         self._states.append(state)
-        self._report.count(f"clients told of: {state}")
+        self._report.count(f"states reported: {state}")
 
     def check(self) -> None:
         """Report states that cannot follow each other."""
@@ -144,11 +144,11 @@ class ReconnectingRound(Round):
     ) -> None:
         """Record the outcome of a call, and check its duration."""
         if question.timeout is not None and (late := seconds - question.timeout) > 0:
-            self.report.peak("seconds that a call ended behind its time-out", late)
+            self.report.peak("seconds between the time-out and the end of a call", late)
             if late > LATE:
                 self.report.find("hung", f"{late:.1f} s too late: {question!r:.300}")
         if question.method == SOMETIMES and isinstance(error, AttributeError):
-            self.report.count("calls of a method that is not there any more")
+            self.report.count("calls of a removed method")
             self.ledger.record(question.number, NOT_EXECUTED)
             return
         if error is not None and not hasattr(error, "parent_traceback"):

@@ -89,7 +89,7 @@ def try_all(end: float, rng: Random, report: Report) -> None:
     names = rng.sample(list(CODES), len(CODES))
     for number, name in enumerate(names):
         if number >= 2 and time.monotonic() > end:
-            report.note(f"{len(names) - number} codes were not tried: no time was left")
+            report.note(f"{len(names) - number} codes were not tried: the budget is too short")
             break
         server = Child("faults.executing").wait_until_serving()
         try:
@@ -98,7 +98,7 @@ def try_all(end: float, rng: Random, report: Report) -> None:
             report.find("wrong", f"{name}: {type(error).__name__}: {error!s:.300}")
         finally:
             server.close()
-        report.count("codes that resist")
+        report.count("resisting codes")
 
 
 def _try(name: str, code: str, server: Child, report: Report) -> None:
@@ -114,7 +114,7 @@ def _try(name: str, code: str, server: Child, report: Report) -> None:
                 report.find("hung", f"{name}: {error!r}")
         else:
             report.count("codes that ended by themselves")
-    report.peak("seconds until a caller is told", time.monotonic() - began)
+    report.peak("seconds until a caller gets an error", time.monotonic() - began)
     with Client(HOST, server.port, "main", timeout=GRACE) as client:
         if client.double(21) != 42:
             report.find("wrong", f"{name}: the driver counts wrongly")

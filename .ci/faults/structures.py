@@ -118,7 +118,7 @@ class Round:
         """Cancel a replica, and restart it."""
         task, port = self.live[replica]
         await _end(task)
-        self.report.count("subscribers started again")
+        self.report.count("subscribers restarted")
         self.live[replica] = asyncio.ensure_future(replica.run(port)), port
 
     def check_alive(self) -> None:
@@ -146,7 +146,7 @@ async def _disturb(this: Round, publisher: Child, relay: Child, seconds: float, 
             publisher = await asyncio.to_thread(this.start_publisher)
         elif what < 0.2:
             await asyncio.to_thread(publisher.ask, "restart")
-            this.report.count("publishers started again with their notifier")
+            this.report.count("publishers restarted with their notifier")
         elif what < 0.25:
             await asyncio.to_thread(this.end, relay, "relay")
             relay = await asyncio.to_thread(this.start_relay, via)

@@ -238,7 +238,7 @@ def _guided(budget: float, report: Report) -> None:
     for number in re.findall(r"stat::number_of_executed_units: *(\d+)", done.stderr):
         report.count("sessions guided by coverage", int(number))
     if done.returncode == 3:
-        report.note("atheris is not installed here: nothing was guided by coverage")
+        report.note("atheris is not installed: no sessions guided by coverage")
     elif done.returncode != 0:
         report.find("wrong", f"guided by coverage: {(done.stdout + done.stderr)[-2500:]}")
 
@@ -253,4 +253,6 @@ def run(budget: float, seed: int, report: Report) -> None:
     if guided:
         _guided(guided, report)
     else:
-        report.note("guided by coverage only with a budget of more than 30 s for this page")
+        report.note(
+            "no sessions guided by coverage: this needs a budget of more than 30 s for this page"
+        )

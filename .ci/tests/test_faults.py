@@ -37,13 +37,13 @@ def test_a_short_run_of_every_page_has_no_findings(tmp_path):
     counts = {result["page"]: result["counts"] for result in results}
     assert counts["calls"]["calls answered"] > 100
     assert counts["reconnecting"]["calls answered"] > 100
-    assert counts["reconnecting"]["clients told of: lost"] > 0
+    assert counts["reconnecting"]["states reported: lost"] > 0
     assert counts["leases"]["blocks"] > 0
     assert counts["streams"]["items"] > 100
     assert counts["structures"]["replicas compared in the end"] > 10
     assert counts["bridges"]["replicas compared in the end"] >= 6
     assert sum(n for what, n in counts["bridges"].items() if what.startswith("injected: ")) > 0
-    assert counts["hostile"]["codes that resist"] >= 2
+    assert counts["hostile"]["resisting codes"] >= 2
     assert counts["load"]["connections of crowds"] > 50
     assert sum(n for what, n in counts["wire"].items() if what.startswith("sessions against")) > 30
     for page in ("calls", "structures"):
