@@ -28,7 +28,7 @@ def is_listening(port):
 
 
 def test_a_reader_requests_a_change_and_sees_it():
-    section = README.partition("## To write back")[2].partition("\n## ")[0]
+    section = README.partition("## Writing back")[2].partition("\n## ")[0]
     owner, reader = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     published, asked = free_ports(2)
 
