@@ -159,7 +159,7 @@ def test_log_says_once_why_nothing_comes(tmp_path):
             server.accept()[0].close()
         logging.send_signal(signal.SIGINT)
         (line,) = logging.communicate(timeout=30)[1].splitlines()
-    assert "closed the connection without a word" in line
+    assert "closed the connection without a reason" in line
     assert log.read_text() == ""
 
 
@@ -382,7 +382,7 @@ def test_watch_in_a_pipe_says_that_its_relay_is_stale_and_live_again(tmp_path):
     assert '"init"' in watching.stdout.readline()
     origin.communicate()
     said = next(line for line in watching.stderr if "stale" in line)
-    assert said == "sync-struct: lab is stale: its publisher, or one before that, is away\n"
+    assert said == "sync-struct: lab is stale: its publisher or origin cannot be reached\n"
     origin = command("publish", str(file), "--bind", "127.0.0.1", "--port", port)
     assert next(watching.stderr) == "sync-struct: lab is live again\n"
     for process in (watching, relaying, origin):

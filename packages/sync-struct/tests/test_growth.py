@@ -221,7 +221,7 @@ class Reader:
 def served(structure, backlog=2**20):
     notifier = Notifier(structure)
     log = Log(notifier._structure, backlog)
-    notifier._structure.add_sink(log.tell, True)
+    notifier._structure.add_sink(log.put, True)
     return notifier, log
 
 

@@ -130,7 +130,7 @@ def test_a_finaliser_cannot_ask_for_a_result(Finalised):
 def test_a_signal_handler_that_makes_changes_at_any_moment_is_heard_in_order():
     n, replica, _ = followed({"l": [], "s": 0})
     log = Log(n._structure)
-    n._structure.add_sink(log.tell, False)
+    n._structure.add_sink(log.put, False)
     count = 0
 
     def handler(*_):
@@ -171,7 +171,7 @@ def test_an_exception_from_outside_within_a_change_leaves_nobody_unequal():
             raise KeyboardInterrupt
 
     n._structure.add_sink(interrupted, False)
-    n._structure.add_sink(log.tell, False)
+    n._structure.add_sink(log.put, False)
     cursor = Cursor(log, Encoding(raw=True))
     cursor.take()
     with pytest.raises(KeyboardInterrupt):
@@ -373,7 +373,7 @@ def test_the_structure_stands_still_while_a_snapshot_is_encoded():
 
     n = Notifier({"a": Slow.__name__, "z": 0})
     log = Log(n._structure)
-    n._structure.add_sink(log.tell, False)
+    n._structure.add_sink(log.put, False)
     begun, seen = threading.Event(), []
 
     def encode(x):

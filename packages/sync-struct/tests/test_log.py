@@ -47,7 +47,7 @@ class Reader:
 def served(structure, backlog=2**20):
     notifier = Notifier(structure)
     log = Log(notifier._structure, backlog)
-    notifier._structure.add_sink(log.tell, False)
+    notifier._structure.add_sink(log.put, False)
     return notifier, log
 
 
@@ -260,7 +260,7 @@ def test_no_reader_is_given_half_a_batch_while_another_thread_tells_of_it():
                     log.collect()
                     assert all(reader.read() in ({"l": []}, []) for reader in readers)
 
-    log.tell(Slow(steps[0]))
+    log.put(Slow(steps[0]))
     log.collect()
     assert [len(reader.read()["l"]) for reader in (conflated, whole)] == [3, 3]
     assert part.read() == [0, 1, 2]

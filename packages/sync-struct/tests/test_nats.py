@@ -438,7 +438,7 @@ async def test_a_bridge_that_fails_begins_anew(engine, until, monkeypatch, caplo
         async with replica.following(engine.address):
             await until(lambda: replica.equals(n))
         assert "unforeseen" in str(site.errors)
-    assert "a bridge has failed; it begins anew" in caplog.text
+    assert "a bridge has failed; it starts again" in caplog.text
 
 
 async def test_an_engine_whose_greeting_is_cut_is_an_error():

@@ -219,7 +219,7 @@ async def test_nobody_waits_for_a_pipeline_that_is_closed():
     await asyncio.sleep(0)
     pipeline.close()
     for wait in (waiting, pipeline.arrival(1)):
-        with pytest.raises(JetStreamError, match="writes no more"):
+        with pytest.raises(JetStreamError, match="has stopped writing"):
             await wait
 
 

@@ -74,7 +74,7 @@ def test_a_second_bridge_says_that_it_stands_by(engine):
             pass
         second = start(*arguments, "--nats", engine.address, "--storage", "memory")
         assert second.stdout.readline() == "lab: standby\n"
-        assert "is at work" in end(second)
+        assert "is active" in end(second)
         end(first)
 
 

@@ -17,7 +17,7 @@ class Served:
     def __init__(self, structure, backlog=2**20, legacy_version=2):
         self.notifier = Notifier(structure)
         self.log = Log(self.notifier._structure, backlog)
-        self.notifier._structure.add_sink(self.log.tell, legacy_version == 1)
+        self.notifier._structure.add_sink(self.log.put, legacy_version == 1)
         self.log.begin()
         self.side = PublisherSide(self.find, legacy_version)
         self.now = 100.0

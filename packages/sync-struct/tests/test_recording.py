@@ -159,7 +159,7 @@ def test_what_is_no_recording_is_named_with_its_line(tmp_path, line):
     recorder.close()
     with file.open("ab") as more:
         more.write(line + b"\n")
-    with pytest.raises(RecordingError, match=r"log, line 2: no record"):
+    with pytest.raises(RecordingError, match=r"log, line 2: not a record"):
         list(read_recording([file]))
 
 

@@ -105,7 +105,7 @@ async def test_an_established_publisher_is_found_out_and_said(caplog, until):
         await subscriber.connect("127.0.0.1", server.port)
         assert subscriber.target == {"x": 1}
         assert subscriber.legacy
-        assert "established protocol only" in caplog.text
+        assert "only the established protocol" in caplog.text
         assert [heard.startswith(OURS) for heard in server.heard] == [True, True, False, True]
         await subscriber.close()
 

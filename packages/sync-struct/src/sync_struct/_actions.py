@@ -1,9 +1,8 @@
-"""Actions: what a mod says, and what it does to the container that it changes.
+"""Actions: the fields of mods, and their effects on the container that is changed.
 
-A mod is a dict: what is done (``"action"``), to which container (``"path"``: the keys and indices
-that lead there from the root), and with what. `ACTIONS` is the only place that knows the fields and
-the effect of each action; the notifier's own structure and every replica are changed by the same
-entry of it, so they cannot drift apart.
+A mod is a dict with an ``"action"``, the ``"path"`` of a container (keys and indices from the root),
+and further fields. Only `ACTIONS` knows the fields and the effect of each action. The structure of
+the notifier and all replicas are changed by the same entry of it, so they cannot diverge.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ Mod = dict[str, Any]
 
 
 class _Action(NamedTuple):
-    """One kind of mod: its fields behind the path, in wire order, and what it does.
+    """One kind of mod: its fields after the path, in wire order, and its effect.
 
-    `apply` is given the container, disregards the mod's path, and returns what was popped.
+    `apply` is called with the container, ignores the mod's path, and returns the popped item.
     """
 
     fields: tuple[str, ...]
@@ -58,7 +57,7 @@ ACTIONS: Mapping[str, _Action] = {
 
 
 class ModAction(enum.Enum):
-    """The actions of mods; the value of each is its name, as ``mod["action"]`` has it."""
+    """The actions of mods; the value of each is its name, as in ``mod["action"]``."""
 
     init = "init"
     append = "append"
@@ -76,5 +75,5 @@ def walk(target: Any, path: Sequence[Any]) -> Any:
 
 
 def place(path: Sequence[Any]) -> str:
-    """Return how people write where a path leads to."""
+    """Return a path as a Python expression, for messages."""
     return "".join(["root", *(f"[{key!r}]" for key in path)])

@@ -1,7 +1,7 @@
 """Addresses with a scheme, as in ``nats://host/lab``: a publisher behind a gateway.
 
-The one idea to keep in mind: a gateway speaks as a publisher does, on one end of a socket pair, and
-the subscriber has the other end. So a subscriber has one protocol, wherever the bytes come from.
+The one idea to keep in mind: a gateway acts as a publisher on one end of a socket pair, and the
+subscriber has the other end. So a subscriber uses one protocol for all sources.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["connect_through", "gateway_of", "is_address", "name_in", "without_secrets"]
 
 GATEWAYS = {"nats": "sync_struct.nats"}
-"""The module of each scheme, imported when an address first asks for it. It has a coroutine
-function ``serve_subscriber(address, ssl, sock, request)``, which returns once the engine is reached
-and then serves on the socket, which is its own from then on, until the subscriber closes it (what
-the subscriber is going to ask for there is said beforehand), and one ``read_history(address, ssl)``
-that returns the records of what the engine still has."""
+"""The module of each scheme, imported when an address first needs it. It has two coroutine
+functions. ``serve_subscriber(address, ssl, sock, request)`` returns when it is connected to its
+source; it owns the socket from then on, and serves it until the subscriber closes it. `request` is
+what the subscriber is going to send in its banner. ``read_history(address, ssl)`` returns the
+records that the source still has."""
 
 
 def is_address(host: str) -> bool:
-    """Tell whether this names a gateway, and no host."""
+    """Return whether a string is the address of a gateway, not a host."""
     return "://" in host
 
 
@@ -41,12 +41,12 @@ def name_in(address: str) -> str:
 
 
 def without_secrets(address: str) -> str:
-    """Return an address as it may be shown: without user, password or token."""
+    """Return an address for messages: without user, password and token."""
     return re.sub(r"(?<=//)[^/@]*@", "", address.partition("?")[0])
 
 
 def gateway_of(address: str) -> Any:
-    """Return the module of a gateway, or raise `ValueError` if no one has this scheme."""
+    """Return the module of a gateway; raise `ValueError` for an unknown scheme."""
     scheme = address.partition("://")[0]
     if scheme not in GATEWAYS:
         known = ", ".join(f"{name}://" for name in GATEWAYS)
@@ -57,14 +57,14 @@ def gateway_of(address: str) -> Any:
 async def connect_through(
     address: str, ssl: ssl.SSLContext | None, connection: SubscriberConnection
 ) -> None:
-    """Connect a protocol object to what an address names.
+    """Connect a protocol object to the gateway of an address.
 
     Raises
     ------
     ValueError
         No gateway has this scheme.
     OSError
-        The engine cannot be reached.
+        The source of the gateway cannot be reached.
     """
     gateway = gateway_of(address)
     request = read_banner(connection.opening[0])

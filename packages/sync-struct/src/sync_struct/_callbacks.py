@@ -1,8 +1,8 @@
-"""Callbacks: calling the user's functions, so that what they raise stops nothing.
+"""Callbacks: calling the user's functions without being stopped by their exceptions.
 
-Every error is logged once and passed to the user's `on_error`, and that is all that happens. That
-includes CancelledError, unless it was the subscriber's own task that was cancelled. SystemExit and
-KeyboardInterrupt end the program, from the loop, once the others have been called.
+Every exception is logged once and passed to the user's `on_error`. That includes CancelledError,
+unless the subscriber's own task was cancelled. SystemExit and KeyboardInterrupt are raised by the
+event loop, after the other callbacks have been called, and end the program.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Callbacks:
     Parameters
     ----------
     name : str
-        Of the notifier, for the log.
+        Name of the notifier, for the log.
     on_error : callable or None
         Called with every exception.
     """
@@ -36,14 +36,14 @@ class Callbacks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def call(self, callback: Callable[..., Any], *args: Any) -> Any:
-        """Call a function; return what it returns, None if it raised."""
+        """Call a function; return its result, or None if it raised."""
         try:
             return callback(*args)
         except BaseException as error:
             self._failed("%s: a callback failed on %r", args, error)
 
     async def finish(self, result: Awaitable[Any]) -> None:
-        """Await what a coroutine function returned."""
+        """Await the result of a coroutine function."""
         try:
             await result
         except BaseException as error:
@@ -53,13 +53,13 @@ class Callbacks:
             self._failed("%s: a callback failed, %r", (result,), error)
 
     def fire(self, callback: Callable[..., Any], *args: Any) -> None:
-        """Call a function that nothing waits for, even if it is a coroutine function."""
+        """Call a function or coroutine function without waiting for it."""
         result = self.call(callback, *args)
         if is_awaitable(result):
             self.spawn(self.finish(result))
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Have a coroutine run in a task of its own."""
+        """Run a coroutine in a new task."""
         task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -80,9 +80,9 @@ class Callbacks:
             self.report(error)
 
     def _ends_program(self, error: BaseException) -> bool:
-        """Tell whether an error is meant to end the program, and have the loop raise it, then.
+        """Return whether an error has to end the program; if so, let the loop raise it.
 
-        On a thread of its own a loop would end alone, and without a word.
+        In a thread other than the main one it would only end that thread's loop, silently.
         """
         if not isinstance(error, (KeyboardInterrupt, SystemExit)):
             return False
@@ -100,5 +100,5 @@ def _raise(error: BaseException) -> None:
 
 
 def is_awaitable(result: Any) -> TypeGuard[Awaitable[Any]]:
-    """Tell whether a callback returned something to be awaited; most return None."""
+    """Return whether the result of a callback has to be awaited; most return None."""
     return result is not None and inspect.isawaitable(result)

@@ -1,9 +1,9 @@
-"""A change that was made: a mod with its number, encoded once, before it took effect.
+"""A change: a mod with its number, encoded once, before it takes effect.
 
-The text made here is what goes to every subscriber, of every publisher: nobody encodes a mod again.
-Nothing in it is shared with the structure, which may change at any time.
-A large array in it stays out of the text as a buffer; only for peers that cannot take raw buffers
-is the mod brought into text altogether, once per publisher (see `_log`).
+The text made here is sent to every subscriber of every publisher; a mod is not encoded again. It
+shares nothing with the structure, which may change at any time. Large arrays are kept out of the
+text as raw buffers. For subscribers without raw buffers, the whole mod is encoded as text, once per
+publisher (see `_log`).
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ __all__ = [
 ]
 
 MOD_OVERHEAD = 500
-"""Bytes of memory of a mod besides its text, so that bounds in bytes hold for tiny ones too."""
+"""Bytes of memory of a mod besides its text, so that limits in bytes hold for tiny mods, too."""
 
 EXACT = 1e300
-"""Numbers below this are spelled by PYON as by Python: no infinity, no nan, no endless integer. It
-is most mods, and saves a third of the time that they take."""
+"""Below this, PYON and Python write numbers alike: there is no infinity, no nan and no integer that
+is too long. Most mods have such a number; `repr` saves a third of their time."""
 
 MAX_LEVELS = pyon.MAX_DEPTH - 1
-"""Levels of containers that a structure may have: the message that it is sent in is one more."""
+"""Levels of containers that a structure may have: the message around it is one more."""
 
 SHORT = 100
-"""Items up to which a list is looked through to find that it is flat: it costs less than to write
-it at its depth."""
+"""Items up to which a list is checked for being flat: faster than encoding it at its depth."""
 
 _NAMES = frozenset({str})
 
@@ -52,31 +51,31 @@ _Taker = Callable[[memoryview], object]
 
 
 class Change:
-    """One mod on its way to the subscribers.
+    """One mod, encoded for its subscribers.
 
     Attributes
     ----------
     action : str
     path : list
-        The container that is changed.
+        Path of the container that is changed.
     key : object
-        What is changed in it; None where the action has no key.
+        Key or index in the container; None where the action has no key.
     number : int
-        Counts the mods of one notifier, from 1.
+        Number of the mod among those of its notifier, from 1.
     ends : bool
-        False if more mods follow that belong together with this one.
+        Whether this is the last mod of its step.
     in_array : bool
         Whether the container is an array.
     line : bytes
         PYON v2 of the mod, referring to `buffers`.
     buffers : sequence of memoryview
-        Memory that nobody writes to.
+        Memory that is not written to any more.
     raw : RawArray or None
-        What the only buffer is of, if it is a usual array.
+        The array of the only buffer, if it is a usual one.
     line_v1 : bytes or None
-        PYON v1 of the mod, if a publisher asked for it.
+        PYON v1 of the mod, if a publisher needs it.
     size : int
-        Bytes of memory that the mod takes.
+        Bytes of memory of the mod.
     """
 
     __slots__ = (
@@ -113,7 +112,7 @@ class Change:
                 text, self.buffers = raw.text, (raw.buffer,)
         if text is None:
             buffers: list[memoryview] = []
-            # What is assigned to a slice takes the place of the container, not of an item.
+            # A value assigned to a slice is at the level of the container, not of an item.
             level = -1 if type(self.key) is slice and len(fields) > 1 else 0
             text = _write_part(last, self.path, level, buffers.append)
             self.buffers = list(map(fixed, buffers))
@@ -129,7 +128,7 @@ class Change:
         return self.in_array and self.action == "append"
 
     def below(self, depth: int) -> bytes:
-        """Return `line` for those who know a part only: without the first keys of the path."""
+        """Return `line` for a subscriber to a part: without the first `depth` keys of the path."""
         if not depth:
             return self.line
         whole, shorter = (
@@ -138,15 +137,15 @@ class Change:
         return shorter.encode() + self.line[len(whole) :]
 
     def mod(self) -> Mod:
-        """Return the mod as a subscriber receives it: nothing in it is shared with anybody."""
+        """Return the mod as a subscriber receives it, sharing nothing."""
         decoded: Mod = pyon.decode(self.line, buffers=[bytearray(part) for part in self.buffers])
         return decoded
 
 
 class Restart(Change):
-    """A change of unknown effect: an exception from outside (Ctrl-C) came while it was made.
+    """A change of unknown effect: an asynchronous exception (Ctrl-C) interrupted it.
 
-    Subscribers are sent the structure anew.
+    Subscribers are sent the structure again.
     """
 
     def __init__(self, structure: Any) -> None:
@@ -161,9 +160,9 @@ class Restart(Change):
 
 
 def write_head(mod: Mod, path_text: str) -> str:
-    """Return the PYON v2 of a mod up to its last field, which alone may be large.
+    """Return the PYON v2 of a mod up to its last field, the only one that may be large.
 
-    A mod is put together from its parts: a dict of keys that are strings is what JSON says.
+    A mod can be assembled as text: its keys are strings, so its PYON is a JSON object.
     """
     fields = ACTIONS[mod["action"]].fields
     head = _HEAD % mod["action"] + path_text
@@ -175,7 +174,7 @@ def write_head(mod: Mod, path_text: str) -> str:
 
 
 def write_small(part: Any) -> str | None:
-    """Return the PYON v2 of a value that is written fastest alone; None for all others."""
+    """Return the PYON v2 of a small value that has a faster encoder; None for all others."""
     kind = type(part)
     if kind in (int, float) and -EXACT < part < EXACT:
         return repr(part)
@@ -183,10 +182,10 @@ def write_small(part: Any) -> str | None:
 
 
 def _write_part(part: Any, path: Sequence[Any], level: int, take: _Taker | None = None) -> str:
-    """Return the PYON v2 of a key or value that belongs to the container at `path`.
+    """Return the PYON v2 of a key or value of the container at `path`.
 
-    It is written at the depth that it is going to have in a structure on its way to a subscriber,
-    or the mod would be sent, and the structure with it could not be.
+    It is encoded at the depth that it has when the whole structure is sent. Otherwise a mod could
+    be sent that makes the structure too deep to be sent.
     """
     small = write_small(part)
     if small is not None:
@@ -201,32 +200,32 @@ def _write_part(part: Any, path: Sequence[Any], level: int, take: _Taker | None 
     try:
         return pyon.encode(wrapped, version=2, buffer_callback=take)[levels:-levels]
     except pyon.EncodeError:
-        pyon.encode(part, version=2)  # says better what is wrong, and where
+        pyon.encode(part, version=2)  # raises a better message, unless the depth is to blame
         raise pyon.EncodeError(
             f"nested too deeply for {place(path)}: a structure may have {MAX_LEVELS} levels"
         ) from None
 
 
 def _is_flat(items: list[Any], path: Sequence[Any]) -> bool:
-    """Tell whether a list has one level, at a place where there is room for it."""
+    """Return whether a list is flat, and its path short enough for one more level."""
     return len(items) <= SHORT and len(path) + 2 <= MAX_LEVELS and all_atoms(items)
 
 
 @functools.lru_cache(maxsize=1024)
 def _write_name(name: str) -> str:
-    """Return the PYON of a key that is a string: most structures have few, set again and again."""
+    """Return the PYON of a string key. Cached: most structures have few keys, set repeatedly."""
     return pyon.encode(name, version=2)
 
 
 def write_path(path: list[Any]) -> str:
-    """Return the PYON v2 of a path: most consist of names that come again and again."""
+    """Return the PYON v2 of a path; most consist of names that are cached."""
     if _NAMES.issuperset(map(type, path)):
         return f"[{','.join(map(_write_name, path))}]"
     return pyon.encode(path, version=2)
 
 
 def fixed(buffer: memoryview) -> memoryview:
-    """Return the same bytes in memory that nobody writes to."""
+    """Return the same bytes in immutable memory."""
     return buffer if type(buffer.obj) is bytes else memoryview(bytes(buffer))
 
 

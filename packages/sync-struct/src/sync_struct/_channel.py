@@ -1,8 +1,8 @@
-"""Channel: one notifier of a publisher and its subscribers, as the event loop sees them.
+"""Channel: one notifier of a publisher and its subscribers, on the event loop.
 
-What each subscriber is sent is decided by its cursor (see `_cursor`). A notifier wakes the loop
-once per turn; then every subscriber that is up to date is sent the same bytes. One whose socket is
-full is left alone until asyncio says that it takes data again.
+A subscriber's cursor decides what it is sent (see `_cursor`). A notifier wakes the loop once per
+iteration; then every subscriber that is up to date is sent the same bytes. A subscriber whose
+socket is full is skipped until asyncio reports that it accepts data again.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ if TYPE_CHECKING:
 __all__ = ["Channel", "Counters", "Outgoing"]
 
 SNAPSHOT_LIFETIME = 2.0
-"""Seconds that an encoded structure is kept: dashboards come back within seconds of each other
-when a publisher restarts, and then nobody for a day."""
+"""Seconds that an encoded structure is kept: when a publisher restarts, dashboards reconnect within
+seconds of each other, and then none may connect for a day."""
 
 
 class Counters(NamedTuple):
-    """Figures about one notifier of a publisher."""
+    """Counters of one notifier of a publisher."""
 
     subscribers: int
-    """Subscribers now."""
+    """Subscribers at present."""
 
     backlog: int
-    """Bytes of mods that the slowest subscriber has not been sent."""
+    """Bytes of mods that the slowest subscriber has not been sent yet."""
 
     resyncs: int
-    """How often a subscriber had to be sent the structure anew, since the start."""
+    """How often a subscriber had to be sent the structure again, since the start."""
 
     sent: int
-    """Bytes sent to subscribers, since the start."""
+    """Bytes sent to subscribers since the start."""
 
 
 class Outgoing(Protocol):
-    """A subscriber's connection, as far as a channel knows it."""
+    """The interface of a subscriber's connection that a channel uses."""
 
     cursor: Cursor
-    is_ready: bool  # it takes all that is new, at once
+    is_ready: bool  # it wants every mod, and its socket accepts data
 
     def send_now(self, data: bytes | memoryview) -> None:
-        """Send bytes, in this turn of the loop."""
+        """Send bytes in this iteration of the loop."""
 
     def pump(self) -> None:
-        """Send what the subscriber needs, as much as the socket is going to take."""
+        """Send what the subscriber lacks, as much as the socket accepts."""
 
     def tell_staleness(self) -> None:
-        """Say whether the notifier is out of date, if the subscriber believes otherwise."""
+        """Send whether the notifier is out of date, if that has changed."""
 
     def end(self, error: Exception) -> None:
-        """Say why, and close."""
+        """Send an error and close."""
 
 
 class Channel:
@@ -78,13 +78,13 @@ class Channel:
         self._forgetting: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to listen to the notifier."""
+        """Start to record the changes of the notifier."""
         self._loop, self._thread = loop, threading.get_ident()
         self.log.structure.add_sink(self._tell, self._with_v1)
         self.log.begin()
 
     def close(self, error: Exception) -> None:
-        """Stop listening, and disconnect everybody for this reason."""
+        """Stop recording, and disconnect all subscribers with this error."""
         if self._loop is None:
             return
         self._loop = None
@@ -94,20 +94,20 @@ class Channel:
             connection.end(error)
 
     def set_stale(self, stale: bool) -> None:
-        """Have subscribers told that the notifier is out of date, or not any more."""
+        """Tell subscribers that the notifier is out of date, or up to date again."""
         if stale != self.log.stale:
             self.log.set_stale(stale)
             self._staleness_changed = True
             self.wake()
 
     def _tell(self, changes: list[Change]) -> None:
-        """Take changes of the notifier, in the thread in which they were made."""
-        self.log.tell(changes)
+        """Record changes of the notifier, in the thread that made them."""
+        self.log.put(changes)
         if not self._due:
             self.wake()
 
     def wake(self) -> None:
-        """Have everybody sent what is new, soon. From any thread."""
+        """Schedule the delivery of new mods to all subscribers. From any thread."""
         loop = self._loop
         if self._due or loop is None or loop.is_closed():
             return
@@ -115,19 +115,19 @@ class Channel:
         if threading.get_ident() == self._thread:
             loop.call_soon(self._deliver)
         else:
-            with contextlib.suppress(RuntimeError):  # it has been closed in this moment
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        """Bring what is new to the subscribers, in the turn of the loop after it was made."""
+        """Send new mods to the subscribers, once per iteration of the loop."""
         self._due = False
         self.log.collect()
-        others: list[Outgoing] = []  # those who need more than one small write
+        others: list[Outgoing] = []  # subscribers that need more than one small write
         chunks: Chunks | None = None
         number: int | None = -1
         encoding: Encoding | None = None
         last = size = sent = 0
-        for connection in list(self.connections):  # with many of them, what matters for speed
+        for connection in list(self.connections):  # with many subscribers, the hot loop
             cursor = connection.cursor
             if not connection.is_ready:
                 others.append(connection)
@@ -151,7 +151,7 @@ class Channel:
                 connection.tell_staleness()
 
     def keep_snapshots(self) -> None:
-        """Forget the encoded structures after a while, counted from the first of them."""
+        """Schedule forgetting the encoded structures, `SNAPSHOT_LIFETIME` after the first one."""
         if self._forgetting is None and self._loop is not None and self.log.has_snapshots:
             self._forgetting = self._loop.call_later(SNAPSHOT_LIFETIME, self._forget_snapshots)
 
@@ -162,7 +162,7 @@ class Channel:
             self._forgetting = None
 
     def counters(self) -> Counters:
-        """Return the figures as they are now."""
+        """Return the present counters."""
         numbers = [connection.cursor.number for connection in self.connections]
         slowest = min((number for number in numbers if number is not None), default=None)
         behind = 0 if slowest is None else self.log.size_behind(slowest)

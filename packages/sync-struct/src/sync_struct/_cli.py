@@ -4,17 +4,16 @@ sync-struct get HOST PORT NAME [PATH]         print the structure once
 sync-struct watch HOST PORT NAME [PATH]       show it live
 sync-struct log HOST PORT NAME FILE [PATH]    record every step in a file
 sync-struct replay FILE... [--until TIME]     print a recorded structure, or publish it again
-sync-struct relay HOST PORT NAME...           publish further
-sync-struct publish FILE                      serve a PYON file
-sync-struct bridge out HOST PORT NAME...      write into NATS, with --nats ADDRESS
-sync-struct bridge in NAME...                 publish what is in NATS
-sync-struct web HOST PORT NAME...             show them in a browser
+sync-struct relay HOST PORT NAME...           publish the notifiers of another publisher
+sync-struct publish FILE                      publish the structure in a PYON file
+sync-struct bridge out HOST PORT NAME...      write notifiers into NATS, with --nats ADDRESS
+sync-struct bridge in NAME...                 publish notifiers from NATS
+sync-struct web HOST PORT NAME...             show structures in a browser
 
-Instead of HOST PORT NAME there may be an address, as in nats://host/NAME.
+HOST PORT NAME can be replaced by an address, as in nats://host/NAME.
 
-Exit status: 0 at the end, with Ctrl-C, and when the reader of a pipe has gone; 1 for errors that a
-message names; 2 for a command line that cannot be understood; 74 if standard output cannot be
-written.
+Exit status: 0 on success, after Ctrl-C, and when a pipe is closed by its reader; 1 after an error,
+which is printed; 2 for a wrong command line; 74 if standard output cannot be written.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _with_names(arguments: list[str]) -> list[str]:
-    """Return arguments with a port, and maybe a name, behind each address in place of a host."""
+    """Return arguments with a port, and the name if there is one, added after each address."""
     if arguments[:1] == ["replay"]:
         return arguments
     expanded: list[str] = []
@@ -96,21 +95,23 @@ _Add = Callable[[str, Any, str], argparse.ArgumentParser]
 def _add_reading(add: _Add) -> None:
     _add_source(add("get", get, "Print a structure once, as PYON."))
     _add_source(add("watch", watch, "Show a structure live; in a pipe, print a line per mod."))
-    command = add("log", log, "Record every step in a file, with the time; reconnect for ever.")
+    command = add("log", log, "Record every step in a file, with its time; reconnect for ever.")
     _add_source(command, with_file=True)
-    command.add_argument("--rate", type=float, help="steps per second, at most; the last one comes")
     command.add_argument(
-        "--rotate-size", type=_size, metavar="SIZE", help="begin another file then, as in 100M"
+        "--rate", type=float, help="maximum of steps per second; the last step is always recorded"
     )
     command.add_argument(
-        "--rotate-every", type=_duration, metavar="TIME", help="the same by age, as in 12h, 7d"
+        "--rotate-size", type=_size, metavar="SIZE", help="begin a new file at this size: 100M"
+    )
+    command.add_argument(
+        "--rotate-every", type=_duration, metavar="TIME", help="begin a new file at this age: 7d"
     )
 
 
 def _add_source(command: argparse.ArgumentParser, *, with_file: bool = False) -> None:
     command.add_argument("host")
     command.add_argument("port", type=int)
-    command.add_argument("name", help="of the notifier")
+    command.add_argument("name", help="name of the notifier")
     if with_file:
         command.add_argument("file", type=Path)
     command.add_argument("path", nargs="?", default=[], type=_path, help=PATH_HELP)
@@ -120,19 +121,21 @@ def _add_source(command: argparse.ArgumentParser, *, with_file: bool = False) ->
 def _add_serving(add: _Add) -> None:
     command = add("replay", replay, "Print a recorded structure, or publish it again.")
     command.add_argument(
-        "files", nargs="+", metavar="FILE", help="in order of time; or an address: what is there"
+        "files", nargs="+", metavar="FILE", help="files in order of time, or one address of a stream"
     )
-    command.add_argument("--until", type=_time, metavar="TIME", help="as in 2026-11-26T14:30")
-    command.add_argument("--publish", action="store_true", help="publish it, step by step")
     command.add_argument(
-        "--speed", type=_speed, default=1.0, help="times the recorded one; inf: at once"
+        "--until", type=_time, metavar="TIME", help="stop at this time: 2026-11-26T14:30"
+    )
+    command.add_argument("--publish", action="store_true", help="publish the steps one by one")
+    command.add_argument(
+        "--speed", type=_speed, default=1.0, help="factor of the recorded speed; inf: no delays"
     )
     _add_door(command)
-    command = add("relay", relay, "Publish further what another publisher publishes.")
+    command = add("relay", relay, "Publish the notifiers of another publisher.")
     command.add_argument("host")
     command.add_argument("port", type=int)
-    command.add_argument("names", nargs="+", metavar="NAME", help="of the notifiers")
-    command.add_argument("--serve-tls", action="store_true", help="serve with the same files")
+    command.add_argument("names", nargs="+", metavar="NAME", help="name of a notifier")
+    command.add_argument("--serve-tls", action="store_true", help="serve TLS with the same files")
     _add_door(command, named=False)
     command = add("publish", publish, "Publish the structure in a PYON file.")
     command.add_argument("file", type=Path)
@@ -140,8 +143,8 @@ def _add_serving(add: _Add) -> None:
     command.add_argument(
         "--editable",
         action="store_true",
-        help='apply the mods that come as lines on stdin, like {"action": "setitem", "path": [], '
-        '"key": "a", "value": 1}, until it ends',
+        help='apply mods read from stdin, one per line, as in {"action": "setitem", "path": [], '
+        '"key": "a", "value": 1}, until stdin ends',
     )
 
 
@@ -154,18 +157,23 @@ def _add_bridges(add: _Add) -> None:
         command.set_defaults(run=lambda options: _bridge(name, options))
         return command
 
-    command = add_direction("out", "Write what a publisher publishes into NATS.")
+    command = add_direction("out", "Write notifiers of a publisher into NATS.")
     command.add_argument("host")
     command.add_argument("port", type=int)
-    command.add_argument("names", nargs="+", metavar="NAME", help="of the notifiers")
+    command.add_argument("names", nargs="+", metavar="NAME", help="name of a notifier")
     command.add_argument(
-        "--storage", choices=["file", "memory"], default="file", help="of a stream that is made"
+        "--storage",
+        choices=["file", "memory"],
+        default="file",
+        help="storage of a newly created stream (default: file)",
     )
-    command.add_argument("--replicas", type=int, default=1, help="of it, in a cluster")
+    command.add_argument(
+        "--replicas", type=int, default=1, help="replicas of a newly created stream, in a cluster"
+    )
     add_tls_options(command, "publisher's")
     _add_engine(command)
-    command = add_direction("in", "Publish what is in NATS.")
-    command.add_argument("names", nargs="+", metavar="NAME", help="of the notifiers")
+    command = add_direction("in", "Publish notifiers from NATS.")
+    command.add_argument("names", nargs="+", metavar="NAME", help="name of a notifier")
     _add_door(command, named=False)
     _add_engine(command)
 
@@ -174,7 +182,7 @@ def _add_web(add: _Add) -> None:
     command = add("web", _web, "Show structures in a browser: the extra [web].")
     command.add_argument("host")
     command.add_argument("port", type=int)
-    command.add_argument("names", nargs="+", metavar="NAME", help="of the notifiers")
+    command.add_argument("names", nargs="+", metavar="NAME", help="name of a notifier")
     add_page_options(command)
     add_tls_options(command, "publisher's")
 
@@ -183,19 +191,19 @@ async def _web(options: argparse.Namespace) -> None:
     try:
         from sync_struct.web._commands import web
     except ImportError as error:
-        raise ImportError(f"{error}; for a page: the extra [web] of pyon and sync-struct") from None
+        raise ImportError(f"{error}; install the extra [web] of pyon and of sync-struct") from None
     await web(options)
 
 
 def _add_engine(command: argparse.ArgumentParser) -> None:
-    """Give a command the options of how NATS is reached."""
+    """Add the options of the connection to NATS to a command."""
     group = command.add_argument_group("NATS")
     group.add_argument("--nats", required=True, metavar="ADDRESS", help="as in nats://host:4222")
     group.add_argument("--creds", metavar="FILE", help="user credentials")
-    group.add_argument("--nkey", metavar="FILE", help="seed of a key")
-    group.add_argument("--nats-ca", metavar="FILE", help="speak TLS; who signs the server's")
-    group.add_argument("--nats-cert", metavar="FILE", help="own certificate, and TLS")
-    group.add_argument("--nats-key", metavar="FILE", help="its private key")
+    group.add_argument("--nkey", metavar="FILE", help="seed of an NKey")
+    group.add_argument("--nats-ca", metavar="FILE", help="use TLS; CA of the server's certificate")
+    group.add_argument("--nats-cert", metavar="FILE", help="use TLS; certificate of this client")
+    group.add_argument("--nats-key", metavar="FILE", help="private key of this client")
 
 
 async def _bridge(direction: str, options: argparse.Namespace) -> None:
@@ -205,12 +213,18 @@ async def _bridge(direction: str, options: argparse.Namespace) -> None:
 
 
 def _add_door(command: argparse.ArgumentParser, *, named: bool = True) -> None:
-    """Give a command the options of where it serves."""
+    """Add the options of the listening socket to a command."""
     if named:
-        command.add_argument("--name", help="of the notifier (default: the file's, without suffix)")
-    command.add_argument("--bind", help="address to listen on (default: both loopbacks)")
+        command.add_argument(
+            "--name", help="name of the notifier (default: that of the file, without suffix)"
+        )
+    command.add_argument("--bind", help="address to listen on (default: both loopback addresses)")
     command.add_argument(
-        "--port", dest="serve_port", type=int, default=0, help="to listen on (default: any free)"
+        "--port",
+        dest="serve_port",
+        type=int,
+        default=0,
+        help="port to listen on (default: any free port)",
     )
     add_tls_options(command, "subscribers'" if named else "other end's")
 
@@ -255,7 +269,7 @@ def _with_unit(text: str, units: dict[str, int]) -> float:
     if found is None or found[2] not in units or not float(found[1]):
         known = ", ".join(filter(None, units))
         raise argparse.ArgumentTypeError(
-            f"expected a number above zero, and one of {known}; got {text!r}"
+            f"expected a number above zero, optionally followed by one of {known}; got {text!r}"
         )
     return float(found[1]) * units[found[2]]
 

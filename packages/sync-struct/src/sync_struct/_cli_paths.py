@@ -1,4 +1,4 @@
-"""Paths on the command line: every key of every structure can be said."""
+"""Paths on the command line. Every key of every structure can be written."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pyon
 __all__ = ["PATH_HELP", "format_path", "parse_path"]
 
 PATH_HELP = (
-    "of a part: keys and indices, as in a/0/b. A key that is text but looks otherwise is quoted: "
-    "'\"123\"', '\"a/b\"', '\"\"'; any other key is written as PYON behind an equals sign: "
-    "'=(1, 2)', '=None', '=1.5'. A path that begins with a minus is written behind a slash: /-1/x"
+    "path of a part: keys and indices, as in a/0/b. Quote a string that looks like another key: "
+    "'\"123\"', '\"a/b\"', '\"\"'. Write other keys as PYON after an equals sign: "
+    "'=(1, 2)', '=None', '=1.5'. Put a slash before a path that begins with a minus sign: /-1/x"
 )
 
 _SEGMENT = re.compile(
@@ -27,12 +27,12 @@ _SEGMENT = re.compile(
 
 
 def parse_path(text: str) -> list[Any]:
-    """Return the keys and indices that a path on the command line stands for.
+    """Return the keys and indices of a path on the command line.
 
     Raises
     ------
     ValueError
-        It cannot be understood.
+        The path is malformed.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def parse_path(text: str) -> list[Any]:
             continue
         found = _SEGMENT.match(text, at)
         if found is None:
-            raise ValueError(f"the path {text!r} cannot be understood from {text[at:]!r} on")
+            raise ValueError(f"the path {text!r} is malformed from {text[at:]!r} on")
         keys.append(_key(found))
         at = found.end()
     return keys
@@ -64,7 +64,7 @@ def _key(found: re.Match[str]) -> Any:
 
 
 def format_path(keys: list[Any]) -> str:
-    """Return the path on the command line that stands for some keys.
+    """Return keys and indices as a path on the command line.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the `sync-struct` command does with a publisher of others: get, watch, log."""
+"""The subcommands of `sync-struct` that read from a publisher: get, watch, log."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Recording", "get", "log", "say_once", "watch"]
 
 REFRESH_RATE = 10.0
-"""Updates per second on a terminal: more cannot be read."""
+"""Updates per second on a terminal: nobody can read faster."""
 
 SHORT_ARRAY = 10
-"""Elements of an array up to which `watch` prints it whole in a pipe."""
+"""Elements up to which `watch` prints a whole array in a pipe."""
 
 
 async def get(options: argparse.Namespace) -> None:
@@ -47,7 +47,7 @@ async def watch(options: argparse.Namespace) -> None:
         try:
             from sync_struct._cli_view import View
         except ImportError:
-            complain("sync-struct", "for a live tree: pip install rich")
+            complain("sync-struct", "pip install rich to see a live tree")
         else:
             await _watch_tree(options, View)
             return
@@ -83,7 +83,7 @@ async def _watch_tree(options: argparse.Namespace, make: type[View]) -> None:
     )
     _leave_log_to_us()
     tls = tls_context(options)
-    # The loop draws, so that nothing changes while it does.
+    # Drawn on the loop, so that the structure does not change meanwhile.
     with Live(view, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
         running = asyncio.ensure_future(subscriber.run(options.host, options.port, ssl=tls))
         try:
@@ -96,9 +96,9 @@ async def _watch_tree(options: argparse.Namespace, make: type[View]) -> None:
 
 
 async def _watch_lines(options: argparse.Namespace) -> None:
-    """Print every mod as a line: the time, a tab, PYON; of arrays what they are like.
+    """Print every mod as a line: the time, a tab, PYON with summaries of long arrays.
 
-    Whether it is up to date is said on standard error.
+    Changes between stale and live are reported on standard error.
     """
     failures: list[OutputError] = []
 
@@ -106,7 +106,7 @@ async def _watch_lines(options: argparse.Namespace) -> None:
         now = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
         try:
             emit(f"{now}\t{pyon.encode(_summarised(mod))}\n")
-        except OutputError as error:  # the reader has left, or the disk is full
+        except OutputError as error:  # a closed pipe, or a full disk
             failures.append(error)
             await subscriber.close()
 
@@ -125,7 +125,7 @@ async def _watch_lines(options: argparse.Namespace) -> None:
 
 
 def _summarised(value: Any) -> Any:
-    """Return a value with a description in the place of every array that is not short."""
+    """Return a value in which every long array is replaced by a description."""
     if is_array(value) and value.size > SHORT_ARRAY:
         return f"<array, {value.dtype} {' x '.join(map(str, value.shape))}>"
     if type(value) is dict:
@@ -139,7 +139,7 @@ async def log(options: argparse.Namespace) -> None:
     """Write every step to a file, with the time; reconnect for ever."""
     recorder = Recorder(options.file, size=options.rotate_size, interval=options.rotate_every)
     if recorder.dropped:
-        complain("sync-struct", f"{options.file}: cut off {recorder.dropped} bytes of a torn line")
+        complain("sync-struct", f"{options.file}: removed an incomplete line, {recorder.dropped} B")
     recording = Recording(recorder)
     recording.subscriber = Subscriber(
         options.name,
@@ -161,19 +161,19 @@ async def log(options: argparse.Namespace) -> None:
 
 
 class Recording:
-    """Has what a subscriber gets written to files, until one cannot be written.
+    """Writes the steps of a subscriber to files, until a write fails.
 
     Parameters
     ----------
     recorder : Recorder
-        Writes them.
+        Writes the files.
 
     Attributes
     ----------
     subscriber : Subscriber
         Calls `write` and `take_state`; does not decode.
     failure : OSError or None
-        Why no more was written.
+        The error that ended the recording.
     """
 
     subscriber: Subscriber
@@ -181,28 +181,28 @@ class Recording:
     def __init__(self, recorder: Recorder) -> None:
         self.failure: OSError | None = None
         self._recorder = recorder
-        self._asked = False  # for the structure, which the next file is to begin with
+        self._requested = False  # the structure, with which the next file begins
 
     async def write(self, step: Step) -> None:
-        """Write a step, and see to it that another file begins when it is time."""
+        """Write a step; request the structure when a new file is due."""
         if step.action == "init":
-            self._asked = False
+            self._requested = False
         try:
             self._recorder.write(step)
         except OSError as error:
             self.failure = error
             await self.subscriber.close()
-        if self._recorder.is_full and not self._asked:
-            self._asked = True
+        if self._recorder.is_full and not self._requested:
+            self._requested = True
             self.subscriber.resync()
 
     def take_state(self, state: str) -> None:
-        """Take note that the connection is lost: what was asked for went with it."""
-        self._asked = self._asked and state != "stale"
+        """Forget the request for the structure when the connection is lost."""
+        self._requested = self._requested and state != "stale"
 
 
 def say_once() -> Callable[[Exception], None]:
-    """Return a function that prints errors, but the same one only once in a row."""
+    """Return a function that prints errors, without immediate repetitions."""
     said = ""
 
     def say(error: Exception) -> None:
@@ -215,13 +215,13 @@ def say_once() -> Callable[[Exception], None]:
 
 
 def _say_staleness(name: str) -> Callable[[str], None]:
-    """Return a function that prints when a structure is out of date, and when no more."""
+    """Return a state callback that prints when a structure becomes stale, and when it ends."""
     before = ""
 
     def say(state: str) -> None:
         nonlocal before
         if state == "stale":
-            complain("sync-struct", f"{name} is stale: its publisher, or one before that, is away")
+            complain("sync-struct", f"{name} is stale: its publisher or origin cannot be reached")
         elif before == "stale" and state != "closed":
             complain("sync-struct", f"{name} is {state} again")
         before = state
@@ -230,7 +230,7 @@ def _say_staleness(name: str) -> Callable[[str], None]:
 
 
 def _leave_log_to_us() -> None:
-    """Have warnings of the library not printed: `on_error` is told of the same."""
+    """Suppress warnings of the library: `on_error` receives the same errors."""
     logging.getLogger("sync_struct").setLevel(logging.ERROR)
 
 

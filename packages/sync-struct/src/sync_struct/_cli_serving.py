@@ -1,4 +1,4 @@
-"""What the `sync-struct` command publishes itself: publish, relay, replay."""
+"""The subcommands of `sync-struct` that publish: publish, relay, replay."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def publish(options: argparse.Namespace) -> None:
         if options.editable:
             ended = asyncio.Event()
             loop = asyncio.get_running_loop()
-            # A daemon: nothing can wake a thread that waits for stdin.
+            # A daemon thread, since reading from stdin cannot be interrupted.
             threading.Thread(target=_edit, args=(notifier, loop, ended), daemon=True).start()
             await ended.wait()
         else:
@@ -42,7 +42,7 @@ async def publish(options: argparse.Namespace) -> None:
 
 
 async def relay(options: argparse.Namespace) -> None:
-    """Publish further what another publisher publishes."""
+    """Publish the notifiers of another publisher."""
     say = {name: say_once() for name in options.names}
     async with (
         serving(options, options.names, {}, tls=options.serve_tls) as publisher,
@@ -59,7 +59,7 @@ async def relay(options: argparse.Namespace) -> None:
 
 
 async def replay(options: argparse.Namespace) -> None:
-    """Print the structure as it was, or publish it again as it became."""
+    """Print a recorded structure, or publish its steps again."""
     records = await _records(options)
     if not options.publish:
         emit(pyon.encode(state_at(records, options.until), pretty=True) + "\n")
@@ -70,7 +70,7 @@ async def replay(options: argparse.Namespace) -> None:
     async with serving(options, [name], {}, tls=True) as publisher:
         wanted = (r for r in records if options.until is None or r.time <= options.until)
         await play(wanted, Reflection(publisher, name), speed=options.speed)
-        complain("sync-struct", "the recording has ended; its last state stays until Ctrl-C")
+        complain("sync-struct", "end of the recording; its last state is served until Ctrl-C")
         await loop_forever()
 
 
@@ -78,7 +78,7 @@ async def _records(options: argparse.Namespace) -> Iterable[Record]:
     if not any(map(is_address, options.files)):
         return read_recording(list(map(Path, options.files)))
     if len(options.files) > 1:
-        raise ValueError("expected one address, or files")
+        raise ValueError("expected either one address or files")
     address: str = options.files[0]
     records: list[Record] = await gateway_of(address).read_history(address, None)
     return records
@@ -93,7 +93,7 @@ async def loop_forever() -> None:
 async def serving(
     options: argparse.Namespace, names: list[str], notifiers: dict[str, Notifier], *, tls: bool
 ) -> AsyncIterator[Publisher]:
-    """Return a context with a publisher where the options say; print where that is."""
+    """Return a context with a publisher on the address in the options; print that address."""
     async with Publisher(notifiers) as publisher:
         bind = [options.bind] if options.bind else loopback_addresses()
         context = tls_context(options, server=True) if tls else None
@@ -110,5 +110,5 @@ def _edit(notifier: Notifier, loop: asyncio.AbstractEventLoop, ended: asyncio.Ev
             process_mod(notifier, pyon.decode(line))
         except (ValueError, TypeError, LookupError) as error:
             complain("sync-struct", error)
-    with contextlib.suppress(RuntimeError):  # the loop was faster
+    with contextlib.suppress(RuntimeError):  # the loop has been closed already
         loop.call_soon_threadsafe(ended.set)

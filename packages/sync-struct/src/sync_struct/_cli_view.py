@@ -1,6 +1,6 @@
-"""Views: a structure as a tree in a terminal, what changed lately standing out.
+"""Views: a structure as a tree in a terminal, with recent changes highlighted.
 
-Needs the terminal library of the extra ``sync-struct[watch]``; nothing else imports this module.
+It needs rich, of the extra ``sync-struct[watch]``; only `watch` imports this module.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sync_struct._kinds import is_array
 __all__ = ["View", "describe_array", "image", "sparkline"]
 
 HIGHLIGHT_TIME = 2.0
-"""Seconds that a change stands out: long enough to look there."""
+"""Seconds that a change is highlighted: long enough to look at it."""
 
 MOST_ITEMS = (50, 30, 20, 12, 8, 5, 3, 2)
-"""Items of one container that are shown: the first of these with which everything fits into the
-window. What is left out is said, and is the oldest of a list."""
+"""Numbers of items shown per container: the first with which the tree fits into the window. The
+number of items left out is shown; of a list, the oldest are left out."""
 
 BARS = "▁▂▃▄▅▆▇█"
 SHADES = " ░▒▓█"
@@ -31,7 +31,7 @@ WIDTH, HEIGHT = 40, 8  # characters of a sparkline or image
 
 
 class View:
-    """What is shown of a structure.
+    """Draws a structure.
 
     Parameters
     ----------
@@ -43,18 +43,18 @@ class View:
         self.title = title
         self.target: Any = None
         self.state = "connecting"
-        self.trouble = ""  # what went wrong last, while nothing comes
-        self._changed: dict[str, float] = {}  # path, as text, to when it changed
+        self.trouble = ""  # the last error, until the state is live
+        self._changed: dict[str, float] = {}  # time of the last change, by path as text
 
     def note(self, mod: Mod) -> None:
-        """Take note of a mod, for what it changed to stand out."""
+        """Highlight the change of a mod."""
         if mod["action"] != "init":
             key = mod.get("key", mod.get("i"))
             self._changed[repr(mod["path"])] = time.monotonic()
             self._changed[repr([*mod["path"], key])] = time.monotonic()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as tall as the window is, at most."""
+        """Draw the structure, at most as tall as the window."""
         now = time.monotonic()
         self._changed = {
             path: when for path, when in self._changed.items() if now - when < HIGHLIGHT_TIME
@@ -63,7 +63,7 @@ class View:
         head = Text.assemble(self.title, "  ", (self.state, color), "  ", (self.trouble, "red"))
         head.rstrip()
         yield head
-        if self.target is not None:  # else nothing has come yet
+        if self.target is not None:  # else no structure has arrived yet
             yield self._tree(console, options)
 
     def _tree(self, console: Console, options: ConsoleOptions) -> Tree:
@@ -90,10 +90,10 @@ class View:
     def _choose(
         self, items: list[tuple[Any, Any]], value: Any, path: list[Any], most: int
     ) -> tuple[list[tuple[Any, Any]], int]:
-        """Return the items to show, and how many are left out.
+        """Return the items to show, and the number of those left out.
 
-        Of a list the last are shown, which are the newest; of a dict the first, and what has
-        changed just now.
+        Shown are the last items of a list, which are the newest; of a dict, those that have changed
+        recently, then the first ones.
         """
         left_out = len(items) - most
         if left_out <= 0:
@@ -129,7 +129,7 @@ def _summary(value: Any) -> str:
 
 
 def describe_array(array: Any) -> str:
-    """Return the shape and type of an array, and a picture of its values where that makes sense."""
+    """Return type and shape of an array, and a plot of its values if they are numbers."""
     shape = " x ".join(map(str, array.shape)) or "no dimension"
     head = f"{array.dtype} {shape}"
     if array.dtype.kind not in "biuf" or not array.size:
@@ -142,23 +142,23 @@ def describe_array(array: Any) -> str:
 
 
 def sparkline(array: Any) -> str:
-    """Return the values of a one-dimensional array as bars, some of them if there are many."""
+    """Return the values of a one-dimensional array as bars; if there are many, every nth."""
     step = -(-len(array) // WIDTH)
     return "".join(BARS[level] for level in _levels(array[::step], len(BARS)))
 
 
 def image(array: Any) -> str:
-    """Return the values of a two-dimensional array as shades, some of them if there are many."""
+    """Return the values of a two-dimensional array as shades; if there are many, every nth."""
     part = array[:: -(-array.shape[0] // HEIGHT), :: -(-array.shape[1] // WIDTH)]
     shades = iter([SHADES[level] for level in _levels(part.ravel(), len(SHADES))])
     return "\n".join("".join(next(shades) for _ in row) for row in part)
 
 
 def _levels(values: Any, number: int) -> list[int]:
-    """Return which of `number` levels between the smallest and largest each value is at."""
+    """Return each value as one of `number` levels between the smallest and largest value."""
     finite = [float(value) for value in values if value == value and abs(value) != float("inf")]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
-    half = high / 2 - low / 2  # the whole may be beyond what a float can be
+    half = high / 2 - low / 2  # the whole difference may overflow
     return [
         round((min(max(float(value), low), high) / 2 - low / 2) / half * (number - 1))
         if half and value == value

@@ -1,7 +1,7 @@
-"""What a subscriber knows of its publisher, apart from the values: numbers, features, groups.
+"""The state of a subscriber's conversation apart from values: numbers, features, incomplete steps.
 
-The one idea to keep in mind: a step is complete with the number at its end. What comes before the
-number is kept here, bounded, and neither applied nor told of.
+The one idea to keep in mind: a number completes a step. Mods before the number are kept here, within
+a limit, and are neither applied nor passed to callbacks.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["CONTROLS", "MOST_PENDING", "Conversation", "take_number"]
 _Part = TypeVar("_Part")
 
 MOST_PENDING = 2**18
-"""Mods of one step that is not yet complete. A publisher with the usual backlog (32 MiB) sends the
-structure instead, from some 60,000 mods on; with these, a step without an end takes 150 MB."""
+"""Mods of one incomplete step. A publisher with the usual backlog (32 MiB) sends the structure
+instead from some 60,000 mods on. At this limit, an incomplete step takes 150 MB."""
 
 
 class Conversation(Generic[_Part]):
@@ -31,25 +31,25 @@ class Conversation(Generic[_Part]):
     Parameters
     ----------
     wish : Wish
-        What was asked for.
+        What the subscriber requests.
 
     Attributes
     ----------
     number : int or None
-        Number of the last mod taken. None while the next structure is awaited (mods are then
+        Number of the last mod applied. None while the next structure is awaited (mods are then
         ignored), and with publishers that do not number mods.
     legacy : bool
-        Whether the publisher knows the established protocol only.
+        Whether the publisher supports only the established protocol.
     live : bool
-        Whether what came is as good as the connection: false until the structure has come.
+        Whether the structure has arrived on this connection, or the publisher has resumed.
     absent : bool
-        Whether the structure has no such part as was asked for, at present.
+        Whether the structure has no such part at present.
     stale : bool
-        Whether the publisher has said that what it publishes is out of date: see *staleness*.
+        Whether the publisher has sent that its structure is out of date: see *staleness*.
     features : list of str
-        What the publisher is going to make use of.
+        Features that the publisher is going to use.
     pending : list
-        What has come of a step that is not yet complete.
+        Mods of an incomplete step.
     troubles : list of pyon.DecodeError
         Values that could not be decoded; an `Undecodable` stands in the place of each.
     """
@@ -64,25 +64,25 @@ class Conversation(Generic[_Part]):
         self.troubles: list[pyon.DecodeError] = []
         self._wish = wish
         self._stream = ""
-        self._known = 0  # the last mod that the publisher had when it greeted us
+        self._known = 0  # the publisher's last mod at the time of its hello
         self.pending: list[_Part] = []
-        self._followed = False  # whether there has been a connection before this one
+        self._followed = False  # whether an earlier connection was live
 
     @property
     def position(self) -> Position | None:
-        """Where to go on, after the connection is lost."""
+        """The position to resume from after a lost connection."""
         return None if self.number is None else Position(self._stream, self.number)
 
     @property
     def caught_up(self) -> bool:
-        """Whether all has come that the publisher had in the beginning.
+        """Whether everything has arrived that the publisher had at the time of its hello.
 
-        The structure may be older than that: mods follow that bring it there.
+        The structure may be older; then mods follow that bring it up to date.
         """
         return self.number is None or self.number >= self._known
 
     def connected(self, legacy: bool) -> None:
-        """Begin a new connection; what was half received on the last one is void."""
+        """Begin a new connection; an incomplete step of the last one is void."""
         self.legacy = legacy
         self._known = 0
         self._followed = self._followed or self.live
@@ -91,14 +91,14 @@ class Conversation(Generic[_Part]):
         self.pending.clear()
 
     def take_troubles(self) -> list[pyon.DecodeError]:
-        """Return what has been noted in `troubles`, once."""
+        """Return `troubles` and clear it."""
         troubles, self.troubles = self.troubles, []
         return troubles
 
     def _take_hello(self, hello: Mod) -> None:
         position, resumed = _read_hello(hello)
         if resumed and self.number is None:
-            raise ProtocolError(f"got a resumption that nobody asked for: {hello!r}")
+            raise ProtocolError(f"the publisher resumed without a request: {hello!r}")
         self.features = hello["features"]
         self._stream = position.stream
         self.stale = hello.get("stale") is True
@@ -121,7 +121,7 @@ class Conversation(Generic[_Part]):
         raise ModsLost("this subscriber was too slow: mods are lost")
 
     def _take_pong(self, pong: Mod) -> None:
-        """Nothing to do: that something came is what counts."""
+        """Do nothing: any message ends the silence."""
 
     def _take_stale(self, notice: Mod) -> None:
         self.stale = True
@@ -133,18 +133,18 @@ class Conversation(Generic[_Part]):
         _raise_refusal(message)
 
     def _begin(self, number: int | None) -> bool:
-        """Take note that the structure has come; tell whether it is wanted."""
+        """Record that the structure has arrived; return whether the subscriber wants it."""
         self.pending.clear()
         self.absent = False
         lost = self.legacy and self._wish.mods_only and (self.live or self._followed)
         self.number = None if self.legacy else number
         self.live = True
         if lost:
-            raise ModsLost("mods are lost: a publisher of the established protocol began anew")
+            raise ModsLost("mods are lost: an established publisher sent the structure again")
         return not self._wish.mods_only
 
     def _vanish(self) -> None:
-        """Take note that the part is absent: there is nothing to go on from, nor to apply to."""
+        """Record that the part is absent: there is no position, and mods are ignored."""
         self.pending.clear()
         self.number = None
         self.live = self.absent = True
@@ -152,7 +152,7 @@ class Conversation(Generic[_Part]):
     def _complete(self, parts: list[_Part], number: int | None) -> list[_Part]:
         """Return the parts of a complete step, or nothing while its number is awaited."""
         if not self.live or (self.absent and not self.legacy):
-            return []  # meant for a structure that was given up
+            return []  # of a structure that is being requested again
         if number is None and not self.legacy:
             if len(self.pending) + len(parts) > MOST_PENDING:
                 self.pending.clear()
@@ -175,16 +175,16 @@ CONTROLS: Mapping[str, Callable[[Conversation[Any], Mod], None]] = {
     "live": Conversation._take_live,
     "error": Conversation._take_error,
 }
-"""The messages that carry no values, and what each does."""
+"""The messages without values, and their handlers."""
 
 
 def take_number(message: Mod) -> int | None:
-    """Take the number off a message; None if it has none.
+    """Remove the number from a message and return it; None if it has none.
 
     Raises
     ------
     ProtocolError
-        It is no number.
+        The number is not an integer.
     """
     number = message.pop("number", None)
     if number is not None and type(number) is not int:
@@ -193,7 +193,7 @@ def take_number(message: Mod) -> int | None:
 
 
 def _read_hello(hello: Mapping[str, Any]) -> tuple[Position, bool]:
-    """Return where the publisher is, and whether it goes on where we were."""
+    """Return the publisher's position, and whether it resumes at ours."""
     for field, kind in _HELLO.items():
         if type(hello.get(field)) is not kind:
             raise ProtocolError(f"expected a hello with {field!r}, a {kind.__name__}: {hello!r}")

@@ -1,7 +1,7 @@
-"""Copies of values: what is handed out belongs to the receiver, whatever anybody does with it.
+"""Copies of values that belong to their receivers.
 
-The one idea to keep in mind: a replica changes in place. So what callbacks, readers and queues get
-is copied at the moment at which it is right, and a value that cannot change is never copied.
+The one idea to keep in mind: a replica changes in place. So values for callbacks, readers and queues
+are copied before the next change; a value that cannot change is never copied.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sync_struct._kinds import ATOMS, all_atoms, is_array
 __all__ = ["apart", "copy_mod", "copy_of", "has_foreign", "same_leaf"]
 
 _VALUES = ("value", "x", "struct")
-"""The fields of mods that can be large, or be changed by later mods."""
+"""The fields of mods that may be large or changed by later mods."""
 
 
 def copy_of(value: Any, leaf: Callable[[Any], Any] = copy.deepcopy) -> Any:
@@ -25,7 +25,7 @@ def copy_of(value: Any, leaf: Callable[[Any], Any] = copy.deepcopy) -> Any:
     Parameters
     ----------
     leaf : callable, optional
-        Copies what is neither list, dict, tuple nor array.
+        Copies values other than lists, dicts, tuples, sets and arrays.
     """
     kind = type(value)
     if kind in ATOMS:
@@ -44,9 +44,9 @@ def copy_of(value: Any, leaf: Callable[[Any], Any] = copy.deepcopy) -> Any:
 
 
 def same_leaf(leaf: Any) -> Any:
-    """Leave a leaf as it is: for copies that are made under a lock, where no user code may run.
+    """Return the leaf itself: for copies made under a lock, where no user code may run.
 
-    Mods never reach into a leaf, so a reader can copy it afterwards, if `has_foreign` says so.
+    Mods never change a leaf, so a reader can copy it afterwards, where `has_foreign` is true.
     """
     return leaf
 
@@ -63,7 +63,7 @@ def copy_mod(mod: Mapping[str, Any]) -> Mod:
 
 
 def apart(mod: Mod) -> Mod:
-    """Return a mod to be applied, so that this one stays as it is; most need no copy."""
+    """Return a mod to apply, with a copy of its value if that can change; most need no copy."""
     for field in ("value", "x"):
         if field in mod and type(mod[field]) not in ATOMS:
             return {**mod, field: copy_of(mod[field])}
@@ -71,7 +71,7 @@ def apart(mod: Mod) -> Mod:
 
 
 def has_foreign(value: Any) -> bool:
-    """Tell whether a value holds leaves that may change, or whose copying runs code of the user."""
+    """Return whether a value has leaves that may change, or whose copying runs user code."""
     kind = type(value)
     if kind in ATOMS or is_array(value):
         return False
@@ -83,4 +83,4 @@ def has_foreign(value: Any) -> bool:
 
 
 _HARMLESS = frozenset({"builtins", "datetime", "fractions", "numpy", "sync_struct._read_only"})
-"""Modules whose values, as leaves of a structure, never change: sets are copied with the rest."""
+"""Modules whose values, as leaves of a structure, never change. Sets are copied in any case."""

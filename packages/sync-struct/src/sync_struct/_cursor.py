@@ -1,8 +1,8 @@
 """Cursors: what each subscriber is sent next.
 
-Pure code. A subscriber is not much more than a number: the last mod that it has been given. One
-that falls so far behind that the log has forgotten what comes next is given the structure anew.
-What is written for one is shared by all that are at the same place.
+Pure code. The state of a subscriber is little more than a number: the last mod that it was sent. A
+subscriber that lags so far that the log has dropped the next mod is sent the structure again.
+Encoded messages are shared by all subscribers at the same position.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 __all__ = ["Cursor", "small_step", "span"]
 
 SPAN_SIZE = 2**20
-"""Bytes of mods that a subscriber is given at a time: what a socket takes in one or two writes."""
+"""Bytes of mods that a subscriber is sent at a time: what a socket accepts in one or two writes."""
 
 SMALL_STEP = 512 * 2**10
-"""Bytes that are handed to a socket at once: a camera may be two images of 180 kB ahead. More is
-for the queue, which cuts it into pieces."""
+"""Bytes that are written to a socket at once: a camera may be two images of 180 kB ahead. Larger
+steps go to the queue, which splits them."""
 
 
 class Cursor:
-    """What one subscriber has been given, and needs next.
+    """The position of one subscriber in a log.
 
     Parameters
     ----------
     log : Log
-        What it subscribed to.
+        The log of its notifier.
     encoding : Encoding
-        How it can be written to.
+        How messages are written for it.
     wish : Wish
-        What it wants.
+        What it requests.
     number : int, optional
-        The last mod that it has. None: it has nothing yet.
+        Number of the last mod that it has. None: it has no structure yet.
     tells_absence : bool, optional
-        Whether the subscriber understands that its part is absent.
+        Whether the subscriber has the feature `absent_parts`.
     """
 
     __slots__ = (
@@ -79,33 +79,33 @@ class Cursor:
 
     @property
     def must_grow(self) -> bool:
-        """Whether arrays have grown that this subscriber has to be sent whole."""
+        """Whether arrays have grown that have to be sent to this subscriber as a whole."""
         return not self.encoding.grows and (self.number or 0) < self.log.last_growth
 
     @property
     def behind(self) -> bool:
-        """Whether there is something to be given to this subscriber."""
+        """Whether there is something to send to this subscriber."""
         return self.number is None or self.number < self.log.number
 
     @property
     def overrun(self) -> bool:
-        """Whether the log has forgotten what comes next: the structure has to be given anew."""
+        """Whether the log has dropped the next mod: the structure has to be sent again."""
         return self.number is not None and self.number < self.log.oldest
 
     def start_anew(self) -> None:
-        """Have the subscriber given the structure next: it cannot go on from what it has."""
+        """Send the subscriber the structure next: it cannot continue from its position."""
         self.log.resyncs += 1
         self.number = None
 
     def take(self) -> Chunks | None:
-        """Return what to send next to the subscriber, and count it as given.
+        """Return what to send next, and advance the cursor.
 
-        None: it needs the structure, which is being changed; see `Log.snapshot`.
+        None: the structure is needed, but it is being changed; see `Log.snapshot`.
 
         Raises
         ------
         UnknownNotifier, pyon.EncodeError
-            There is nothing to give; see `Log.snapshot`.
+            The structure cannot be sent; see `Log.snapshot`.
         """
         if self.overrun:
             self.start_anew()
@@ -135,7 +135,7 @@ class Cursor:
         return snapshot.chunks(self.encoding)
 
     def _take_absence(self) -> Chunks:
-        """Return what tells that the part is not there, once."""
+        """Return the message that the part is absent, once."""
         self.number = self.log.number
         if self.absent:
             return []
@@ -143,8 +143,8 @@ class Cursor:
         return frame(b'{"action":"absent","number":%d}' % self.number)
 
     def _take_selected(self, entries: list[Entry]) -> Chunks | None:
-        """Return the mods that the subscriber wants; they belong together, as one step for it."""
-        if self.absent:  # nothing can be inside, and anything may make it
+        """Return the mods that the subscriber requests, as one step."""
+        if self.absent:  # no mod can be inside the part, and any mod may create it
             return self._take_snapshot(self.log.number)
         self.number = self.log.number
         path = self.wish.path
@@ -162,19 +162,19 @@ class Cursor:
             return []
         texts = [
             self.log.text(entry, self.encoding, len(path))._replace(raw=None)
-            for entry in entries  # whose raw arrays have the lines of those who get every step
+            for entry in entries  # raw arrays have the line of subscribers to every step
         ]
         numbers = [None] * (len(texts) - 1) + [entries[-1].change.number]
         return write_steps(texts, numbers, self.encoding)
 
 
-# For those who want everything, once for all who are at the same place.
+# For subscribers to every step, shared by all at the same position.
 
 
 def span(log: Log, number: int, encoding: Encoding) -> tuple[int, Chunks | None]:
-    """Return the mods after mod `number`, or the first of many, and the last one's number.
+    """Return the mods after mod `number`, or the first of many, and the number of the last one.
 
-    The log has to hold them: see `Log.holds`. None: the structure is needed; see `Log.snapshot`.
+    The log must have them: see `Log.holds`. None: the structure is needed; see `Log.snapshot`.
     """
     key = encoding, number
     known = log.spans.get(key)
@@ -206,10 +206,10 @@ def _make_span(log: Log, number: int, encoding: Encoding) -> tuple[int, Chunks |
 
 
 def small_step(log: Log, number: int | None, encoding: Encoding) -> tuple[int, Chunks | None, int]:
-    """Return what brings plain cursors at mod `number` up to date by one small write.
+    """Return the one small write that brings plain cursors at mod `number` up to date.
 
-    That is the last mod's number, the chunks and their size in bytes, the same for all who are
-    at this place. None instead of the chunks: there is more to it, see `Cursor.take`.
+    That is the number of the last mod, the chunks and their size in bytes, shared by all cursors at
+    this position. None instead of the chunks: one small write is not enough, see `Cursor.take`.
     """
     if number is None or number < log.oldest:
         return 0, None, 0
@@ -228,11 +228,11 @@ def small_step(log: Log, number: int | None, encoding: Encoding) -> tuple[int, C
     return last, some, size
 
 
-# For those who cannot append to arrays.
+# For subscribers without the feature `growing_arrays`.
 
 
 def _make_whole_arrays(log: Log, number: int, encoding: Encoding) -> tuple[int, Chunks | None]:
-    """Return all mods after mod `number`, with arrays that have grown as they are now."""
+    """Return all mods after mod `number`, with arrays that have grown in their present state."""
     structure = log.structure
     if not structure.try_to_hold(log.notify):
         return number, None
@@ -244,7 +244,7 @@ def _make_whole_arrays(log: Log, number: int, encoding: Encoding) -> tuple[int, 
                 lines = _whole_arrays(log, log.entries(number), encoding)
     finally:
         structure.lock.release()
-        structure.settle()
+        structure.run_deferred()
     if lines is not None:
         return log.number, [b"\n".join([*lines, b""])]
     snapshot = log.snapshot(encoding, at_least=log.number)
@@ -252,9 +252,9 @@ def _make_whole_arrays(log: Log, number: int, encoding: Encoding) -> tuple[int, 
 
 
 def _whole_arrays(log: Log, entries: Sequence[Entry], encoding: Encoding) -> list[bytes] | None:
-    """Return mods in which arrays that have grown are assigned as they are now.
+    """Return mods that assign arrays that have grown in their present state.
 
-    None: not possible, since something took the place of one of them, or it is the root.
+    None: not possible, because one of them has been replaced, or is the root.
     """
     value = log.structure.value
     places: list[Sequence[Any]] = []
@@ -280,7 +280,7 @@ def _whole_arrays(log: Log, entries: Sequence[Entry], encoding: Encoding) -> lis
 
 
 def _assignable(structure: Any, path: Sequence[Any]) -> Sequence[Any] | None:
-    """Return the path of what has to be assigned to replace what is at `path`; None: the root."""
+    """Return the path to assign in order to replace the value at `path`; None: the root."""
     try:
         while path and isinstance(walk(structure, path[:-1]), tuple):
             path = path[:-1]

@@ -1,7 +1,7 @@
 """Difference: whether two values are the same, and where two structures differ.
 
-Two values are the same exactly if their PYON is: 1, 1.0 and True differ, nan is itself, arrays have
-a type.
+Two values are the same if and only if their PYON is: 1, 1.0 and True differ, nan equals itself, and
+arrays of different dtypes differ.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def find_difference(a: Any, b: Any, path: Sequence[Any] = ()) -> list[Any] | Non
 
 
 def same(a: Any, b: Any) -> bool:
-    """Tell whether two values have the same PYON."""
+    """Return whether two values have the same PYON."""
     if type(a) is not type(b):
         return False
     if isinstance(a, (set, frozenset)):
         return sorted(map(_form, a)) == sorted(map(_form, b))
-    if isinstance(a, tuple):  # which may hold sets
+    if isinstance(a, tuple):  # may contain sets
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict):
         return find_difference(a, b) is None

@@ -1,7 +1,7 @@
 """Encodings: how mods and structures are written for each kind of subscriber.
 
-Most subscribers take a mod as it was encoded when it was made. What is written anew for the others
-is kept with it, for the next of them.
+Most subscribers are sent a mod as it was encoded when it was made. Other encodings are cached with
+the mod, for the next subscriber that needs them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["Chunks", "Encoding", "Entry", "Snapshot", "Text", "write_small_step"
 
 JOIN_SIZE = 16 * 2**10
 """Bytes up to which buffers are joined, once for all subscribers: it costs less than one more write
-for each of them."""
+per subscriber."""
 
 Chunks = list[bytes | memoryview]
-"""What is written to a socket, one piece after the other."""
+"""Buffers to write to a socket, one after the other."""
 
 
 class Text(NamedTuple):
-    """A mod as it is written, but for its number."""
+    """An encoded mod without its number."""
 
     line: bytes
 
@@ -36,7 +36,7 @@ class Text(NamedTuple):
     """The raw buffers that the line refers to."""
 
     raw: RawArray | None = None
-    """What the only buffer is of, for those who get every step: they get the same line."""
+    """The array of the only buffer, for subscribers to every step: they all get the same line."""
 
 
 class Encoding(NamedTuple):
@@ -46,27 +46,27 @@ class Encoding(NamedTuple):
     """Generation of PYON."""
 
     numbered: bool = True
-    """Whether messages carry numbers; the established protocol knows none."""
+    """Whether messages have numbers; those of the established protocol do not."""
 
     raw: bool = False
-    """Whether large arrays travel outside the text."""
+    """Whether large arrays are sent as raw buffers."""
 
     grows: bool = False
-    """Whether rows can be appended to arrays; else arrays that have grown are sent whole."""
+    """Whether rows can be appended to arrays; else arrays that have grown are sent as a whole."""
 
 
 class Entry:
-    """A mod in the log, and what it has been brought into for those who cannot take it as it is."""
+    """A mod in the log, with its cached encodings."""
 
     __slots__ = ("_texts", "change", "size")
 
     def __init__(self, change: Change) -> None:
         self.change = change
         self.size = change.size
-        self._texts: dict[tuple[Encoding, int], Text] | None = None  # few mods need any
+        self._texts: dict[tuple[Encoding, int], Text] | None = None  # few mods need another one
 
     def touch(self, part: Sequence[Any]) -> Touch:
-        """Tell what the mod does to a part of the structure."""
+        """Return the effect of the mod on a part of the structure."""
         change = self.change
         return touch(change.action, change.path, change.key, part, change.in_array)
 
@@ -90,7 +90,7 @@ class Entry:
         line = change.below(depth)
         if encoding.raw or not change.buffers:
             return Text(line, change.buffers)
-        if change.raw is not None:  # the last field is all that is written anew
+        if change.raw is not None:  # only the last field has to be encoded again
             head = line[: -len(change.raw.text) - 1]
             return Text(b"%b%b}" % (head, pyon.encode(change.raw.array(), version=2).encode()))
         mod = pyon.decode(line, buffers=change.buffers)
@@ -98,9 +98,9 @@ class Entry:
 
 
 class Snapshot:
-    """The structure, or a part of it, as it was after mod `number`.
+    """The encoded structure, or a part of it, as it was after mod `number`.
 
-    Its text stays in the pieces in which it was encoded: arrays as text are large.
+    Its text is kept in the pieces that the encoder returned: arrays as text are large.
     """
 
     __slots__ = ("_pieces", "buffers", "number", "recorded", "size")
@@ -119,7 +119,7 @@ class Snapshot:
         self.size = frame_size(self._pieces) + frame_size(self.buffers)
 
     def chunks(self, encoding: Encoding) -> Chunks:
-        """Return the message as it is sent."""
+        """Return the message to send."""
         if not encoding.numbered:
             return [*self._pieces, b"\n"]
         *first, last = self._pieces
@@ -135,13 +135,13 @@ def write_steps(texts: Sequence[Text], numbers: Sequence[int | None], encoding: 
     Parameters
     ----------
     numbers : sequence
-        Of each mod its number if a step may end there, or None. What is small goes into one step
-        as far as it can.
+        For each mod its number if a step may end there, or None. Small mods are joined into one
+        step where possible.
     """
     if not encoding.numbered:
         return [b"\n".join([*(text.line for text in texts), b""])]
     chunks: Chunks = []
-    run: list[bytes] = []  # mods that go into one line, since none has buffers
+    run: list[bytes] = []  # mods without buffers, to be written as one line
     for text, number, before in zip(texts, numbers, [None, *numbers], strict=False):
         if not text.buffers:
             run.append(text.line)
@@ -156,7 +156,7 @@ def write_steps(texts: Sequence[Text], numbers: Sequence[int | None], encoding: 
 
 
 def write_small_step(change: Change) -> Chunks:
-    """Return a step of one mod as it was encoded, for those who know numbers."""
+    """Return a step of one mod as it was encoded, for encodings with numbers."""
     if not change.buffers:
         return [b'%b,"number":%d}\n' % (change.line[:-1], change.number)]
     text = Text(change.line, change.buffers, change.raw)
@@ -173,7 +173,7 @@ def _with_buffers(text: Text, number: int | None) -> Chunks:
 
 
 def _line(mods: list[bytes], number: int | None) -> bytes:
-    """Return one line for mods that are text already."""
+    """Return one line for encoded mods."""
     end = b"" if number is None else b',"number":%d' % number
     if len(mods) == 1:
         return b"%b%b}" % (mods[0][:-1], end)
@@ -181,7 +181,7 @@ def _line(mods: list[bytes], number: int | None) -> bytes:
 
 
 def _joined(chunks: Chunks) -> Chunks:
-    """Join small chunks, so that whoever sends them need not, once per subscriber."""
+    """Join small chunks here, instead of once per subscriber when they are sent."""
     if len(chunks) > 1 and frame_size(chunks) <= JOIN_SIZE:
         return [b"".join(chunks)]
     return chunks

@@ -1,6 +1,6 @@
-"""Kinds of values: what can change, what mods can reach into, what is an array.
+"""Kinds of values: immutable ones, containers, arrays.
 
-Nothing here loads numpy to find out: where nobody has loaded it, there is no array.
+Nothing here imports numpy to find out: if it has not been imported, there are no arrays.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
-"""Types whose values cannot change, and hold nothing that can."""
+"""Types whose values are immutable and contain no other values."""
 
 
 PLAIN = (dict, list)
@@ -31,31 +31,31 @@ PLAIN = (dict, list)
 
 
 def all_atoms(values: Any) -> bool:
-    """Tell whether nothing in an iterable can change."""
+    """Return whether all values in an iterable are atoms."""
     return set(map(type, values)) <= ATOMS
 
 
 def is_container(value: Any) -> bool:
-    """Tell whether mods can reach inside `value`: a tuple is one if it holds one."""
+    """Return whether mods can change the inside of `value`: also a tuple that has a container."""
     if isinstance(value, (list, dict)) or is_array(value) or is_record(value):
         return True
     return isinstance(value, tuple) and not all_atoms(value) and any(map(is_container, value))
 
 
 def is_array(value: Any) -> bool:
-    """Tell whether `value` is a numpy array, without loading numpy to find out."""
+    """Return whether `value` is a numpy array, without importing numpy."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray)
 
 
 def is_record(value: Any) -> bool:
-    """Tell whether `value` is a record: a window on one element of an array that has fields."""
+    """Return whether `value` is a record: a view of one element of a structured array."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.void) and value.dtype.names is not None
 
 
 def is_grown(value: Any, older: Any) -> bool:
-    """Tell whether `value` is what `older` has become by the growth of arrays in it."""
+    """Return whether `value` is `older` after arrays in it have grown."""
     if value is older:
         return True
     if isinstance(value, tuple) and isinstance(older, tuple):
@@ -67,14 +67,14 @@ def is_grown(value: Any, older: Any) -> bool:
 
 @functools.cache
 def growth() -> ModuleType:
-    """Return the module that makes arrays grow. It loads numpy, so only where there is one."""
+    """Return the module that grows arrays. It imports numpy, so call this for arrays only."""
     import pyon.growth
 
     return pyon.growth
 
 
 def without_ellipsis(key: Any, ndim: int) -> Any:
-    """Return a key of an array of `ndim` dimensions with slices for the ellipsis in it."""
+    """Return a key of an array of `ndim` dimensions with its ellipsis replaced by slices."""
     parts = key if isinstance(key, tuple) else (key,)
     at = next(i for i, part in enumerate(parts) if part is ...)
     others = (*parts[:at], *parts[at + 1 :])
@@ -83,7 +83,7 @@ def without_ellipsis(key: Any, ndim: int) -> Any:
 
 
 def _dimensions(part: Any) -> int:
-    """Return how many dimensions of an array a part of a key stands for."""
+    """Return the number of dimensions that a part of a key indexes."""
     if part is None:
         return 0
     is_mask = is_array(part) and part.dtype.kind == "b"

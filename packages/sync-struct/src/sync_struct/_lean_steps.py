@@ -1,9 +1,8 @@
-"""The lean road of a subscriber: small mods that nothing disturbs, all of one read in one loop.
+"""The lean road of a subscriber: handles the usual small mods of one read in one loop.
 
-It is taken while the replica is live, nobody looks on, and one function at most is to be told, for
-lines that came whole, each of them a step of one mod in a list or dict. Where a line is anything
-else, nothing of it has happened, and it goes the general road (`Subscription.receive`), which says
-what is wrong with it, if anything is.
+It is taken while the replica is live, has no observer and at most one callback, for complete lines
+that are each a step of one mod of a list or dict. Any other line is left, without any effect, to
+the general road (`Subscription.receive`), which also raises the errors.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["take_array", "take_lines"]
 
 LEAN = True
-"""Whether the lean road may be taken: off in tests that the general one is as good."""
+"""Whether the lean road may be taken. Tests turn it off to compare it with the general road."""
 
 
 def take_lines(subscription: Subscription, connection: SubscriberConnection, lines: str) -> int:
-    """Handle the lines of one read, as far as they are usual; return how many characters."""
+    """Handle the lines of one read up to the first unusual one; return the characters handled."""
     scan = line_scanner(lines)
     if scan is None or not _is_usual(subscription, connection):
         return 0
@@ -60,7 +59,7 @@ def take_lines(subscription: Subscription, connection: SubscriberConnection, lin
 def take_array(
     subscription: Subscription, connection: SubscriberConnection, message: Message
 ) -> bool:
-    """Handle a message that sets an item to an array, if it is usual; tell whether it was."""
+    """Handle a message that sets an item to an array, if it is usual; return whether it was."""
     replica, callbacks = subscription.replica, subscription.notify_cbs
     line, buffers = message.line, message.buffers
     if len(callbacks) > 1 or not _is_usual(subscription, connection):
@@ -90,9 +89,9 @@ _BRACE, _ZERO = b"}0"
 
 
 def _container_at(path: Iterable[Any], container: Any) -> Any:
-    """Return the list or dict at a path; LookupError: there is none, or something else on the way.
+    """Return the list or dict at a path in `container`.
 
-    The path begins in `container`.
+    LookupError: there is none, or the path leads through another type.
     """
     for key in path:
         if type(container) not in PLAIN:
@@ -104,7 +103,7 @@ def _container_at(path: Iterable[Any], container: Any) -> Any:
 
 
 def _told(subscription: Subscription, connection: SubscriberConnection, mod: Mod) -> bool:
-    """Call the callback; tell whether the next message can be looked at."""
+    """Call the callback; return whether the next message can be handled at once."""
     result = subscription.callbacks.call(subscription.notify_cbs[0], mod)
     if result is not None and is_awaitable(result):
         subscription.wait_for(connection, result, iter(()), ends=True)
@@ -121,11 +120,11 @@ _UNUSUAL = (
     StopIteration,
     RecursionError,
 )
-"""What a line that is no usual mod raises, before it has changed anything."""
+"""Exceptions that an unusual line raises before it has changed anything."""
 
 
 def _is_usual(subscription: Subscription, connection: SubscriberConnection) -> bool:
-    """Tell whether a small mod can be applied and told of at once, and there is no more to it."""
+    """Return whether a small mod only has to be applied and passed to a callback."""
     replica, request = subscription.replica, subscription.request
     return (
         LEAN

@@ -1,8 +1,8 @@
-"""Logs: what a publisher keeps of one structure, for all of its subscribers.
+"""Logs: the recent mods of one structure and its snapshots, for all subscribers of a publisher.
 
-Pure state; it neither sends nor waits. There is one log of recent mods, bounded in bytes, and what
-each subscriber has been given is a place in it (see `_cursor`). So a stalled subscriber costs
-nothing but its place, and one that comes back after a lost connection goes on where it was.
+Pure state; it neither sends nor waits. A structure has one log of recent mods, bounded in bytes, and
+each subscriber has a position in it (see `_cursor`). So a stalled subscriber costs only its position,
+and a subscriber that reconnects resumes where it was.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ minute of a thousand small mods a second."""
 
 
 class Log:
-    """One structure, as a publisher serves it.
+    """The log of one published structure.
 
-    `tell` is called by any thread; everything else belongs to the publisher's.
+    `put` may be called by any thread; all other methods only by the publisher's thread.
 
     Parameters
     ----------
     structure : Structure
-        What is published.
+        The published structure.
     backlog : int
         Bytes of mods to keep.
     notify : callable
-        Called, by any thread, when it is worth trying again to make a snapshot.
+        Called, by any thread, when another attempt to make a snapshot may succeed.
 
     Attributes
     ----------
     number : int
-        The last mod that is known here.
+        Number of the last mod in the log.
     oldest : int
-        The mod before the first one in the log.
+        Number of the mod before the first one in the log.
     last_growth : int
-        The last mod by which an array has grown.
+        Number of the last mod that grew an array.
     spans : dict
-        What has been written for subscribers at one place, until more arrives; see `_cursor`.
+        Encoded messages for subscribers at one position, until the next mod; see `_cursor`.
     stale : bool
-        Whether the notifier is known to be out of date: it follows another one, which is away.
+        Whether the notifier is out of date, because its origin cannot be reached.
     current : int
-        The mod after which it was up to date again.
+        Number of the mod after which it was up to date again.
     resyncs : int
-        How often a subscriber had to be given the structure anew.
+        How often a subscriber had to be sent the structure again.
     """
 
     def __init__(
@@ -73,39 +73,40 @@ class Log:
         self.current = 0
         self.last_growth = 0
         self._recorded = 0  # bytes of mods since the beginning
-        self._arrived: deque[Sequence[Change]] = deque()  # each is a step
-        self._told_size = self._collected_size = 0  # of all that came into `_arrived`, and left it
+        self._arrived: deque[Sequence[Change]] = deque()  # steps
+        self._put_size = self._collected_size = 0  # bytes of all mods put into and taken from it
         self.spans: dict[tuple[Encoding, int], tuple[int, Chunks]] = {}
         self._snapshots: dict[tuple[Encoding, tuple[Any, ...]], Snapshot] = {}
         self.begin()
 
     def begin(self) -> None:
-        """Begin with the structure as it is; `tell` must be its sink already."""
+        """Begin with the present structure; `put` must be its sink already."""
         self.number = self.oldest = self.structure.released
         self._log: deque[Entry] = deque()
         self._log_size = 0
 
-    # Mods, in.
+    # Adding mods.
 
-    def tell(self, changes: Sequence[Change]) -> None:
-        """Take note of a step, in any thread. Too many to keep: the first ones are forgotten.
+    def put(self, changes: Sequence[Change]) -> None:
+        """Add a step, in any thread. Beyond the backlog, the oldest steps are dropped.
 
         It is called under the structure's lock, maybe by a signal handler that interrupts
-        `collect`. So there is no lock here: each of the two has a counter and the queue is atomic.
+        `collect`. So it takes no lock: `put` and `collect` have a counter each, and the queue is
+        atomic.
         """
-        self._told_size += sum([change.size for change in changes])
+        self._put_size += sum([change.size for change in changes])
         self._arrived.append(changes)
-        while self._told_size - self._collected_size > self.backlog and len(self._arrived) > 1:
-            with contextlib.suppress(IndexError):  # it was collected in this moment
-                self._told_size -= sum([change.size for change in self._arrived.popleft()])
+        while self._put_size - self._collected_size > self.backlog and len(self._arrived) > 1:
+            with contextlib.suppress(IndexError):  # `collect` has taken it meanwhile
+                self._put_size -= sum([change.size for change in self._arrived.popleft()])
 
     def collect(self) -> None:
-        """Move what `tell` took note of to the log: whole steps."""
+        """Move the steps added by `put` to the log."""
         arrived = self._arrived
         while arrived:
             try:
                 changes = arrived.popleft()
-            except IndexError:  # `tell` has forgotten it in this moment
+            except IndexError:  # `put` has dropped it meanwhile
                 break
             for change in changes:
                 self._collected_size += change.size
@@ -131,29 +132,29 @@ class Log:
             self.oldest += 1
 
     def _forget(self, number: int) -> None:
-        """Forget all mods: the next one comes after mod `number`."""
+        """Drop all mods: the next one follows mod `number`."""
         self._log.clear()
         self._log_size = 0
         self.oldest = number
 
     def set_stale(self, stale: bool) -> None:
-        """Take note of whether the notifier, as it is now, is out of date."""
+        """Record whether the notifier is out of date at its present mod."""
         self.collect()
         self.stale, self.current = stale, self.number
 
-    # Mods, out.
+    # Reading mods.
 
     def holds(self, number: int) -> bool:
-        """Tell whether all mods after mod `number` are in the log."""
+        """Return whether all mods after mod `number` are in the log."""
         return self.oldest <= number <= self.number
 
     def size_behind(self, number: int) -> int:
-        """Return how many bytes of mods there are after mod `number`."""
+        """Return the bytes of the mods after mod `number`."""
         return sum(entry.size for entry in self.entries(number))
 
     def since(self, number: int) -> Iterator[Entry]:
-        """Return the mods after mod `number`, one after the other."""
-        log = self._log  # indexed: most of those who ask are near its end
+        """Iterate over the mods after mod `number`."""
+        log = self._log  # indexed: most positions are near its end
         return (log[i] for i in range(max(0, number - self.oldest), len(log)))
 
     @property
@@ -166,7 +167,7 @@ class Log:
         return list(self.since(number))
 
     def text(self, entry: Entry, encoding: Encoding, depth: int = 0) -> Text:
-        """Return a mod in an encoding: see `Entry.text`. What is written anew is kept, too."""
+        """Return a mod in an encoding, and count it if it is cached: see `Entry.text`."""
         size = entry.size
         text = entry.text(encoding, depth)
         self._log_size += entry.size - size
@@ -177,23 +178,23 @@ class Log:
     def snapshot(
         self, encoding: Encoding, path: tuple[Any, ...] = (), at_least: int = 0
     ) -> Snapshot | None:
-        """Return the structure, encoded at most once for all who ask for it at about the same time.
+        """Return the encoded structure, cached for requests at about the same time.
 
-        It may be older than the last mod, if the log holds the rest. None: the structure is being
-        changed, by another thread or in a batch, and nobody waits for that here; `notify` is called
+        It may be older than the last mod, if the log has the mods since. None: the structure is
+        being changed, by another thread or in a batch. This does not wait; `notify` is called
         afterwards.
 
         Parameters
         ----------
         at_least : int, optional
-            The mod that it must not be older than.
+            Number of the oldest mod that is acceptable.
 
         Raises
         ------
         UnknownNotifier
-            There is no such part of the structure.
+            The structure has no such part.
         pyon.EncodeError
-            The structure holds what has no PYON.
+            The structure cannot be encoded.
         """
         key = encoding._replace(numbered=True), path
         known = self._snapshots.get(key)
@@ -217,24 +218,24 @@ class Log:
                 return Snapshot(self.part(path), encoding, self.number, self._recorded)
         finally:
             self.structure.lock.release()
-            self.structure.settle()
+            self.structure.run_deferred()
 
     def part(self, path: tuple[Any, ...]) -> Any:
         """Return a part of the structure itself; `UnknownNotifier` if there is none."""
         try:
             return walk(self.structure.value, path)
-        except (LookupError, TypeError, ValueError, OverflowError):  # the latter: of arrays
+        except (LookupError, TypeError, ValueError, OverflowError):  # the last two from arrays
             raise UnknownNotifier(f"the structure has no part {list(path)!r}") from None
 
     def _is_useful(self, snapshot: Snapshot) -> bool:
-        """Tell whether it is cheaper to send the mods since, behind it, than to encode anew."""
+        """Return whether sending it with the mods since is cheaper than encoding again."""
         return self.holds(snapshot.number) and (self._recorded - snapshot.recorded <= snapshot.size)
 
     @property
     def has_snapshots(self) -> bool:
-        """Whether an encoded structure is kept."""
+        """Whether an encoded structure is cached."""
         return bool(self._snapshots)
 
     def forget_snapshots(self) -> None:
-        """Give the memory of snapshots back; those on their way to somebody stay until they are."""
+        """Drop cached snapshots; those being sent stay in memory until then."""
         self._snapshots.clear()

@@ -1,7 +1,8 @@
-"""A thread with an event loop, for programs that have none of their own.
+"""A thread with an event loop, for programs that have no loop.
 
 The one idea to keep in mind: the thread refers to the coroutine that it runs, which must not refer
-to the object that users hold. So one that nobody holds any more is collected, and ends its thread.
+to the object that users hold. So that object is collected when it is not referenced any more, and
+ends its thread.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 STOP_GRACE = 5.0
-"""Seconds that `LoopThread.stop` waits for the thread: a callback may be waiting for a lock that
-the caller holds, and would do so for ever."""
+"""Seconds that `LoopThread.stop` waits for the thread: a callback may wait for a lock that the
+caller holds, which would be a deadlock."""
 
 
 class LoopThread:
@@ -39,7 +40,7 @@ class LoopThread:
     Parameters
     ----------
     name : str
-        Of the thread, for debuggers and error messages.
+        Name of the thread, for debuggers and error messages.
     """
 
     def __init__(self, name: str) -> None:
@@ -55,17 +56,17 @@ class LoopThread:
 
     @property
     def here(self) -> bool:
-        """Whether it was made in this process."""
+        """Whether it was created in this process."""
         return self._pid == os.getpid()
 
     @property
     def is_current(self) -> bool:
-        """Whether this is called in the thread."""
+        """Whether the calling thread is this one."""
         return self._thread is threading.current_thread()
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs, in this process."""
+        """Whether the thread runs in this process."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -92,7 +93,7 @@ class LoopThread:
             loop = runner.get_loop()
             task = loop.create_task(run())
             while not task.done():
-                # A callback of the user's cannot end the program from here, nor the thread.
+                # A user's callback cannot end the program from this thread; nor may it end the loop.
                 with contextlib.suppress(SystemExit, KeyboardInterrupt):
                     loop.run_until_complete(task)
 
@@ -122,19 +123,20 @@ class LoopThread:
         return result.result()
 
     def check(self) -> None:
-        """Raise `SubscriptionLost` in another process than the one that made this."""
+        """Raise `SubscriptionLost` in a process other than the one that created this object."""
         if not self.here:
             raise SubscriptionLost(
                 f"{self.name} was made in another process, {self._pid}; make a new one here"
             )
 
     def stop(self, *, wait: bool = True) -> None:
-        """End the coroutine and the thread. From the thread itself: soon.
+        """End the coroutine and the thread. May be called in the thread itself.
 
         Parameters
         ----------
         wait : bool, optional
-            Whether to wait for the end, up to `STOP_GRACE`. What lasts longer is logged.
+            Whether to wait until the thread has ended, up to `STOP_GRACE`; then a warning is
+            logged. In the thread itself, there is no waiting.
         """
         self.stopping = True
         thread, loop, main = self._thread, self._loop, self._main
@@ -148,7 +150,7 @@ class LoopThread:
                 _logger.warning("%s: a callback has not returned for %s s", self.name, STOP_GRACE)
 
     def forked(self) -> None:
-        """See `pyon.forks`: the thread is the parent's, and so is the loop, which stays open."""
+        """See `pyon.forks`: thread and loop belong to the parent; the loop is not closed here."""
         _abandoned.append(self._loop)
         self._thread = None
 
@@ -156,11 +158,11 @@ class LoopThread:
 _running: weakref.WeakSet[LoopThread] = weakref.WeakSet()
 _numbers = itertools.count()
 _abandoned: list[asyncio.AbstractEventLoop | None] = []
-"""Loops of the parent process: closing one here would take its descriptors out of the parent's
+"""Loops of the parent process. Closing one here would remove its descriptors from the parent's
 selector, which both processes share."""
 
 
 @atexit.register
 def _stop_all() -> None:
     for thread in sorted(_running, key=lambda thread: thread.number, reverse=True):
-        thread.stop()  # mirrors, made later, before what they may follow
+        thread.stop()  # the newest first: a mirror before the publisher that it may follow

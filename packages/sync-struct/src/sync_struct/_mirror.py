@@ -1,7 +1,8 @@
 """Mirror: a replica for scripts and notebooks, kept up to date by a thread of its own.
 
-What the thread does is in `_replication`; this is what users hold. The one rule: what comes out is
-read-only or the caller's own, and nobody waits for anybody's callbacks.
+`_replication` has the thread's work; this is the object that users hold. The one idea to keep in
+mind: every value returned is read-only or belongs to the caller, and readers never wait for
+callbacks.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ __all__ = ["Mirror", "mirror"]
 
 
 class Mirror:
-    """A live replica of a published structure; see `mirror`, which makes it. For any thread.
+    """A live replica of a published structure, as returned by `mirror`. For any thread.
 
-    It reads like the list or dict that it mirrors. What comes out of it is read-only and stays as
-    it is; `read` gives a copy that is the caller's own. It cannot be changed from here: the
+    It is read like the list or dict that it mirrors. Values taken from it are read-only and do not
+    change; `read` returns a copy that belongs to the caller. A mirror cannot be changed: the
     structure belongs to its publisher.
 
     Attributes
@@ -52,7 +53,7 @@ class Mirror:
         self._replication = replication
         self._thread = thread
 
-    # To read.
+    # Reading.
 
     @property
     def _view(self) -> Replication:
@@ -61,7 +62,7 @@ class Mirror:
 
     @property
     def read(self) -> Any:
-        """A copy of the structure as it is now; it is the caller's own."""
+        """A copy of the structure as it is now; it belongs to the caller."""
         return self._view.copy()
 
     def copy(self) -> Any:
@@ -75,25 +76,25 @@ class Mirror:
 
     @property
     def legacy(self) -> bool:
-        """Whether the publisher knows the established protocol only: see `Subscriber`."""
+        """Whether the publisher supports only the established protocol: see `Subscriber`."""
         return self._replication.subscriber.legacy
 
     @property
     def lag(self) -> float:
-        """Seconds by which coroutine callbacks are behind: see `Subscriber`."""
+        """Seconds by which coroutine callbacks lag: see `Subscriber`."""
         return self._replication.subscriber.lag
 
     @property
     def lock(self) -> threading.Condition:
-        """While it is held (``with view.lock:``) the replica stands still; see `raw_view`.
+        """Hold it (``with mirror.lock:``) to keep the replica unchanged; see `raw_view`.
 
-        Nobody else can read meanwhile, and updates wait.
+        Meanwhile, other threads cannot read the mirror, and updates wait.
         """
         return self._view.changed
 
     @property
     def raw_view(self) -> Any:
-        """The replica itself, no copy: to be read only, with `lock` held."""
+        """The replica itself, not a copy. Only read it, and only while holding `lock`."""
         return self._view.target
 
     def __getitem__(self, key: Any) -> Any:
@@ -139,7 +140,7 @@ class Mirror:
         return f"<Mirror, {self.state}: {self._view.snapshot()!r}>"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        numpy = sys.modules["numpy"]  # it is who asks
+        numpy = sys.modules["numpy"]  # the caller
         return numpy.array(self._view.copy(), dtype=dtype)
 
     def __copy__(self) -> Any:
@@ -156,7 +157,7 @@ class Mirror:
         return self._view.snapshot().get(key, default)
 
     def keys(self) -> KeysView[Any]:
-        """As on a dict: of one moment, like `items` and `values`."""
+        """As on a dict, at the time of the call; so are `values` and `items`."""
         keys: KeysView[Any] = self._as_dict().keys()
         return keys
 
@@ -183,43 +184,44 @@ class Mirror:
         number: int = self._view.snapshot().count(x)
         return number
 
-    # What a mirror does not do.
+    # Mutators, all of which raise.
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(
-            "a mirror is read-only: the structure is changed by its publisher; `read` gives a copy"
+            "a mirror is read-only: only its publisher changes the structure; `read` gives a copy"
         )
 
     __setitem__ = __delitem__ = __iadd__ = __imul__ = __ior__ = _refuse
     append = extend = insert = pop = remove = sort = reverse = clear = _refuse
     update = setdefault = popitem = _refuse
 
-    # To wait.
+    # Waiting.
 
     def wait(
         self, condition: Callable[[Any], Any] | None = None, timeout: float | None = None
     ) -> None:
-        """Wait until something is true of the structure, or has been after one step.
+        """Wait until a condition is true of the structure as it is now or after any later step.
 
         Parameters
         ----------
         condition : callable, optional
-            Called in this thread with a structure of its own, as it is now and as it was after each
-            step, until it returns true. While it raises one of `NOT_YET` (a key that is not there,
-            a None that is compared), it is not true yet. By default, the next step is waited for.
+            Called in this thread with a copy of the structure, as it is now and then as it is after
+            each step, until it returns a true value. A `LookupError`, `TypeError`,
+            `AttributeError`, `ValueError` or `ArithmeticError` means that it is not true yet: a
+            missing key, for example, or a None in a comparison. By default, wait for the next step.
         timeout : float, optional
             Seconds. None: for ever.
 
         Raises
         ------
         TimeoutError
-            It has not become true in that time.
+            The condition has not become true within `timeout`.
         SubscriptionLost
-            The mirror has been closed, so that it never will.
+            The mirror has been closed.
         ModsLost
-            The condition takes longer than the steps take to come, by far.
+            Evaluating the condition takes much longer than the time between steps.
         RuntimeError
-            A callback of this mirror has called this: it would wait for itself.
+            It was called by a callback of this mirror, and would wait for itself.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         steps, structure = self._join()
@@ -234,15 +236,14 @@ class Mirror:
             structure = follow(structure, mods)
 
     def updates(self, timeout: float | None = None) -> Updates:
-        """Return an iterator over what the structure becomes: one item for each step from now on.
+        """Return an iterator over the structure: one item after each step from now on.
 
-        The items are read-only, like all that a mirror gives, and stay as they are. The iterator
-        ends when the mirror is closed.
+        The items are read-only and do not change. The iterator ends when the mirror is closed.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds that each item may take to come, else `TimeoutError`. None: for ever.
+            Maximum of seconds to wait for an item; then `TimeoutError` is raised. None: for ever.
 
         Examples
         --------
@@ -256,15 +257,15 @@ class Mirror:
 
     def _join(self) -> tuple[Steps, Any]:
         if self._thread.is_current:
-            raise RuntimeError("a callback cannot wait for its own mirror: it would for ever")
+            raise RuntimeError("a callback cannot wait for its own mirror: it would never return")
         return self._view.join()
 
-    # The end.
+    # Closing.
 
     def close(self) -> None:
-        """End the thread. May be called again; what was mirrored last can still be read.
+        """End the thread. May be called again; the last structure can still be read.
 
-        No callback begins after it has returned; one that is running is waited for, 5 s at most.
+        No callback is called after it has returned. It waits up to 5 s for a running callback.
         """
         self._thread.stop()
 
@@ -301,33 +302,34 @@ def mirror(
     Parameters
     ----------
     host, port, notifier_name
-        What to mirror. Or an address instead of all three, as in ``nats://host/name``.
+        The publisher and the notifier to mirror. Or an address instead of all three, as in
+        ``nats://host/name``.
     notify_cb, state_cb, on_error : callable, optional
-        As for `Subscriber`; they are called in the background thread, and nobody waits for them.
+        As for `Subscriber`. They are called in the background thread; readers do not wait for them.
     path, max_rate, timeout, heartbeat
         As for `Subscriber`.
     ssl : ssl.SSLContext, optional
         Speak TLS with this context.
     may_be_absent : bool, optional
-        Whether to return a mirror if there is no such part yet, instead of raising. It reads as
-        None until the part is made: see `Mirror.wait`.
+        Whether to return a mirror if the part does not exist yet, instead of raising. `read` is
+        then None until the part is created: see `Mirror.wait`.
 
     Returns
     -------
     Mirror
-        To be closed, or used in a ``with`` statement. It has the structure already. From then on it
-        reconnects by itself whenever the connection is lost.
+        The mirror, which has received the structure, and reconnects when the connection is lost.
+        Close it, or use it in a ``with`` statement.
 
     Raises
     ------
     UnknownNotifier, OSError
-        The first attempt failed.
+        The first attempt to connect failed.
     RuntimeError
-        This event loop publishes on that port: it would wait here for itself.
+        The running event loop is that of the publisher: it would wait for itself.
     """
     place = Place.of(host, port, ssl)
     if notifier_name is None and not (notifier_name := name_in(host)):
-        raise TypeError(f"expected the name of a notifier, too: there is none in {place}")
+        raise TypeError(f"expected the name of a notifier: {place} has none")
     refuse_own_loop(host, place.port)
     replication = Replication()
     first = First(replication, state_cb, on_error)
@@ -350,7 +352,7 @@ def mirror(
 
 
 def _wait(first: First, thread: LoopThread, may_be_absent: bool) -> None:
-    """Wait for the first structure; end the thread if there will be none."""
+    """Wait for the first structure; end the thread if that fails."""
     try:
         first.wait(may_be_absent=may_be_absent)
     except BaseException:

@@ -1,7 +1,7 @@
-"""Mods: one applied to a structure, wherever in it.
+"""Mods: applying one to a structure.
 
-What an action does to its container is in `_actions`. Here is what else it takes: an array that has
-grown is another one, and so are the tuples that it is in.
+`_actions` has the effect of an action on its container. This module adds what that needs in a
+structure: growing replaces an array by a new one, and the tuples that contain it, too.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["applied", "grow", "process_mod", "put"]
 
 
 def put(target: Any, path: Sequence[Any], value: Any) -> Any:
-    """Put a value in the place that `path` leads to, and return the target.
+    """Put a value at `path`, and return the target.
 
-    Tuples on the way are replaced by others. So the target returned is another one if there are
-    only tuples on the way, or none: then it is `value`.
+    Tuples on the path are replaced by new ones. The target returned is a new object if only tuples
+    are on the path; for an empty path it is `value`.
     """
     if not path:
         return value
@@ -37,7 +37,7 @@ def put(target: Any, path: Sequence[Any], value: Any) -> Any:
 def grow(target: Any, path: Sequence[Any], array: Any, rows: Any) -> tuple[Any, Any]:
     """Append to an array in a structure; return the target (see `put`) and the new array."""
     if path and is_array(walk(target, path[:-1])):
-        raise TypeError("a row or slice of an array cannot grow: only the whole of it")
+        raise TypeError("a row or slice of an array cannot grow: only the whole array can")
     array = growth().grown(array, rows)
     return put(target, path, array), array
 
@@ -45,7 +45,7 @@ def grow(target: Any, path: Sequence[Any], array: Any, rows: Any) -> tuple[Any, 
 def applied(target: Any, mod: Mapping[str, Any]) -> Any:
     """Apply a mod as `process_mod` does, and return the target.
 
-    It is another object than before where the target itself is an array and has grown.
+    The result is a new object where the target itself is an array that has grown.
     """
     try:
         action = ACTIONS.get(mod["action"])
@@ -68,18 +68,18 @@ def process_mod(target: Any, mod: Mapping[str, Any]) -> None:
 
     Parameters
     ----------
-    target : list or dict, or what behaves like one
-        The whole structure. Containers on the way are indexed; the last one has its item set or
-        deleted, or its method ``append``, ``insert`` or ``pop`` called. An array that grows is
-        replaced by a longer one, and so are tuples that it is in.
+    target : list or dict, or an object that behaves like one
+        The whole structure. Containers on the path are indexed; in the last one, an item is set or
+        deleted, or the method ``append``, ``insert`` or ``pop`` is called. An array that grows is
+        replaced by a longer one, and so are tuples that contain it.
     mod : dict
-        As a `Subscriber` passes it to its callbacks. The values in it become part of the target.
+        As passed to the callbacks of a `Subscriber`. Its values become part of the target.
 
     Raises
     ------
     ModError
-        The mod does not fit the target, which is left as it was. Also for an ``"init"``: that
-        brings a new target instead of changing one.
+        The mod does not fit the target, which is unchanged. Also for an ``"init"``, which replaces
+        the target instead of changing it.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def process_mod(target: Any, mod: Mapping[str, Any]) -> None:
 
 
 def _describe(mod: Any) -> str:
-    """Return what a mod would do, without the (possibly huge) value."""
+    """Return a description of a mod without its value, which may be huge."""
     if not isinstance(mod, Mapping):
         return f"a {type(mod).__name__} that is no mod"
     which = next((f" of {mod[name]!r}" for name in ("key", "i") if name in mod), "")

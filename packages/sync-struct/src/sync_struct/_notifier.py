@@ -1,7 +1,7 @@
-"""Notifier: a list or dict whose every change is known to others.
+"""Notifier: a list or dict that publishes every change made through it.
 
-The one idea to keep in mind: every mutator is one mod, made by `Part._record`, or a batch of them.
-A part of the structure (``notifier["a"][3]``) is a notifier, too.
+The one idea to keep in mind: every mutator makes one mod by `Part._record`, or a batch of mods. A
+part of the structure (``notifier["a"][3]``) is a notifier, too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _Method = Callable[Concatenate["Notifier", _P], None]
 
 
 def _as_one(method: _Method[_P]) -> _Method[_P]:
-    """Have everything that a method changes arrive together; within another change: after it."""
+    """Make all changes of a method one batch, postponed while another change is in progress."""
 
     @functools.wraps(method)
     def whole(self: Notifier, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -61,33 +61,35 @@ class Notifier(ReadablePart):
     """Encapsulates a structure whose changes need to be published.
 
     It is used like the list or dict that it stands for, from any thread. Lists, dicts and arrays in
-    it come out as notifiers too, and so do tuples that hold one; sets come out as frozensets,
-    everything else as it is. What is assigned is kept by reference, as a dict keeps it: what the
-    notifier changes, the caller's own list or array has, too. The caller must not change it.
+    it are returned as notifiers, and so are tuples that contain one; sets are returned as
+    frozensets, everything else as it is. Assigned values are kept by reference, as in a dict, so
+    changes by the notifier are visible in the caller's own list or array. The caller must not
+    change them.
 
-    A signal handler or finaliser may make changes at any time. If it interrupts one, its own is
-    made afterwards.
+    A signal handler or finaliser may make changes at any time. If it interrupts another change,
+    its own is made afterwards.
 
     Parameters
     ----------
     backing_struct : list, dict or numpy.ndarray
-        The structure, of what PYON can express, in which no list, dict or array occurs twice. From
-        now on it is to be changed through the notifier only.
+        The structure. Its values must have a form in PYON, and no list, dict or array may occur in
+        it twice. From now on it must be changed through the notifier only.
     root : Notifier, optional
         The notifier of the whole structure that `backing_struct` is a part of.
     path : sequence, optional
         The keys that lead from `root` to `backing_struct`.
     copy : bool, optional
-        Keep copies of the structure and of what is assigned, so that nobody else can change them.
+        Keep copies of the structure and of assigned values, so that no other code can change them.
     debug : bool, optional
-        Before every mod, and before the structure is sent to anybody, compare it with a replica
-        kept for this, and raise `ChangedBehindBack` if they differ. Slow; for tests.
+        Before every mod, and before the structure is sent to a subscriber, compare it with a
+        replica kept for this purpose, and raise `ChangedBehindBack` if they differ. Slow; for
+        tests.
 
     Raises
     ------
     pyon.EncodeError
-        The structure has no PYON. From every mutator: the value has none, and nothing was changed
-        (by `update`: from there on).
+        The structure cannot be encoded. From every mutator: the value cannot be encoded, and
+        nothing was changed (by `update`: items before that one were).
     StaleView
         From the mutators of a part: it is not in the structure any more. Nothing was changed.
     ChangeInProgress
@@ -130,7 +132,7 @@ class Notifier(ReadablePart):
         return f"Notifier({self.read!r})"
 
     def __copy__(self) -> Notifier:
-        # A notifier of its own: two on one structure would not know of each other's mods.
+        # On a copy of the structure: two notifiers of one structure would miss each other's mods.
         return Notifier(self.copy())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Notifier:
@@ -139,13 +141,13 @@ class Notifier(ReadablePart):
     def __reduce__(self) -> tuple[Any, ...]:
         return Notifier, (self.copy(),)
 
-    # To change: each of these is one mod, or a batch of them.
+    # Mutators: each makes one mod, or a batch of mods.
 
     def append(self, x: Any) -> None:
         """Append an element to a list, or a row to an array.
 
-        An array that has grown is another one, with room for more. (An array of as many dimensions
-        is appended as several rows.)
+        Growing replaces the array by a new one with spare capacity. A value with as many
+        dimensions as the array is appended as several rows.
         """
         if type(self._backing) is not list and is_array(self._backing):
             x = growth().as_row(self._backing, plain(x))
@@ -168,7 +170,7 @@ class Notifier(ReadablePart):
         Returns
         -------
         object
-            The element itself; what happens to it is no longer tracked.
+            The element itself. Changes of it are not tracked any more.
         """
         with self._structure.batch():
             if default is not MISSING and i not in self.read:
@@ -191,8 +193,8 @@ class Notifier(ReadablePart):
         self._record("delitem", key)
 
     def extend(self, values: Iterable[Any]) -> None:
-        """As on a list; or append several rows to an array, by one mod."""
-        if isinstance(values, Notifier):  # which may be this one: its items would be in two places
+        """As on a list; or append several rows to an array, in one mod."""
+        if isinstance(values, Notifier):  # maybe this one: its items would be in two places
             values = own(values.read)
         if not is_array(values):
             values = list(values)
@@ -213,7 +215,7 @@ class Notifier(ReadablePart):
         del self[self.index(x)]
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
-        """As on a list; an array is sorted as numpy does it, along its last axis."""
+        """As on a list; an array is sorted along its last axis, as by `numpy.sort`."""
         if not is_array(self._backing):
             self._arrange(functools.partial(sorted, key=key, reverse=reverse))
         elif key is not None or reverse:
@@ -226,7 +228,7 @@ class Notifier(ReadablePart):
         self._arrange(lambda items: items[::-1])
 
     def _arrange(self, arranged: Callable[[list[Any]], list[Any]]) -> None:
-        """Assign `arranged(items)`, which is the user's code, so the lock is not held meanwhile."""
+        """Assign ``arranged(items)``. It may run user code, so it is called without the lock."""
         structure = self._structure
         if not isinstance(self._backing, list):
             raise TypeError(f"expected a list to arrange, got a {type(self._backing).__name__}")
@@ -247,7 +249,7 @@ class Notifier(ReadablePart):
         """As on a list or dict."""
         if isinstance(self._backing, dict):
             for key in list(self._backing):
-                if key in self._backing:  # else a finaliser of what was here came first
+                if key in self._backing:  # else a finaliser has deleted it meanwhile
                     del self[key]
         else:
             del self[:]
@@ -282,7 +284,7 @@ class Notifier(ReadablePart):
         if isinstance(self._backing, tuple):
             return self._backing + plain(other)
         if is_array(self._backing):
-            self._replace_all(operator.iadd, other)  # by numpy: 1.5 is not added to integers
+            self._replace_all(operator.iadd, other)  # as in numpy: 1.5 is not added to integers
         else:
             self.extend(other)
         return self
@@ -295,7 +297,7 @@ class Notifier(ReadablePart):
 
     @_as_one
     def _replace_all(self, operate: Callable[[Any, Any], Any], other: Any) -> None:
-        """Assign to all elements what an operator makes of a copy of them."""
+        """Apply an operator to a copy of all elements, and assign the result to them."""
         self[_everything(self._backing)] = operate(self.read.copy(), plain(other))
 
     def __ior__(self, other: Any) -> Self:
@@ -315,14 +317,14 @@ class Notifier(ReadablePart):
     __ilshift__ = _of_arrays(operator.ilshift)
     __irshift__ = _of_arrays(operator.irshift)
 
-    # To tell.
+    # Notification.
 
     def batch(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which changes are collected; they arrive together, at its end.
+        """Return a context whose changes arrive together, when it ends.
 
-        Other threads wait meanwhile before they change the structure, and publishers before they
-        send it whole; so it is also the way to read a structure that other threads change. If
-        an exception ends the context, the changes that were made stay, and are told.
+        Meanwhile, other threads cannot change the structure and publishers do not send it as a
+        whole; so a batch is also the way to read a structure that other threads change. If an
+        exception ends the context, the changes made so far remain, and are published.
         """
         return self._structure.batch()
 
@@ -330,31 +332,32 @@ class Notifier(ReadablePart):
     def publish(self) -> Callable[[Mod], object] | None:
         """None, or a function that is called with every mod of the whole structure.
 
-        It is set at the root. It is called in the thread that made the change, before the mutator
-        returns and after the structure has changed (in a batch: at its end), and what it raises
-        reaches who made the change. Publishers and listeners are independent of it.
+        It can only be set on the notifier of the whole structure. It is called in the thread that
+        made the change, after the structure has changed and before the mutator returns (in a batch:
+        when the batch ends). The mutator raises its exceptions. `Publisher` objects and listeners
+        are independent of it.
         """
         return self._structure.publish
 
     @publish.setter
     def publish(self, publish: Callable[[Mod], object] | None) -> None:
         if self._path:
-            raise AttributeError("publish is set at the notifier of the whole structure, not here")
+            raise AttributeError("publish can only be set on the notifier of the whole structure")
         if publish is not None and not callable(publish):
             raise TypeError(f"expected a callable or None, got a {type(publish).__name__}")
         self._structure.publish = publish
 
     def add_listener(self, listener: Callable[[Mod], object]) -> None:
-        """Have a function of this process called with every mod of the whole structure.
+        """Call a function of this process with every mod of the whole structure.
 
         Parameters
         ----------
         listener : callable
-            It is called before the mutator returns, in the thread that made the change, with a mod
-            of its own that it may keep. If another thread is just telling its listeners, that one
-            tells of these mods too, in order, and the mutator does not wait. No lock is held. What
-            it raises is logged. Mods made before it was added, also in a batch that is still open,
-            are not for it.
+            Called in the thread that made the change, before the mutator returns, with a copy of
+            the mod that it may keep. If another thread is calling listeners at that moment, that
+            thread calls this one as well, in order, and the mutator does not wait. No lock is held.
+            Exceptions are logged. Mods made before the listener was added are not passed to it,
+            even if their batch is still open.
         """
         self._structure.add_listener(listener)
 
@@ -367,22 +370,22 @@ class Notifier(ReadablePart):
             return False
         try:
             return self._is_still(parent.read[key])
-        except (LookupError, TypeError):  # there is nothing any more
+        except (LookupError, TypeError):  # there is no such part any more
             return False
 
 
 def _everything(backing: Any) -> Any:
-    """Return the key of all elements; arrays without a dimension know no slice."""
+    """Return the key of all elements; arrays without dimensions cannot be sliced."""
     return () if is_array(backing) and not backing.ndim else slice(None)
 
 
 def _checked(structure: Any, copy: bool) -> Any:
-    """Return what a notifier keeps of a structure; `pyon.EncodeError` if it cannot be sent."""
+    """Return the structure to keep, maybe a copy; `pyon.EncodeError` if it cannot be sent."""
     if copy or isinstance(structure, Notifier):
         structure = own(structure)
     try:
         check_structure(structure)
-    except pyon.EncodeError:  # it holds a notifier, maybe
+    except pyon.EncodeError:  # it may contain a notifier
         structure = own(structure)
         check_structure(structure)
     return own(structure) if occurs_twice(structure) else structure

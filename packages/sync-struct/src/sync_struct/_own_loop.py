@@ -1,4 +1,4 @@
-"""What blocks must not wait for the event loop that it blocks: said at once, instead of never."""
+"""Detects blocking calls that would wait for the event loop that they block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["refuse_own_loop", "serving"]
 
 class _Server(Protocol):
     def serves(self, loop: asyncio.AbstractEventLoop, port: int) -> bool:
-        """Tell whether it serves a port on an event loop. May be called by any thread."""
+        """Return whether it serves a port on an event loop. May be called by any thread."""
 
 
 serving: weakref.WeakSet[_Server] = weakref.WeakSet()
@@ -20,9 +20,9 @@ serving: weakref.WeakSet[_Server] = weakref.WeakSet()
 
 
 def refuse_own_loop(host: str, port: int) -> None:
-    """Raise `RuntimeError` if the running event loop is the one that publishes at an address.
+    """Raise `RuntimeError` if the running event loop is that of the publisher at an address.
 
-    In a notebook a loop always runs, which is no reason to refuse: only its own publishers are.
+    In a notebook a loop always runs; that alone is allowed.
     """
     try:
         loop = asyncio.get_running_loop()
@@ -31,10 +31,10 @@ def refuse_own_loop(host: str, port: int) -> None:
     ours = [publisher for publisher in serving if publisher.serves(loop, port)]
     if ours and _is_this_machine(host):
         raise RuntimeError(
-            f"{host} port {port} is served by the event loop that calls this, which would wait "
-            "here for itself. Use `await Subscriber(...).connect(...)`, or call mirror() in "
-            "another thread (`await asyncio.to_thread(mirror, ...)`), or publish from a thread of "
-            "its own: sync_struct.publish()"
+            f"{host} port {port} is served by the running event loop, which would wait for itself. "
+            "Use `await Subscriber(...).connect(...)`, or call mirror() in another thread (`await "
+            "asyncio.to_thread(mirror, ...)`), or publish with sync_struct.publish(), which has a "
+            "thread of its own"
         )
 
 

@@ -1,7 +1,7 @@
-"""Ownership: whose a value of a structure is, and what is handed out of it.
+"""Ownership: when a structure keeps copies of values, and what it returns to users.
 
-A structure keeps what is assigned by reference, as a dict does; where that cannot be, and where the
-user asked for it, it keeps a copy.
+A structure keeps assigned values by reference, as a dict does. It keeps a copy where a reference is
+not possible, and where the user has chosen copies.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["hand_out", "occurs_twice", "own"]
 
 
 def hand_out(value: Any) -> Any:
-    """Return a value of the structure in a form in which nobody can change it unnoticed.
+    """Return a value of the structure in a form through which the structure cannot be changed.
 
-    For values that mods cannot reach into: a set comes as a frozenset, so that an attempt to change
-    it raises instead of being lost; other mutable objects come as copies.
+    For values whose inside mods cannot change: a set is returned as a frozenset, so that an attempt
+    to change it raises instead of being lost; other mutable objects are copied.
     """
     kind = type(value)
     if kind in ATOMS:
@@ -34,14 +34,14 @@ def hand_out(value: Any) -> Any:
 
 
 def own(value: Any) -> Any:
-    """Return a value equal to `value` that shares nothing mutable with it, nor with itself.
+    """Return an equal value that shares nothing mutable with this one, and nothing within itself.
 
-    A notifier in it stands for its structure, and a frozenset (which has no PYON) for a set.
+    A notifier in it is replaced by its structure, and a frozenset (which has no PYON) by a set.
     """
     try:
         return _copied(value)
     except Exception:
-        pyon.encode(value, version=2)  # says better what is wrong, and where
+        pyon.encode(value, version=2)  # raises a better message, if it is the one that fails
         raise
 
 
@@ -67,12 +67,12 @@ def _copied(value: Any) -> Any:
 
 
 def occurs_twice(value: Any, containers: Sequence[Any] = ()) -> bool:
-    """Tell whether a list, dict or array is in `value` twice, or is one of `containers`.
+    """Return whether a list, dict or array is in `value` twice, or is one of `containers`.
 
-    A change of it would be a change in two places, of which one is told. `value` must be known to
-    be finite: to have a PYON.
+    A change of it would change two places, but make a mod for only one. `value` must not contain
+    itself, as is known if it has been encoded.
     """
-    if type(value) is list and all_atoms(value):  # what is assigned most
+    if type(value) is list and all_atoms(value):  # the most frequent case
         return id(value) in map(id, containers)
     return _meets_again(value, set(map(id, containers)))
 

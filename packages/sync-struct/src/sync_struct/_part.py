@@ -1,9 +1,9 @@
-"""Part: a container in a structure, by the path that leads to it, and one mod made there.
+"""Part: a container in a structure, identified by its path, and the making of one mod in it.
 
-All mutators of a `Notifier` end in `Part._record`, which checks, encodes, applies and tells of one
-mod, in this order: what cannot be encoded or applied changes nothing and is seen by nobody. What is
-told was encoded before, so it stays as it is although the structure keeps what was assigned by
-reference. A part makes sure at every change that its path still leads to what it stands for.
+All mutators of a `Notifier` end in `Part._record`, which checks, encodes, applies and publishes one
+mod, in this order: a mod that cannot be encoded or applied changes nothing and is not published.
+What is published was encoded before, so later changes of a value kept by reference do not affect
+it. At every change, a part checks that its path still leads to its container.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 __all__ = ["MISSING", "Part", "plain"]
 
 MISSING: Any = object()
-"""Stands for an argument that was not given, and for what is not there."""
+"""Stands for a missing argument or item."""
 
 MOST_HEADS = 256
-"""Keys of one container whose mods are written from a text that is kept: 50 kB."""
+"""Keys of one container for which the first part of a mod is cached: 50 kB."""
 
 
 class Part:
-    """A container of a structure, or the whole.
+    """A container of a structure, or the whole structure.
 
     Parameters
     ----------
     structure : Structure
-        What it is a part of.
+        The structure that it is a part of.
     backing : object
         The container.
     path : list
-        The keys that lead to it.
+        The keys that lead to the container.
     in_array : bool, optional
         Whether it is a part of an array: rows, fields and slices are new objects each time.
     """
@@ -68,12 +68,12 @@ class Part:
         self._path = path
         self._path_text = None if path else "[]"
         self._in_array = in_array
-        self._children: dict[str | int, Part] = {}  # what was looked up last, by key
-        self._heads: dict[tuple[str, str | None], str] = {}  # what mods begin with
+        self._children: dict[str | int, Part] = {}  # parts looked up last, by key
+        self._heads: dict[tuple[str, str | None], str] = {}  # first parts of mods, by action and key
 
     @property
     def read(self) -> Any:
-        """The structure itself, no copy: to be read only, and while nobody changes it."""
+        """The structure itself, not a copy. Only read it, and only while no thread changes it."""
         if isinstance(self._backing, tuple) or is_array(self._backing):
             with contextlib.suppress(LookupError, TypeError):  # the array may have grown
                 here = walk(self._structure.value, self._path)
@@ -84,22 +84,22 @@ class Part:
     raw_view = read
 
     def _is_still(self, here: Any) -> bool:
-        """Tell whether this, a value now at the path, is what this part stands for."""
+        """Return whether `here`, the value now at the path, is the container of this part."""
         if here is self._backing:
             return True
-        if self._in_array:  # what numpy gives for a row, slice or record is new each time
+        if self._in_array:  # numpy returns a new object for a row, slice or record each time
             return is_array(here) or is_record(here)
         return is_grown(here, self._backing)
 
     def _record(self, action: str, key: Any = None, value: Any = MISSING) -> Any:
-        """Check, encode, apply and tell of one mod; return what was popped.
+        """Check, encode, apply and publish one mod; return the popped item, if any.
 
         Parameters
         ----------
         key : object, optional
-            Key or index, where the action has one.
+            Key or index, if the action has one.
         value : object, optional
-            What is assigned, inserted or appended.
+            The value to assign, insert or append.
         """
         fields, structure = ACTIONS[action].fields, self._structure
         mod = {"action": action, "path": self._path}
@@ -125,19 +125,19 @@ class Part:
                 result = self._make(change, mod)
             except Exception:
                 raise
-            except BaseException:  # Ctrl-C, say: it may have been applied, or not
+            except BaseException:  # Ctrl-C, for example: the mod may have been applied or not
                 structure.add(Restart(structure.value))
                 raise
             finally:
                 structure.busy = False
-        if structure.untold or structure.postponed or structure.awaiting:
-            structure.settle()
+        if structure.unnotified or structure.postponed or structure.on_release:
+            structure.run_deferred()
         return result
 
     def _write_head(self, mod: Mod, key: Any) -> str:
-        """Return the text of a mod up to its last field; most come again and again."""
+        """Return the text of a mod up to its last field, and cache it for string keys."""
         if type(key) not in (str, int) and _has_nan(key):
-            raise ValueError("expected a key or index, got nan: nothing could ever be found there")
+            raise ValueError("expected a key or index, got nan, which equals no key")
         if self._path_text is None:
             self._path_text = write_path(self._path)
         head = write_head(mod, self._path_text)
@@ -148,14 +148,14 @@ class Part:
         return head
 
     def _encode(self, mod: Mod, field: str, head: str) -> Change:
-        """Return a mod encoded. What cannot be kept by reference is replaced in it by a copy."""
+        """Return an encoded mod. A value that cannot be kept by reference is replaced by a copy."""
         value, with_v1 = mod[field], bool(self._structure.wants_v1)
         if self._structure.copies or isinstance(value, Part):
             mod[field] = own(value)
             return Change(mod, with_v1, head)
         try:
             change = Change(mod, with_v1, head)
-        except pyon.EncodeError:  # it holds a notifier, maybe
+        except pyon.EncodeError:  # it may contain a notifier
             mod[field] = own(value)
             return Change(mod, with_v1, head)
         if not is_array(value) and occurs_twice(value, self._containers()):
@@ -163,7 +163,7 @@ class Part:
         return change
 
     def _make(self, change: Change, mod: Mod) -> Any:
-        """Apply a mod, and tell publishers of it; with the lock held."""
+        """Apply a mod and add it to the structure; called with the lock held."""
         structure = self._structure
         if structure.witness is not None:
             structure.check()
@@ -187,7 +187,7 @@ class Part:
         return result
 
     def _forget_child(self, change: Change) -> None:
-        """Keep no item longer than the container does."""
+        """Drop cached parts that are no longer in the container."""
         if change.action == "setitem" and type(change.key) in (str, int):
             self._children.pop(change.key, None)
         else:
@@ -196,8 +196,8 @@ class Part:
     def _grow(self, array: Any, mod: Mod) -> None:
         if mod["action"] != "append":
             raise TypeError(
-                f"{mod['action']} at {place(self._path)}: an array grows at its end only, by "
-                "append and extend; assign another one"
+                f"{mod['action']} at {place(self._path)}: an array can grow only at its end, by "
+                "append and extend; assign a new array instead"
             )
         structure = self._structure
         structure.value, self._backing = grow(structure.value, self._path, array, mod["x"])
@@ -205,11 +205,11 @@ class Part:
     def _refuse_when_busy(self, action: str) -> None:
         if self._structure.busy:
             raise ChangeInProgress(
-                f"{action} at {place(self._path)} cannot return anything: it interrupts a change"
+                f"{action} at {place(self._path)} cannot return a value: it interrupts a change"
             )
 
     def _locate(self) -> Any:
-        """Return the container that this part stands for."""
+        """Return the container, after checking that it is still at the path."""
         here = self._structure.value
         try:
             for key in self._path:
@@ -223,24 +223,24 @@ class Part:
         return here
 
     def _containers(self) -> list[Any]:
-        """Return what this is part of, from the root on, and itself."""
+        """Return the containers on the path, from the root to this one."""
         here = self._structure.value
         containers = [here]
         try:
             for key in self._path:
                 here = here[key]
                 containers.append(here)
-        except (LookupError, TypeError):  # then `_locate` fails, too
+        except (LookupError, TypeError):  # `_locate` is going to fail, too
             return containers
         return containers
 
     def _stale(self) -> StaleView:
         where = place(self._path)
-        return StaleView(f"what was at {where} is not there any more: look it up again")
+        return StaleView(f"the part at {where} has been replaced or removed: look it up again")
 
 
 def plain(value: Any) -> Any:
-    """Return what a notifier stands for; other values as they are."""
+    """Return the structure of a notifier; other values unchanged."""
     return value.read if isinstance(value, Part) else value
 
 
@@ -251,7 +251,7 @@ def _has_nan(key: Any) -> bool:
 
 
 def _check_elements(array: Any, key: Any, value: Any) -> None:
-    """Raise if elements cannot be assigned, where numpy would find out half-way."""
+    """Raise if elements cannot be assigned; numpy would fail after assigning some of them."""
     kind = value.dtype.kind if is_array(value) else type(value).__name__
     if kind not in ("b", "i", "u", "f", "c", "bool", "int", "float", "complex"):
         sys.modules["numpy"].asarray(value, dtype=array[key].dtype)

@@ -1,8 +1,7 @@
-"""The conversation of publisher and subscriber, as text and state: see PROTOCOL.md.
+"""The first messages of publisher and subscriber: see PROTOCOL.md.
 
-Pure code. A `Request` is what a subscriber says first, in one of two ways: the established
-banner, or ours, which knows options. What the messages behind it make of a subscriber's structure
-is in `_replica`.
+Pure code. A `Request` is what a subscriber sends first, as the established banner or as ours, which
+has options. `_replica` handles the messages after it.
 """
 
 from __future__ import annotations
@@ -36,49 +35,54 @@ __all__ = [
 LEGACY_BANNER = b"ARTIQ sync_struct"
 
 BANNER_LIMIT = 64 * 2**10
-"""Bytes of a line that a subscriber sends: a name and a path. A stranger gets no more memory."""
+"""Bytes of a line that a subscriber sends: a name and a path. It bounds the memory for clients that
+are not identified yet."""
 
 PROTOCOL_VERSION = 1
 
 RAW_BUFFERS = "raw_buffers"
-"""Large arrays travel as they are, outside the text."""
+"""Feature: large arrays are sent as bytes, outside the text."""
 
 GROWING_ARRAYS = "growing_arrays"
-"""An append to an array brings new rows."""
+"""Feature: an append to an array sends only the new rows."""
 
 ABSENT_PARTS = "absent_parts"
-"""That a part is not there is a state of the subscription, and no error."""
+"""Feature: a missing part is a state of the subscription, not an error."""
 
 STALENESS = "staleness"
-"""A publisher that follows another one, which is away, says so: what it has may be out of date."""
+"""Feature: a publisher tells that its structure may be out of date, because it follows another
+publisher that cannot be reached."""
 
 Line = bytes
 
 
 class Position(NamedTuple):
-    """Where a subscriber is: after which mod of which structure."""
+    """The position of a subscriber."""
 
     stream: str
+    """Stream id of the notifier."""
+
     number: int
+    """Number of the last mod that the subscriber has."""
 
 
 class Request(NamedTuple):
-    """What a subscriber asks for."""
+    """The request of a subscriber."""
 
     name: str
-    """Of the notifier."""
+    """Name of the notifier."""
 
     wish: Wish = EVERYTHING
-    """What of it; `Wish.newest` goes with `max_rate`."""
+    """The requested mods; `Wish.newest` is set if `max_rate` is."""
 
     features: frozenset[str] = frozenset()
-    """What the subscriber is able to."""
+    """Features that the subscriber supports."""
 
     max_rate: float | None = None
-    """Updates per second that it wants at most; inf: as many as it can take. None: every mod."""
+    """Maximum of updates per second; inf: as many as it acknowledges. None: every mod."""
 
     position: Position | None = None
-    """Where it wants to go on."""
+    """Position to resume from."""
 
 
 def write_banner(request: Request) -> Line:
@@ -98,12 +102,12 @@ def write_banner(request: Request) -> Line:
 
 
 def read_banner(line: Line) -> Request:
-    """Return what a subscriber asks for with a line in our own protocol.
+    """Return the request in the first line of a subscriber, in our own protocol.
 
     Raises
     ------
     ProtocolError
-        It is nothing of the kind.
+        The line is not a valid banner.
     """
     try:
         banner = pyon.decode(line)
@@ -127,7 +131,7 @@ def read_banner(line: Line) -> Request:
 
 
 def _is_step(key: Any) -> bool:
-    """Tell whether a key may be part of the path of a subscription."""
+    """Return whether a key may be part of the path of a subscription."""
     if isinstance(key, tuple):
         return all(map(_is_step, key))
     return key is None or isinstance(key, (str, int, float, bytes))
@@ -154,17 +158,17 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 
 
 def shorten(line: Line) -> str:
-    """Return a line of a stranger in a form that is fit for a log."""
+    """Return the beginning of a received line, escaped for a log."""
     return repr(line[:60]) + ("..." if len(line) > 60 else "")
 
 
 def control(action: str, **fields: Any) -> Line:
-    """Return a message that is no mod."""
+    """Return a message other than a mod."""
     return pyon.encode({"action": action, **fields}, version=2).encode()
 
 
 def refusal(error: Exception) -> Line:
-    """Return the message that tells a subscriber of an error; the end of the conversation."""
+    """Return the message that reports an error to a subscriber and ends the conversation."""
     kind = type(error).__name__
     names = list(error.names) if isinstance(error, UnknownNotifier) else []
     return control("error", error=kind, message=str(error), names=names)

@@ -1,4 +1,4 @@
-"""Publish: a publisher for scripts and notebooks, served by a thread of its own."""
+"""publish(): a publisher for scripts and notebooks, served by a background thread."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["PublisherThread", "publish"]
 
 
 class PublisherThread:
-    """A `Publisher` in a background thread; see `publish`, which makes it. For any thread.
+    """A `Publisher` in a background thread, as returned by `publish`. For any thread.
 
     Attributes
     ----------
     addresses : list of tuple
-        Where it listens, as pairs of host and port; empty when it is closed.
+        Pairs of host and port on which it listens; empty when it is closed.
     port : int
         The TCP port that it listens on.
     """
@@ -57,17 +57,18 @@ class PublisherThread:
         return self._thread.call(lambda: self._publisher.counters)
 
     def add_notifier(self, name: str, notifier: Notifier) -> None:
-        """Publish one more notifier, from now on: see `Publisher.add_notifier`."""
+        """Publish one more notifier: see `Publisher.add_notifier`."""
         self._thread.call(lambda: self._publisher.add_notifier(name, notifier))
 
     def remove_notifier(self, name: str) -> None:
-        """Publish a notifier no more: see `Publisher.remove_notifier`."""
+        """Stop publishing a notifier: see `Publisher.remove_notifier`."""
         self._thread.call(lambda: self._publisher.remove_notifier(name))
 
     def close(self) -> None:
-        """Stop publishing: what was changed until now is sent, then subscribers are disconnected.
+        """Send the changes made so far, disconnect subscribers and stop.
 
-        May be called again. In the child of a fork it does nothing: the publisher is the parent's.
+        May be called again. In the child of a fork it does nothing: the publisher belongs to the
+        parent.
         """
         self._thread.stop()
         self.addresses = []
@@ -100,17 +101,17 @@ def publish(
 ) -> PublisherThread:
     """Publish notifiers from a background thread, until the publisher is closed.
 
-    For programs without asyncio, and for notebooks. Any thread may change the notifiers; it never
-    waits for the network.
+    For programs without asyncio, and for notebooks. Any thread may change the notifiers; a change
+    never waits for the network.
 
     Parameters
     ----------
     host : str, sequence of str or None
-        Bind address or addresses; None means all interfaces.
+        Address or addresses to listen on; None means all interfaces.
     port : int
-        TCP port; 0 has the system choose one.
+        TCP port; with 0, the system chooses a free one.
     notifiers : dict of str to Notifier
-        The notifiers to publish, by the names that subscribers know them under.
+        The notifiers to publish, by name.
     ssl : ssl.SSLContext, optional
         Serve TLS with this context; see `pyon.tcp.server_context`.
     legacy_version, backlog, overflow
@@ -119,12 +120,12 @@ def publish(
     Returns
     -------
     PublisherThread
-        To be closed, or used in a ``with`` statement. It serves already.
+        The publisher, which is serving. Close it, or use it in a ``with`` statement.
 
     Raises
     ------
     OSError
-        An address cannot be bound, because it is in use, for example.
+        An address cannot be bound, for example because it is in use.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """Publisher: the server that sends the changes of notifiers to their subscribers.
 
-It knows the notifiers by name; everything about one of them and its subscribers is a `Channel`.
+It maps names to notifiers. A `Channel` is responsible for one notifier and its subscribers.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ __all__ = ["Publisher"]
 class Publisher(AsyncioServer):
     """A network server that publishes changes to structures encapsulated in a `Notifier`.
 
-    Several publishers can serve one notifier. All methods are to be called on the event loop;
-    the notifiers may be changed by any thread.
+    Several publishers can serve one notifier. All methods must be called on the event loop; the
+    notifiers may be changed by any thread.
 
     Parameters
     ----------
     notifiers : dict of str to Notifier
-        The notifiers to publish, by the names that subscribers know them under.
+        The notifiers to publish, by name.
     legacy_version : {2, 1}, optional
-        Generation of PYON for subscribers of the established protocol: they say nothing about
-        themselves. 1 serves sipyco before 1.10 and ARTIQ before 8. Ours need not be told.
+        Generation of PYON for subscribers of the established protocol, which does not negotiate
+        it. 1 serves sipyco before 1.10 and ARTIQ before 8. Our subscribers read both.
     backlog : int, optional
         Bytes of mods that are kept for subscribers that lag, per notifier.
     overflow : {"resync", "disconnect"}, optional
-        What happens to a subscriber that lags by more than that: it is sent the whole structure as
-        soon as it takes data again, or it is disconnected.
+        Whether a subscriber that lags by more than `backlog` is sent the whole structure as soon
+        as its socket accepts data again, or is disconnected.
 
     Examples
     --------
@@ -86,17 +86,17 @@ class Publisher(AsyncioServer):
             self.add_notifier(name, notifier)
 
     def add_notifier(self, name: str, notifier: Notifier) -> None:
-        """Publish one more notifier, from now on.
+        """Publish one more notifier.
 
         Raises
         ------
         ValueError
-            There is one of that name, or it cannot be asked for, or the notifier stands for a part.
+            The name is in use or contains a newline, or the notifier is one of a part.
         """
         if name in self._channels:
-            raise ValueError(f"there is a notifier {name!r} already: remove it first")
+            raise ValueError(f"a notifier {name!r} is published already: remove it first")
         if "\n" in name:
-            raise ValueError(f"expected a name of one line, got {name!r}")
+            raise ValueError(f"expected a name without a newline, got {name!r}")
         if notifier._path:
             raise ValueError("expected the notifier of a whole structure, got one of a part")
         log = Log(notifier._structure, self._backlog)
@@ -105,7 +105,7 @@ class Publisher(AsyncioServer):
             channel.open(self._loop)
 
     def remove_notifier(self, name: str) -> None:
-        """Publish a notifier no more: its subscribers are told and disconnected.
+        """Stop publishing a notifier: its subscribers are sent the reason and disconnected.
 
         Raises
         ------
@@ -116,10 +116,11 @@ class Publisher(AsyncioServer):
         channel.close(SubscriptionLost(f"the notifier {name!r} is not published any more"))
 
     def set_stale(self, name: str, stale: bool) -> None:
-        """Say that a notifier is out of date, because what it follows is away; or not any more.
+        """Mark a notifier as out of date, because its origin cannot be reached, or as up to date.
 
-        Subscribers have the state ``"stale"`` meanwhile; those of the established protocol cannot
-        be told. They are told the end of it behind the changes that were made until now.
+        Subscribers of a notifier that is out of date have the state ``"stale"``; the established
+        protocol cannot express this. When the notifier is up to date again, subscribers are
+        informed after the changes made so far.
 
         Raises
         ------
@@ -134,7 +135,7 @@ class Publisher(AsyncioServer):
         return {name: channel.counters() for name, channel in self._channels.items()}
 
     def serves(self, loop: asyncio.AbstractEventLoop, port: int) -> bool:
-        """Tell whether it serves a port on an event loop. May be called by any thread."""
+        """Return whether it serves a port on an event loop. May be called by any thread."""
         return self._loop is loop and any(bound == port for _, bound in self.addresses)
 
     async def start(
@@ -153,10 +154,10 @@ class Publisher(AsyncioServer):
             raise
 
     async def attach(self, sock: socket.socket) -> Connection:
-        """Serve the client at the other end of a connected socket, which is ours from now on.
+        """Serve the client at the other end of a connected socket, and take over the socket.
 
-        It needs no `start`: for gateways, which bring their clients along. They may wait for the
-        connection that this returns to be closed.
+        For gateways, which connect their clients themselves; `start` is not needed. The caller may
+        wait until the returned connection is closed.
         """
         self._begin()
         connection = self._make_connection()
@@ -165,7 +166,7 @@ class Publisher(AsyncioServer):
         return connection
 
     def _begin(self) -> None:
-        """Begin to listen to the notifiers."""
+        """Start to record the changes of the notifiers."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             serving.add(self)
@@ -173,7 +174,7 @@ class Publisher(AsyncioServer):
                 channel.open(self._loop)
 
     async def stop(self) -> None:
-        """Stop serving; subscribers are disconnected. May be started again."""
+        """Stop serving and disconnect subscribers. The publisher may be started again."""
         self._loop = None
         for channel in self._channels.values():
             channel.close(_stopping())
@@ -184,7 +185,7 @@ class Publisher(AsyncioServer):
         return PublisherConnection(side, self._channel, self._unidentified, scratch=self._scratch)
 
     def _channel(self, name: str) -> Channel:
-        if self._loop is None:  # it came between the two steps of `stop`, and may come again
+        if self._loop is None:  # the client connected between the two steps of `stop`
             raise _stopping()
         channel = self._channels.get(name)
         if channel is None:

@@ -1,4 +1,4 @@
-"""A subscriber's connection at the publisher: bytes between a socket and a `PublisherSide`."""
+"""A subscriber's connection at the publisher, between a socket and a `PublisherSide`."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ BANNER_TIMEOUT = 10.0
 """Seconds that a client may take to send its banner; it is one line, sent at once."""
 
 MOST_UNIDENTIFIED = 1000
-"""Clients without a valid banner, at most, that are kept for longer than `LEAST_TIME`."""
+"""Maximum of clients without a valid banner that are kept for longer than `LEAST_TIME`."""
 
 LEAST_TIME = 2.0
-"""Seconds that every client gets for its banner, also where all subscribers of a laboratory come
-back at once: thousands of connections are accepted before the first banner is read."""
+"""Seconds that every client has for its banner, even if all subscribers of a laboratory reconnect at
+once: thousands of connections are accepted before the first banner is read."""
 
 
 class PublisherConnection(Connection):
-    """A subscriber's connection, from the first byte on.
+    """A subscriber's connection.
 
     Parameters
     ----------
     side : PublisherSide
-        Our half of the conversation.
+        The publisher's half of the conversation.
     find : callable
         Returns the channel of the notifier of a name; raises `UnknownNotifier`.
     unidentified : Unidentified
@@ -49,9 +49,9 @@ class PublisherConnection(Connection):
     Attributes
     ----------
     cursor : Cursor
-        What the subscriber has and needs; once it is one of the channel's.
+        The subscriber's position; set when it has been identified.
     is_ready : bool
-        Whether it is sent what is new at once: it wants everything, and its socket takes more.
+        Whether new mods can be sent at once: it wants every mod, and its socket accepts data.
     """
 
     cursor: Cursor
@@ -69,11 +69,11 @@ class PublisherConnection(Connection):
         self._find = find
         self._unidentified = unidentified
         self._channel: Channel | None = None
-        self._full = False  # the socket takes no more (`writable` is false for what is queued, too)
+        self._full = False  # the socket accepts no data (`writable` considers the queue, too)
         self.is_ready = False
         self._timer: asyncio.TimerHandle | None = None
 
-    # What the subscriber says.
+    # Receiving.
 
     def connection_opened(self) -> None:
         """See `Connection`."""
@@ -88,7 +88,7 @@ class PublisherConnection(Connection):
         """See `Connection`."""
         try:
             if message.oversize:
-                raise ProtocolError(f"got a line of {message.oversize} bytes, from a subscriber")
+                raise ProtocolError(f"the subscriber sent a line of {message.oversize} bytes")
             for answer in self._side.receive(bytes(message.line)):
                 self.send(answer)
         except SubscriptionLost as error:
@@ -109,7 +109,7 @@ class PublisherConnection(Connection):
         self.is_ready = self._side.is_immediate and not self._full
         channel.connections.add(self)
 
-    # What it is sent.
+    # Sending.
 
     def pump(self) -> None:
         """See `Outgoing`."""
@@ -121,7 +121,7 @@ class PublisherConnection(Connection):
             if self._timer is None:
                 self._timer = self._loop.call_later(wait, self._wake)
         elif channel.disconnects_slow and self.cursor.overrun:
-            _logger.warning("%s: too slow for the backlog; closed", self.peername)
+            _logger.warning("%s: lags by more than the backlog; closed", self.peername)
             self.abort()
         else:
             self._send_next(channel)
@@ -138,7 +138,7 @@ class PublisherConnection(Connection):
             self.end(error)
             return
         if chunks is None:
-            return  # the channel wakes us when the structure is complete
+            return  # the channel calls `pump` when the structure is not being changed any more
         channel.keep_snapshots()
         if chunks:
             self.send_chunks(chunks)
@@ -169,10 +169,10 @@ class PublisherConnection(Connection):
         self.pump()
         self.tell_staleness()
 
-    # The end.
+    # Closing.
 
     def end(self, error: Exception) -> None:
-        """Say why, to those who understand it, and close."""
+        """Send the error, if the protocol has it, and close."""
         if not self._side.legacy:
             self.send(refusal(error))
         self.close()
@@ -193,16 +193,16 @@ class Unidentified:
         self._timers: dict[PublisherConnection, asyncio.TimerHandle] = {}  # oldest first
 
     def add(self, connection: PublisherConnection, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for the banner of a client, and give another one up if they are too many."""
+        """Start to wait for the banner of a client; disconnect the oldest if there are too many."""
         reason = f"no valid banner within {BANNER_TIMEOUT:g} s"
         self._timers[connection] = loop.call_later(BANNER_TIMEOUT, connection.give_up, reason)
         oldest, timer = next(iter(self._timers.items()))
         since = BANNER_TIMEOUT - (timer.when() - loop.time())
         if len(self._timers) > MOST_UNIDENTIFIED and since >= LEAST_TIME:
-            oldest.give_up(f"no valid banner yet, like {MOST_UNIDENTIFIED} other clients")
+            oldest.give_up(f"no valid banner yet, and {MOST_UNIDENTIFIED} clients wait already")
 
     def remove(self, connection: PublisherConnection) -> None:
-        """The client has sent its banner, or is gone."""
+        """Remove a client that has sent its banner or has disconnected."""
         timer = self._timers.pop(connection, None)
         if timer is not None:
             timer.cancel()

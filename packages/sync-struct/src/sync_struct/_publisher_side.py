@@ -1,7 +1,7 @@
-"""The publisher's half of the conversation, as text and state: see PROTOCOL.md.
+"""The publisher's half of the conversation: see PROTOCOL.md.
 
-Pure code: no socket, no loop and no clock, so every dialogue can be tested as a table. What a
-subscriber is sent next is decided by its `Cursor` (see `_cursor`); when, is decided here.
+Pure code: no socket, no loop and no clock, so every dialogue can be tested as a table. A `Cursor`
+(see `_cursor`) decides what a subscriber is sent next; this module decides when.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = ["PublisherSide"]
 FEATURES = (RAW_BUFFERS, GROWING_ARRAYS, ABSENT_PARTS, STALENESS)
 
 WHOLE_ARRAY_RATE = 20e6
-"""Bytes per second, on average, of arrays that have grown and are sent whole, since a subscriber of
-the established protocol does not know of growth. It costs a tenth of a core, however often they
-grow; the last state always comes."""
+"""Bytes per second, on average, of arrays that have grown and are sent as a whole, to subscribers
+without `growing_arrays`. It costs a tenth of a core, however often they grow; the last state is
+always sent."""
 
 
 class PublisherSide:
-    """What one subscriber wants, has and may be sent, at the publisher.
+    """The state of the conversation with one subscriber.
 
     Parameters
     ----------
@@ -57,11 +57,11 @@ class PublisherSide:
     Attributes
     ----------
     name : str
-        Of the notifier, once the subscriber has said it.
+        Name of the notifier, once the subscriber has sent it.
     cursor : Cursor or None
-        How far the subscriber is. None: it has not identified itself yet.
+        The subscriber's position. None until it has been identified.
     legacy : bool
-        Whether the established banner has come.
+        Whether the subscriber has sent the established banner.
     """
 
     def __init__(self, find: Callable[[str], Log], legacy_version: int) -> None:
@@ -70,16 +70,16 @@ class PublisherSide:
         self.legacy = False
         self._find = find
         self._legacy_version = legacy_version
-        self._interval: float | None = None  # seconds between updates; None: no updates, all mods
-        self._tells_staleness = False  # the subscriber understands it
-        self._stale = False  # what the subscriber believes of the notifier
+        self._interval: float | None = None  # seconds between updates; None: send every mod
+        self._tells_staleness = False  # whether the subscriber has the feature `staleness`
+        self._stale = False  # as the subscriber was told last
         self._unanswered = False  # an update has been sent and not yet been acknowledged
-        self._not_before = -math.inf  # when the next one may be sent
+        self._not_before = -math.inf  # earliest time of the next update
 
-    # What the subscriber says.
+    # Receiving.
 
     def receive(self, line: Line) -> list[Line]:
-        """Handle a line of the subscriber, and return what to answer at once.
+        """Handle a line of the subscriber, and return the lines to reply at once.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class PublisherSide:
         log = self._find(request.name)
         tells_absence = ABSENT_PARTS in request.features
         if request.wish.path and not request.wish.mods_only and not tells_absence:
-            log.part(request.wish.path)  # a subscriber that resumes is live: refuse it before that
+            log.part(request.wish.path)  # refused before hello: `resumed` would make it live
         log.collect()
         at = request.position
         resumed = at is not None and at.stream == log.structure.stream_id and log.holds(at.number)
@@ -133,7 +133,7 @@ class PublisherSide:
         return [hello]
 
     def _receive_later(self, line: Line) -> list[Line]:
-        """Handle an ack, ping or resync. Those of the established protocol say nothing more."""
+        """Handle an ack, ping or resync. The established protocol allows no more lines."""
         try:
             action = pyon.decode(line)["action"]
         except (pyon.DecodeError, TypeError, LookupError):
@@ -147,15 +147,15 @@ class PublisherSide:
             self.cursor.start_anew()
         return []
 
-    # What it is sent.
+    # Sending.
 
     @property
     def is_immediate(self) -> bool:
-        """Whether the subscriber is sent all mods, and as soon as they are made."""
+        """Whether the subscriber is sent every mod as soon as it is made."""
         return self.cursor is not None and self.cursor.is_plain
 
     def wait(self, now: float) -> float | None:
-        """Return the seconds until something may be sent; None: not before anything happens."""
+        """Return the seconds until the next message may be sent; None: wait for an event."""
         if self.cursor is None or self._unanswered or not self.cursor.behind:
             return None
         if self._interval is None and not self.cursor.must_grow:
@@ -163,7 +163,7 @@ class PublisherSide:
         return max(0.0, self._not_before - now)
 
     def take(self, now: float) -> Chunks | None:
-        """Return what to send now, and count it as sent. See `Cursor.take`."""
+        """Return what to send now, and record it as sent. See `Cursor.take`."""
         cursor = self.cursor
         assert cursor is not None
         grows = cursor.must_grow
@@ -176,9 +176,9 @@ class PublisherSide:
         return chunks
 
     def staleness(self) -> Line | None:
-        """Return what to say of whether the notifier is out of date, and count it as said.
+        """Return the message that the notifier is out of date or up to date, if that has changed.
 
-        None: nothing. That it is up to date again is said behind the mods that made it so.
+        None: nothing to send. ``live`` is sent only after the mods that made it up to date.
         """
         cursor = self.cursor
         if cursor is None or not self._tells_staleness or cursor.log.stale == self._stale:
@@ -194,5 +194,5 @@ class PublisherSide:
 def _encoding(
     version: int, *, numbered: bool = True, raw: bool = False, grows: bool = False
 ) -> Encoding:
-    """Return an encoding: one object for all who ask for the same."""
+    """Return an encoding; equal encodings are the same object."""
     return Encoding(version, numbered, raw, grows)

@@ -1,8 +1,8 @@
-"""Raw arrays: how the usual array of a mod is written and read, without a walk over the text.
+"""Raw arrays: writing and reading mods with an array, without the codec.
 
-The one idea to keep in mind: the text of a mod that sets an array tells its shape and type only. A
-camera's is the same for every frame, so both ends keep what it means. Where anything is unusual
-(strides, types with padding, objects), there is nothing here for it, and the codec does it.
+The one idea to keep in mind: the text of a mod that sets an array has only its shape and dtype. A
+camera sends the same text with every frame, so both ends cache its meaning. Unusual arrays (strided,
+with padding, of objects) are left to the codec.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from pyon import wire
 __all__ = ["RawArray", "Setting", "copy_raw", "read_setting"]
 
 ROOM = 256
-"""Bytes in front of the copy of an array, for the line, so that one piece goes to each socket."""
+"""Bytes before the copy of an array, for the line, so that both are one buffer for the socket."""
 
 MOST_KEPT = 256
-"""Texts that are kept: 100 kB. A publisher has few cameras."""
+"""Texts that are cached: 100 kB. A publisher has few cameras."""
 
 _ROOM = bytes(ROOM)
 
 _SIMPLE = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
-"""Types, as in `numpy.dtype.str`, of which every byte means something."""
+"""Types without padding bytes, as in `numpy.dtype.str`."""
 
 
 class RawArray:
-    """A copy of an array, behind room for a line.
+    """A copy of an array, with room for a line before it.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class RawArray:
         self.buffer = memoryview(self._memory)[ROOM:]
 
     def with_line(self, line: bytes | memoryview) -> memoryview | None:
-        """Write a line into the room; return both together, None if it is too long.
+        """Write a line before the array; return both as one buffer, None if the line is too long.
 
-        It has to be the same line for all subscribers: it may be on its way to some.
+        It must be the same line for all subscribers: the buffer may be in use.
         """
         begin = ROOM - len(line)
         if begin < 0:
@@ -59,14 +59,14 @@ class RawArray:
         return memoryview(self._memory)[begin:]
 
     def array(self) -> Any:
-        """Return the array, in this memory: to be read only."""
+        """Return the array in this memory. It must not be changed."""
         return sys.modules["numpy"].ndarray(self._shape, self._dtype, self.buffer)
 
 
 def copy_raw(array: Any) -> RawArray | None:
-    """Return the copy of an array that is to travel raw.
+    """Return the copy of an array that is to be sent as a raw buffer.
 
-    None: it is no usual array, or so small that it travels as text.
+    None: the array is unusual, or so small that it is sent as text.
     """
     if type(array) is not sys.modules["numpy"].ndarray or not array.flags.c_contiguous:
         return None
@@ -85,7 +85,7 @@ def _text_of(dtype: Any, shape: tuple[int, ...]) -> str | None:
 
 
 class Setting(NamedTuple):
-    """A mod that sets an item to an array; the array's memory comes beside it."""
+    """A mod that sets an item to an array, whose memory is a raw buffer."""
 
     path: tuple[Any, ...]
     key: Any
@@ -100,14 +100,14 @@ class Setting(NamedTuple):
 
 @functools.lru_cache(maxsize=MOST_KEPT)
 def read_setting(text: bytes, size: int) -> Setting | None:
-    """Return what a mod means that comes with one raw buffer; None: it is no usual `Setting`."""
-    np = sys.modules["numpy"]  # the buffer came in memory of its
+    """Return the meaning of a mod with one raw buffer; None: it is not a usual `Setting`."""
+    np = sys.modules["numpy"]  # imported already: raw buffers are received into numpy arrays
     memory = np.empty(size, np.uint8)
     try:
         mod = wire.decode(text, version=2, buffers=[memory.data])
         value, keys = mod["value"], [*mod["path"], mod["key"]]
     except (pyon.DecodeError, ImportError, TypeError, LookupError):
-        return None  # the general road says what is wrong
+        return None  # the general road raises the error
     usual = (
         mod.keys() == {"action", "path", "key", "value"}
         and mod["action"] == "setitem"

@@ -1,8 +1,8 @@
-"""Reaching a publisher: where it is, which of the two protocols it knows, and reaching it again.
+"""Connecting to a publisher: its address, which of the two protocols it speaks, and reconnecting.
 
-The one idea to keep in mind: a connection that is closed without a word may mean an established
-publisher, which does that at a banner of ours, or a tunnel whose target is just starting. Only a
-publisher that is known to be there can refuse.
+The one idea to keep in mind: a connection that is closed without a message may be that of an
+established publisher, which rejects our banner in this way, or of a tunnel whose target is still
+starting. It counts as a rejection only if the publisher is known to be running.
 """
 
 from __future__ import annotations
@@ -30,19 +30,18 @@ __all__ = ["LONGEST_WAIT", "Limits", "Place", "Reaching"]
 _logger = logging.getLogger(__name__)
 
 FIRST_WAIT = 0.1
-"""Seconds before the first attempt to connect again: a publisher that restarts needs about that."""
+"""Seconds before the first attempt to reconnect: a restart of a publisher takes about that long."""
 
 LONGEST_WAIT = 10.0
-"""Seconds between attempts in the long run: nobody waits longer in front of a dashboard."""
+"""Maximum of seconds between attempts: nobody waits longer in front of a dashboard."""
 
 BANNER_ATTEMPTS = 2
-"""Connections that have to end without a word at our banner before the established one is tried.
-Tunnels whose target is just starting do that once; a publisher of the established protocol always.
-"""
+"""Connections that have to be closed after our banner before the established banner is tried. A
+tunnel whose target is still starting closes one; an established publisher closes all."""
 
 
 class Place(NamedTuple):
-    """Where a publisher is."""
+    """Host, port and TLS context of a publisher, or an address."""
 
     host: str
     port: int
@@ -52,7 +51,7 @@ class Place(NamedTuple):
     def of(cls, host: str, port: int | None, ssl: SSLContext | None) -> Place:
         """Return the place of a host and port, or of an address, which needs no port."""
         if port is None and not is_address(host):
-            raise TypeError(f"expected a port, too: {host!r} is no address like nats://host/name")
+            raise TypeError(f"expected a port: {host!r} is not an address like nats://host/name")
         return cls(host, port or 0, ssl)
 
     def __str__(self) -> str:
@@ -61,7 +60,7 @@ class Place(NamedTuple):
         return f"{self.host} port {self.port}"
 
     async def connect(self, connection: SubscriberConnection) -> None:
-        """Open a connection, or raise an `OSError` of the same class that names this place."""
+        """Open a connection; an `OSError` is raised with this place in its message."""
         if is_address(self.host):
             await connect_through(self.host, self.ssl, connection)
             return
@@ -75,19 +74,19 @@ class Place(NamedTuple):
 
 
 def _named(error: OSError, place: Place) -> OSError:
-    """Return an error of the same class that says where it was, and if TLS may be the reason."""
+    """Return an error of the same class with the place, and a hint if TLS may be the cause."""
     hint = ""
     if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":
         hint = " (it does not speak TLS)"
     reason = error.strerror or str(error)
-    if "Connect call failed" in reason and error.errno:  # asyncio's words, with the address again
+    if "Connect call failed" in reason and error.errno:  # asyncio's text repeats the address
         reason = os.strerror(error.errno)
     text = f"{place}: {reason}{hint}"
     return type(error)(text) if error.errno is None else type(error)(error.errno, text)
 
 
 class Limits(NamedTuple):
-    """What a subscriber bears."""
+    """Limits of a subscriber."""
 
     timeout: float | None
     """Seconds until the first message."""
@@ -96,16 +95,16 @@ class Limits(NamedTuple):
     """Bytes of the largest message."""
 
     line_size: int
-    """Bytes of its line."""
+    """Bytes of the largest line."""
 
 
 class Reaching:
-    """How one subscriber reaches publishers.
+    """Connects one subscriber to publishers.
 
     Parameters
     ----------
     subscription : Subscription
-        What the connections are for.
+        Handles the messages of the connections.
     limits : Limits
     """
 
@@ -113,10 +112,10 @@ class Reaching:
         self._subscription = subscription
         self._limits = limits
         self._ours: set[Place] = set()  # where our own protocol has been spoken
-        self._established: set[Place] = set()  # where it is not known
+        self._established: set[Place] = set()  # where only the established protocol is supported
 
     async def follow(self, place: Place, longest_wait: float) -> NoReturn:
-        """Connect again and again, at most `longest_wait` seconds after the last attempt."""
+        """Connect repeatedly, with at most `longest_wait` seconds between attempts."""
         loop = asyncio.get_running_loop()
         backoff = Backoff(FIRST_WAIT, longest_wait)
         failed = False
@@ -137,7 +136,7 @@ class Reaching:
             await asyncio.sleep(backoff.next())
 
     async def establish(self, place: Place) -> SubscriberConnection:
-        """Connect, in whichever protocol, and wait for the structure."""
+        """Connect in either protocol, and wait for the structure."""
         connection, legacy = await self._reach(place)
         if legacy:
             self._subscription.connection = connection
@@ -157,7 +156,7 @@ class Reaching:
         return await self._try_established(place)
 
     async def _try_ours(self, place: Place) -> SubscriberConnection | None:
-        """Connect in our protocol; return None if the publisher may not know it."""
+        """Connect in our protocol; return None if the publisher may not support it."""
         refusals: list[Refused] = []
         for attempt in range(BANNER_ATTEMPTS):
             if attempt:
@@ -175,10 +174,10 @@ class Reaching:
         return None
 
     async def _try_established(self, place: Place) -> tuple[SubscriberConnection, bool]:
-        """Connect in the established protocol, and make sure that it is meant.
+        """Connect in the established protocol, and verify that ours is not supported.
 
-        The established banner is answered, so the publisher is there: if our banner is refused once
-        more now, the publisher does not know it.
+        If the established banner is answered, the publisher is running. If it then rejects our
+        banner once more, it does not support our protocol.
         """
         established = await self._open(place, True)
         keep = False
@@ -201,7 +200,7 @@ class Reaching:
         self._established.add(place)
         _logger.log(
             level,
-            "%s: %s knows the established protocol only: every mod comes, and after a lost "
+            "%s: %s supports only the established protocol: it sends every mod, and after a lost "
             "connection the whole structure",
             self._subscription.request.name,
             place,
@@ -210,9 +209,9 @@ class Reaching:
     # One connection.
 
     async def _open(self, place: Place, legacy: bool) -> SubscriberConnection:
-        """Connect, say a banner, and wait until the publisher has said something.
+        """Connect, send a banner, and wait for the publisher's first message.
 
-        In the established protocol, what it said is held.
+        In the established protocol, its messages are held.
         """
         connection = self._make(place, legacy)
         if legacy:
@@ -227,7 +226,7 @@ class Reaching:
                 await connection.heard
         except TimeoutError:
             connection.drop()
-            raise TimeoutError(f"{place}: no answer in {timeout} s") from None
+            raise TimeoutError(f"{place}: no reply within {timeout} s") from None
         except BaseException:
             connection.drop()
             raise

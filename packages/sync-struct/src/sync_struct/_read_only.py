@@ -1,7 +1,7 @@
-"""Read-only values: what a `Mirror` hands out reads like the list, dict, set or array that it is.
+"""Read-only values, as returned by a `Mirror`: subclasses of list, dict and set, and arrays.
 
 The one idea to keep in mind: such a value never changes, so any number of readers can share it. A
-new one is made from the one before by copying the containers on the way to the change only.
+mod makes a new value, in which only the containers on the path of the change are copied.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
     kind = next(base for base in type(self).__mro__ if base.__module__ == "builtins")
     raise TypeError(
         f"a {kind.__name__} of a mirror is read-only: `read` and `copy()` give "
-        "a copy of your own; the structure itself is changed by its publisher"
+        "a copy of your own; only the publisher changes the structure"
     )
 
 
 def _without(*names: str) -> Callable[[type], type]:
-    """Return a decorator that has methods refuse."""
+    """Return a decorator that makes methods raise."""
 
     def refuse_all(kind: type) -> type:
         for name in names:
@@ -38,7 +38,7 @@ def _without(*names: str) -> Callable[[type], type]:
 
 
 class _Copyable:
-    """What all of them have in common: a copy is an ordinary value, and the receiver's own."""
+    """Base class: a copy is an ordinary value."""
 
     def copy(self) -> Any:
         """Return an ordinary, independent copy that may be changed."""
@@ -74,12 +74,12 @@ class ReadOnlySet(_Copyable, set[Any]):
 
 
 def read_only(value: Any, leaf: Callable[[Any], Any] = copy.deepcopy) -> Any:
-    """Return an equal value that cannot be changed, and shares nothing that can.
+    """Return an equal read-only value that shares nothing mutable with this one.
 
     Parameters
     ----------
     leaf : callable, optional
-        Copies what is neither list, dict, tuple, set nor array.
+        Copies values other than lists, dicts, tuples, sets and arrays.
     """
     kind = type(value)
     if kind in ATOMS or kind is ReadOnlySet:
@@ -113,7 +113,7 @@ def thawed(value: Any) -> Any:
 
 
 def after(value: Any, mod: Mod) -> Any:
-    """Return what a mod makes of a read-only value, which itself stays as it is."""
+    """Return a read-only value with a mod applied; `value` itself does not change."""
     if mod["action"] == "init":
         return read_only(mod["struct"])
     if mod["action"] == "absent":
@@ -122,7 +122,7 @@ def after(value: Any, mod: Mod) -> Any:
 
 
 def _after(value: Any, path: Sequence[Any], mod: Mod) -> Any:
-    if is_array(value):  # its parts share its memory; rows that are appended do not change it
+    if is_array(value):  # its parts share its memory; appending rows does not change it
         grows = mod["action"] == "append"
         changed = applied(value if grows else value.copy(), {**mod, "path": path})
         changed.flags.writeable = False
@@ -139,12 +139,12 @@ def _after(value: Any, path: Sequence[Any], mod: Mod) -> Any:
 
 
 def _opened(value: Any) -> Any:
-    """Return a container like this one that can be changed; what is in it is shared."""
+    """Return a shallow copy of a container that can be changed."""
     return dict(value) if isinstance(value, dict) else list(value)
 
 
 def _closed(container: Any, before: Any) -> Any:
-    """Return a changed container in the form that it had before."""
+    """Return a changed container with the type that it had before."""
     if isinstance(before, tuple):
         return tuple(container)
     return ReadOnlyList(container) if isinstance(container, list) else ReadOnlyDict(container)

@@ -1,4 +1,4 @@
-"""Readable parts: a container of a structure, read as the list, dict or array that it is."""
+"""Readable parts: the methods for reading a container like a list, dict or array."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from sync_struct._witness import replica_of
 __all__ = ["ReadablePart"]
 
 MOST_CHILDREN = 64
-"""Parts of one container that are kept: as many as programs name, and not each of 100,000."""
+"""Parts of one container that are cached: enough for those that a program names, but not for each
+of 100,000 items."""
 
 
 class ReadablePart(Part):
-    """Reads like the list or dict that it stands for; what mods can reach into comes out as such.
+    """A part that can be read like the list or dict that it stands for.
 
-    Lists, dicts and arrays in it come out as parts too, and so do tuples that hold one; sets come
-    out as frozensets, everything else as it is.
+    Lists, dicts and arrays in it are returned as parts, and so are tuples that contain one; sets
+    are returned as frozensets, everything else as it is.
     """
 
     __slots__ = ()
@@ -47,13 +48,13 @@ class ReadablePart(Part):
         return self._item(key, self.read[key])
 
     def _spelled(self, key: Any) -> Any:
-        """Return a key as it can be sent: an ellipsis as the slices that it stands for."""
+        """Return a key in a form that can be sent: an ellipsis is replaced by slices."""
         if key is not ... and not (type(key) is tuple and any(part is ... for part in key)):
             return key
         return without_ellipsis(key, self._backing.ndim) if is_array(self._backing) else key
 
     def _item(self, key: Any, item: Any) -> Any:
-        """Return an item as the user gets it: as a part where mods can reach inside."""
+        """Return an item for the user: a part, if mods can change its inside."""
         kind, backing = type(item), self._backing
         if kind in ATOMS:
             return item
@@ -61,14 +62,14 @@ class ReadablePart(Part):
             return hand_out(item)
         part = self._child(key, item)
         if type(backing) not in PLAIN and (is_array(backing) or is_record(backing)):
-            # Not `base`: what a list or mask selects is a copy, but may have a base of its own.
+            # Not `item.base`: a selection by a list or mask is a copy that may have a base, too.
             if not sys.modules["numpy"].may_share_memory(item, backing):
                 return item
             part._in_array = True
         return part
 
     def _kept(self, key: str | int, item: Any) -> Any:
-        """Keep an item, if it is a part, for the next that looks it up."""
+        """Cache an item if it is a part, and return it."""
         if isinstance(item, Part):
             if len(self._children) >= MOST_CHILDREN:
                 self._children.clear()
@@ -76,7 +77,7 @@ class ReadablePart(Part):
         return item
 
     def _child(self, key: Any, item: Any) -> Part:
-        """Return the part that an item is."""
+        """Return an item as a part."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -102,7 +103,7 @@ class ReadablePart(Part):
         return self.read == plain(other)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        numpy = sys.modules["numpy"]  # it is who asks
+        numpy = sys.modules["numpy"]  # the caller
         return numpy.array(self.read, dtype=dtype)
 
     def get(self, key: Any, default: Any = None) -> Any:

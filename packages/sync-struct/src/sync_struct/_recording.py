@@ -1,4 +1,4 @@
-"""Recordings: what happened to a structure, in a file that people can read and programs replay.
+"""Recordings: the steps of a structure in a text file that can be read and replayed.
 
 Each line has the time, a tab, and a message in PYON as the publisher sent it; see PROTOCOL.md. The
 one idea to keep in mind: every file begins with the whole structure, so each can be read alone.
@@ -25,41 +25,41 @@ if TYPE_CHECKING:
 __all__ = ["Record", "Recorder", "RecordingError", "read_recording"]
 
 TAIL_SIZE = 64 * 2**10
-"""Bytes that are read at a time, to find the end of the last line that is whole."""
+"""Bytes to read at a time when searching for the end of the last complete line."""
 
 
 class RecordingError(SyncStructError, ValueError):
-    """A file is no recording, or is damaged elsewhere than at its end."""
+    """A file is not a recording, or is damaged other than by an incomplete last line."""
 
 
 class Record(NamedTuple):
     """One step of a recording."""
 
     time: datetime.datetime
-    """When it was received, with a time zone."""
+    """Time of arrival, with a time zone."""
 
     mods: list[Mod]
-    """What happened at once. An init or absent is alone."""
+    """The mods of the step; an init or absent is always alone."""
 
 
 class Recorder:
-    """Writes steps to a file that it goes on with, and begins another one when it is time.
+    """Appends steps to a file, and begins a new file when that one is full.
 
     Parameters
     ----------
     path : Path
-        The file that is written. Full ones get the time of their first line added to the name.
+        The file to write. Full files are renamed: the time of their first line is appended.
     size : int, optional
-        Bytes from which on another file is begun.
+        Bytes at which a file is full.
     interval : float, optional
-        Seconds after which another file is begun.
+        Age in seconds at which a file is full.
     now : callable, optional
         Returns the time, with a time zone.
 
     Attributes
     ----------
     dropped : int
-        Bytes of a torn last line, from a program that was killed, that were cut off.
+        Bytes of an incomplete last line that were removed, after a recorder had been killed.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Recorder:
         self._began = self._first_time() or now()
 
     def _open(self) -> io.FileIO:
-        file = self._path.open("ab+", buffering=0)  # what cannot be written is not kept, either
+        file = self._path.open("ab+", buffering=0)  # a failed write leaves nothing in a buffer
         self._is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         if self._is_regular:
             self.dropped = _cut_torn_line(file)
         return file
 
     def _first_time(self) -> datetime.datetime | None:
-        """Return the time of the first line that is there already."""
+        """Return the time of the first line; None if there is none."""
         if not self._is_regular:
             return None
         self._file.seek(0)
@@ -96,9 +96,9 @@ class Recorder:
 
     @property
     def is_full(self) -> bool:
-        """Whether another file is to be begun: with the next structure, which has to be asked for.
+        """Whether a new file is due. It begins with the next structure, which must be requested.
 
-        False for a file that is empty, and for what is no regular file.
+        False if the file is empty or not a regular file.
         """
         if not self._is_regular or not self._file.tell():
             return False
@@ -108,7 +108,7 @@ class Recorder:
         return self._interval is not None and age >= self._interval
 
     def write(self, step: Step) -> None:
-        """Write a step, at once.
+        """Write a step, without buffering.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Recorder:
             self._began = now
         time = now.isoformat(timespec="microseconds").encode()
         text = memoryview(b"".join(time + b"\t" + line + b"\n" for line in step.lines))
-        while text:  # a disk that is nearly full takes a part
+        while text:  # a disk that is nearly full may accept a part
             text = text[self._file.write(text) :]
 
     def _begin_another(self, now: datetime.datetime) -> None:
@@ -137,7 +137,7 @@ class Recorder:
 
 
 def _set_aside(path: Path, began: datetime.datetime) -> Path:
-    """Rename a full file to a name that no other one has."""
+    """Rename a full file to an unused name."""
     stem = f"{path.name}.{began:%Y-%m-%dT%H-%M-%S}"
     aside, count = path.with_name(stem), 1
     while aside.exists():
@@ -147,7 +147,7 @@ def _set_aside(path: Path, began: datetime.datetime) -> Path:
 
 
 def _cut_torn_line(file: io.FileIO) -> int:
-    """Cut a file behind its last line end; return how many bytes went."""
+    """Truncate a file after its last line end; return the bytes removed."""
     end = file.seek(0, os.SEEK_END)
     keep = end
     while keep:
@@ -164,14 +164,14 @@ def _cut_torn_line(file: io.FileIO) -> int:
 
 
 def read_recording(paths: Iterable[Path]) -> Iterator[Record]:
-    """Return the steps in some files, one after the other.
+    """Iterate over the steps in some files.
 
-    A torn last line is passed over: the program that wrote it was killed, or is writing.
+    An incomplete last line is ignored: the recorder was killed, or is still writing.
 
     Raises
     ------
     RecordingError
-        Something else is no record. The error names file and line.
+        Another line is not a record. The error has its file and number.
     OSError
         A file cannot be read.
     """
@@ -181,7 +181,7 @@ def read_recording(paths: Iterable[Path]) -> Iterator[Record]:
 
 
 def _read(path: Path, file: IO[bytes]) -> Iterator[Record]:
-    pending: list[Mod] = []  # of a step whose number comes later
+    pending: list[Mod] = []  # mods of an incomplete step
     numbered = False
     for count, line in enumerate(file, 1):
         if not line.endswith(b"\n"):
@@ -191,7 +191,7 @@ def _read(path: Path, file: IO[bytes]) -> Iterator[Record]:
             message = pyon.decode(line.partition(b"\t")[2])
             action = message["action"]
         except (ValueError, TypeError, LookupError) as error:
-            raise RecordingError(f"{path}, line {count}: no record: {error}") from None
+            raise RecordingError(f"{path}, line {count}: not a record: {error}") from None
         number = message.pop("number", None)
         message.pop("stream", None)
         if action in ("init", "absent"):

@@ -1,8 +1,8 @@
-"""Relay: a subscriber that publishes further what it receives.
+"""Relay: a subscriber that publishes what it receives.
 
 The origin sends each step once, however many subscribers the relay has. The one idea to keep in
-mind: what is published is a notifier of the relay's own, with numbers of its own. So when the
-origin restarts, or the connection to it is lost, the relay's subscribers only see the differences.
+mind: the relay publishes a notifier of its own, with its own numbers. So when the origin restarts,
+or the connection to it is lost, the relay's subscribers are sent only the differences.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["Reflection", "relaying"]
 
 
 class Reflection:
-    """One notifier of a publisher that becomes what a stream of mods says.
+    """A published notifier that follows a stream of mods.
 
     Parameters
     ----------
     publisher : Publisher
-        Where it is published, from the first structure on.
+        Publishes the notifier, from the first structure on.
     name : str
-        Under which name.
+        Name of the notifier.
     """
 
     def __init__(self, publisher: Publisher, name: str) -> None:
@@ -45,13 +45,13 @@ class Reflection:
         self._stale = False
 
     def set_state(self, state: State) -> None:
-        """Take note of how the origin is followed; subscribers hear of it behind what changed."""
+        """Set the state of the subscription to the origin; subscribers are told, after the mods."""
         self._stale = state != "live"
         if self._notifier is not None:
             self._publisher.set_stale(self._name, self._stale)
 
     def take(self, mods: Sequence[Mod]) -> None:
-        """Apply mods that belong together."""
+        """Apply the mods of one step."""
         for mod in mods:
             if mod["action"] == "absent":
                 self._withdraw()
@@ -64,7 +64,7 @@ class Reflection:
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
-        """Return a context whose changes arrive together; it can be entered again and again."""
+        """Return a context whose changes arrive together."""
         if self._notifier is None:
             yield
         else:
@@ -72,7 +72,7 @@ class Reflection:
                 yield
 
     def become(self, structure: Any) -> Notifier:
-        """Make the differences to a structure that came anew; return the notifier."""
+        """Change the structure to this one, by the differences if possible; return the notifier."""
         notifier = self._notifier
         if notifier is not None and type(notifier.raw_view) is type(structure):
             if isinstance(structure, dict):
@@ -104,21 +104,21 @@ async def relaying(
     on_error: Callable[[str, Exception], Any] | None = None,
     on_state: Callable[[str, str], Any] | None = None,
 ) -> AsyncIterator[None]:
-    """Return a context in which a publisher has the notifiers of another one.
+    """Return a context in which a publisher publishes notifiers of another publisher, the origin.
 
-    Each is there from when its structure has come, and stays while the origin is away; subscribers
-    are told that it is stale.
+    Each notifier is published when its structure has arrived. While the origin cannot be reached,
+    it remains published and is stale.
 
     Parameters
     ----------
     publisher : Publisher
-        Publishes them, under the names that they have at the origin.
+        Publishes the notifiers, under the same names as the origin.
     host, port, ssl
-        Of the origin.
+        Host, port and TLS context of the origin; or an address and None.
     names : sequence of str
-        Of the notifiers.
+        Names of the notifiers.
     on_error, on_state : callable, optional
-        Called with the name, and an error or a state: see `Subscriber`.
+        Called with the name and an error, or the name and a state: see `Subscriber`.
     """
     async with asyncio.TaskGroup() as group:
         subscribers = []
@@ -141,7 +141,7 @@ async def relaying(
 
 
 class _Batches:
-    """Has what a step changes arrive together: the guard of a subscriber's target."""
+    """A guard of a subscriber's target that makes each step a batch of the reflection."""
 
     def __init__(self, reflection: Reflection) -> None:
         self._reflection = reflection

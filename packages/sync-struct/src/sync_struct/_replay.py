@@ -1,4 +1,4 @@
-"""Replay: a recorded structure as it was at some time, or published again as it became."""
+"""Replay: a recorded structure at some time, or its steps published again."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def state_at(records: Iterable[Record], until: datetime.datetime | None = None) 
     Parameters
     ----------
     until : datetime, optional
-        With a time zone. None: as it is at the end.
+        Time with a time zone. None: the end of the recording.
 
     Raises
     ------
     RecordingError
-        It had not begun then.
+        The recording begins later, or does not begin with a structure.
     ModError
-        The records do not fit each other: some are missing.
+        A mod does not fit: records are missing.
     """
     structure, begun = None, False
     for record in records:
@@ -43,19 +43,19 @@ def state_at(records: Iterable[Record], until: datetime.datetime | None = None) 
             else:
                 structure = applied(structure, mod)
     if not begun:
-        raise RecordingError("there is nothing recorded until then")
+        raise RecordingError("the recording begins after that time, or is empty")
     return structure
 
 
 async def play(records: Iterable[Record], reflection: Reflection, *, speed: float = 1.0) -> None:
-    """Make what was recorded happen again, step by step.
+    """Apply recorded steps to a reflection, in time.
 
     Parameters
     ----------
     reflection : Reflection
-        To what it happens.
+        Publishes the structure.
     speed : float, optional
-        How many times faster than it was recorded; inf: as fast as subscribers are sent it.
+        Factor of the recorded speed; inf: without delays.
     """
     loop = asyncio.get_running_loop()
     first: datetime.datetime | None = None

@@ -1,4 +1,4 @@
-"""Replica: what a subscriber has of a structure, and what each message makes of it. Pure code."""
+"""Replica: a subscriber's copy of a structure, and the effect of each message on it. Pure code."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ __all__ = ["Replica", "check_size"]
 
 
 class Replica(Conversation[Mod]):
-    """What a subscriber has of a structure.
+    """A subscriber's copy of a structure.
 
     Parameters
     ----------
     build : callable
-        Makes the target of a received structure.
+        Makes the target from a received structure.
     wish : Wish
-        What was asked for.
+        What the subscriber requests.
     guard : context manager, optional
-        Entered while the target is changed or replaced, and for nothing else: neither while text
-        is decoded nor while `build` runs.
+        Entered only while the target is changed or replaced: not while a message is decoded or
+        `build` runs.
     on_step : callable, optional
         Called with the mods that have been applied, before `guard` is left.
 
     Attributes
     ----------
     target : object
-        What `build` returned last, with all mods since applied to it. None in the beginning, and
-        while the part is absent.
+        The last result of `build`, with all mods since applied. None before the first structure
+        and while the part is absent.
     fits : bool
         Whether a mod has been applied since the last structure.
     """
@@ -60,23 +60,23 @@ class Replica(Conversation[Mod]):
         self._build = build
         self._guard = guard
         self._on_step = on_step
-        self._whole: Any = None  # of a publisher that knows no paths: what the part is cut from
+        self._whole: Any = None  # the whole structure, if the part has to be selected here
         self.fits = True
 
     def receive(self, message: Message, *, share: bool = False) -> list[Mod]:
-        """Apply a message of the publisher and return the mods to be told of, in order.
+        """Apply a message of the publisher; return the mods to pass to callbacks, in order.
 
         Parameters
         ----------
         share : bool, optional
-            Let the mods share values with the target: for callers that do not hand them out.
+            Let the mods share values with the target: for callers that do not pass them on.
 
         Raises
         ------
         ModError
-            A mod does not fit the target: it has to be built anew (see `give_up`).
+            A mod does not fit the target: the structure is needed again (see `give_up`).
         ModsLost
-            A subscriber without a target has missed mods; it goes on with the next ones.
+            A subscriber without a target has missed mods; the next ones can be received.
         UnknownNotifier, SubscriptionLost, ProtocolError
             The conversation is over.
         """
@@ -160,12 +160,12 @@ class Replica(Conversation[Mod]):
                 self.target = applied(self.target, mod)
             except ModError:
                 raise
-            except Exception as error:  # a target of the user's own making can raise anything
+            except Exception as error:  # a target made by the user can raise anything
                 raise ModError(f"the target failed on {mod['action']}: {error!r}") from error
             self.fits = True
 
     def _replace(self, target: Any, told: Mod) -> list[Mod]:
-        """Begin with another target; return what is to be told of that."""
+        """Replace the target; return the mods to pass to callbacks."""
         with contextlib.nullcontext() if self._guard is None else self._guard:
             self.target = target
             if self._on_step is not None:
@@ -173,7 +173,7 @@ class Replica(Conversation[Mod]):
         return [told]
 
     def _cut(self, mods: list[Mod], share: bool) -> list[Mod]:
-        """Do what our publishers do for a subscriber that wants only a part."""
+        """Select the mods of the part, as our publishers do for such a subscriber."""
         part, told = self._wish.path, []
         for mod in mods:
             in_array = False
@@ -192,22 +192,22 @@ class Replica(Conversation[Mod]):
         return told
 
     def _start_part(self, share: bool) -> list[Mod]:
-        """Begin with the part as it is in the whole structure, or with its absence."""
+        """Replace the target by the part of the whole structure, or by its absence."""
         try:
             part = copy_of(walk(self._whole, self._wish.path))
-        except (LookupError, TypeError, ValueError, OverflowError):  # the latter two: of arrays
+        except (LookupError, TypeError, ValueError, OverflowError):  # the last two from arrays
             return self._take_absence()
         self.absent = False
         return self._start({"action": "init", "struct": part}, share)
 
     def own(self, mod: Mod) -> Mod:
-        """Return a mod that shares nothing with this one, to be handed out."""
+        """Return a copy of a mod for one callback."""
         return copy_mod(mod)
 
     def give_up(self) -> bool:
-        """Disregard mods until the structure comes; tell whether it makes sense to ask for it.
+        """Ignore mods until the structure arrives; return whether to request it.
 
-        It does not if not one mod has fit since it came last: the next one would not fit either.
+        If no mod has fitted since the last structure, another one would not help.
         """
         self.live = False
         self.number = None
@@ -215,7 +215,7 @@ class Replica(Conversation[Mod]):
 
 
 def check_size(message: Message) -> None:
-    """Raise `ProtocolError` if a message was beyond the limit."""
+    """Raise `ProtocolError` if a message was larger than the limit."""
     if message.oversize:
         raise ProtocolError(
             f"a message of {message.oversize} bytes is beyond the limit of {message.limit} bytes"

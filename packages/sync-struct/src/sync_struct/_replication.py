@@ -1,8 +1,8 @@
-"""Replication: what the thread of a mirror keeps, and its readers look at.
+"""Replication: the state that the thread of a mirror shares with its readers.
 
-The one idea to keep in mind: the replica changes only while the lock is held, and no code of the
-user's runs under it, neither in the thread nor in readers. Readers copy what mods can change under
-the lock, and the rest behind it.
+The one idea to keep in mind: the replica changes only while the lock is held, and no user code runs
+under the lock, neither in the thread nor in readers. Readers copy containers under the lock, and
+leaves after releasing it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Replication:
     Attributes
     ----------
     changed : threading.Condition
-        Notified of every step, and of the end.
+        Notified after every step, and at the end.
     target : object
-        The replica. Changes, or is replaced, only while `changed` is held.
+        The replica. It changes, or is replaced, only while `changed` is held.
     steps : int
-        How many there have been.
+        Number of steps so far.
     ended : Exception or None
-        Why there will be no more.
+        The reason why there are no more steps.
     """
 
     def __init__(self) -> None:
@@ -54,14 +54,14 @@ class Replication:
         self.ended: Exception | None = None
         self.subscriber: Subscriber
         self._readers: weakref.WeakSet[Steps] = weakref.WeakSet()
-        self._parts: dict[Any, Any] = {}  # read-only copies of items, until these change
+        self._parts: dict[Any, Any] = {}  # cached read-only copies of items
 
     @property
     def target(self) -> Any:
         return self.subscriber.target
 
     def take_step(self, mods: Sequence[Mod]) -> None:
-        """Take note of a step; called by the thread, with the lock held."""
+        """Pass a step to the readers; called by the thread, with the lock held."""
         self.steps += 1
         for mod in mods:
             self._forget(mod)
@@ -70,7 +70,7 @@ class Replication:
         self.changed.notify_all()
 
     def _forget(self, mod: Mod) -> None:
-        """Forget the copies that a mod makes out of date."""
+        """Drop the cached copies that a mod has made out of date."""
         path = mod.get("path")
         if path and isinstance(self.target, dict):
             self._parts.pop(path[0], None)
@@ -80,7 +80,7 @@ class Replication:
             self._parts.clear()
 
     def end(self, error: Exception) -> None:
-        """Wake everybody: there will be no more steps."""
+        """Wake all readers: there will be no more steps."""
         with self.changed:
             self.ended = self.ended or error
             for reader in self._readers:
@@ -99,7 +99,7 @@ class Replication:
 
     def part(self, key: Any) -> Any:
         """Return an item, read-only."""
-        if type(key) not in _PLAIN_KEYS:  # looking it up runs code of the user's
+        if type(key) not in _PLAIN_KEYS:  # looking it up may run user code
             return self.snapshot()[key]
         with self.changed:
             if type(key) is slice or not isinstance(self.target, dict):
@@ -124,13 +124,13 @@ class Replication:
         return _finished(whole)
 
     def copy(self) -> Any:
-        """Return the whole structure as ordinary values, the caller's own."""
+        """Return a copy of the whole structure as ordinary values."""
         with self.changed:
             whole = copy_of(self.target, same_leaf)
         return copy_of(whole) if has_foreign(whole) else whole
 
     def join(self) -> tuple[Steps, Any]:
-        """Return the steps from now on, and the structure before them, the caller's own."""
+        """Return a queue of the steps from now on, and a copy of the present structure."""
         with self.changed:
             steps = Steps(self.changed)
             steps.ended = self.ended
@@ -143,19 +143,19 @@ _PLAIN_KEYS = ATOMS | {tuple, slice}
 
 
 def _finished(part: Any) -> Any:
-    """Return what was copied under the lock in a form that shares no leaf with anybody."""
+    """Return a copy made under the lock after copying its leaves, too."""
     return read_only(part) if has_foreign(part) else part
 
 
 class First:
-    """Waits for the first structure, or for the reason why there is none.
+    """Waits for the first structure, or for an error.
 
     Parameters
     ----------
     replication : Replication
-        What the structure comes to.
+        Receives the structure.
     state_cb, on_error : callable or None
-        The user's; called behind what is noted here.
+        The user's callbacks; called after a state or error has been recorded here.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class First:
 
     def take_error(self, error: Exception) -> None:
         changed = self._replication.changed
-        if not isinstance(error, pyon.DecodeError):  # of one value: the rest is on its way
+        if not isinstance(error, pyon.DecodeError):  # concerns one value; the structure arrives
             with changed:
                 self._error = self._error or error
                 changed.notify_all()
@@ -194,4 +194,4 @@ class First:
             if self._state not in came:
                 raise self._error or view.ended or SubscriptionLost("the mirror has ended")
             if view.subscriber.absent and not may_be_absent:
-                raise UnknownNotifier("the structure has no part that this path leads to")
+                raise UnknownNotifier("the structure has no part at this path")

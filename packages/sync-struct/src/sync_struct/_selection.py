@@ -1,8 +1,8 @@
-"""Which mods a subscriber needs that wants less than all: a part, or the newest only.
+"""Selects mods for subscribers that request only a part, or only the newest values.
 
-Both questions are about what a mod touches. Nothing here looks at the structure: a mod tells which
-container it changes and under which key, but not whether that is a list, where places move when
-something is inserted, or a dict. Where that makes a difference, the answer is on the safe side.
+Both depend on what a mod changes. Nothing here reads the structure: a mod has the path of its
+container and the key, but not the type of the container. It may be a list, where an insertion moves
+items, or a dict. Where that makes a difference, the result is conservative.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["EVERYTHING", "Touch", "Wish", "newest", "touch"]
 
 
 class Wish(NamedTuple):
-    """What a subscriber wants of the notifier; the default is everything."""
+    """What a subscriber requests of a notifier; the default is everything."""
 
     path: tuple[Any, ...] = ()
     """Only this part of the structure."""
@@ -24,34 +24,34 @@ class Wish(NamedTuple):
     """No structure, only mods from now on."""
 
     newest: bool = False
-    """Mods that are overtaken before they can be sent are left out."""
+    """Leave out mods that are superseded before they can be sent."""
 
 
 EVERYTHING = Wish()
 
 
 class Touch(enum.Enum):
-    """What a mod does to a part of the structure."""
+    """The effect of a mod on a part of the structure."""
 
     INSIDE = "inside"
-    """It changes the part, somewhere in it."""
+    """It changes the inside of the part."""
 
     REPLACED = "replaced"
-    """It puts (or may put) something else in the place of the part, or removes it."""
+    """It replaces or removes the part, or may do so."""
 
     OUTSIDE = "outside"
-    """It does not concern the part."""
+    """It does not affect the part."""
 
 
 def touch(
     action: str, path: Sequence[Any], key: Any, part: Sequence[Any], in_array: bool = False
 ) -> Touch:
-    """Tell what a mod does to the part of the structure that the path `part` leads to.
+    """Return the effect of a mod on the part of the structure at the path `part`.
 
     Parameters
     ----------
     action, path, key
-        Of the mod; `key` is its index where it has one, and None for an append.
+        Fields of the mod; `key` may be an index, and is None for an append.
     in_array : bool, optional
         Whether the container is an array, where many keys overlap: rows, fields, slices, masks.
     """
@@ -65,7 +65,7 @@ def touch(
     if action == "append":
         concerned = not _is_from_start(ours) if in_array else _is_index(ours) and ours < 0
     elif _is_index(ours) and action != "setitem":
-        concerned = not isinstance(key, str)  # what follows in a list moves
+        concerned = not isinstance(key, str)  # moves the items after it in a list
     elif in_array:
         concerned = _may_overlap(key, ours)
     else:
@@ -74,7 +74,7 @@ def touch(
 
 
 def _may_be_same_place(a: Any, b: Any) -> bool:
-    """Tell whether two keys may mean the same place: -1 and 5 may, or a slice and 5."""
+    """Return whether two keys may mean the same place: -1 and 5 may, or a slice and 5."""
     if isinstance(a, str) or isinstance(b, str):
         return bool(type(a) is type(b) and a == b)
     if _is_index(a) and _is_index(b):
@@ -89,7 +89,7 @@ def _may_be_same_place(a: Any, b: Any) -> bool:
 
 
 def _may_overlap(a: Any, b: Any) -> bool:
-    """Tell whether two keys may select a common element, if it is of an array that they are."""
+    """Return whether two keys of an array may select a common element."""
     if isinstance(a, str) and isinstance(b, str):
         return a == b
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
@@ -100,31 +100,31 @@ def _may_overlap(a: Any, b: Any) -> bool:
 
 
 def _is_from_start(key: Any) -> bool:
-    """Tell whether a key means the same elements of an array when the array has more rows."""
+    """Return whether a key means the same elements of an array after rows are appended."""
     if isinstance(key, tuple) and key:
         key = key[0]
     return _is_index(key) and key >= 0
 
 
 def _is_index(key: Any) -> bool:
-    return isinstance(key, int) and not isinstance(key, bool)  # which is a mask to an array
+    return isinstance(key, int) and not isinstance(key, bool)  # a bool is a mask to an array
 
 
 class _Place:
-    """A place in the structure, and the mods that may be left out once it is set anew."""
+    """A place in the structure, and the mods that may be left out once it is set again."""
 
     __slots__ = ("inner", "made", "parts")
 
     def __init__(self) -> None:
-        self.made: list[int] = []  # what put the present value there
-        self.inner: list[int] = []  # what changed it since, other than by setting one of `parts`
+        self.made: list[int] = []  # the mod that set the present value
+        self.inner: list[int] = []  # mods that changed it since, except those in `parts`
         self.parts: dict[Any, _Place] = {}
 
     def part(self, key: Any) -> _Place:
         return self.parts.setdefault(key, _Place())
 
     def take_inner(self) -> list[int]:
-        """Give up everything that changed the value since it was put here."""
+        """Remove and return all mods that changed the value since it was set."""
         taken, self.inner = self.inner, []
         for part in self.parts.values():
             taken += part.take_all()
@@ -137,7 +137,7 @@ class _Place:
 
 
 class _Change(Protocol):
-    """What is looked at of a change."""
+    """The attributes of a change that are needed here."""
 
     action: str
     path: list[Any]
@@ -148,25 +148,25 @@ _C = TypeVar("_C", bound=_Change)
 
 
 def newest(changes: Sequence[_C]) -> list[_C]:
-    """Leave out the mods whose effect later ones overwrite.
+    """Leave out mods whose effect is overwritten by later ones.
 
     Parameters
     ----------
     changes : sequence of changes
-        In order.
+        All changes, in order.
 
     Returns
     -------
     list of Change
-        In order; applied to the same structure, they lead to the same result (up to the order of
-        the keys of dicts).
+        The remaining changes, in order. Applied to the same structure, they have the same result,
+        except for the order of the keys of dicts.
     """
     left_out: set[int] = set()
     root = _Place()
     for number, change in enumerate(changes):
         place, key = _reach(root, change)
         if change.action != "setitem" or key is _MOVES:
-            # Places inside may mean others from here on: their mods only go with the whole.
+            # Items may have moved: earlier mods in them are left out only with the container.
             place.inner = [*place.take_inner(), number]
         elif key is _WHOLE:
             left_out.update(place.take_inner())
@@ -183,10 +183,10 @@ _WHOLE: Any = object()
 
 
 def _reach(root: _Place, change: _Change) -> tuple[_Place, Any]:
-    """Return the container that a mod changes and the key of what it changes there.
+    """Return the container that a mod changes, and the key in it.
 
-    Removing a dict's item is a change inside that item's place. The key is `_WHOLE` where all
-    elements are set at once, and `_MOVES` where it is not certain what other keys mean the same.
+    Removing an item of a dict is a change inside the item's place. The key is `_WHOLE` if all
+    elements are set at once, and `_MOVES` if other keys may mean the same place.
     """
     place = root
     for key in change.path:
@@ -205,7 +205,7 @@ def _reach(root: _Place, change: _Change) -> tuple[_Place, Any]:
 
 
 def _is_fixed(key: Any) -> bool:
-    """Tell whether a key means one place for as long as nothing is inserted or removed."""
+    """Return whether a key means one place until an item is inserted or removed."""
     if isinstance(key, tuple):
         return all(map(_is_fixed, key))
     if isinstance(key, int):

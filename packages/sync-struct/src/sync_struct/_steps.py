@@ -1,8 +1,8 @@
-"""Steps as text: what a publisher sent, with its numbers, but without the values made of it.
+"""Steps as text: the messages of a publisher with their numbers, not decoded.
 
-For recorders, relays and gateways: they need not know the types that a structure holds. The one
-idea to keep in mind: every message of ours begins with its action and ends with its number, so both
-are read without reading what is in between.
+For recorders, relays and gateways, which need not know the types in a structure. The one idea to
+keep in mind: every message of our protocol begins with its action and ends with its number, so both
+are read without parsing the rest.
 """
 
 from __future__ import annotations
@@ -29,39 +29,39 @@ _NUMBER = re.compile(rb',"number":([0-9]{1,18})\}\s*\Z')
 
 
 class Step(NamedTuple):
-    """What happened to a structure at once, as a publisher sent it."""
+    """One step of a structure, as a publisher sent it."""
 
     action: str
-    """``"init"``: the structure came anew. ``"mods"``: it was changed. ``"absent"``: it has no such
-    part."""
+    """``"init"``: the whole structure. ``"mods"``: changes. ``"absent"``: there is no such part."""
 
     lines: tuple[bytes, ...]
-    """The messages, PYON without line ends; of ours, the last one carries the number."""
+    """The messages, in PYON without line ends. In our protocol, the last one has the number."""
 
     stream: str
-    """Tells the numbers of one publisher's structure from those of others. Empty: see `number`."""
+    """Stream id, which distinguishes these numbers from those of other structures. Empty if
+    `number` is None."""
 
     number: int | None
-    """Of the last mod. None: the publisher knows the established protocol only."""
+    """Number of the last mod. None: the publisher supports only the established protocol."""
 
     buffers: tuple[tuple[memoryview, ...], ...] = ()
-    """The raw buffers behind each line; empty if none has any."""
+    """The raw buffers of each line; empty if no line has any."""
 
     @property
     def frames(self) -> list[bytes | memoryview]:
-        """The bytes as they came, line ends and raw buffers included, in pieces."""
+        """The bytes as received, with line ends and raw buffers, in pieces."""
         pieces: list[bytes | memoryview] = []
         for line, buffers in zip_longest(self.lines, self.buffers, fillvalue=()):
             pieces += [b"%b\n" % bytes(line), *buffers]
         return pieces
 
     def mods(self) -> list[Mod]:
-        """Return the mods, decoded; the caller's own.
+        """Return the mods, decoded. They belong to the caller.
 
         Raises
         ------
         pyon.DecodeError
-            A value is of a type that is not known here.
+            A value is of an unknown type.
         """
         mods: list[Mod] = []
         for line, buffers in zip_longest(self.lines, self.buffers, fillvalue=()):
@@ -76,7 +76,7 @@ _Raw = tuple[bytes, tuple[memoryview, ...]]
 
 
 class StepReader(Conversation[_Raw]):
-    """Takes the place of a `Replica` for a subscriber that does not decode."""
+    """The counterpart of `Replica` for a subscriber that does not decode."""
 
     target: Any = None
     fits = False
@@ -85,7 +85,7 @@ class StepReader(Conversation[_Raw]):
         super().__init__(wish)
         if position is not None:
             self._stream, self.number = position
-        self._part: Replica | None = None  # cuts the part from all that an old publisher sends
+        self._part: Replica | None = None  # selects the part if the publisher sends everything
 
     def connected(self, legacy: bool) -> None:
         """See `Conversation`."""
@@ -96,7 +96,7 @@ class StepReader(Conversation[_Raw]):
             self._part.connected(legacy)
 
     def receive(self, message: Message, *, share: bool = False) -> list[Step]:
-        """Return the step that a message of the publisher completes, as a list; see `Replica`."""
+        """Return the step that a message completes, as a list; see `Replica.receive`."""
         check_size(message)
         if self._part is not None:
             return self._cut(self._part, message)
@@ -133,11 +133,11 @@ class StepReader(Conversation[_Raw]):
         ]
 
     def own(self, step: Step) -> Step:
-        """Return a step to be handed out; it cannot change."""
+        """Return the step itself: it is immutable."""
         return step
 
     def give_up(self) -> bool:
-        """Ask for the structure: a step that is too long to be kept came."""
+        """Ignore mods until the structure arrives; return whether to request it."""
         self.live = False
         self.number = None
         return not self.legacy

@@ -1,11 +1,11 @@
-"""Structure: a value, and what all parts of it share; it orders its mods and tells of them.
+"""Structure: a value and the state shared by all its parts; it numbers and publishes the mods.
 
-The one idea to keep in mind: there is one lock per structure, and whoever makes a change or a
-snapshot holds it for that long, or for a batch. Nobody's code but ours runs while a change is being
-made: publishers take note of it, and listeners are called when the lock has been released.
+The one idea to keep in mind: a structure has one lock, which is held during a change, a snapshot or
+a batch. No user code runs while a change is made: publishers record it, and listeners are called
+after the lock has been released.
 
-A signal handler or finaliser can run between any two of our steps, in the thread that holds the
-lock. What it wants to change meanwhile is postponed until the step is complete (see `busy`).
+A signal handler or finaliser can run between any two instructions, in the thread that holds the
+lock. A change that it makes meanwhile is postponed until the other one is complete (see `busy`).
 """
 
 from __future__ import annotations
@@ -34,47 +34,48 @@ _Sink = Callable[[list["Change"]], None]
 
 
 class Structure:
-    """A structure, and the mods of it.
+    """A structure and its mods.
 
     Parameters
     ----------
     value : object
         The structure itself.
     copies : bool, optional
-        Whether what is assigned is copied.
+        Whether assigned values are copied.
     witness : Witness, optional
-        Notices what was changed without a mod; see `check`.
+        Detects changes made without a mod; see `check`.
 
     Attributes
     ----------
     value : object
-        The structure as it is now. Replaced where it is an array that grows.
+        The structure as it is now. Replaced if it is an array that grows.
     witness : Witness or None
-        Follows every mod.
+        Applies every mod to its own replica.
     lock : threading.RLock
-        Held while the structure changes, while it is encoded whole, and throughout a batch.
+        Held while the structure changes, while it is encoded as a whole, and throughout a batch.
     busy : bool
         Whether the thread that holds the lock is in the middle of a change or a snapshot.
     number, released : int
-        The last mod made, and the last one told: they differ while a batch is open.
+        Numbers of the last mod made and of the last one published. They differ while a batch is
+        open.
     stream_id : str
-        Tells these numbers from those of any other structure, on any machine.
+        Distinguishes these numbers from those of any other structure, on any machine.
     publish : callable or None
-        The established hook: is passed every mod, and what it raises reaches who made the change.
+        The established hook: called with every mod; its exceptions are raised by the mutator.
     sinks : tuple of callables
-        Each is passed the changes that belong together, under the lock, by the thread that made
-        them. They must only take note.
+        Called with the changes of each step, under the lock, by the thread that made them. They
+        must only record them.
     listeners : tuple of pairs
-        A callable, which is passed every mod as a subscriber would get it, and the number of the
-        mod after which it begins.
+        A callable, which is called with every mod as a subscriber receives it, and the number of
+        the mod after which it was added.
     wants_v1 : int
-        How many publishers need the mods in PYON v1, too.
-    untold : deque
-        Groups of changes that `publish` and the listeners have yet to be told of, by `settle`.
+        Number of publishers that need the mods in PYON v1, too.
+    unnotified : deque
+        Steps for which `run_deferred` has yet to call `publish` and the listeners.
     postponed : deque of callables
-        Changes that came while another one was being made, for `settle` to make.
-    awaiting : list of callables
-        To be called, by `settle`, once the lock has been released: see `try_to_hold`.
+        Changes that interrupted another one; made by `run_deferred`.
+    on_release : list of callables
+        Called by `run_deferred` after the lock has been released: see `try_to_hold`.
     """
 
     def __init__(self, value: Any, *, copies: bool = False, witness: Witness | None = None) -> None:
@@ -89,20 +90,20 @@ class Structure:
         self.sinks: tuple[_Sink, ...] = ()
         self.listeners: tuple[tuple[_Listener, int], ...] = ()
         self.wants_v1 = 0
-        self.untold: deque[tuple[list[Change], int]] = deque()
+        self.unnotified: deque[tuple[list[Change], int]] = deque()
         self.postponed: deque[Callable[[], object]] = deque()
-        self.awaiting: list[Callable[[], object]] = []
-        self._registering = threading.RLock()  # held for the registration of one callable only
+        self.on_release: list[Callable[[], object]] = []
+        self._registering = threading.RLock()  # held only while one callable is registered
         self._depth = 0  # of nested batches
-        self._waiting: list[Change] = []
-        self._telling = threading.Lock()
-        self._teller = 0  # the thread that holds `_telling`
+        self._unreleased: list[Change] = []  # of an open batch
+        self._notifying = threading.Lock()
+        self._notifying_thread = 0  # the thread that holds `_notifying`
         forks.register(self)
 
     # Registration. From any thread, without waiting for a batch.
 
     def add_sink(self, sink: _Sink, with_v1: bool) -> None:
-        """Have changes passed to a sink. It may miss none after `released`, read afterwards."""
+        """Call a sink with every step from now on: all changes after `released`, if read now."""
         with self._registering:
             self.wants_v1 += with_v1
             self.sinks = (*self.sinks, sink)
@@ -115,7 +116,7 @@ class Structure:
                 self.sinks = tuple(known for known in self.sinks if known != sink)
 
     def add_listener(self, listener: _Listener) -> None:
-        """Have mods passed to a listener, from now on."""
+        """Call a listener with every mod from now on."""
         with self._registering:
             self.listeners = (*self.listeners, (listener, self.number))
 
@@ -130,7 +131,7 @@ class Structure:
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
-        """Hold the lock, and tell of all changes that are made meanwhile at the end."""
+        """Hold the lock, and publish all changes that are made meanwhile at the end."""
         try:
             with self.lock:
                 self._depth += 1
@@ -138,15 +139,15 @@ class Structure:
                     yield
                 finally:
                     self._depth -= 1
-                    if not self._depth and self._waiting and not self.busy:
+                    if not self._depth and self._unreleased and not self.busy:
                         with self.step():
                             self._release()
         finally:
-            self.settle()
+            self.run_deferred()
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
-        """Have changes by signal handlers and finalisers postponed; for the lock's holder."""
+        """Postpone changes by signal handlers and finalisers. The caller must hold the lock."""
         self.busy = True
         try:
             yield
@@ -154,52 +155,52 @@ class Structure:
             self.busy = False
 
     def check(self) -> None:
-        """In debug mode: raise if the structure is not what the mods so far have made of it."""
+        """In debug mode: raise if the structure was changed without a mod."""
         if self.witness is not None:
             self.witness.compare(self.value)
 
     def add(self, change: Change) -> None:
-        """Number a change that has just been made, and tell of it unless a batch is open."""
+        """Number a change that has just been made, and publish it unless a batch is open."""
         self.number += 1
         change.number = self.number
-        self._waiting.append(change)
+        self._unreleased.append(change)
         if not self._depth:
             self._release()
 
     def _release(self) -> None:
-        changes, self._waiting = self._waiting, []
-        if not changes:  # a signal handler came first
+        changes, self._unreleased = self._unreleased, []
+        if not changes:  # a signal handler has released them
             return
         changes[-1].ends = True
         self.released = changes[-1].number
         for sink in self.sinks:
             sink(changes)
         if self.listeners or self.publish is not None:
-            self.untold.append((changes, threading.get_ident()))
+            self.unnotified.append((changes, threading.get_ident()))
 
-    # Telling, without the lock.
+    # Notification, without the lock.
 
-    def settle(self) -> None:
-        """Make what was postponed, and tell of everything that has not been told.
+    def run_deferred(self) -> None:
+        """Make postponed changes, and call listeners with all mods not passed to them yet.
 
-        To be called whenever the lock has been released. Groups are told in order, by one thread at
-        a time: if another one is at it, or this thread further up, that call tells of these, too.
-        Nobody waits.
+        To be called whenever the lock has been released. Listeners are called with the steps in
+        order, by one thread at a time. If another thread, or an outer call in this thread, is doing
+        so, that call handles these steps, too; this one does not wait.
         """
         while self.postponed and not self.busy:
             self._make(self.postponed.popleft())
         if self.lock._is_owned():  # type: ignore[attr-defined]
-            return  # a batch is open: its end does it
-        while self.awaiting:
-            self.awaiting.pop()()
+            return  # a batch is open: its end calls this again
+        while self.on_release:
+            self.on_release.pop()()
         failure = None
-        while self.untold and self._telling.acquire(blocking=False):
-            self._teller = threading.get_ident()
+        while self.unnotified and self._notifying.acquire(blocking=False):
+            self._notifying_thread = threading.get_ident()
             try:
-                failure = self._tell_next() or failure
+                failure = self._notify_next() or failure
             finally:
-                self._teller = 0
-                self._telling.release()
+                self._notifying_thread = 0
+                self._notifying.release()
         if failure is not None:
             raise failure
 
@@ -207,18 +208,18 @@ class Structure:
         try:
             change()
         except Exception:
-            _logger.exception("a change failed that came while another one was being made")
+            _logger.exception("a change that had been postponed failed")
 
-    def _tell_next(self) -> BaseException | None:
-        """Tell of one group; return what is to be raised for it."""
-        changes, maker = self.untold.popleft()
+    def _notify_next(self) -> BaseException | None:
+        """Call `publish` and the listeners with one step; return the exception to raise."""
+        changes, maker = self.unnotified.popleft()
         failure = None
         for change in changes:
             if self.publish is not None:
                 failure = failure or _publish(self.publish, change, maker)
             for listener, begin in self.listeners:
                 if change.number > begin:
-                    failure = _tell(listener, change) or failure
+                    failure = _notify(listener, change) or failure
         return failure
 
     def try_to_hold(self, notify: Callable[[], object]) -> bool:
@@ -227,16 +228,16 @@ class Structure:
         Returns
         -------
         bool
-            Whether the lock was acquired. If not, `notify` is called when it is worth trying again,
-            by any thread.
+            Whether the lock was acquired. If not, `notify` is called, by any thread, when another
+            attempt may succeed.
         """
         if self._try_to_hold():
             return True
-        self.awaiting.append(notify)
-        if not self._try_to_hold():  # else it was released meanwhile, maybe without a look
+        self.on_release.append(notify)
+        if not self._try_to_hold():  # else it was released before `notify` was registered
             return False
         with contextlib.suppress(ValueError):
-            self.awaiting.remove(notify)
+            self.on_release.remove(notify)
         return True
 
     def _try_to_hold(self) -> bool:
@@ -250,19 +251,19 @@ class Structure:
     # The child of a fork.
 
     def forked(self) -> None:
-        """Go on in a child: without the parent's publishers and threads."""
+        """Continue in a child, without the parent's publishers and threads."""
         self.sinks, self.wants_v1 = (), 0
-        self.awaiting = []
+        self.on_release = []
         self._registering = threading.RLock()
-        if self._teller != threading.get_ident():
-            self._telling = threading.Lock()
+        if self._notifying_thread != threading.get_ident():
+            self._notifying = threading.Lock()
         if not self.lock._is_owned():  # type: ignore[attr-defined]
             self.lock = threading.RLock()
-            self.busy, self._depth, self._waiting = False, 0, []
+            self.busy, self._depth, self._unreleased = False, 0, []
 
 
 def _publish(publish: _Listener, change: Change, maker: int) -> BaseException | None:
-    """Pass a mod to the established hook; return what it raised to who made the change."""
+    """Call the established hook; return its exception if this thread made the change."""
     try:
         publish(change.mod())
     except BaseException as error:
@@ -272,14 +273,14 @@ def _publish(publish: _Listener, change: Change, maker: int) -> BaseException | 
     return None
 
 
-def _tell(listener: _Listener, change: Change) -> BaseException | None:
-    """Pass a mod to a listener; return what it raised if that is to end the program."""
+def _notify(listener: _Listener, change: Change) -> BaseException | None:
+    """Call a listener; return its exception if that has to end the program."""
     mod: Mod | None = None
     try:
-        mod = change.mod()  # which may call code of a registered type
+        mod = change.mod()  # may call code of a registered type
         listener(mod)
     except (KeyboardInterrupt, SystemExit) as error:
         return error
-    except BaseException:  # also CancelledError: it is the listener's, not of who made the change
+    except BaseException:  # also CancelledError: it concerns the listener, not the mutator
         _logger.exception("a listener failed on %r", mod)
     return None

@@ -1,7 +1,7 @@
 """Subscriber: a replica of a publisher's structure, kept up to date on an event loop.
 
-What is made of the messages is in `_subscription`, how the publisher is reached in `_reaching`.
-This is what users hold: how it begins, how it ends, and that it does one thing at a time.
+`_subscription` handles the messages, and `_reaching` connects to the publisher. This is the object
+that users hold: it starts and ends the subscription, and does one thing at a time.
 """
 
 from __future__ import annotations
@@ -40,89 +40,90 @@ if TYPE_CHECKING:
 __all__ = ["Subscriber"]
 
 FIRST_MESSAGE_TIMEOUT = 30.0
-"""Seconds until a publisher that accepted the connection counts as dead. An old one encodes the
-structure for every subscriber anew: fifty that come back at once may wait for 20 s."""
+"""Seconds until a publisher that accepted the connection counts as dead. An old publisher encodes
+the structure for each subscriber: fifty that reconnect at once may wait for 20 s."""
 
 HEARTBEAT = 10.0
-"""Seconds of silence after which we ask for a sign of life. A dashboard says so within 20 s when
-the cable is out or the publisher hangs; idle subscriptions cost a packet per 10 s."""
+"""Seconds of silence after which a ping is sent. A dashboard shows within 20 s that a cable is
+unplugged or the publisher hangs; an idle subscription costs a packet per 10 s."""
 
 _abandoned: list[object] = []
-"""What belongs to the parent of a fork: never closed nor collected here, which would be told."""
+"""Objects of the parent of a fork, kept for ever: collecting a transport that was not closed warns,
+and closing it would affect the parent."""
 
 
 class Subscriber:
     """An asyncio-based client to connect to a `Publisher`.
 
-    `connect` follows the publisher until the connection ends; `run` does not give up, and neither
-    does ``async with subscriber.following(host, port)``. All methods are to be called on the loop,
-    and all callbacks are called there, one at a time and in the order of the mods.
+    `connect` follows the publisher until the connection ends; `run` and ``async with
+    subscriber.following(host, port)`` reconnect. All methods must be called on the event loop.
+    Callbacks are called there, one at a time and in the order of the mods.
 
     Parameters
     ----------
     notifier_name : str
         Name of the notifier to subscribe to.
     target_builder : callable
-        Called with the structure whenever it comes anew; returns the target to apply mods to. Can
-        be the identity.
+        Called with every structure that is received; returns the target to apply mods to. It may
+        return its argument.
     notify_cb : callable or list of callables, optional
         Called with every mod after it has been applied, also with ``{"action": "init", ...}``.
-        A coroutine function is awaited before the next one is called and before the next mod is
-        applied. Mods that arrive together (a batch) are all applied first.
+        A coroutine function is awaited before the next callback is called and before the next mod
+        is applied. Mods that arrive together (a batch) are all applied first.
     disconnect_cb : callable, optional
-        Called without arguments when the connection is lost for external causes.
+        Called without arguments when the connection is lost, but not by `close`.
     path : sequence, optional
-        Subscribe only to the part of the structure that these keys and indices lead to. It is the
-        structure, then, and paths of mods begin there. When the part vanishes, callbacks are told
-        ``{"action": "absent"}``, and when it is there again, an init. A publisher of the
-        established protocol sends everything, and it is cut here.
+        Subscribe only to the part of the structure at this path of keys and indices. Paths of mods
+        begin at the part. When the part is removed, callbacks receive ``{"action": "absent"}``;
+        when it exists again, an init. A publisher of the established protocol sends the whole
+        structure, and the part is selected here.
     may_be_absent : bool, optional
-        Whether `connect` returns if there is no such part yet, instead of raising. `run` does not
-        ask: it waits for the part.
+        Whether `connect` returns if the part does not exist yet, instead of raising. `run` always
+        waits for the part.
     mods_only : bool, optional
-        Take no structure, and have no target: only mods, from now on.
+        Receive no structure and have no target: only mods, from now on.
     max_rate : float, optional
-        Updates per second, at most. Values that are overtaken meanwhile are left out; the last one
-        always comes. ``math.inf``: as many as we can take. None: every mod.
+        Maximum of updates per second. Superseded values are left out; the last one always arrives.
+        ``math.inf``: as many as this subscriber can handle. None: every mod.
     state_cb : callable, optional
         Called with the new state whenever it changes: see `state`.
     on_error : callable, optional
-        Called with every exception that does not reach anybody otherwise: of callbacks, of mods
-        that do not fit, of attempts to connect in `run`. All of them are logged, too.
+        Called with every exception that is not raised to a caller: by callbacks, by mods that do
+        not fit, by attempts to connect in `run`. All of them are logged, too.
     raw_buffers : bool, optional
-        Whether arrays may travel as they are instead of as text. By default if `decode` is true.
+        Whether arrays may be sent as raw bytes instead of text. By default if `decode` is true.
     limit : int, optional
-        Bytes of the largest message to take.
+        Bytes of the largest message to accept.
     line_limit : int, optional
-        Bytes of the text of the largest message. Arrays do not count, unless they travel as text.
+        Bytes of the largest text of a message to accept. Arrays count only if sent as text.
     timeout : float or None, optional
-        Seconds to wait for the connection, and for the publisher's first message. None: for ever.
+        Seconds to wait for the connection and for the publisher's first message. None: for ever.
     heartbeat : float or None, optional
-        Seconds of silence after which the publisher is asked for a sign of life; after twice that
-        the connection counts as lost. None: never. Publishers of the established protocol are not
-        asked.
+        Seconds of silence after which the publisher is sent a ping; after twice that time the
+        connection counts as lost. None: never. The established protocol has no ping.
     decode : bool, optional
-        Whether to make values of what comes. If not, there is no target (`target_builder` may be
-        None), and `notify_cb` is called with each `Step`, as text: for recorders and gateways,
-        which need not know all types.
+        Whether to decode messages. If not, there is no target (`target_builder` may be None), and
+        `notify_cb` is called with each `Step`, as text: for recorders and gateways, which need not
+        know all types.
     position : tuple of str and int, optional
-        `Step.stream` and `Step.number` of the last step that another subscriber was told of, with
-        the same `path`: go on from there, if the publisher still can. Only with ``decode=False``.
+        `Step.stream` and `Step.number` of the last step that another subscriber with the same
+        `path` has received: resume there, if the publisher can. Only with ``decode=False``.
 
     Attributes
     ----------
     target : object
-        What `target_builder` made of the structure, with all mods since. None before.
+        The result of `target_builder`, with all mods since applied. None before the structure
+        has arrived.
     notify_cbs : list of callables
-        The callbacks; may be changed at any time, which counts from the next mod on.
+        The callbacks. May be changed at any time; the change takes effect with the next mod.
     receive_task : asyncio.Task or None
-        After `connect`: done when the subscription has ended, for whatever reason. To cancel it
-        ends the subscription, as a loss of the connection does.
+        After `connect`: done when the subscription has ended, for any reason. Cancelling it ends
+        the subscription in the same way as a lost connection.
     state : {"connecting", "live", "absent", "stale", "closed"}
-        ``"live"``: the target is what the publisher has sent; see `lag`. ``"absent"``: the
-        connection stands, and the structure has no such part; the target is None.
-        ``"stale"``: the connection is lost, or the structure is awaited anew, or the publisher is a
-        relay that has lost its own publisher.
+        ``"live"``: the target has everything that the publisher has sent; see `lag`. ``"absent"``:
+        the structure has no such part, and the target is None. ``"stale"``: the connection is lost,
+        or the structure is being requested again, or the publisher is a relay that has lost its
+        origin.
     """
 
     def __init__(
@@ -162,7 +163,7 @@ class Subscriber:
         self._position = None if position is None else Position(*position)
         self._subscription.replica = self._make_replica()
         self._reaching = Reaching(self._subscription, Limits(timeout, limit, line_limit))
-        self._activity: asyncio.Future[Any] | None = None  # what close() has to end
+        self._activity: asyncio.Future[Any] | None = None  # cancelled by close()
         forks.register(self)
 
     @property
@@ -172,7 +173,7 @@ class Subscriber:
 
     @property
     def notify_cbs(self) -> list[Callback]:
-        """The callbacks; may be changed at any time, which counts from the next mod on."""
+        """The callbacks. May be changed at any time; takes effect with the next mod."""
         return self._subscription.notify_cbs
 
     @notify_cbs.setter
@@ -181,24 +182,24 @@ class Subscriber:
 
     @property
     def target(self) -> Any:
-        """What `target_builder` made of the structure, with all mods since."""
+        """The result of `target_builder`, with all mods since applied."""
         return self._subscription.replica.target
 
     @property
     def absent(self) -> bool:
-        """Whether the structure had no such part, as far as the publisher has said."""
+        """Whether the structure has no such part, according to the publisher's last message."""
         return self._subscription.replica.absent
 
     @property
     def legacy(self) -> bool:
-        """Whether the publisher knows the established protocol only: see PROTOCOL.md."""
+        """Whether the publisher supports only the established protocol: see PROTOCOL.md."""
         return self._subscription.replica.legacy
 
     @property
     def lag(self) -> float:
-        """Seconds since the oldest message came that callbacks are at work on or do not know of.
+        """Seconds since the arrival of the oldest message that callbacks have not finished.
 
-        0.0: they have been told of everything that came. Only coroutine callbacks can lag.
+        0.0 if they have finished all. Only coroutine callbacks can lag.
         """
         return 0.0 if self._subscription.connection is None else self._subscription.connection.lag
 
@@ -207,19 +208,20 @@ class Subscriber:
         guard: contextlib.AbstractContextManager[Any],
         on_step: Callable[[Sequence[Mod]], None] | None = None,
     ) -> None:
-        """Have others look on: the one hook of mirrors and relays, set before the first connection.
+        """Observe changes of the target: for mirrors and relays, before the first connection.
 
         Parameters
         ----------
         guard : context manager
-            Entered while the target changes: a lock. No callback and no builder is called in it.
+            Entered while the target changes, like a lock. Callbacks and `target_builder` are called
+            outside.
         on_step : callable, optional
-            Called with the mods that have been applied, before `guard` is left again. The mods are
-            for whoever wants them, and to be read only.
+            Called with the mods that have been applied, before `guard` is left. It may keep the
+            mods, but must not change them.
         """
         self._subscription.guard, self._subscription.on_step = guard, on_step
 
-    # To begin and to end.
+    # Connecting and closing.
 
     async def connect(
         self,
@@ -229,13 +231,13 @@ class Subscriber:
         *,
         ssl: ssl.SSLContext | None = None,
     ) -> None:
-        """Connect, and return when the structure has come and the callbacks have been told of it.
+        """Connect, and return when the structure has arrived and callbacks have been called.
 
         Parameters
         ----------
         host, port
-            Of the publisher. Or an address instead of both, as in ``nats://host/name``; without a
-            name it is that of the subscriber.
+            Host and port of the publisher, or an address instead of both, as in
+            ``nats://host/name``; the default name is that of the subscriber.
         before_receive_cb : callable, optional
             Called without arguments before the first message of the publisher is handled.
         ssl : ssl.SSLContext, optional
@@ -244,11 +246,11 @@ class Subscriber:
         Raises
         ------
         UnknownNotifier
-            There is no such notifier; the error names those that there are.
+            There is no such notifier, or no such part; the error has the names of all notifiers.
         OSError
             The connection cannot be made (`TimeoutError` included), or is lost again.
         RuntimeError
-            The subscriber is connected already.
+            The subscriber is connected or connecting already.
         """
         self._subscription.before_receive_cb = before_receive_cb
         with self._active(self._reaching.establish(Place.of(host, port, ssl))) as activity:
@@ -264,22 +266,22 @@ class Subscriber:
         ssl: ssl.SSLContext | None = None,
         longest_wait: float = LONGEST_WAIT,
     ) -> None:
-        """Follow the publisher until `close` is called, whatever happens to the connection.
+        """Follow the publisher until `close` is called; reconnect when the connection is lost.
 
-        After a loss the publisher is asked for the mods that were missed; if it does not have them
-        any more, or is another one, the structure comes anew.
+        After a loss, the missed mods are requested. If the publisher does not have them any more,
+        or has been restarted, it sends the structure again.
 
         Parameters
         ----------
         host, port, ssl
             As for `connect`.
         longest_wait : float, optional
-            Seconds between attempts to connect, at most.
+            Maximum of seconds between attempts to connect.
         """
         self._subscription.before_receive_cb = None
         following = self._reaching.follow(Place.of(host, port, ssl), longest_wait)
         with (
-            contextlib.suppress(SubscriptionLost),  # by close(): the only way that it ends
+            contextlib.suppress(SubscriptionLost),  # raised after close(), the only way to end
             self._active(following, reconnects=True) as activity,
         ):
             self.receive_task = activity
@@ -294,7 +296,10 @@ class Subscriber:
         ssl: ssl.SSLContext | None = None,
         longest_wait: float = LONGEST_WAIT,
     ) -> AsyncIterator[Self]:
-        """Return a context in which `run` is at work, and the structure has come or is absent."""
+        """Return a context in which `run` follows the publisher.
+
+        It is entered when the structure has arrived, or its part is known to be absent.
+        """
         running = asyncio.ensure_future(self.run(host, port, ssl=ssl, longest_wait=longest_wait))
         self._subscription.has_begun = asyncio.Event()  # of this loop
         live = asyncio.ensure_future(self._subscription.has_begun.wait())
@@ -310,25 +315,25 @@ class Subscriber:
             await running
 
     def resync(self) -> None:
-        """Ask the publisher to send the structure anew; callbacks are told of it as of any other.
+        """Ask the publisher to send the structure again; callbacks receive it as usual.
 
-        What comes before it counts all the same. A publisher of the established protocol cannot be
-        asked: the connection to it is ended, so that `run` makes another one.
+        Mods that arrive before it are handled as usual, too. The established protocol cannot
+        express this request: the connection is closed, and `run` makes another one.
         """
         if self._subscription.connection is None:
             return
         if self._subscription.replica.legacy:
             self._subscription.connection.fail(
-                SubscriptionLost("left, to be sent the structure anew")
+                SubscriptionLost("closed to request the structure again")
             )
         else:
             self._subscription.connection.send(control("resync"))
 
     async def close(self) -> None:
-        """Disconnect, whatever is going on; the subscriber can be used again afterwards.
+        """Disconnect; the subscriber can be used again afterwards.
 
-        May be called at any time and more than once, also by callbacks. No callback begins after
-        it has returned.
+        May be called at any time and more than once, also by callbacks. No callback is called
+        after it has returned.
         """
         activity, self._activity = self._activity, None
         if activity is not None:
@@ -343,13 +348,13 @@ class Subscriber:
         if not self._decode:
             return StepReader(ours.request.wish, self._position)
         if self._position is not None:
-            raise TypeError("expected no position: only decode=False has no target to go on from")
+            raise TypeError("expected no position: it can be given only with decode=False")
         if self._build is None:
-            raise TypeError("expected a target_builder, got None: only decode=False has no target")
+            raise TypeError("expected a target_builder, got None: only decode=False needs none")
         return Replica(self._build, ours.request.wish, guard=ours.guard, on_step=ours.on_step)
 
     def forked(self) -> None:
-        """See `pyon.forks`: the connection is the parent's, and closed here without a word."""
+        """See `pyon.forks`: the connection belongs to the parent and is not closed here."""
         _abandoned.append((self._subscription.connection, self._activity, self.receive_task))
         self._subscription.connection = self._activity = self.receive_task = None
         self._subscription.state = "closed"
@@ -358,10 +363,10 @@ class Subscriber:
     def _active(
         self, coroutine: Coroutine[Any, Any, Any], *, reconnects: bool = False
     ) -> Iterator[asyncio.Future[Any]]:
-        """Give the subscriber one thing to do; leave it closed if that fails."""
+        """Run a coroutine as the subscriber's only activity; close the subscriber if it fails."""
         if self.state != "closed":
             coroutine.close()
-            raise RuntimeError("the subscriber is connected already, or about to be: close it")
+            raise RuntimeError("the subscriber is connected or connecting already: close it first")
         self._subscription.reconnects = reconnects
         self._subscription.replica = self._make_replica()
         self._subscription.set_state("connecting")
@@ -374,7 +379,7 @@ class Subscriber:
                 if connection is not None:
                     connection.drop()
                 self._subscription.set_state("closed")
-            elif isinstance(error, asyncio.CancelledError):  # close() did it
+            elif isinstance(error, asyncio.CancelledError):  # cancelled by close()
                 raise SubscriptionLost("the subscriber was closed") from None
             raise
 

@@ -1,8 +1,8 @@
 """The connections of a subscriber to its publisher, one at a time.
 
-A connection knows how far it got (three futures, all of the same kind: done when that is reached,
-failed when it never will be), keeps messages that come too early, and notices when the other end
-falls silent. What is said on it concerns its owner.
+A connection records its progress in three futures, each done when a stage is reached and failed when
+it cannot be reached any more. It queues messages while callbacks run, and detects silence of the
+publisher. Its owner handles the messages.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from sync_struct._protocol import control
 __all__ = ["Refused", "SubscriberConnection"]
 
 WAITING_SIZE = 2**20
-"""Bytes of messages that are kept while callbacks are at work, to know how far behind they are.
-Beyond that, messages wait in the socket and at the publisher."""
+"""Bytes of messages that are queued while callbacks run, in order to measure their lag. Beyond that,
+messages wait in the socket and at the publisher."""
 
 
 class Refused(SubscriptionLost):
-    """The connection was closed before the publisher said anything.
+    """The connection was closed before the publisher sent anything.
 
     Attributes
     ----------
     cleanly : bool
-        Whether it ended in order, as established publishers end it at a banner of ours, and not by
-        a reset.
+        Whether it was closed in order, as established publishers do after our banner, and not by a
+        reset.
     """
 
     def __init__(self, message: str, *, cleanly: bool) -> None:
@@ -50,29 +50,29 @@ class SubscriberConnection(Connection):
     receive : callable
         Called with the connection and each message, in order.
     receive_lines : callable
-        Called first with the connection and all lines of one read, if they came whole: see
+        Called first with the connection and all lines of one read, if they are complete: see
         `Connection.lines_received`.
     lose : callable
-        Called with the connection when it is gone, if it had been `ready`; settles `over`.
+        Called with the connection when it is closed, if it had been `ready`; settles `over`.
     name, where : str
-        The notifier, and host and port: for error messages.
+        Name of the notifier, and host and port, for error messages.
     opening : sequence of bytes
-        The lines to begin with.
+        The first lines to send.
     limit, line_limit : int
         Bytes of the largest message, and of its line.
 
     Attributes
     ----------
     heard : future of None
-        Done when the publisher has said something; fails with `Refused`.
+        Done when the first message has arrived; fails with `Refused`.
     ready : future of None
-        Done when the callbacks have been told of the structure.
+        Done when callbacks have been called with the structure.
     over : future of None
-        Done when the connection is gone, and everybody has been told. Never fails.
+        Done when the connection is closed and callbacks have been called. Never fails.
     error : Exception or None
-        Why we ended it, if it was us.
+        The reason, if this end has closed the connection.
     opening : sequence of bytes
-        The lines that it begins with.
+        The first lines to send.
     greeted : bool
         For the owner: whether it has handled a message of this connection.
     """
@@ -93,7 +93,7 @@ class SubscriberConnection(Connection):
         self.error: Exception | None = None
         self.greeted = False
         self.heard, self.ready, self.over = (self._loop.create_future() for _ in range(3))
-        for milestone in (self.heard, self.ready):  # nobody has to wait for them
+        for milestone in (self.heard, self.ready):  # an exception need not be retrieved
             milestone.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._receive, self._receive_lines = receive, receive_lines
         self._lose = lose
@@ -104,23 +104,23 @@ class SubscriberConnection(Connection):
         self._held = False
         self._waiting: deque[tuple[float, Message]] = deque()
         self._waiting_size = 0
-        self._in_hand = 0.0  # when the message came that callbacks are at work on
+        self._in_hand = 0.0  # arrival of the message that callbacks are handling
         self._lost: SubscriptionLost | None = None
-        self._silent = True  # no message has come since the last look
-        self._pending = 0  # bytes of a long message that had come then
-        self._asked = False  # for a sign of life
-        self._pulse: asyncio.TimerHandle | None = None
+        self._silent = True  # no message has arrived since the last check
+        self._pending = 0  # bytes received of an incomplete message at the last check
+        self._pinged = False
+        self._heartbeat: asyncio.TimerHandle | None = None
 
     def connection_opened(self) -> None:
-        """Say what we want."""
+        """Send the first lines."""
         self._opened = True
         for line in self.opening:
             self.send(line)
 
-    # Messages, which wait while the owner is not ready for them.
+    # Messages, which are queued while the owner cannot handle them.
 
     def message_received(self, message: Message) -> None:
-        """Hand on a message, now or later."""
+        """Pass on a message, or queue it."""
         self._silent = False
         if not self.heard.done():
             self.heard.set_result(None)
@@ -140,12 +140,12 @@ class SubscriberConnection(Connection):
         return self._receive_lines(self, lines)
 
     def hold(self) -> None:
-        """Hand on no message until `release` is called."""
+        """Queue messages until `release` is called."""
         self._held = True
         self._in_hand = time.monotonic()
 
     def release(self) -> None:
-        """Hand on the messages that wait, and those that come."""
+        """Pass on the queued messages, and all later ones."""
         self._held = False
         while self._waiting and not self._held:
             came, message = self._waiting.popleft()
@@ -159,59 +159,59 @@ class SubscriberConnection(Connection):
 
     @property
     def lag(self) -> float:
-        """Seconds since the oldest message came that has not been dealt with; 0.0 without one."""
+        """Seconds since the arrival of the oldest unfinished message; 0.0 if there is none."""
         return time.monotonic() - self._in_hand if self._held else 0.0
 
-    # Signs of life.
+    # Heartbeat.
 
     def watch(self, interval: float) -> None:
-        """Ask for a sign of life after `interval` seconds of silence, and give up after two."""
-        if self._pulse is None and not self.closed:
-            self._pulse = self._loop.call_later(interval, self._look, interval)
+        """Send a ping after `interval` seconds of silence; fail after another interval."""
+        if self._heartbeat is None and not self.closed:
+            self._heartbeat = self._loop.call_later(interval, self._check_silence, interval)
 
-    def _look(self, interval: float) -> None:
-        self._pulse = None
-        busy = self._waiting_size > WAITING_SIZE  # it is us who do not read
+    def _check_silence(self, interval: float) -> None:
+        self._heartbeat = None
+        busy = self._waiting_size > WAITING_SIZE  # reading is paused at this end
         pending, self._pending = self._pending, self.receiver.pending
         if busy or not self._silent or self._pending != pending:
-            self._asked = False
-        elif self._asked:
+            self._pinged = False
+        elif self._pinged:
             self.fail(SubscriptionLost(f"{self._where}: silent for {2 * interval} s"))
             return
         else:
-            self._asked = True
+            self._pinged = True
             self.send(control("ping"))
         self._silent = True
         self.watch(interval)
 
-    # The end.
+    # Closing.
 
     def fail(self, error: Exception) -> None:
-        """End the connection, for a reason of our own."""
+        """Close the connection because of an error at this end."""
         self.error = self.error or error
         self.drop()
 
     def drop(self) -> None:
-        """End the connection, as far as there is one; messages that wait are forgotten."""
+        """Abort the connection, if it was opened; drop queued messages."""
         self._waiting.clear()
         self._waiting_size = 0
         if self._opened:
             self.abort()
 
     async def end(self) -> None:
-        """End the connection, as far as there is one, and wait until it is gone."""
+        """Abort the connection, if it was opened, and wait until it is closed."""
         self.drop()
         if self._opened:
             await self.wait_closed()
 
     def connection_broken(self, error: FramingError) -> None:
-        """Note what the publisher sent that is no message."""
+        """Record that the publisher sent invalid data."""
         self.error = ProtocolError(f"{self._where}: {error}")
 
     def connection_closed(self, exc: Exception | None) -> None:
-        """Tell who waits; behind the messages that have come before."""
-        if self._pulse is not None:
-            self._pulse.cancel()
+        """Settle the futures; but first, queued messages are handled."""
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
         if not self.heard.done():
             settle_error(self.heard, self._refusal(exc))
         lost = SubscriptionLost(f"{self._where}: the connection was lost: {exc or 'closed'}")
@@ -236,9 +236,9 @@ class SubscriberConnection(Connection):
         if isinstance(exc, ssl.SSLError):
             return Refused(f"{self._where} refused us over TLS: {exc}", cleanly=False)
         refused = Refused(
-            f"{self._where} closed the connection without a word: publishers of the established "
-            f"protocol do so if they have no notifier {self._name!r}, and those that speak TLS if "
-            "the subscriber does not",
+            f"{self._where} closed the connection without a reason: publishers of the established "
+            f"protocol do so if they have no notifier {self._name!r}, and publishers with TLS if "
+            "the subscriber does not use it",
             cleanly=exc is None,
         )
         refused.__cause__ = exc

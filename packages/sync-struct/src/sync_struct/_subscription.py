@@ -1,8 +1,8 @@
-"""Subscription: what is made of a publisher's messages, and the order in which it is told.
+"""Subscription: handles the messages of a publisher, and calls the callbacks in order.
 
-What a message means is decided by the replica, and what a connection is by
-`_subscriber_connection`. The one idea to keep in mind: a message is handled wholly, callbacks
-included, before the next one is looked at. While a coroutine callback runs, messages wait.
+The replica decides what a message means; `_subscriber_connection` handles the connection. The one
+idea to keep in mind: a message is handled completely, including callbacks, before the next one.
+While a coroutine callback runs, messages are queued.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ Callback = Callable[[Any], Any]
 
 
 class Subscription:
-    """What a subscriber has of its publisher, from one connection to the next.
+    """The state of a subscription, which outlives connections.
 
     Parameters
     ----------
     request : Request
-        What is asked for.
+        The request to send.
     callbacks : Callbacks
-        Calls functions of the user's.
+        Calls the user's functions.
     may_be_absent : bool
-        Whether a part that is absent is waited for from the beginning.
+        Whether a part that is absent at first is waited for.
     heartbeat : float or None
-        Seconds of silence after which the publisher is asked for a sign of life.
+        Seconds of silence after which the publisher is sent a ping.
 
     Attributes
     ----------
@@ -65,13 +65,13 @@ class Subscription:
     before_receive_cb : callable or None
         Called before the first message of a connection.
     replica : Replica or StepReader
-        What the messages make.
+        Handles the contents of messages.
     connection : SubscriberConnection or None
-        The present one. Messages of others are ignored.
+        The present connection. Messages of other connections are ignored.
     reconnects : bool
-        Whether there will be another connection after this one.
+        Whether another connection is made after a loss.
     guard, on_step
-        See `observe`.
+        See `Subscriber._observe`.
     """
 
     replica: Replica | StepReader
@@ -120,19 +120,19 @@ class Subscription:
         except ModError as error:
             self._start_anew(connection, error)
             return
-        except BaseException as error:  # of the target builder, if it is none of ours
+        except BaseException as error:  # an error of the protocol, or of the target builder
             connection.fail(_as_exception(error))
             return
         if replica.troubles:
             for trouble in replica.take_troubles():
                 self._report(trouble)
-        if not mods:  # it may have been the hello
+        if not mods:  # the message may be the hello
             connection.receiver.raw_buffers = RAW_BUFFERS in replica.features
         ends = bool(mods) or replica.number != number
         self._take(connection, [] if share else mods, ends)
 
     def _take(self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool) -> None:
-        """Tell of what has been applied, and of the state that it leads to."""
+        """Call callbacks with the mods that have been applied, and with a new state."""
         replica = self.replica
         if replica.absent and not self._may_wait(connection):
             part = list(self.request.wish.path)
@@ -147,11 +147,11 @@ class Subscription:
             self._tell(connection, mods, ends)
 
     def _may_wait(self, connection: SubscriberConnection) -> bool:
-        """Tell whether a part that is absent is to be waited for; once it was there, it is."""
+        """Return whether to wait for an absent part, as always once the connection was ready."""
         return self.reconnects or self._may_be_absent or connection.ready.done()
 
     def _greet(self, connection: SubscriberConnection) -> None:
-        """Take note that the publisher answers."""
+        """Handle the first message of a connection."""
         connection.greeted = True
         if self.before_receive_cb is not None:
             self.callbacks.fire(self.before_receive_cb)
@@ -167,7 +167,7 @@ class Subscription:
             connection.fail(error)
 
     def lose(self, connection: SubscriberConnection) -> None:
-        """Take note that a connection that was live is gone."""
+        """Handle the loss of a connection that was ready."""
         if connection is self.connection:
             self.connection = None
             if connection.error is not None:
@@ -180,7 +180,7 @@ class Subscription:
     # The callbacks.
 
     def _tell(self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool) -> None:
-        """Call the callbacks; from the first coroutine on, in a task while messages wait."""
+        """Call the callbacks. From the first coroutine on, a task does so, and messages wait."""
         calls = self._calls(mods) if mods else iter(())
         for callback, mod in calls:
             result = self.callbacks.call(callback, mod)
@@ -192,7 +192,7 @@ class Subscription:
         self._told(connection, ends)
 
     def _calls(self, mods: Sequence[Any]) -> Iterator[tuple[Callback, Any]]:
-        """Return which callback is to be called with what: a mod of its own, or a step."""
+        """Return the calls to make: pairs of a callback and its own copy of a mod, or a step."""
         if len(mods) == len(self.notify_cbs) == 1 and self.on_step is None:
             return iter([(self.notify_cbs[0], mods[0])])  # the usual small mod
         return self._all_calls(mods)
@@ -203,7 +203,7 @@ class Subscription:
             callbacks = self.notify_cbs
             if len(callbacks) == 1 and self.on_step is None:
                 yield callbacks[0], mod
-            else:  # copied before the first of them has it
+            else:  # copied before the first callback can change it
                 yield from [(callback, own(mod)) for callback in callbacks]
 
     def wait_for(
@@ -214,7 +214,7 @@ class Subscription:
         *,
         ends: bool,
     ) -> None:
-        """Have messages wait until a coroutine callback is done, and those behind it."""
+        """Queue messages until a coroutine callback and the remaining calls are done."""
         connection.hold()
         self.callbacks.spawn(self._tell_slowly(connection, result, calls, ends))
 
@@ -248,7 +248,7 @@ class Subscription:
         self.callbacks.report(error)
 
     def set_state(self, state: State) -> None:
-        """Be in a state, and tell of it if it is another one."""
+        """Set the state; call `state_cb` if it has changed."""
         if state == self.state:
             return
         self.state = state
@@ -257,7 +257,7 @@ class Subscription:
 
 
 def _as_exception(error: BaseException) -> Exception:
-    """Return an error that can be reported; what is to end the program is let through."""
+    """Return an exception as an `Exception`; one that has to end the program is raised again."""
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         raise error
     if isinstance(error, Exception):

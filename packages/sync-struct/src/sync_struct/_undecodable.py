@@ -1,8 +1,8 @@
-"""Values that cannot be decoded here, because this program does not know their type, for example.
+"""Values that cannot be decoded here, for example because this program does not know their type.
 
-The one idea to keep in mind: such a value is one leaf, and the rest of the message is as good as
-ever. A placeholder takes its place, which is written as the text that came. So what passes through
-a program that does not know a type (a relay, a recording) arrives where the type is known.
+The one idea to keep in mind: such a value is one leaf, and the rest of the message is valid. It is
+replaced by a placeholder, which is encoded as the received text. So a value can pass through a
+program that does not know its type (a relay, a recording) and be decoded behind it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ __all__ = ["Repaired", "Undecodable", "decode_around"]
 _TAG = "__jsonclass__"
 
 _FORM = "sync_struct_undecodable"
-"""The name under which placeholders travel, in PYON."""
+"""The name of placeholders in PYON."""
 
 _CONTAINERS = frozenset({"tuple", "set", "dict", "OrderedDict"})
-"""Tags that are fine if what is in them is."""
+"""Tags that can be decoded if their contents can."""
 
 _MOST_PARTS = 100
-"""Placeholders of one message that are told of, each by an error: a list may hold a million."""
+"""Placeholders of one message that are reported, by an error each: a list may have a million."""
 
 
 class Undecodable:
-    """Stands for a value that could not be decoded here.
+    """A placeholder for a value that could not be decoded here.
 
     Attributes
     ----------
     name : str
-        Of the type, in PYON.
+        Name of the type in PYON.
     text : str
-        What came: PYON v2.
+        The received PYON v2.
     reason : str
         Why it could not be decoded.
     """
@@ -59,11 +59,11 @@ class Undecodable:
         return hash(self.text)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Undecodable:
-        return self  # nothing in it changes
+        return self  # it is immutable
 
 
 def _decoded(name: str, text: str) -> Any:
-    """Return the value that a placeholder of another program stands for, if it is known here."""
+    """Return the value of another program's placeholder; a placeholder if that is unknown here."""
     try:
         return pyon.decode(text)
     except (pyon.DecodeError, ImportError) as error:
@@ -80,10 +80,10 @@ class Repaired(NamedTuple):
     """The message, decoded."""
 
     parts: list[tuple[list[Any], Undecodable]]
-    """Where in the message they are, and what."""
+    """The path of each placeholder in the message, and the placeholder."""
 
     def troubles(self) -> list[pyon.DecodeError]:
-        """Return an error for each of the first: what it is, and where in the structure."""
+        """Return errors with type and path of the placeholders, at most `_MOST_PARTS`."""
         return [
             pyon.DecodeError(
                 f"{_in_structure(self.message, path)}: a value of the type {part.name!r} cannot be "
@@ -94,7 +94,7 @@ class Repaired(NamedTuple):
 
 
 def _in_structure(message: Any, path: list[Any]) -> str:
-    """Return where in the structure something in a message goes."""
+    """Return the place in the structure of a value at a path in a message."""
     if path[0] == "mods":
         return _in_structure(message["mods"][path[1]], path[2:])
     if path[0] == "struct":
@@ -106,12 +106,12 @@ def _in_structure(message: Any, path: list[Any]) -> str:
 def decode_around(
     text: str | bytes, buffers: Sequence[memoryview], failure: pyon.DecodeError | ImportError
 ) -> Repaired:
-    """Decode a message that `pyon.decode` failed on, with placeholders for the values at fault.
+    """Decode a message that `pyon.decode` rejected, with placeholders for the failing values.
 
     Raises
     ------
     pyon.DecodeError, ImportError
-        The failure, if the message is at fault as a whole.
+        The failure, if it is not due to single values.
     """
     try:
         tree = json.loads(text)
@@ -128,7 +128,7 @@ def decode_around(
 
 
 class _Repair:
-    """What is found in a message on the way through its JSON."""
+    """A walk over the JSON of a message that collects the tags that cannot be decoded."""
 
     def __init__(self, buffers: Sequence[memoryview]) -> None:
         self.token = secrets.token_hex(8)  # no text can contain it on purpose
@@ -137,7 +137,7 @@ class _Repair:
         self._buffers = buffers
 
     def visit(self, node: Any) -> Any:
-        """Return a JSON value without the tags that cannot be decoded."""
+        """Return a JSON value in which a marker replaces each tag that cannot be decoded."""
         if isinstance(node, list):
             return [self.visit(item) for item in node]
         if not isinstance(node, dict):
@@ -170,12 +170,12 @@ def _is_tag(value: Any) -> bool:
 
 
 def _inline(node: Any, buffers: Sequence[memoryview]) -> Any:
-    """Return a tag with its buffers as text."""
+    """Return a tag with its buffers as base64 text."""
     return _with_data(node, lambda number: base64.b64encode(buffers[number]).decode())
 
 
 def _renumber(node: Any, buffers: Sequence[memoryview], used: list[memoryview]) -> Any:
-    """Return a tag whose buffers are numbered anew, and append them to those that are used."""
+    """Append the buffers of a tag to `used`, and return the tag with their new numbers."""
 
     def number_anew(number: int) -> int:
         used.append(buffers[number])
@@ -185,7 +185,7 @@ def _renumber(node: Any, buffers: Sequence[memoryview], used: list[memoryview]) 
 
 
 def _with_data(node: Any, change: Callable[[int], Any]) -> Any:
-    """Return a JSON value with the references to buffers in it replaced."""
+    """Return a JSON value in which `change` has replaced the references to buffers."""
     if isinstance(node, list):
         return [_with_data(item, change) for item in node]
     if not isinstance(node, dict):
@@ -200,7 +200,7 @@ def _with_data(node: Any, change: Callable[[int], Any]) -> Any:
 def _put_in(
     value: Any, repair: _Repair, path: list[Any], parts: list[tuple[list[Any], Undecodable]]
 ) -> Any:
-    """Return a decoded value with the placeholders in their places; note where they are."""
+    """Return a decoded value with placeholders for its markers; append these to `parts`."""
     if type(value) is tuple and len(value) == 2 and value[0] == repair.token:
         parts.append((path, repair.found[value[1]]))
         return repair.found[value[1]]

@@ -1,4 +1,4 @@
-"""Bring a published dict up to date with one from elsewhere, telling only what differs."""
+"""Bring a published dict up to date with another dict; subscribers receive only the differences."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["update_from_dict"]
 
 
 def update_from_dict(target: Any, source: Mapping[Any, Any]) -> None:
-    """Make a dict equal to another one, with as few mods as that takes.
+    """Make a dict equal to another one by changing only what differs.
 
     Parameters
     ----------
     target : Notifier or dict
-        What is changed: keys that `source` does not have are deleted, values that differ are set.
-        Where both have a dict, only what differs in it is changed. All changes of a notifier arrive
+        The dict to change. Keys that `source` does not have are deleted, values that differ are
+        set. Where both have a dict, this is done within it. All changes of a notifier arrive
         together.
     source : mapping
-        What it is to be. What is taken over from it is copied.
+        The new contents. Values taken from it are copied.
 
     Raises
     ------
     pyon.EncodeError
-        A value that would be set has no PYON; those before it have been set.
+        A value cannot be encoded; those before it have been set.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def update_from_dict(target: Any, source: Mapping[Any, Any]) -> None:
     """
     is_notifier = isinstance(target, Notifier)
     present = target.read if is_notifier else target
-    source = dict(source)  # which may be the user's code: no lock is held here
+    source = dict(source)  # may run user code, so no lock is held
     with target.batch() if is_notifier else contextlib.nullcontext():
         for key in [key for key in present if key not in source]:
             del target[key]

@@ -1,7 +1,7 @@
 """Updates: the steps of a mirror, for threads that must not miss one.
 
-The one idea to keep in mind: who waits gets every step through a queue of his own and makes of it
-what he needs in his own thread, so that the mirror's thread never waits for anybody.
+The one idea to keep in mind: every waiting reader has a queue of steps, and processes them in its
+own thread, so the mirror's thread never waits.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from sync_struct._read_only import after
 __all__ = ["Condition", "Steps", "Updates", "follow"]
 
 STEPS_LIMIT = 64 * 2**20
-"""Bytes, roughly, of steps that wait for one reader: ten images of 1024 x 1024 doubles, or 100,000
-small steps. A reader that lags by more has lost track, and is told so."""
+"""Approximate bytes of steps in the queue of one reader: ten images of 1024 x 1024 doubles, or
+100,000 small steps. A reader that lags by more gets a `ModsLost`."""
 
 STEP_OVERHEAD = 500
 """Bytes of memory of a mod besides its value."""
@@ -37,7 +37,7 @@ class Steps:
     Parameters
     ----------
     changed : threading.Condition
-        The mirror's. Everything here but `next` is called with it held.
+        The mirror's condition. It is held by callers of all methods except `next`.
     """
 
     def __init__(self, changed: threading.Condition) -> None:
@@ -57,19 +57,19 @@ class Steps:
             self._lost = True
 
     def next(self, deadline: float | None) -> Sequence[Mod] | None:
-        """Wait for the next step; return None if there will be none.
+        """Wait for the next step; return None if the mirror has ended.
 
         Parameters
         ----------
         deadline : float or None
-            By `time.monotonic`.
+            Time by `time.monotonic`.
 
         Raises
         ------
         TimeoutError
-            None came before the deadline.
+            No step arrived before the deadline.
         ModsLost
-            Steps were dropped, since too many were waiting.
+            Steps were dropped because the queue was full.
         """
         with self._changed:
             while not (self._steps or self._lost or self.ended):
@@ -88,18 +88,18 @@ class Steps:
 
 
 class Updates:
-    """An iterator over what a mirror becomes: see `Mirror.updates`.
+    """An iterator over the structures of a mirror: see `Mirror.updates`.
 
     It begins with the next step, and ends when the mirror is closed.
 
     Parameters
     ----------
     steps : Steps
-        What comes.
+        The queue of steps.
     structure : object
-        The read-only structure before that.
+        The read-only structure before the first step.
     timeout : float or None
-        Seconds that each item may take.
+        Maximum of seconds to wait for an item.
     """
 
     def __init__(self, steps: Steps, structure: Any, timeout: float | None) -> None:
@@ -116,9 +116,10 @@ class Updates:
         Raises
         ------
         TimeoutError
-            Nothing has changed within the time-out. The iterator can be used again.
+            There was no step within the time-out. The iterator can be used again.
         ModsLost
-            This reader was too slow. It goes on when the structure comes anew.
+            This reader was too slow. The iterator can be used again, but changes are missing until
+            the next init.
         """
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         try:
@@ -133,12 +134,12 @@ class Updates:
 
 
 NOT_YET = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError)
-"""What a condition raises about a structure that has not got so far: a key that is not there yet, a
-None that is compared with a number, the largest or the mean of no elements."""
+"""Exceptions that mean that a condition is not true yet: for a missing key, a None compared with a
+number, the maximum or mean of no elements."""
 
 
 class Condition:
-    """What `Mirror.wait` waits for, and why it is not true yet."""
+    """The condition of `Mirror.wait`, and the reason why it is not true yet."""
 
     def __init__(self, condition: Callable[[Any], Any] | None) -> None:
         self.reason = ""
@@ -149,7 +150,7 @@ class Condition:
                 inspect.signature(condition).bind(None)
 
     def holds(self, structure: Any) -> bool:
-        """Tell whether it is true of a structure; without a condition: if it is not the first."""
+        """Return whether it is true of a structure; without a condition, after the first call."""
         if self._condition is None:
             first, self._first = self._first, False
             return not first
@@ -163,7 +164,7 @@ class Condition:
 
 
 def follow(structure: Any, mods: Sequence[Mod]) -> Any:
-    """Apply the mods of a step to a structure of a reader's own, or begin with another one."""
+    """Apply the mods of a step to a reader's own structure; return the structure."""
     for mod in mods:
         mine = copy_mod(mod)
         if mod["action"] == "init":

@@ -1,4 +1,4 @@
-"""Witness: a replica beside a structure, to notice what was changed behind its back."""
+"""Witness: a replica beside a structure that detects changes made without the notifier."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["Witness", "replica_of"]
 
 
 class Witness:
-    """A replica that is kept only to notice changes that nobody was told of (debug mode)."""
+    """A replica that is kept only to detect changes without a mod (debug mode)."""
 
     def __init__(self, structure: Any) -> None:
         self._replica = replica_of(structure)
 
     def apply(self, change: Change) -> None:
-        """Follow a mod."""
+        """Apply a mod to the replica."""
         self._replica = applied(self._replica, change.mod())
 
     def compare(self, structure: Any) -> None:
-        """Raise `ChangedBehindBack` (once for each such change) if the structure is another."""
+        """Raise `ChangedBehindBack` if the structure differs; once for each such change."""
         path = find_difference(self._replica, structure)
         if path is not None:
             self._replica = replica_of(structure)

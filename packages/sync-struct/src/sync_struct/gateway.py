@@ -1,9 +1,9 @@
-"""The door for gateways: what they need of the package to carry its protocol over another medium.
+"""The interface for gateways, which carry the protocol over another medium.
 
-A gateway takes the steps of a publisher as bytes (`Subscriber` with ``decode=False`` and
-``raw_buffers=True``, `Step.frames`), and speaks to subscribers as a publisher does: it reads their
-`Request` and writes the messages of PROTOCOL.md. Where it cannot do what is asked for, as to cut a
-part out of bytes, it publishes a `Reflection` of what it has (`Publisher.attach`).
+A gateway receives the steps of a publisher as bytes (`Subscriber` with ``decode=False`` and
+``raw_buffers=True``, `Step.frames`). Towards subscribers it acts as a publisher: it reads their
+`Request` and writes the messages of PROTOCOL.md. A request that bytes cannot satisfy, such as one
+for a part, is served by publishing a `Reflection` of the structure (`Publisher.attach`).
 """
 
 from sync_struct._addresses import name_in, without_secrets

@@ -1,8 +1,10 @@
 """sync-struct over NATS with JetStream: the extra ``sync-struct[nats]``.
 
-`bridging_out` writes the steps of a publisher into the engine, `bridging_in` publishes them from
-there, and a subscriber can go there itself, by an address such as ``nats://host/lab``. What lies in
-the engine is described in PROTOCOL.md, *Over NATS*.
+`bridging_out` writes the steps of a publisher into JetStream, and `bridging_in` publishes them
+again from there. A subscriber can also read them directly, with an address such as
+``nats://host/lab``. PROTOCOL.md, *Over NATS*, specifies the contents of the stream.
+
+In this package, *engine* means the NATS server or cluster with JetStream.
 """
 
 from sync_struct.nats._bridge import bridging_in, bridging_out, serve_subscriber

@@ -1,4 +1,4 @@
-"""The two bridges, for programs: a publisher into the engine, and out of it to a publisher."""
+"""The two bridges, for programs: from publisher to engine, and from engine to publisher."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["bridging_in", "bridging_out", "serve_subscriber"]
 _logger = logging.getLogger(__name__)
 
 INTERVAL = 2.0
-"""Seconds between beacons: a replica says within three of them that the publisher is away."""
+"""Seconds between beacons: a replica is stale within three of them if the publisher has failed."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
-"""Seconds between attempts to connect: at first, and in the long run."""
+"""Seconds between attempts to connect: the first and the longest wait."""
 
 STOP_GRACE = 2.0
-"""Seconds that outlets have to end."""
+"""Seconds to wait for outlets to end."""
 
 OnError = Callable[[str, Exception], Any]
 OnState = Callable[[str, str], Any]
@@ -60,22 +60,23 @@ async def bridging_out(
     Parameters
     ----------
     host, port, ssl
-        Of the publisher, which must speak our own protocol.
+        Host, port and TLS context of the publisher, which must support our own protocol.
     names : sequence of str
-        Of its notifiers.
+        Names of its notifiers.
     nats, nats_ssl
-        Address of the engine, as in ``nats://host:4222`` (see `Address`), and TLS with it.
+        Address of the engine, as in ``nats://host:4222`` (see `Address`), and TLS context for it.
     storage, replicas : {"file", "memory"} and int, optional
-        Of streams that are made: where they are kept, and in a cluster by how many servers.
+        Storage of newly created streams, and in a cluster the number of servers that store them.
     interval : float, optional
         Seconds between beacons.
     on_error, on_state : callable, optional
-        Called with the name, and an error or a state; `AnotherBridge` and ``"standby"`` included.
+        Called with the name and an error, or the name and a state; including `AnotherBridge` and
+        ``"standby"``.
 
     Raises
     ------
     JetStreamError
-        The engine cannot be reached. Later on, it is reached again by itself.
+        The engine cannot be reached at first. A connection that is lost later is made again.
     """
     kept = Keeping(storage, replicas, interval)
     bridge = _Out(Source(host, port, ssl), names, (nats, nats_ssl), kept, on_error, on_state)
@@ -84,7 +85,7 @@ async def bridging_out(
 
 
 class _Out:
-    """All notifiers on their way out, over one connection at a time."""
+    """Writes all notifiers of one bridge, over one connection at a time."""
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class _Out:
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Return a context in which all is written; the engine is reached before it begins."""
+        """Return a context in which notifiers are written; connect to the engine first."""
         tasks: set[asyncio.Task[None]] = set()
         keep(tasks, self._write(await self._connect()))
         try:
@@ -113,12 +114,12 @@ class _Out:
         return await connect(*self._engine, self._report)
 
     async def _write(self, js: JetStream) -> None:
-        """Write until this is cancelled; connect anew where the client has given up."""
+        """Write until this is cancelled; make a new connection if the client gives up."""
         while True:
             try:
                 await first_end(js.lost(), *(self._outlet(name, js).run() for name in self._names))
             except Exception as error:
-                _logger.exception("a bridge has failed; it begins anew")
+                _logger.exception("a bridge has failed; it starts again")
                 self._report(error)
             finally:
                 await js.close()
@@ -148,21 +149,21 @@ async def bridging_in(
     on_error: OnError | None = None,
     on_state: OnState | None = None,
 ) -> AsyncIterator[None]:
-    """Return a context in which a publisher has notifiers from the engine.
+    """Return a context in which a publisher publishes notifiers from the engine.
 
-    It is a relay whose origin is the engine: each notifier is there from when its structure has
-    come, and stays while what it follows is away; subscribers are told that it is stale.
+    It is a relay whose origin is the engine: each notifier is published when its structure has
+    arrived, and remains published while its origin cannot be reached; it is then stale.
 
     Parameters
     ----------
     publisher : Publisher
-        Publishes them.
+        Publishes the notifiers.
     nats, nats_ssl
         As for `bridging_out`.
     names : sequence of str
-        Of the notifiers.
+        Names of the notifiers.
     on_error, on_state : callable, optional
-        Called with the name, and an error or a state: see `Subscriber`.
+        Called with the name and an error, or the name and a state: see `Subscriber`.
     """
     async with relaying(
         publisher, nats, None, names, ssl=nats_ssl, on_error=on_error, on_state=on_state
@@ -176,7 +177,7 @@ _serving: set[asyncio.Task[None]] = set()
 async def serve_subscriber(
     address: str, ssl: ssl.SSLContext | None, sock: socket.socket, request: Request
 ) -> None:
-    """Serve a subscriber of the engine on a socket: see `sync_struct._addresses`."""
+    """Serve a subscriber on a socket from the engine: see `sync_struct._addresses`."""
     name = name_in(address) or request.name
     if takes_bytes(request):
         js = await connect(address, ssl)
@@ -200,7 +201,7 @@ async def _reflect(
     name: str,
     began: asyncio.Future[None],
 ) -> None:
-    """Serve a subscriber who wants less than everything, from a replica of our own."""
+    """Serve a subscriber that wants a part or a rate, from a replica of our own."""
     said: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     failures: list[Exception] = []
 
@@ -223,9 +224,10 @@ async def _reflect(
         ),
     ):
         await said
-        if failures and not isinstance(failures[0], LookupError):  # of no such notifier it tells
+        # An unknown notifier is reported to the subscriber by the publisher.
+        if failures and not isinstance(failures[0], LookupError):
             settle_error(began, failures[0])
-        if not began.done():  # else nobody waits any more
+        if not began.done():  # else the caller does not wait any more
             connection = await publisher.attach(sock)
             settle(began, None)
             await connection.wait_closed()

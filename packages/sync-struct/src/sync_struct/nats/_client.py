@@ -1,7 +1,7 @@
-"""The client library, held to what its callers rely on: time-outs, cancellations, an end.
+"""Calls of the client library with working time-outs, cancellation and closing.
 
-The one idea to keep in mind: it swallows cancellations, waits without an end for a connection that
-takes nothing, and goes on without the tasks that it consists of. All of that is known here alone.
+The one idea to keep in mind: the library swallows cancellations, waits for ever for a connection
+that accepts no data, and continues after its own tasks have failed. Only this module knows that.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ __all__ = [
 ]
 
 CALL_TIMEOUT = 5.0
-"""Seconds until an answer of the engine counts as never coming; it answers within milliseconds."""
+"""Seconds to wait for a reply of the engine, which normally takes milliseconds."""
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds that a client has to send what is pending before its connection is cut off."""
+"""Seconds that a client may take to send pending data before its connection is aborted."""
 
 OF_CLOSED_TRANSPORTS = (AttributeError, TypeError, RuntimeError, AssertionError)
-"""What the client library raises where it writes to a transport that has just been closed, or that
-it never had."""
+"""Exceptions that the client library raises when it writes to a transport that was closed, or that
+does not exist yet."""
 
 _T = TypeVar("_T")
 _closing: set[asyncio.Task[None]] = set()
 
 
 def is_of_client(error: BaseException) -> bool:
-    """Tell whether an error is of the client library, or of the network below it."""
+    """Return whether an error comes from the client library or the network."""
     kinds = (TimeoutError, OSError, *OF_CLOSED_TRANSPORTS)
     return isinstance(error, kinds) or type(error).__module__.startswith("nats.")
 
 
 async def finish(call: Awaitable[_T]) -> _T:
-    """Return what a call of the library returns.
+    """Await a call of the library and return its result.
 
-    It may swallow a cancellation, and return. Then what was meant is done here, behind it.
+    If the library swallows a cancellation or a time-out and returns, it is raised here.
 
     Raises
     ------
     TimeoutError
-        It has not returned within `CALL_TIMEOUT`.
+        The call has not returned within `CALL_TIMEOUT`.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -67,9 +67,9 @@ async def finish(call: Awaitable[_T]) -> _T:
 
 
 def has_given_up(client: Any) -> bool:
-    """Tell whether the task of the client library that connects again has failed.
+    """Return whether the task of the client library that reconnects has failed.
 
-    An error that it does not foresee, as where a greeting is cut, ends it for good.
+    An error that the library does not expect, such as an incomplete greeting, ends it for good.
     """
     task = getattr(client, "_reconnection_task", None)
     if task is None or not task.done() or task.cancelled():
@@ -78,38 +78,38 @@ def has_given_up(client: Any) -> bool:
 
 
 def is_deaf(client: Any) -> bool:
-    """Tell whether a client has a connection, but nobody who reads from it or writes to it.
+    """Return whether the task that reads or writes the connection of a client has ended.
 
-    An error that the library does not foresee, as a pong that comes late, ends that task for good;
-    its own `flush` takes no notice.
+    An error that the library does not expect, such as a late pong, ends the task for good; the
+    library's own `flush` does not detect it.
     """
     tasks = (getattr(client, f"_{name}_task", None) for name in ("reading", "flusher"))
     return any(task is not None and task.done() for task in tasks)
 
 
 async def close(client: Any) -> None:
-    """Close a client within seconds, in whatever state it is; it goes on if this is cancelled."""
+    """Close a client in any state, within seconds; closing continues if this is cancelled."""
     closing = keep(_closing, _close(client))
-    closing.add_done_callback(lambda _: cut_off(client))  # also where the loop ends before it has
+    closing.add_done_callback(lambda _: cut_off(client))  # also if the loop ends first
     await asyncio.shield(closing)
 
 
 def cut_off(client: Any) -> None:
-    """End the connection of a client at once; nothing happens if it has none."""
+    """Abort the connection of a client, if it has one."""
     writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
     if writer is not None:
         writer.transport.abort()
 
 
 async def _close(client: Any) -> None:
-    has_given_up(client)  # so that nobody wonders about the error
+    has_given_up(client)  # retrieves the exception: asyncio would log it otherwise
     closing = asyncio.ensure_future(client.close())
     await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
-    if not closing.done():  # the other end takes nothing, and the library waits until it does
+    if not closing.done():  # the peer accepts no data, and the library waits for it
         cut_off(client)
         await until_ended({closing})
     failure = None if closing.cancelled() else closing.exception()
-    await until_ended(_tasks_of(client))  # it leaves some behind where closing has failed
+    await until_ended(_tasks_of(client))  # a failed `close` leaves tasks behind
     if failure is not None and not is_of_client(failure):
         raise failure
 

@@ -1,4 +1,4 @@
-"""What `sync-struct bridge` does: out of a publisher into NATS, and in from there."""
+"""The subcommands of `sync-struct bridge`: out, into NATS, and in, from there."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def bridge_out(options: argparse.Namespace) -> None:
 
 
 async def bridge_in(options: argparse.Namespace) -> None:
-    """Publish notifiers that are in NATS."""
+    """Publish notifiers from NATS."""
     async with (
         serving(options, options.names, {}, tls=True) as publisher,
         bridging_in(
@@ -56,7 +56,7 @@ def _address(options: argparse.Namespace) -> Address:
 
 
 def _nats_tls(options: argparse.Namespace) -> ssl.SSLContext | None:
-    """Return how to speak TLS with the engine: with the authority that was named, if any."""
+    """Return a TLS context for the engine, or None: with the named authority, if any."""
     if not (options.nats_ca or options.nats_cert):
         return None
     context = ssl.create_default_context(cafile=options.nats_ca)
@@ -66,6 +66,6 @@ def _nats_tls(options: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 def _say() -> Callable[[str, Exception], Any]:
-    """Return a function that prints errors, but the same one of a notifier only once in a row."""
+    """Return a function that prints errors, without immediate repetitions for a notifier."""
     say: dict[str, Callable[[Exception], None]] = {}
     return lambda name, error: say.setdefault(name, say_once())(error)

@@ -1,7 +1,7 @@
-"""Where the engine is, and the first connection to it.
+"""Addresses of the engine, and the first connection to it.
 
-The client library is imported here alone, when somebody connects. Once there is a connection, it
-looks after it by itself; see `JetStream.lost` for where it does not.
+Only this module imports the client library, on the first connection. Once connected, the library
+reconnects by itself; `JetStream.lost` detects where it fails to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Address", "connect"]
 
 CONNECT_TIMEOUT = 5.0
-"""Seconds until a first connection counts as impossible."""
+"""Seconds to wait for the first connection."""
 
 CLIENT_OPTIONS: Mapping[str, Any] = {
     "allow_reconnect": True,
@@ -35,25 +35,26 @@ CLIENT_OPTIONS: Mapping[str, Any] = {
     "ping_interval": 3,
     "max_outstanding_pings": 2,
 }
-"""Options of the client library that are ours by default: connect again for ever, and notice within
-9 s that the other end of the cable is out, or that its own parser has given up."""
+"""Our defaults for options of the client library: reconnect for ever, and detect within 9 s a dead
+network connection, or that the library's own parser has failed."""
 
 
 class Address(str):
-    """An address with options of the client library, which are passed on as they are.
+    """An address with options of the client library.
 
     Parameters
     ----------
     text : str
         ``nats://[user:password@]host[:port][,host[:port]...]/name``.
     **options
-        Of ``nats.connect``: ``user_credentials``, ``nkeys_seed``, ``tls``, ``tls_hostname``, ...
+        Options of ``nats.connect``: ``user_credentials``, ``nkeys_seed``, ``tls``,
+        ``tls_hostname``, ... They are passed on unchanged.
     """
 
     options: dict[str, Any]
 
     def __new__(cls, text: str, **options: Any) -> Self:
-        """Make an address; it is a string with `options`."""
+        """Return a string with the attribute `options`."""
         address = super().__new__(cls, text)
         address.options = options
         return address
@@ -64,18 +65,18 @@ def _make_client() -> Any:
         return importlib.import_module("nats.aio.client").Client()
     except ImportError:
         raise ImportError(
-            "for NATS: pip install nats-py (the extra [nats] brings it, too)", name="nats"
+            "NATS needs nats-py: pip install nats-py, or the extra [nats]", name="nats"
         ) from None
 
 
 def split(address: str) -> tuple[list[str], dict[str, Any]]:
-    """Return the servers in an address, and the options of the client library that go with it."""
+    """Return the servers in an address, and its options of the client library."""
     parts = urllib.parse.urlsplit(address)
     options = dict(getattr(address, "options", {}))
     for key, value in urllib.parse.parse_qsl(parts.query):
         if key not in _FILES:
             known = ", ".join(_FILES)
-            raise ValueError(f"expected one of {known} behind the ? of an address, got {key!r}")
+            raise ValueError(f"expected one of {known} after the ? of an address, got {key!r}")
         options[_FILES[key]] = value
     user, at, hosts = parts.netloc.rpartition("@")
     return [f"nats://{user}{at}{host}" for host in hosts.split(",")], options
@@ -94,16 +95,16 @@ async def connect(
     Parameters
     ----------
     address : str
-        Maybe an `Address`, with options of the client library.
+        Address; an `Address` may have options of the client library.
     tls : ssl.SSLContext, optional
-        Speak TLS with this context.
+        Use TLS with this context.
     on_error : callable, optional
         Called with every error that the client library reports later.
 
     Raises
     ------
     JetStreamError
-        No server can be reached, or they refuse us.
+        No server can be reached, or all refuse the connection.
     """
     servers, options = split(address)
     where = without_secrets(servers[0]) + (", ..." if len(servers) > 1 else "")
@@ -118,7 +119,7 @@ async def connect(
         await close(client)
         if not isinstance(error, Exception):
             raise
-        # Of the library, whatever it is: a broken connection makes it raise a ValueError, too.
+        # Any exception of the library: a broken connection makes it raise even a ValueError.
         raise _told(where, error) from error
     return JetStream(client, where)
 
@@ -128,7 +129,10 @@ def _told(where: str, error: BaseException) -> JetStreamError:
 
 
 class _FirstConnection:
-    """Waits for a connection, or until every server has refused it: the client would for ever."""
+    """Waits until a server accepts the connection or all have refused it.
+
+    The client library would try for ever.
+    """
 
     def __init__(self, servers: int, on_later: Callable[[Exception], object]) -> None:
         self._left = servers
@@ -137,7 +141,7 @@ class _FirstConnection:
         self._over = False
 
     async def note(self, error: Exception) -> None:
-        """Take note of an error, or have it told if it is of a later connection."""
+        """Record an error of the first connection; pass on an error of a later one."""
         self._left -= 1
         if self._over:
             self._on_later(error)
@@ -145,7 +149,7 @@ class _FirstConnection:
             settle_error(self._failed, error)
 
     async def wait(self, connecting: Coroutine[Any, Any, Any]) -> Any:
-        """Return the connected client, or raise what the last server said."""
+        """Return when the client is connected, or raise the error of the last server."""
         task = asyncio.ensure_future(connecting)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):

@@ -1,4 +1,4 @@
-"""What is in a stream, as a recording: the oldest structure that is there, and the steps since."""
+"""The contents of a stream as a recording: its oldest structure, and the steps since then."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["read_history"]
 
 
 async def read_history(address: str, ssl: ssl.SSLContext | None) -> list[Record]:
-    """Return what is in the stream that an address names, in order.
+    """Return the contents of the stream of an address, in order.
 
     Raises
     ------
     UnknownNotifier
         There is no such stream, or no structure in it.
     JetStreamError
-        The engine cannot be reached, or has deleted what was just being read.
+        The engine cannot be reached, or messages were deleted while they were read.
     """
     names = subjects(name_in(address))
     js = await connect(address, ssl)
@@ -50,7 +50,7 @@ class _History:
         self._records: list[Record] = []
 
     async def read(self, oldest: Entry) -> list[Record]:
-        """Read from the oldest manifest on, up to what is the end now."""
+        """Read from the oldest manifest up to the present end of the stream."""
         names = self._names
         wanted = [names.step, names.manifest]
         ends = [await self._js.last(names.stream, subject) for subject in wanted]
@@ -77,14 +77,16 @@ class _History:
             if entry.subject == self._names.manifest:
                 await self._start(entry)
         except ProtocolError:
-            pass  # of somebody else's
+            pass  # a message of another program
 
     async def _start(self, entry: Entry) -> int:
-        """Begin with the structure that a manifest names; return where to read on."""
+        """Read the snapshot of a manifest; return the sequence to continue from."""
         manifest = Manifest.read(entry.data)
         parts = await read_snapshot(self._js, self._names, manifest)
         if parts is None:
-            raise JetStreamError(f"{self._js.where}: {self._names.stream} was being cut: again")
+            raise JetStreamError(
+                f"{self._js.where}: {self._names.stream}: a snapshot was deleted meanwhile; try again"
+            )
         self._progress = Progress(manifest.stream, manifest.number)
         self._note("init", b"".join(parts), entry.time)
         return manifest.next

@@ -1,7 +1,7 @@
-"""Inlet: one subscriber of a notifier that is in a stream, served as a publisher serves it.
+"""Inlet: serves one subscriber from a stream, as a publisher does.
 
-The one idea to keep in mind: bytes go through as they lie in the stream. Whether they follow on
-what the subscriber has, is up to `Progress`; if not, it is sent the newest snapshot.
+The one idea to keep in mind: the bytes of the stream are sent unchanged. `Progress` decides whether
+they follow on what the subscriber has; if not, it is sent the newest snapshot.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from sync_struct.nats._together import first_end
 __all__ = ["Inlet", "takes_bytes"]
 
 ASK_TIMEOUT = 1.0
-"""Seconds that the bridge has to say how far it is; else its next beacon says so."""
+"""Seconds to wait for the bridge's reply; after that, its next beacon is awaited."""
 
 RETRY_WAIT = 0.25
-"""Seconds between attempts while the engine cannot be reached, or does not have what is needed."""
+"""Seconds between attempts while the engine cannot be reached, or lacks messages."""
 
 STARTED_AGAIN = "the publisher was started again"
 
 LOOKS_PER_INTERVAL = 4
-"""How often it is looked whether the bridge is still there, per interval of its beacons."""
+"""Checks of the bridge's beacons per interval of beacons."""
 
 
 def takes_bytes(request: Request) -> bool:
-    """Tell whether a subscriber wants just what is in the stream."""
+    """Return whether the bytes of the stream can be sent to a subscriber unchanged."""
     needed = {RAW_BUFFERS, GROWING_ARRAYS}
     return not request.wish.path and request.max_rate is None and needed <= request.features
 
 
 class Inlet(Connection):
-    """The connection of one subscriber; it begins when it is opened.
+    """The connection of one subscriber; it starts to serve when it is opened.
 
     Parameters
     ----------
     js : JetStream
         A connection of its own, which it closes.
     name : str
-        Of the notifier, in the engine.
+        Name of the notifier in the engine.
     request : Request
-        What the subscriber says in its banner, which comes, too.
+        The request in the subscriber's banner. The banner itself arrives on the connection, too.
     """
 
     def __init__(self, js: JetStream, name: str, request: Request) -> None:
@@ -62,18 +62,18 @@ class Inlet(Connection):
         self._request = request
         self._pulse = Pulse()
         self._progress = Progress("", 0)
-        self._seq = 0  # of the last message that was taken
-        self._stale = False  # what the subscriber believes
+        self._seq = 0  # sequence of the last message handled
+        self._stale = False  # as the subscriber was told last
         self._greeted = False
-        self._wants_structure = False  # the subscriber has asked for it
+        self._wants_structure = False  # the subscriber has sent a resync
         self._resumed_at: int | None = None
-        self._given_up = asyncio.Event()  # what the subscriber has: it is to join again
+        self._given_up = asyncio.Event()  # set when the subscriber has to join again
         self._task: asyncio.Task[None] | None = None
 
     def connection_opened(self) -> None:
         """See `Connection`."""
         self._task = asyncio.ensure_future(self._serve())
-        self._task.add_done_callback(lambda _: self._js.cut_off())  # the loop may end before that
+        self._task.add_done_callback(lambda _: self._js.cut_off())  # if the loop ends during close
 
     def connection_closed(self, exc: Exception | None) -> None:
         """See `Connection`."""
@@ -93,7 +93,7 @@ class Inlet(Connection):
         try:
             await self._js.subscribe(self._names.beacon, self._hear)
             await first_end(self._follow(), self._watch(), self._js.lost())
-            raise SubscriptionLost(f"{self._js.where} has been away for long")
+            raise SubscriptionLost(f"{self._js.where} could not be reached for a long time")
         except ConnectionResetError:
             pass  # the subscriber has left
         except (UnknownNotifier, SubscriptionLost, ProtocolError, JetStreamError) as error:
@@ -105,7 +105,7 @@ class Inlet(Connection):
             await self._js.close()
 
     async def _hear(self, message: Any) -> None:
-        with contextlib.suppress(ProtocolError):  # of somebody else's
+        with contextlib.suppress(ProtocolError):  # a message of another program
             self._pulse.hear(Beacon.read(message.data), self._loop.time())
 
     async def _ask(self) -> None:
@@ -113,7 +113,7 @@ class Inlet(Connection):
         if answer is not None:
             self._pulse.hear(Beacon.read(answer), self._loop.time())
 
-    # To join.
+    # Joining.
 
     async def _follow(self) -> None:
         await self._ask()
@@ -123,12 +123,12 @@ class Inlet(Connection):
             try:
                 await self._read(begin)
             except Gap:
-                if missing_at == self._progress.number:  # the stream itself has a hole there
+                if missing_at == self._progress.number:  # the stream itself lacks a step there
                     await asyncio.sleep(RETRY_WAIT)
                 missing_at = self._progress.number
                 begin = await self._join_again()
             except JetStreamError:
-                if begin == self._seq + 1:  # nothing has come
+                if begin == self._seq + 1:  # no message has arrived
                     await asyncio.sleep(RETRY_WAIT)
                 begin = self._seq + 1
 
@@ -146,7 +146,7 @@ class Inlet(Connection):
         return Manifest.read(found.data)
 
     async def _join(self) -> int:
-        """Say hello, and bring the subscriber to where it can follow; return where to read on."""
+        """Send hello, and the structure if needed; return the sequence to read from."""
         manifest = await self._newest()
         at = self._request.position
         if at is not None and at.stream == manifest.stream and at.number >= manifest.number:
@@ -177,7 +177,7 @@ class Inlet(Connection):
         self._greeted = True
 
     async def _last_mod(self, manifest: Manifest) -> tuple[int, int]:
-        """Return the last mod in the stream, and the sequence from which to read on behind it."""
+        """Return the number of the last mod in the stream, and the sequence to read from."""
         found = await self._js.last(self._names.stream, self._names.step)
         if found is None:
             return manifest.number, manifest.next
@@ -189,7 +189,7 @@ class Inlet(Connection):
         return max(manifest.number, label.first - 1), manifest.next
 
     async def _join_again(self) -> int:
-        """Bring the subscriber, who has missed something, to where it can follow."""
+        """Resume or send the structure after a gap; return the sequence to read from."""
         self._given_up.clear()
         self._tell_stale(True)
         while True:
@@ -209,18 +209,18 @@ class Inlet(Connection):
                 await asyncio.sleep(RETRY_WAIT)
 
     def _may_resume(self, manifest: Manifest) -> bool:
-        """Tell whether the subscriber can go on from what it has; not twice from the same place."""
+        """Return whether the subscriber can resume; not twice from the same position."""
         number, before = self._progress.number, self._resumed_at
         self._resumed_at = number
         wanted, self._wants_structure = self._wants_structure, False
         return manifest.number <= number and number != before and not wanted
 
     async def _send_snapshot(self, manifest: Manifest) -> int:
-        """Send a structure once all its parts have come; return where to read on."""
+        """Send a structure when all its parts have arrived; return the sequence to read from."""
         while (parts := await read_snapshot(self._js, self._names, manifest)) is None:
-            before, manifest = manifest, await self._newest()  # of the other one, parts are gone
+            before, manifest = manifest, await self._newest()  # parts of the older one are deleted
             if manifest.stream != self._progress.stream:
-                raise SubscriptionLost(STARTED_AGAIN)  # our hello was of the one before
+                raise SubscriptionLost(STARTED_AGAIN)  # our hello named the previous stream id
             if manifest == before:
                 where = f"{self._js.where}: {self._names.stream}"
                 raise UnknownNotifier(f"{where} has lost parts of the structure of {self._name!r}")
@@ -229,18 +229,18 @@ class Inlet(Connection):
         await self.drained()
         return manifest.next
 
-    # To follow.
+    # Following.
 
     async def _read(self, begin: int) -> None:
         self._seq = begin - 1
         _, last, _ = await self._js.state(self._names.stream)
         if last < begin - 1:
-            raise Gap(f"the stream ends at {last}: it has lost what came from it")
+            raise Gap(f"the stream ends at {last}: it has lost messages that were read from it")
         names = self._names
         pull = await Pull.open(self._js, names.stream, [names.step, names.manifest], begin)
         try:
             await first_end(self._pump(pull), self._given_up.wait())
-            raise Gap("what a beacon said does not come, or the subscriber asks")
+            raise Gap("steps announced by a beacon do not arrive, or the subscriber sent a resync")
         finally:
             await pull.close()
 
@@ -252,7 +252,7 @@ class Inlet(Connection):
                 await self.drained()
 
     async def _watch(self) -> None:
-        """Say whether the subscriber is up to date, whatever else goes on or does not."""
+        """Send changes of staleness, independently of the messages of the stream."""
         while True:
             beacon = self._pulse.beacon
             interval = 1.0 if beacon is None else beacon.interval
@@ -261,7 +261,7 @@ class Inlet(Connection):
                 self._tell_staleness()
 
     def _take(self, entry: Entry) -> None:
-        with contextlib.suppress(ProtocolError):  # of somebody else's: the numbers decide
+        with contextlib.suppress(ProtocolError):  # of another program: a gap would be detected
             if entry.subject == self._names.manifest:
                 self._progress.pass_manifest(Manifest.read(entry.data))
             else:
@@ -273,7 +273,7 @@ class Inlet(Connection):
         return self._pulse.look(self._progress.stream, self._progress.number, self._loop.time())
 
     def _tell_staleness(self) -> None:
-        """Say whether what the subscriber has is up to date, if it believes otherwise."""
+        """Send whether the subscriber is up to date, if that has changed."""
         health = self._look()
         if health == "stuck" and not self.backlog:
             self._given_up.set()
@@ -289,5 +289,5 @@ class Inlet(Connection):
 
 
 def _as_told(error: Exception) -> Exception:
-    """Return an error as the protocol knows it."""
+    """Return an error as one that the protocol can express."""
     return SubscriptionLost(str(error)) if isinstance(error, JetStreamError) else error

@@ -1,7 +1,6 @@
-"""JetStream, as far as we need it: requests of its API, and what they fail with.
+"""The part of JetStream that we need: requests of its API, and their errors.
 
-Of the client library only messages and requests are used; its own idea of a consumer is not: see
-`_pull`.
+Of the client library, only messages and requests are used. `_pull` replaces its consumers.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ from sync_struct.nats._layout import Subjects
 __all__ = ["NO_STREAM", "Entry", "JetStream", "JetStreamError"]
 
 GIVE_UP = 20.0
-"""Seconds without a connection after which another client is made, whatever the one is doing."""
+"""Seconds without a working connection after which the client is replaced by a new one."""
 
 LOOK = 1.0
-"""Seconds between looks at that."""
+"""Seconds between checks of the connection."""
 
 PATIENT = 60
-"""Seconds that a ping of ours may take. Long before that, the client library connects again."""
+"""Seconds that a ping of ours may take. The client library reconnects long before."""
 
 DUPLICATE_WINDOW = 10.0
-"""Seconds that the engine keeps ids of messages to recognise repeated ones: it keeps them in
-memory, and we look at the last message after any longer disturbance."""
+"""Seconds that the engine keeps message ids to recognise duplicates. It keeps them in memory; after
+a longer failure, we check the last message of the stream instead."""
 
 NO_MESSAGE, NO_STREAM = 10037, 10059
 """Error codes of the API."""
@@ -64,24 +63,24 @@ class JetStreamError(SyncStructError, ConnectionError):
 
 
 class Entry(NamedTuple):
-    """A message as it lies in a stream."""
+    """A message in a stream."""
 
     seq: int
     subject: str
     headers: Mapping[str, str]
     data: bytes
     time: int = 0
-    """Nanoseconds since 1970 at which the engine took it, where that is known."""
+    """Time at which the engine stored it, in nanoseconds since 1970; 0 if unknown."""
 
 
 class StreamState(NamedTuple):
-    """What a stream has."""
+    """Extent of a stream."""
 
     first: int
-    """Sequence of the first message; without any, that of the next one."""
+    """Sequence of the first message; of the next message if the stream is empty."""
 
     last: int
-    """Sequence of the last message that there has been."""
+    """Sequence of the last message ever stored."""
 
     size: int
     """Bytes."""
@@ -93,9 +92,9 @@ class JetStream:
     Parameters
     ----------
     client : nats.aio.client.Client
-        Connected.
+        A connected client.
     where : str
-        For error messages.
+        Address for error messages.
     """
 
     def __init__(self, client: Any, where: str) -> None:
@@ -105,7 +104,7 @@ class JetStream:
 
     @property
     def max_payload(self) -> int:
-        """Bytes of the largest message that the engine takes."""
+        """Bytes of the largest message that the engine accepts."""
         size: int = self._client.max_payload
         return size
 
@@ -115,7 +114,7 @@ class JetStream:
         return bool(self._client.is_connected)
 
     async def lost(self) -> None:
-        """Return when there has been no connection for long: another one has to be made."""
+        """Return after `GIVE_UP` seconds without a working connection: a new one is needed."""
         loop = asyncio.get_running_loop()
         connected = loop.time()
         while loop.time() - connected < GIVE_UP and not has_given_up(self._client):
@@ -124,10 +123,10 @@ class JetStream:
                 connected = loop.time()
 
     async def _answers(self) -> bool:
-        """Tell whether the engine answers a ping: a client may be connected, and do nothing."""
+        """Return whether the engine answers a ping: a connected client may have stopped working."""
         if not self.connected or is_deaf(self._client):
             return False
-        # Not cancelled if it takes long: a pong that comes then makes the client library deaf.
+        # Not cancelled when it takes long: a late pong would end the library's reading task.
         done, _ = await asyncio.wait({keep(self._pings, self._ping())}, timeout=CALL_TIMEOUT)
         return any(ping.result() for ping in done)
 
@@ -147,7 +146,7 @@ class JetStream:
         headers: Mapping[str, str] | None = None,
         reply: str = "",
     ) -> None:
-        """Send a message; it is lost if there is no connection, and nobody tells."""
+        """Send a message. Without a connection it is lost silently."""
         try:
             await finish(
                 self._client.publish(
@@ -158,14 +157,14 @@ class JetStream:
             raise self._failure(error, f"publishing {subject}") from error
 
     async def subscribe(self, subject: str, receive: Receive) -> Any:
-        """Have a coroutine function called with each message; returns what `unsubscribe` takes."""
+        """Call a coroutine function with each message; return a handle for `unsubscribe`."""
         try:
             return await finish(self._client.subscribe(subject, cb=receive))
         except Exception as error:
             raise self._failure(error, f"subscribing to {subject}") from error
 
     async def unsubscribe(self, subscription: Any) -> None:
-        """End a subscription, as far as there is a connection."""
+        """End a subscription; errors of a lost connection are ignored."""
         try:
             await finish(subscription.unsubscribe())
         except Exception as error:
@@ -173,12 +172,12 @@ class JetStream:
                 raise
 
     def inbox(self) -> str:
-        """Return a subject for answers."""
+        """Return a new subject for replies."""
         text: str = self._client.new_inbox()
         return text
 
     async def ask(self, subject: str, timeout: float) -> bytes | None:
-        """Return the answer to a request; None if nobody is there to answer."""
+        """Return the reply to a request; None if there is none."""
         try:
             answer = await finish(self._client.request(subject, b"", timeout=timeout))
         except Exception as error:
@@ -191,7 +190,7 @@ class JetStream:
     # The API of JetStream.
 
     async def api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the answer to a request of the API; `JetStreamError` if it is an error."""
+        """Return the reply to a request of the API; raise `JetStreamError` if it is an error."""
         request = b"" if body is None else json.dumps(body).encode()
         try:
             message = await finish(
@@ -209,11 +208,11 @@ class JetStream:
     def _failure(self, error: Exception, what: str) -> Exception:
         if not is_of_client(error):
             return error
-        text = "nobody answers (is JetStream on?)" if "NoResponders" in repr(error) else repr(error)
+        text = "no reply (is JetStream on?)" if "NoResponders" in repr(error) else repr(error)
         return JetStreamError(f"{self.where}: {what}: {text}")
 
     async def make_stream(self, names: Subjects, storage: str, replicas: int) -> None:
-        """Make the stream of a notifier, unless it is there."""
+        """Create the stream of a notifier, unless it exists."""
         try:
             await self.api(f"STREAM.INFO.{names.stream}")
         except JetStreamError as error:
@@ -233,12 +232,12 @@ class JetStream:
             await self.api(f"STREAM.CREATE.{names.stream}", config)
 
     async def state(self, stream: str) -> StreamState:
-        """Return what a stream has."""
+        """Return the extent of a stream."""
         state = (await self.api(f"STREAM.INFO.{stream}"))["state"]
         return StreamState(state["first_seq"], state["last_seq"], state["bytes"])
 
     async def notifiers_streams(self) -> list[str]:
-        """Return the streams that there are for notifiers."""
+        """Return the names of all streams of notifiers."""
         answer = await self.api("STREAM.NAMES", {"subject": "sync_struct.*.manifest"})
         return list(answer.get("streams") or ())
 
@@ -272,14 +271,14 @@ class JetStream:
         await self.api(f"STREAM.PURGE.{stream}", {"seq": before})
 
     async def make_consumer(self, stream: str, subjects: list[str], begin: int, idle: float) -> str:
-        """Make a consumer that is asked for messages; return its name.
+        """Create a pull consumer; return its name.
 
         Parameters
         ----------
         begin : int
-            The sequence from which on it has messages.
+            Sequence of its first message.
         idle : float
-            Seconds without a request after which the engine forgets it.
+            Seconds without a request after which the engine deletes it.
         """
         name = f"sync_struct_{secrets.token_hex(8)}"
         config = {
@@ -307,7 +306,7 @@ class JetStream:
         await close(self._client)
 
     def cut_off(self) -> None:
-        """End the connection at once, where there is no time to close it."""
+        """Abort the connection, where there is no time to close it."""
         cut_off(self._client)
 
 

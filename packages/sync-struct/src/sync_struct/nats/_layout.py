@@ -1,8 +1,8 @@
-"""How the steps of a notifier lie in a stream of JetStream: names, headers, manifests. Pure code.
+"""How the steps of a notifier are stored in a stream of JetStream: names, headers, manifests.
 
-See *Over NATS* in PROTOCOL.md. The one idea to keep in mind: the engine orders and keeps messages,
-and knows nothing of what is in them. Every message says which numbers of which stream id it has, so
-that a reader needs to trust nobody.
+Pure code; see *Over NATS* in PROTOCOL.md. The one idea to keep in mind: the engine orders and
+stores messages without knowing their contents. Every message has its stream id and numbers in a
+header, so a reader can check each message by itself.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = [
 ]
 
 LABEL = "Sync-Struct"
-"""The header that says what a message carries."""
+"""The header with the stream id and numbers of a message."""
 
 MESSAGE_ID = "Nats-Msg-Id"
 
 VERSION = 1
 
 LARGEST_PART = 512 * 2**10
-"""Bytes of one message: large ones make everybody wait who shares a connection of the engine."""
+"""Bytes of one message: larger ones delay all others on the same connection to the engine."""
 
 HEADER_ROOM = 1024
-"""Bytes that the engine counts as payload, too, and that are left for headers."""
+"""Bytes reserved for headers, which the engine counts as payload, too."""
 
 _OTHER = re.compile(rb"[^A-Za-z0-9_-]")
 _ESCAPE = re.compile(r"=([0-9A-F]{2})")
@@ -47,19 +47,19 @@ _T = TypeVar("_T", bound=NamedTuple)
 
 
 class Subjects(NamedTuple):
-    """Where what belongs to one notifier goes."""
+    """The stream and the subjects of one notifier."""
 
     stream: str
-    """The stream of JetStream that keeps the next three."""
+    """The stream of JetStream that stores the next three subjects."""
 
     step: str
     part: str
-    """Of a snapshot."""
+    """Parts of snapshots."""
 
     manifest: str
     beacon: str
     ask: str
-    """A request there is answered with a beacon by the bridge that is at work."""
+    """The active bridge answers requests on this subject with a beacon."""
 
 
 def subjects(name: str) -> Subjects:
@@ -70,7 +70,7 @@ def subjects(name: str) -> Subjects:
 
 
 def name_of(stream: str) -> str | None:
-    """Return the notifier that a stream of JetStream is for; None if it is for none."""
+    """Return the name of the notifier of a stream of JetStream; None if it has none."""
     prefix, _, escaped = stream.partition("-")
     if prefix != "sync_struct" or not escaped:
         return None
@@ -79,17 +79,22 @@ def name_of(stream: str) -> str | None:
 
 
 class Label(NamedTuple):
-    """What a message carries: the header ``Sync-Struct``."""
+    """The contents of a message, as in the header ``Sync-Struct``."""
 
     stream: str
-    """The stream id of the notifier."""
+    """Stream id of the notifier."""
 
     first: int
-    """Number of the first mod. Of a snapshot: like `last`."""
+    """Number of the first mod; of a snapshot, equal to `last`."""
 
     last: int
+    """Number of the last mod."""
+
     part: int = 1
+    """Number of this part, from 1."""
+
     parts: int = 1
+    """Number of parts."""
 
     def __str__(self) -> str:
         return "{} {} {} {} {}".format(*self)
@@ -109,31 +114,33 @@ class Label(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """Says where a snapshot is, once it is whole."""
+    """The location of a snapshot; written when the snapshot is complete."""
 
     stream: str
+    """Stream id of the notifier."""
+
     number: int
-    """The structure is as it was after this mod."""
+    """Number of the last mod in the structure."""
 
     begin: int
-    """Sequence of its first part; no part of another one is between this and `end`."""
+    """Sequence of the first part; no part of another snapshot is between `begin` and `end`."""
 
     end: int
-    """Sequence of its last part."""
+    """Sequence of the last part."""
 
     size: int
     """Bytes of all parts."""
 
     next: int
-    """Sequence from which on the steps behind it are to be read."""
+    """Sequence from which to read the steps after the snapshot."""
 
     def write(self) -> bytes:
-        """Return the manifest as it travels."""
+        """Return the encoded manifest."""
         return _write(self)
 
     @classmethod
     def read(cls, data: bytes) -> Manifest:
-        """Return a manifest that has come, or raise `ProtocolError`."""
+        """Return the manifest in a message, or raise `ProtocolError`."""
         manifest = _read(cls, data, "a manifest", stream=str)
         if not 0 < manifest.begin <= manifest.end:
             raise ProtocolError(f"expected a manifest, got {data[:100]!r}")
@@ -141,28 +148,30 @@ class Manifest(NamedTuple):
 
 
 class Beacon(NamedTuple):
-    """Says how far the stream is, by the bridge that writes it."""
+    """The progress of the bridge that writes a stream."""
 
     stream: str
+    """Stream id of the notifier."""
+
     number: int
-    """Of the last mod that the engine has acknowledged."""
+    """Number of the last mod that the engine has acknowledged."""
 
     writer: str
-    """Tells one bridge from all others."""
+    """Identifies the bridge."""
 
     interval: float
-    """Seconds until the next one."""
+    """Seconds until the next beacon."""
 
     live: bool
-    """Whether the bridge itself has all that the publisher has sent."""
+    """Whether the bridge has written everything that the publisher has sent."""
 
     def write(self) -> bytes:
-        """Return the beacon as it travels."""
+        """Return the encoded beacon."""
         return _write(self)
 
     @classmethod
     def read(cls, data: bytes) -> Beacon:
-        """Return a beacon that has come, or raise `ProtocolError`."""
+        """Return the beacon in a message, or raise `ProtocolError`."""
         return _read(cls, data, "a beacon", stream=str, writer=str, interval=float, live=bool)
 
 
@@ -183,17 +192,17 @@ def _read(make: Callable[..., _T], data: bytes, what: str, **kinds: Callable[[An
 
 
 def part_size(max_payload: int) -> int:
-    """Return how many bytes of ours go into one message, where the engine takes `max_payload`."""
+    """Return the bytes of one part, for an engine whose largest payload is `max_payload`."""
     return max(1, min(LARGEST_PART, max_payload - HEADER_ROOM))
 
 
 def count_parts(pieces: Sequence[bytes | memoryview], size: int) -> int:
-    """Return into how many parts `cut` cuts."""
+    """Return the number of parts that `cut` yields."""
     return max(1, -(-sum(map(len, pieces)) // size))
 
 
 def cut(pieces: Sequence[bytes | memoryview], size: int) -> Iterator[bytes]:
-    """Return bytes in parts of `size`, the last one maybe less.
+    """Return bytes in parts of `size` bytes; the last part may be shorter.
 
     Examples
     --------

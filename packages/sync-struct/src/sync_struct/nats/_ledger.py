@@ -1,8 +1,8 @@
-"""What a bridge has written into a stream, and what it owes it. Pure code, without a clock.
+"""What a bridge has written into a stream and has to write next. Pure code, without a clock.
 
-The one idea to keep in mind: every message has its place (its sequence) before it is sent, and the
-engine refuses it anywhere else. So a manifest can name the places of parts that are still on their
-way, and a second bridge cannot come in between.
+The one idea to keep in mind: every message is assigned its sequence before it is sent, and the
+engine refuses it at any other. So a manifest can name the sequences of parts that are still being
+sent, and a second bridge cannot write in between.
 """
 
 from __future__ import annotations
@@ -17,55 +17,57 @@ from sync_struct.nats._layout import Label, Manifest
 __all__ = ["Ledger", "Tail"]
 
 LEAST_STEPS = 8 * 2**20
-"""Bytes of steps behind a snapshot that are always worth keeping: with a small structure, another
-one every few thousand steps would help nobody."""
+"""Minimum of bytes of steps before another snapshot: for a small structure, a snapshot every few
+thousand steps would have no benefit."""
 
 MESSAGE_OVERHEAD = 250
-"""Bytes of a message besides ours, in the stream: headers, subject, and the engine's own."""
+"""Bytes of a message in the stream besides its payload: headers, subject, and the engine's own."""
 
 KEPT_BOUNDARIES = 20_000
-"""Ends of steps that are known with their place. A publisher may give a snapshot that is 2 s old:
-four seconds of 5,000 steps."""
+"""Ends of steps whose sequences are kept. A publisher may send a snapshot that is 2 s old: this is
+four seconds at 5,000 steps a second."""
 
 
 class Tail(NamedTuple):
-    """What a stream ends with, as it was found."""
+    """The end of a stream as it was found."""
 
     seq: int
-    """Of the last message; 0: there is none."""
+    """Sequence of the last message; 0: there is none."""
 
     size: int
     """Bytes in the stream."""
 
     manifest: Manifest | None
+    """The newest manifest."""
+
     step: Label | None
-    """Of the last message with a step."""
+    """Label of the last message with a step."""
 
 
 class Ledger:
-    """The account of one stream.
+    """The record of what has been written into one stream.
 
     Parameters
     ----------
     tail : Tail
-        What is there already.
+        The present end of the stream.
 
     Attributes
     ----------
     stream : str
         Stream id of the notifier; empty if there is no snapshot yet.
     number : int
-        Of the last mod that was written.
+        Number of the last mod written.
     seq : int
-        Of the last message that was written.
+        Sequence of the last message written.
     """
 
     def __init__(self, tail: Tail) -> None:
         self.seq = tail.seq
         self.stream, self.number = "", 0
         self._since = self._size = 0
-        self._low: int | None = None  # what the newest snapshot needs begins there
-        self._torn = False  # some of that has been deleted
+        self._low: int | None = None  # first sequence that the newest snapshot needs
+        self._torn = False  # messages from there on have been deleted
         self._boundaries: deque[tuple[int, int]] = deque(maxlen=KEPT_BOUNDARIES)
         if tail.manifest is not None:
             self._take_tail(tail.manifest, tail)
@@ -83,23 +85,23 @@ class Ledger:
 
     @property
     def position(self) -> tuple[str, int] | None:
-        """Where the publisher is to go on; None: it has to send the structure first."""
+        """Position from which the publisher is to resume; None: it has to send the structure."""
         return (self.stream, self.number) if self.stream else None
 
     def take_place(self) -> int:
-        """Return the sequence of the next message."""
+        """Assign a sequence to the next message and return it."""
         self.seq += 1
         return self.seq
 
     # Steps.
 
     def labels(self, last: int, parts: int) -> Iterator[Label]:
-        """Return the labels of a step that ends with mod `last`."""
+        """Return the labels of a step that ends with mod number `last`."""
         first = self.number + 1
         return (Label(self.stream, first, last, part, parts) for part in range(1, parts + 1))
 
     def note_step(self, last: int, size: int, messages: int) -> None:
-        """Take note that a step has its places, the last of which is `seq`."""
+        """Record a step whose messages have been assigned their sequences, up to `seq`."""
         self.number = last
         self._since += size + messages * MESSAGE_OVERHEAD
         self._boundaries.append((last, self.seq))
@@ -108,33 +110,33 @@ class Ledger:
 
     @property
     def snapshot_due(self) -> bool:
-        """Whether the steps behind the newest snapshot outweigh it, or it cannot be read."""
+        """Whether the steps after the newest snapshot are larger than it, or it is incomplete."""
         outweighed = self._since > max(self._size, LEAST_STEPS)
         return bool(self.stream) and (outweighed or self._torn)
 
     def note_first(self, seq: int) -> None:
-        """Take note of the first message that is in the stream: others may delete some, too."""
+        """Record the first sequence in the stream: other programs may delete messages, too."""
         self._torn = self._low is not None and seq > self._low
 
     def next_after(self, number: int) -> int | None:
-        """Return the sequence from which to read what is behind mod `number`; None: unknown."""
+        """Return the sequence from which to read the steps after mod `number`; None: unknown."""
         if not self._boundaries or number < self._boundaries[0][0]:
             return None
         index = bisect_right(self._boundaries, number, key=lambda boundary: boundary[0])
         return self._boundaries[index - 1][1] + 1
 
     def begin_stream(self, stream: str, number: int) -> None:
-        """Go on with a structure that does not follow on what was written before."""
+        """Continue with a structure that does not follow from the steps written before."""
         self.stream, self.number = stream, number
         self._boundaries.clear()
 
     def note_snapshot(self, manifest: Manifest) -> int | None:
-        """Take note of a snapshot whose manifest has its place, which is `seq`.
+        """Record a snapshot whose manifest has been assigned its sequence, `seq`.
 
         Returns
         -------
         int or None
-            What is before this sequence is needed no more once the manifest is in the stream.
+            Messages before this sequence are not needed once the manifest is in the stream.
         """
         before, self._low = self._low, min(manifest.begin, manifest.next)
         self._size, self._since, self._torn = manifest.size, 0, False

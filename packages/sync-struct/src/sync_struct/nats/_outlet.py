@@ -1,7 +1,7 @@
-"""Outlet: one notifier of a publisher, written into its stream.
+"""Outlet: writes one notifier of a publisher into its stream.
 
-The one idea to keep in mind: what comes is written as it is. A structure becomes a snapshot in
-parts and a manifest, a step becomes messages; what is in them is nobody's concern here.
+The one idea to keep in mind: received bytes are written unchanged. A structure becomes a snapshot
+in parts and a manifest, and a step becomes messages; none of them is decoded here.
 """
 
 from __future__ import annotations
@@ -25,30 +25,29 @@ if TYPE_CHECKING:
 __all__ = ["AnotherBridge", "Keeping", "Outlet", "Source"]
 
 ASK_TIMEOUT = 1.0
-"""Seconds that a bridge has to say that it is at work already."""
+"""Seconds to wait for the reply of another bridge that is already active."""
 
 SNAPSHOT_RETRY = 3.0
-"""Seconds until another snapshot is asked for, if the last one did not fit: the publisher keeps one
-for 2 s."""
+"""Seconds until another snapshot is requested if the last one could not be used: the publisher
+keeps one for 2 s."""
 
 HEARTBEAT = 10.0
-"""Seconds of silence of the publisher until it is asked for a sign of life: one that encodes a
-structure of 150 MB stands still for seconds."""
+"""Seconds of silence after which the publisher is sent a ping: encoding a structure of 150 MB
+blocks it for seconds."""
 
 LOOK = 2
-"""Intervals of beacons between looks at whether the stream still has what was written."""
+"""Intervals of beacons between checks that the stream still has what was written."""
 
 BEHIND = 2
-"""Intervals of beacons that a message may wait for its acknowledgement until the bridge does not
-count as live."""
+"""Intervals of beacons that a message may await acknowledgement while the bridge counts as live."""
 
 
 class AnotherBridge(SyncStructError, RuntimeError):  # noqa: N818
-    """Another bridge writes this notifier already; this one stands by."""
+    """Another bridge already writes this notifier; this one stands by."""
 
 
 class Source(NamedTuple):
-    """Where the notifiers are published."""
+    """Host, port and TLS context of the publisher."""
 
     host: str
     port: int | None
@@ -56,7 +55,7 @@ class Source(NamedTuple):
 
 
 class Keeping(NamedTuple):
-    """How streams are made, and looked after."""
+    """How streams are created and maintained."""
 
     storage: str
     replicas: int
@@ -65,17 +64,17 @@ class Keeping(NamedTuple):
 
 
 class Outlet:
-    """One notifier on its way out.
+    """Writes one notifier into its stream.
 
     Parameters
     ----------
     source : Source
     name : str
-        Of the notifier.
+        Name of the notifier.
     js : JetStream
     kept : Keeping
     on_error, on_state : callable
-        Called with errors, and with ``"standby"`` and the states of the subscription.
+        Called with errors; called with ``"standby"`` and the states of the subscription.
     """
 
     def __init__(
@@ -101,10 +100,10 @@ class Outlet:
         self._pipeline: Pipeline
         self._subscriber: Subscriber
         self._failed: asyncio.Future[None]
-        self._written: deque[tuple[int, str, int]]  # what is in the stream up to a place
-        self._arrived: tuple[str, int]  # what is known to be
+        self._written: deque[tuple[int, str, int]]  # sequence, and the position written up to there
+        self._arrived: tuple[str, int]  # the last position that is acknowledged
         self._parting: asyncio.Lock  # held while the parts of one snapshot are written
-        self._moved: asyncio.Event  # set when a snapshot is due, or its step may have come
+        self._moved: asyncio.Event  # set when a snapshot is due, or the step of one has arrived
         self._snapshotting: bool
 
     async def run(self) -> None:
@@ -123,11 +122,11 @@ class Outlet:
             if not said:
                 said = True
                 writer = Beacon.read(answer).writer
-                self._on_error(AnotherBridge(f"{self._name}: bridge {writer} is at work"))
+                self._on_error(AnotherBridge(f"{self._name}: bridge {writer} is active"))
                 self._on_state("standby")
             await asyncio.sleep(self._interval)
 
-    # While it is this one that writes.
+    # While this bridge is active.
 
     async def _write(self) -> None:
         await self._js.make_stream(self._names, self._kept.storage, self._kept.replicas)
@@ -169,7 +168,7 @@ class Outlet:
         stream = self._names.stream
         state = await self._js.state(stream)
         manifest = step = None
-        with contextlib.suppress(ProtocolError):  # of somebody else's: then there is none
+        with contextlib.suppress(ProtocolError):  # of another program: treated as missing
             if (found := await self._js.last(stream, self._names.manifest)) is not None:
                 manifest = Manifest.read(found.data)
             if (found := await self._js.last(stream, self._names.step)) is not None:
@@ -177,9 +176,9 @@ class Outlet:
         return Tail(state.last, state.size, manifest, step)
 
     def _take(self, step: Step) -> Awaitable[None] | None:
-        """Write a step; the subscription waits for what this returns."""
+        """Write a step; the subscription awaits the result, if there is one."""
         if self._failed.done():
-            return None  # what comes behind a step that was not written must not be, either
+            return None  # a step after one that was not written must not be written
         if step.number is None:
             self._fail(ProtocolError(f"{self._name}: {_UNNUMBERED}"))
             return None
@@ -203,7 +202,7 @@ class Outlet:
         self._note_written()
 
     def _note_written(self) -> None:
-        """Note what is in the stream once its last message is acknowledged: for beacons."""
+        """Record the position that is reached when the last message is acknowledged."""
         ledger = self._ledger
         self._written.append((ledger.seq, ledger.stream, ledger.number))
         if self._snapshotting or ledger.snapshot_due:
@@ -222,14 +221,14 @@ class Outlet:
     # Snapshots.
 
     async def _begin(self, step: Step, number: int) -> None:
-        """Write a structure that came in the place of steps: of another publisher, or we lag."""
+        """Write a structure that replaces steps: after a restart of the publisher, or a lag."""
         async with self._parting:
             self._ledger.begin_stream(step.stream, number)
             manifest = await self._put_parts(step, number)
             await self._put_manifest(manifest, None)
 
     async def _put_parts(self, step: Step, number: int) -> Manifest:
-        """Write a structure; return its manifest, which is to say where to go on."""
+        """Write a structure; return its manifest, in which `next` is still to be set."""
         ledger, frames = self._ledger, step.frames
         parts = count_parts(frames, self._part_size)
         begin = 0
@@ -242,7 +241,7 @@ class Outlet:
         return Manifest(step.stream, number, begin, place, sum(map(len, frames)), 0)
 
     async def _put_manifest(self, manifest: Manifest, go_on: int | None) -> None:
-        """Write a manifest; None: what is behind it is to be read next. Delete what is old."""
+        """Write a manifest, and delete old messages. `go_on` is its `next`; None: its successor."""
         place = self._ledger.take_place()
         manifest = manifest._replace(next=place + 1 if go_on is None else go_on)
         self._pipeline.put(place, self._names.manifest, manifest.write())
@@ -253,7 +252,7 @@ class Outlet:
             await self._js.purge(self._names.stream, before)
 
     async def _make_snapshots(self) -> None:
-        """Have another snapshot in the stream whenever readers need one: see `snapshot_due`."""
+        """Write a snapshot whenever `Ledger.snapshot_due`."""
         while True:
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
@@ -266,20 +265,20 @@ class Outlet:
             self._snapshotting = False
 
     async def _look_at_stream(self) -> None:
-        """Notice that others have deleted something, or the engine has lost it, also at rest."""
+        """Detect messages that were deleted or lost, even while nothing is written."""
         arrived = self._pipeline.arrived
         try:
             state = await self._js.state(self._names.stream)
         except JetStreamError as error:
             if error.code == NO_STREAM:
                 raise Displaced(f"the stream is gone: {error}") from error
-            return  # the engine is away
+            return  # the engine cannot be reached
         if state.last < arrived:
             raise Displaced(f"{self._names.stream} ends at {state.last}, but had {arrived}")
         self._ledger.note_first(state.first)
 
     async def _make_snapshot(self) -> bool:
-        """Ask the publisher for the structure beside the steps; tell whether it has been of use."""
+        """Request the structure on another connection and write it; return whether that worked."""
         steps: list[Step] = []
         host, port, tls = self._source
         subscriber = Subscriber(self._name, None, steps.append, decode=False, raw_buffers=True)
@@ -304,7 +303,7 @@ class Outlet:
         return go_on is not None
 
     def _after(self, step: Step) -> int | None:
-        """Return where to go on behind a structure that came beside the steps; None: unknown."""
+        """Return the sequence after the step that a structure corresponds to; None: unknown."""
         same = step.stream == self._ledger.stream and step.number is not None
         return self._ledger.next_after(step.number or 0) if same else None
 
@@ -334,6 +333,6 @@ class Outlet:
 
 
 _UNNUMBERED = (
-    "a publisher of the established protocol numbers nothing: put `sync-struct relay` between it "
-    "and the bridge"
+    "a publisher of the established protocol does not number mods: put `sync-struct relay` between "
+    "it and the bridge"
 )

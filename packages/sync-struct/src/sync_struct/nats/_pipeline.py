@@ -1,10 +1,10 @@
-"""The way of messages into a stream: in order, acknowledged, by one writer.
+"""Writes messages into a stream: in order, acknowledged, by one writer.
 
-The one idea to keep in mind: each message names the sequence and the message behind which it
-belongs. The sequence alone would not do: behind one of ours that was refused, because another
-bridge has taken its place, the next one fits. So what arrives has all before it, and after any
-disturbance the last message in the stream tells what that is: one of ours, by its id, or one of
-another bridge, which ends this one.
+The one idea to keep in mind: each message names the sequence and the id of its predecessor. The
+sequence is not enough: if a message is refused because another bridge has taken its sequence, the
+message after it would fit. So a message arrives only if all before it have arrived. After any error,
+the id of the last message in the stream shows which one it is: one of ours, or one of another
+bridge, which ends this one.
 """
 
 from __future__ import annotations
@@ -25,21 +25,20 @@ from sync_struct.nats._layout import LABEL, MESSAGE_ID, Label
 __all__ = ["Displaced", "Pipeline"]
 
 WINDOW = 1024
-"""Messages that wait for their acknowledgement: a fifth of a second of 5,000 steps a second."""
+"""Messages that await acknowledgement: a fifth of a second at 5,000 steps a second."""
 
 WINDOW_SIZE = 8 * 2**20
-"""Bytes of these."""
+"""Bytes of messages that await acknowledgement."""
 
 ACK_TIMEOUT = 5.0
-"""Seconds until a message without an acknowledgement counts as not arrived. An engine that syncs a
-snapshot to a slow disk takes one."""
+"""Seconds to wait for an acknowledgement. Syncing a snapshot to a slow disk takes one second."""
 
 RETRY_WAIT = 0.25
 """Seconds between attempts while the engine cannot be reached."""
 
 
 class Displaced(SyncStructError, RuntimeError):  # noqa: N818
-    """Somebody else has written into the stream, or it has lost what we wrote: begin anew."""
+    """Another program has written into the stream, or the stream has lost messages of ours."""
 
 
 class _Message(NamedTuple):
@@ -58,14 +57,14 @@ class Pipeline:
     js : JetStream
     stream : str
     seq : int
-        Of the last message in the stream.
+        Sequence of the last message in the stream.
     on_trouble : callable
-        Called with why messages have to be sent again.
+        Called with the error when messages have to be sent again.
 
     Attributes
     ----------
     writer : str
-        What the ids of its messages begin with: tells it from all other writers.
+        First part of the ids of its messages, unique to this writer.
     arrived : int
         Sequence of the last message that was acknowledged.
     """
@@ -81,20 +80,20 @@ class Pipeline:
         self.arrived = seq
         self._js = js
         self._stream = stream
-        self._queue: deque[_Message] = deque()  # those without an acknowledgement
-        self._sent = 0  # how many of them are on their way
+        self._queue: deque[_Message] = deque()  # not acknowledged
+        self._sent = 0  # number of messages at the front of the queue that have been sent
         self._size = 0
         self._on_trouble = on_trouble
-        self._recovered: int | None = None  # what had arrived at the last recovery
-        self._epoch = 0  # counts the attempts; acknowledgements of an earlier one are void
-        self._changed = asyncio.Event()  # for the task that sends
+        self._recovered: int | None = None  # `arrived` at the last recovery
+        self._epoch = 0  # counts recoveries; acknowledgements from before the last one are void
+        self._changed = asyncio.Event()  # wakes `run`
         self._trouble: str | None = None
-        self._since: float | None = None  # when something was acknowledged, or sent behind nothing
+        self._since: float | None = None  # time of the last acknowledgement, or of the first send
         self._waiters: list[asyncio.Future[None]] = []
         self._closed = False
 
     def put(self, place: int, subject: str, data: bytes, label: Label | None = None) -> None:
-        """Send a message to its place: the sequence behind the last one that was put here."""
+        """Queue a message; `place` is its sequence, which follows that of the last one queued."""
         self._queue.append(_Message(place, subject, label, data, self._id(place)))
         self._size += len(data)
         self._changed.set()
@@ -104,7 +103,7 @@ class Pipeline:
 
     @property
     def full(self) -> bool:
-        """Whether more should be put here only after `room`."""
+        """Whether to await `room` before another `put`."""
         return len(self._queue) >= WINDOW or self._size >= WINDOW_SIZE
 
     async def room(self) -> None:
@@ -118,11 +117,11 @@ class Pipeline:
             await self._next_change()
 
     def waiting_since(self, now: float) -> float:
-        """Return for how many seconds the oldest message has been waiting."""
+        """Return the seconds for which the oldest message has been awaiting acknowledgement."""
         return 0.0 if self._since is None or not self._queue else now - self._since
 
     async def run(self) -> None:
-        """Send what is put here, until this is cancelled.
+        """Send the queued messages, until this is cancelled.
 
         Raises
         ------
@@ -148,7 +147,7 @@ class Pipeline:
             self._sent += 1
             headers = {MESSAGE_ID: message.id}
             headers["Nats-Expected-Last-Sequence"] = str(message.place - 1)
-            if message.place - 1 > self.arrived:  # else it is known to be there, maybe purged
+            if message.place - 1 > self.arrived:  # else it has arrived, and may have been purged
                 headers["Nats-Expected-Last-Msg-Id"] = self._id(message.place - 1)
             if message.label is not None:
                 headers[LABEL] = str(message.label)
@@ -179,8 +178,8 @@ class Pipeline:
         try:
             answer = json.loads(message.data)
             error = answer.get("error")
-        except ValueError:  # nobody answers: the status is in the headers
-            error = {"description": "nobody acknowledges"}
+        except ValueError:  # no responders: the status is in the headers
+            error = {"description": "no acknowledgement: no stream listens on this subject"}
         if error is None:
             self._advance(int(place))
         elif self._trouble is None:
@@ -188,7 +187,7 @@ class Pipeline:
         self._changed.set()
 
     def _advance(self, place: int) -> None:
-        """Take note that the messages up to a place are in the stream."""
+        """Record that the messages up to a sequence are in the stream."""
         while self._queue and self._queue[0].place <= place:
             self._size -= len(self._queue.popleft().data)
             self._sent = max(0, self._sent - 1)
@@ -197,11 +196,11 @@ class Pipeline:
         self._wake()
 
     async def _recover(self) -> None:
-        """Find out what has arrived, and send the rest again."""
+        """Determine which messages have arrived, and send the others again."""
         self._epoch += 1
         trouble, self._trouble = self._trouble, None
         self._on_trouble(JetStreamError(f"{self._stream}: {trouble}; sending again"))
-        if self._recovered == self.arrived:  # nothing has helped so far
+        if self._recovered == self.arrived:  # no progress since the last recovery
             await asyncio.sleep(RETRY_WAIT)
         self._recovered = self.arrived
         while True:
@@ -224,7 +223,7 @@ class Pipeline:
         self._since = None
 
     def close(self) -> None:
-        """Tell those who wait that nothing more arrives; `run` must have ended."""
+        """Wake all waiting tasks with an error; `run` must have ended."""
         self._closed = True
         self._wake()
 
@@ -239,7 +238,7 @@ class Pipeline:
             self._waiters.append(waiter)
             await waiter
         if self._closed:
-            raise JetStreamError(f"{self._stream}: this bridge writes no more")
+            raise JetStreamError(f"{self._stream}: this bridge has stopped writing")
 
 
 def _now() -> float:

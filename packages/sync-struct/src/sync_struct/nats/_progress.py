@@ -1,7 +1,7 @@
 """What a reader of the stream has, and what each message means to it. Pure code, without a clock.
 
-The one idea to keep in mind: the numbers decide, and nothing else. What does not follow on what the
-reader has is a `Gap`, whoever lost what is between: then the reader joins anew.
+The one idea to keep in mind: only the numbers decide. A message that does not follow directly on
+what the reader has is a `Gap`, whatever the cause: then the reader joins again.
 """
 
 from __future__ import annotations
@@ -16,50 +16,51 @@ from sync_struct.nats._layout import Beacon, Label, Manifest
 __all__ = ["Gap", "Progress", "Pulse", "without_first"]
 
 LOST_AFTER = 3
-"""Intervals without a beacon until its sender counts as gone: one may be late, one lost."""
+"""Intervals without a beacon until the bridge counts as gone: one may be late, one lost."""
 
 LATE_AFTER = 2
-"""Intervals until a reader that has not reached what a beacon said does not count as live."""
+"""Intervals until a reader that has not reached the number of a beacon does not count as live."""
 
 STUCK_AFTER = 4
-"""Intervals without any progress, though a beacon is ahead, until a reader joins anew: what it
-waits for was said to be in the stream, so it has been lost on the way."""
+"""Intervals without progress, although a beacon is ahead, until a reader joins again: the awaited
+messages were in the stream according to the beacon, so they have been lost in transit."""
 
 Health = Literal["live", "stale", "stuck"]
 
 
 class Gap(Exception):  # noqa: N818
-    """What came does not follow on what the reader has."""
+    """A message does not follow directly on what the reader has."""
 
 
 class Progress:
-    """How far a reader is.
+    """The position of a reader.
 
     Parameters
     ----------
     stream, number
-        What it has.
+        The initial position.
 
     Attributes
     ----------
     stream : str
+        Stream id of the notifier.
     number : int
-        Of the last mod that was handed on.
+        Number of the last mod that was passed on.
     """
 
     def __init__(self, stream: str, number: int) -> None:
         self.stream = stream
         self.number = number
-        self._label: Label | None = None  # of the last part in `_parts`
-        self._parts: list[bytes] = []  # of a step that is not whole
+        self._label: Label | None = None  # label of the last part in `_parts`
+        self._parts: list[bytes] = []  # parts of an incomplete step
 
     def take_step(self, label: Label, data: bytes) -> list[bytes]:
-        """Take a message with a step or a part of one; return the bytes of the step it completes.
+        """Handle a message with a step or part of one; return the bytes of a completed step.
 
         Raises
         ------
         Gap
-            It does not follow.
+            The message does not follow.
         """
         if label.stream != self.stream:
             raise Gap(f"expected stream {self.stream}, got {label.stream}")
@@ -88,18 +89,18 @@ class Progress:
         self._label, self._parts = None, []
 
     def pass_manifest(self, manifest: Manifest) -> None:
-        """Pass a manifest in the stream; a `Gap` if what it contains never came as steps."""
+        """Pass a manifest in the stream; raise `Gap` if the reader lacks steps that it contains."""
         if manifest.stream != self.stream or manifest.number > self.number:
-            raise Gap(f"the steps up to mod {manifest.number} are in a snapshot only")
+            raise Gap(f"the steps up to mod {manifest.number} are only in a snapshot")
 
 
 def without_first(data: bytes, count: int) -> bytes:
-    """Return a step without its first mods, which the reader has already.
+    """Return a step without its first `count` mods, which the reader has already.
 
     Raises
     ------
     Gap
-        There are no mods behind them.
+        The step has no more mods than that.
     """
     kept: list[bytes | memoryview] = []
     for message in Receiver(raw_buffers=True, limit=len(data) + 1).feed(data):
@@ -111,7 +112,7 @@ def without_first(data: bytes, count: int) -> bytes:
 
 
 def _rest(message: Message, count: int) -> tuple[int, list[bytes | memoryview]]:
-    """Return how many more mods are to be left out behind a message, and what stays of it."""
+    """Drop up to `count` mods of a message; return how many are left to drop, and the rest."""
     line = bytes(message.line)
     if not count:
         plain = _without_announcement(line) if message.buffers else line
@@ -122,23 +123,23 @@ def _rest(message: Message, count: int) -> tuple[int, list[bytes | memoryview]]:
         if len(mods) <= count:
             return count - len(mods), []
     except (ValueError, TypeError, LookupError):
-        raise Gap("a step that cannot be taken apart") from None
+        raise Gap("a step that cannot be split into mods") from None
     text["mods"] = mods[count:]
     return 0, frame(json.dumps(text, separators=(",", ":")))
 
 
 def _without_announcement(line: bytes) -> bytes:
-    """Return a line as it was before `frame` put the sizes of its buffers in front."""
+    """Return a line without the sizes of its buffers, which `frame` has inserted."""
     return b"{" + line[line.index(b"],") + 2 :]
 
 
 class Pulse:
-    """Whether the bridge that writes the stream is there, and the reader with it.
+    """Judges by beacons whether the bridge is alive and the reader up to date.
 
     Attributes
     ----------
     beacon : Beacon or None
-        The last one that came.
+        The last beacon received.
     """
 
     def __init__(self) -> None:
@@ -150,15 +151,15 @@ class Pulse:
         self._moved = 0.0
 
     def hear(self, beacon: Beacon, now: float) -> None:
-        """Take note of a beacon; `now` is in seconds, on any clock."""
+        """Record a beacon received at the time `now`, in seconds of any clock."""
         self.beacon, self._heard = beacon, now
 
     def reached(self, stream: str, number: int) -> bool:
-        """Tell whether a reader that has this has all that the last beacon knew of."""
+        """Return whether a reader at this position has reached the last beacon."""
         return _reached(self.beacon, stream, number)
 
     def look(self, stream: str, number: int, now: float) -> Health:
-        """Tell how a reader is that has this, and is not held up by its own subscriber."""
+        """Return the state of a reader at this position that is not delayed by its subscriber."""
         beacon = self.beacon
         if (stream, number) != self._last:
             self._last, self._moved = (stream, number), now

@@ -1,8 +1,8 @@
-"""Messages of a stream, from a sequence on, as many as the reader asks for.
+"""Messages of a stream from a sequence on, in batches that the reader requests.
 
 The one idea to keep in mind: at most one request is open, and it is bounded in messages and bytes.
-So no buffer of the client library can overflow, however slow the reader is; what is lost all the
-same is noticed by the engine's own count, and the reader begins anew behind what it has.
+So no buffer of the client library can overflow, however slow the reader is. A message that is lost
+nevertheless is detected by the engine's count, and the reader continues after what it has.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ BATCH = 512
 """Messages of one request: at 5,000 a second, ten requests."""
 
 BATCH_SIZE = 8 * 2**20
-"""Bytes of one request: what a reader holds in memory at most, besides one step."""
+"""Bytes of one request: the most that a reader holds in memory, besides one step."""
 
 EXPIRY = 30.0
-"""Seconds until the engine answers a request that nothing has come for."""
+"""Seconds until the engine ends a request without messages."""
 
 HEARTBEAT = 1.0
-"""Seconds of silence after which the engine says that it is there."""
+"""Seconds of silence after which the engine sends a heartbeat."""
 
 SILENCE = 10.0
-"""Seconds without anything until the consumer counts as lost: fifty readers of 150 MB each, in one
-process, wait for each other for some seconds."""
+"""Seconds without any message until the consumer counts as lost: fifty readers of 150 MB each, in
+one process, delay each other by some seconds."""
 
 IDLE = 30.0
-"""Seconds without a request after which the engine forgets a consumer. A reader whose subscriber
-does not read for longer makes another one."""
+"""Seconds without a request after which the engine deletes a consumer. A reader whose subscriber
+does not read for longer creates another one."""
 
 
 class Pull:
-    """A consumer of a stream; made by `open`."""
+    """A consumer of a stream, as returned by `open`."""
 
     def __init__(self, js: JetStream, stream: str, name: str) -> None:
         self._js = js
@@ -50,30 +50,30 @@ class Pull:
         self._waiting: deque[Entry] = deque()
         self._changed = asyncio.Event()
         self._asked = False  # a request is open
-        self._request = self._left = 0  # which one, and messages that it may still bring
-        self._count = 0  # of what the consumer has delivered
+        self._request = self._left = 0  # number of the request, and messages it may still bring
+        self._count = 0  # messages that the consumer has delivered
         self._failure: str | None = None
 
     @classmethod
     async def open(cls, js: JetStream, stream: str, subjects: list[str], begin: int) -> Self:
-        """Make a consumer of messages with these subjects, from the sequence `begin` on."""
+        """Create a consumer of messages with these subjects, from the sequence `begin` on."""
         name = await js.make_consumer(stream, subjects, begin, IDLE)
         pull = cls(js, stream, name)
         pull._subscription = await js.subscribe(f"{pull._inbox}.*", pull._receive)
         return pull
 
     async def close(self) -> None:
-        """Ask for nothing more; the engine forgets the consumer by itself."""
+        """Request nothing more; the engine deletes the consumer by itself."""
         if self._subscription is not None:
             await self._js.unsubscribe(self._subscription)
 
     async def next(self) -> list[Entry]:
-        """Wait for messages; return those that have come, in order.
+        """Wait for messages; return those that have arrived, in order.
 
         Raises
         ------
         JetStreamError
-            The consumer, or a message, is lost.
+            The consumer or a message has been lost.
         """
         while not self._waiting:
             if self._failure is not None:
@@ -117,16 +117,16 @@ class Pull:
         self._changed.set()
 
     def _end_request(self, which: str, why: str) -> None:
-        """Take note that the engine sends nothing more for a request."""
+        """Handle the end of a request; `which` is its reply subject."""
         if "Consumer Deleted" in why or "Leadership" in why or "Shutdown" in why:
             self._failure = why
         elif which == f"{self._inbox}.{self._request}":
             self._asked = False
 
     def _check(self, count: int) -> None:
-        """Notice that less has come than was sent; `count` is the engine's."""
+        """Detect a lost message; `count` is the engine's count of messages sent."""
         if count != self._count:
-            self._failure = self._failure or f"message {self._count + 1} was lost on the way"
+            self._failure = self._failure or f"message {self._count + 1} was lost in transit"
 
     def _take(self, message: Any) -> None:
         sequence, count, time = _places(message.reply)
@@ -143,14 +143,14 @@ class Pull:
 def _places(reply: str) -> tuple[int, int, int]:
     """Return the sequence of a message in its stream and in its consumer, and its time."""
     tokens = reply.split(".")
-    at = 5 if len(tokens) == 9 else 7  # newer engines put domain and account in front
+    at = 5 if len(tokens) == 9 else 7  # newer engines insert domain and account before
     return int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 2])
 
 
 async def read_snapshot(
     js: JetStream, names: Subjects, manifest: Manifest
 ) -> list[bytes | memoryview] | None:
-    """Return the parts of a snapshot; None if one is not there any more."""
+    """Return the parts of a snapshot; None if one has been deleted."""
     parts: list[Entry] = []
     while True:
         had = len(parts)
@@ -159,7 +159,7 @@ async def read_snapshot(
         except JetStreamError:
             if len(parts) == had:
                 raise
-            continue  # behind those that have come: many at once may have to wait for each other
+            continue  # after the parts received: many readers at once may delay each other
         data: list[bytes | memoryview] = [part.data for part in parts]
         return data if whole and sum(map(len, data)) == manifest.size else None
 
@@ -167,7 +167,7 @@ async def read_snapshot(
 async def _read_parts(
     js: JetStream, names: Subjects, manifest: Manifest, parts: list[Entry]
 ) -> bool:
-    """Add the parts behind those that there are; tell whether it is all of them."""
+    """Append the missing parts to `parts`; return whether the snapshot is complete."""
     begin = parts[-1].seq + 1 if parts else manifest.begin
     pull = await Pull.open(js, names.stream, [names.part], begin)
     try:
@@ -177,7 +177,7 @@ async def _read_parts(
                 if entry.seq > manifest.end or label.part != len(parts) + 1:
                     return False
                 if (label.stream, label.last) != (manifest.stream, manifest.number):
-                    return False  # of another snapshot: the engine has lost ours, and the place
+                    return False  # of another snapshot: ours was lost, and its sequences reused
                 parts.append(entry)
                 if entry.seq == manifest.end:
                     return True

@@ -1,7 +1,7 @@
-"""Several things at once, the first of which to end ends the others.
+"""Awaitables that run together until the first one ends.
 
-The one idea to keep in mind: to cancel is to ask. A task may swallow it, as the client library does
-and `asyncio.wait_for` of Python 3.11 may; so it is asked again until the task has ended.
+The one idea to keep in mind: cancellation is a request. A task may swallow it, as those of the
+client library do and `asyncio.wait_for` of Python 3.11 may; so it is repeated until the task ends.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 __all__ = ["first_end", "until_ended"]
 
 AGAIN = 0.5
-"""Seconds until a task that goes on is cancelled once more."""
+"""Seconds until a task that has not ended is cancelled again."""
 
 
 async def first_end(*work: Awaitable[object]) -> None:
-    """Wait until one of several things ends, end the others, and raise what it raised."""
+    """Wait until the first awaitable ends, cancel the others, and raise its exception, if any."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -28,7 +28,7 @@ async def first_end(*work: Awaitable[object]) -> None:
 
 
 async def until_ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel tasks and wait until all have ended, also if this is cancelled meanwhile."""
+    """Cancel tasks and wait until all have ended, even if this is cancelled meanwhile."""
     left = set(tasks)
     cancelled: asyncio.CancelledError | None = None
     while left:
@@ -42,6 +42,6 @@ async def until_ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
             left -= done
         for task in done:
             if not task.cancelled():
-                task.exception()  # so that nobody wonders about it
+                task.exception()  # retrieved: asyncio would log it otherwise
     if cancelled is not None:
         raise cancelled

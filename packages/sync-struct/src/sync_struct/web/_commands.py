@@ -1,4 +1,4 @@
-"""What `sync-struct web` does."""
+"""The subcommand `sync-struct web`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Notifiers that are followed for pages: their structures, their states, and what changes.
+"""Notifiers that are followed for pages: their structures, their states, and their changes.
 
-The one idea to keep in mind: each notifier is followed once, however many pages look on. Pages are
-told places, and look at the structure themselves when they are ready.
+The one idea to keep in mind: each notifier is followed once, for any number of pages. Observers are
+called with the paths that have changed, and read the structure themselves when they are ready.
 """
 
 from __future__ import annotations
@@ -22,41 +22,46 @@ if TYPE_CHECKING:
 __all__ = ["Following", "Standing", "place_of"]
 
 RATE = 60.0
-"""Updates per second that are asked for: no page draws more often."""
+"""Maximum of updates per second: no page draws more often."""
 
 HEARTBEAT = 5.0
-"""Seconds of silence after which a publisher is asked for a sign of life: a page says within 10 s
-that it is gone."""
+"""Seconds of silence after which a publisher is sent a ping: a page shows within 10 s that it is
+lost."""
 
 Path = tuple[Any, ...]
 
 
 @dataclass
 class Standing:
-    """The state of one notifier, since when (on the monotonic clock), and what is wrong."""
+    """The state of one notifier."""
 
     state: str = "connecting"
+    """As in `Subscriber.state`."""
+
     since: float = 0.0
+    """Time of the last change of the state, by `time.monotonic`."""
+
     trouble: str = ""
+    """The last error since the state was live."""
 
 
 class Following:
-    """Some notifiers of one publisher.
+    """Follows notifiers of one publisher.
 
     Parameters
     ----------
     names : iterable of str
-        Of the notifiers.
+        Names of the notifiers.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.standings = {name: Standing(since=time.monotonic()) for name in names}
         self.structures: dict[str, Any] = {}
         self.lookers: set[Callable[[Path | None], None]] = set()
-        """Called with each place that has changed; with None when a state has."""
+        """Called with the path of each change; with None when a state has changed."""
 
     async def run(self, host: str, port: int, ssl: ssl.SSLContext | None) -> None:
-        """Follow them until this is cancelled."""
+        """Follow the notifiers until this is cancelled."""
         subscribers = [self._subscriber(name) for name in self.standings]
         running = [asyncio.ensure_future(one.run(host, port, ssl=ssl)) for one in subscribers]
         try:
@@ -103,7 +108,7 @@ class Following:
 
 
 def place_of(mod: Mod) -> Path:
-    """Return the place in a structure that a mod has changed, with all that is in it.
+    """Return the path of the part of a structure that a mod has changed.
 
     Examples
     --------

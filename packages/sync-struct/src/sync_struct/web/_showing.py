@@ -1,4 +1,4 @@
-"""The page of published structures: each browser that looks on, and the server of all of them."""
+"""The page of published structures: its server, and the connection of each browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["showing"]
 SPELLING = Spelling(parse_path, format_path, lambda key: format_path([key]))
 
 LONGEST_SEARCH = 200
-"""Characters of a text to search for."""
+"""Maximum of characters in a search."""
 
 
 @contextlib.asynccontextmanager
@@ -39,21 +39,21 @@ async def showing(
     Parameters
     ----------
     host, port
-        Of the publisher, which need not be there yet. Or an address in place of the host, as in
-        ``nats://host/name``, and 0.
+        Host and port of the publisher, which need not be running yet. Or an address instead of the
+        host, as in ``nats://host/name``, and 0.
     names : iterable of str
-        Of the notifiers.
+        Names of the notifiers.
     door : pyon.web.Door, optional
-        Where the page is served, and who may look. By default everybody on this computer.
+        Address of the page, and access control. By default all users of this computer have access.
     ssl : ssl.SSLContext, optional
-        Speak TLS with the publisher.
+        Use TLS with the publisher, with this context.
 
     Raises
     ------
     OSError
         The address of the page cannot be bound.
     ValueError
-        Other machines could look without a token and TLS.
+        The page would be accessible from other computers without a token and TLS.
     """
     following = Following(names)
     place = f"{host} port {port}" if port else host.rpartition("@")[2]
@@ -71,7 +71,7 @@ async def showing(
 
 
 class _Looker:
-    """One browser."""
+    """The connection of one browser."""
 
     def __init__(self, websocket: Any, following: Following, place: str) -> None:
         self._following = following

@@ -1,4 +1,4 @@
-// What is pinned: a card for each, open, and its history goes on when it is off the screen.
+// Pinned values: an open card for each; its history is recorded even while it is off the screen.
 
 import { moves, spark } from "./draw.js";
 import { Panel } from "./panel.js";

@@ -1,6 +1,6 @@
-// The page of `sync-struct web`: structures as a tree, what is pinned beside it.
+// The page of `sync-struct web`: structures as a tree, with pinned values beside it.
 //
-// What is pinned and open is kept behind the # of the address, so a link leads to the same view.
+// The fragment of the address lists the pinned and open paths, so a link leads to the same view.
 
 import { Pins } from "./pins.js";
 import { Store } from "./store.js";
@@ -27,7 +27,7 @@ const wire = new Wire({
   },
   onState(...state) {
     link = state;
-    tell();
+    showStates();
   },
   onFrame(header, buffers) {
     if (header.place) {
@@ -39,16 +39,16 @@ const wire = new Wire({
       for (const state of Object.values(header.states)) state.since = new Date(now - 1000 * state.age);
       states = header.states;
       tree.show(Object.values(states).map(({ id }, i) => [id, Object.keys(states)[i]]));
-      tell();
+      showStates();
     }
     store.take(header.rows, buffers);
     if (header.found) showFound(header.found);
   },
 });
 
-// The state of each connection: of this page, and of each structure.
+// The states of the connections: of this page, and of each structure.
 
-function tell() {
+function showStates() {
   const [connected, since] = link;
   const shown = connected
     ? Object.entries(states).map(([name, one]) => [name, one.state, one.since])
@@ -56,7 +56,7 @@ function tell() {
   at("states").replaceChildren(...shown.map((one) => chip(...one)));
   const troubles = connected
     ? Object.values(states).filter((one) => one.trouble).map((one) => one.trouble)
-    : ["No connection to the server of this page; what is shown is old. Trying again."];
+    : ["No connection to the server of this page. The values are old. Reconnecting."];
   const text = [...new Set(troubles)].join(" · ");
   if (at("trouble").textContent !== text) at("trouble").textContent = text;
   document.body.dataset.live = connected && shown.every(([, state]) => state === "live");
@@ -130,4 +130,4 @@ function keep() {
 for (const id of marks.getAll("open")) tree.wanted.add(id);
 for (const id of marks.getAll("pin")) pins.toggle(id);
 keep();
-tell();
+showStates();
