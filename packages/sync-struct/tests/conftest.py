@@ -1,4 +1,4 @@
-"""What the tests share: waiting for facts, and a network that can be told to fail."""
+"""Fixtures of the tests: waiting for facts, and a network with faults on demand."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PATIENCE = 30.0
 
 
 async def until(fact: Callable[[], Any]) -> None:
-    """Give the loop turns until `fact()` is true."""
+    """Run iterations of the loop until `fact()` is true."""
     async with asyncio.timeout(PATIENCE):
         while not fact():  # noqa: ASYNC110  (any fact, not only those that have an event)
             await asyncio.sleep(0)
 
 
 async def turns(number: int = 20) -> None:
-    """Give the loop some turns, for connections to be noticed and to be closed."""
+    """Run some iterations of the loop, for connections to be accepted and closed."""
     for _ in range(number):
         await asyncio.sleep(0)
 

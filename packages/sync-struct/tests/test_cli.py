@@ -1,4 +1,4 @@
-"""The command, as processes; `watch` in a real terminal, which tmux provides."""
+"""The command, as processes; `watch` in a real terminal, by tmux."""
 
 import contextlib
 import json
@@ -60,7 +60,7 @@ def test_get_prints_the_structure_once(published):
     assert run("get", "127.0.0.1", port, "lab", "scan/1").stdout == "2\n"
 
 
-def test_what_goes_wrong_is_one_line(published, tmp_path):
+def test_an_error_is_one_line(published, tmp_path):
     port, _ = published
     for arguments, text in (
         (["get", "127.0.0.1", port, "nope"], "there is 'lab'"),
@@ -100,7 +100,7 @@ def test_watch_in_a_pipe_prints_a_line_per_mod_and_log_appends_them(published, t
     watching.stdout.close()
 
 
-def test_watch_ends_when_its_reader_has_left(published):
+def test_watch_ends_when_its_pipe_is_closed(published):
     port, edit = published
     watching = subprocess.Popen(
         [*COMMAND, "watch", "127.0.0.1", port, "lab"],
@@ -150,7 +150,7 @@ def test_a_publisher_does_not_control_the_terminal():
     assert b"\\x1b]0;pwned\\x07\\x1b[2J" in errors
 
 
-def test_log_says_once_why_nothing_comes(tmp_path):
+def test_log_reports_a_repeated_error_once(tmp_path):
     log = tmp_path / "log"
     with socket.create_server(("127.0.0.1", 0)) as server:
         arguments = ["log", "127.0.0.1", str(server.getsockname()[1]), "lab", str(log)]
@@ -163,12 +163,12 @@ def test_log_says_once_why_nothing_comes(tmp_path):
     assert log.read_text() == ""
 
 
-def test_the_version_is_told():
+def test_the_version_is_printed():
     assert run("--version").stdout == f"sync-struct {sync_struct.__version__}\n"
 
 
 @pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
-def test_watch_in_a_terminal_shows_a_tree_that_lives(published, tmp_path):
+def test_watch_in_a_terminal_shows_a_live_tree(published, tmp_path):
     pytest.importorskip("rich")
     port, edit = published
 
@@ -232,7 +232,7 @@ ODD = {"123": "text", 123: "number", "a/b": 1, "-1": 2, "": 3, "=x": 4}
         ("/-2/x", 9),
     ],
 )
-def test_every_key_can_be_said(tmp_path, path, value):
+def test_every_key_can_be_written(tmp_path, path, value):
     file = tmp_path / "odd.pyon"
     pyon.store_file(
         file, {**ODD, (1, "x/y"): 5, None: 6, 1.5: 7, "list": [0, "last"], -1: 8, -2: {"x": 9}}
@@ -244,13 +244,13 @@ def test_every_key_can_be_said(tmp_path, path, value):
     process.communicate()
 
 
-def test_a_path_that_cannot_be_understood_is_said():
+def test_a_malformed_path_is_an_error():
     done = run("get", "127.0.0.1", "1", "odd", '"a')
     assert done.returncode == 2
-    assert "cannot be understood" in done.stderr
+    assert "is malformed from" in done.stderr
 
 
-def test_a_published_file_is_there_on_both_loopbacks(tmp_path):
+def test_a_file_is_published_on_both_loopback_addresses(tmp_path):
     file = tmp_path / "lab.pyon"
     pyon.store_file(file, {"x": 1})
     process = command("publish", str(file))
@@ -299,17 +299,17 @@ def test_a_log_can_be_replayed_up_to_a_time(published, tmp_path):
     logging = command("log", "127.0.0.1", port, "lab", str(log))
     wait_for(lambda: log.read_text().count('"init"') == 2)
     _, errors = end(logging)
-    assert "torn" in errors
+    assert "incomplete line" in errors
     assert pyon.decode(run("replay", str(log)).stdout) == structure
     replaying = command("replay", str(log), "--publish", "--speed", "inf", "--bind", "127.0.0.1")
     port = re.fullmatch(r"lab at 127\.0\.0\.1 port (\d+)\n", replaying.stdout.readline())[1]
-    assert "has ended" in replaying.stderr.readline()
+    assert "end of the recording" in replaying.stderr.readline()
     assert pyon.decode(run("get", "127.0.0.1", port, "lab").stdout) == structure
     end(replaying)
 
 
 def texts_of(folder):
-    """Return what is in the files of a log, which may be renamed meanwhile."""
+    """Return the contents of the files of a log, which may be renamed meanwhile."""
     texts = []
     for file in folder.glob("lab.log*"):
         with contextlib.suppress(FileNotFoundError):
@@ -317,7 +317,7 @@ def texts_of(folder):
     return texts
 
 
-def test_a_log_of_a_part_at_a_rate_goes_on_in_other_files(published, tmp_path):
+def test_a_log_of_a_part_at_a_rate_rotates_its_files(published, tmp_path):
     port, edit = published
     log = tmp_path / "lab.log"
     options = ["--rate", "1000", "--rotate-size", "400"]
@@ -335,7 +335,7 @@ def test_a_log_of_a_part_at_a_rate_goes_on_in_other_files(published, tmp_path):
 
 
 def test_a_recording_needs_no_types(tmp_path):
-    """A type that only the publisher knows is written down as it came."""
+    """A type that only the publisher knows is recorded as received."""
     script = (
         "import pyon, sync_struct, sys\n"
         "class Odd: pass\n"
@@ -356,7 +356,7 @@ def test_a_recording_needs_no_types(tmp_path):
     process.communicate()
 
 
-def test_a_relay_publishes_further(published):
+def test_a_relay_publishes_its_origin(published):
     port, edit = published
     relaying = command("relay", "127.0.0.1", port, "lab", "--bind", "127.0.0.1")
     there = re.fullmatch(r"lab at 127\.0\.0\.1 port (\d+)\n", relaying.stdout.readline())[1]
@@ -405,7 +405,7 @@ def tls(files, mine, other):
     return ["--cert", files[mine][0], "--key", files[mine][1], "--peer-cert", files[other][0]]
 
 
-def test_everything_goes_over_tls(certificates, tmp_path):
+def test_every_command_supports_tls(certificates, tmp_path):
     file = tmp_path / "lab.pyon"
     pyon.store_file(file, {"x": 1})
     server = tls(certificates, "publisher", "subscriber")
@@ -424,7 +424,7 @@ def test_everything_goes_over_tls(certificates, tmp_path):
     end(process)
 
 
-def test_an_error_names_where_it_was():
+def test_an_error_names_the_address():
     with socket.socket() as reserved:  # nobody listens there, and nobody else takes it
         reserved.bind(("127.0.0.1", 0))
         port = str(reserved.getsockname()[1])

@@ -16,7 +16,7 @@ def drawn(view, height=100):
     return capture.get()
 
 
-def test_why_nothing_comes_is_said_instead_of_the_tree():
+def test_an_error_is_shown_before_the_first_structure():
     view = View("lab")
     assert drawn(view) == "lab  connecting\n"
     view.trouble = "nobody listens there"
@@ -34,7 +34,7 @@ def test_a_structure_is_a_tree():
     assert "10 earlier" in text
 
 
-def test_the_newest_of_a_long_list_is_seen_and_what_is_left_out_is_said():
+def test_a_long_list_shows_its_newest_items_and_how_many_are_left_out():
     view = View("lab")
     view.target = {"temperature": 293.0, "scan": list(range(1000))}
     text = drawn(view, height=24)
@@ -44,7 +44,7 @@ def test_the_newest_of_a_long_list_is_seen_and_what_is_left_out_is_said():
     assert "'temperature': 293.0" in text
 
 
-def test_everything_fits_into_the_window_and_what_changed_is_seen():
+def test_the_tree_fits_into_the_window_and_shows_changed_items():
     view = View("lab")
     view.target = {f"key {i}": {"x": [i, i]} for i in range(100)}
     view.note({"action": "setitem", "path": [], "key": "key 77", "value": {}})
@@ -55,7 +55,7 @@ def test_everything_fits_into_the_window_and_what_changed_is_seen():
     assert len(text.splitlines()) <= 24
 
 
-def test_what_changed_stands_out():
+def test_changes_are_highlighted():
     view = View("lab")
     view.target = {"a": 1, "b": 2}
     view.note({"action": "init", "struct": {}})

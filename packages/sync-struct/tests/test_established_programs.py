@@ -1,4 +1,4 @@
-"""What programs of the established stack do beside its manual: they run as they are."""
+"""Undocumented usage by programs of the established stack, which must run unchanged."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ def test_publish_is_none_or_called_with_each_mod_in_the_thread_of_the_change():
     ]
 
 
-def test_mods_given_to_publish_stay_as_they_were_made():
+def test_mods_passed_to_publish_do_not_change_later():
     n, replica, mods = Notifier({}), {}, []
     n.publish = mods.append
     n["s"] = []
@@ -60,7 +60,7 @@ def test_mods_given_to_publish_stay_as_they_were_made():
     assert same(replica, n.read)
 
 
-def test_what_publish_raises_reaches_who_made_the_change_which_is_made():
+def test_an_exception_of_publish_is_raised_by_the_mutator_after_the_change():
     n, heard = Notifier({}), []
 
     def ended(mod):
@@ -103,7 +103,7 @@ async def test_a_publisher_leaves_publish_to_the_program(until):
 # By reference
 
 
-def test_what_is_assigned_is_kept_by_reference():
+def test_assigned_values_are_kept_by_reference():
     n = Notifier({})
     value, array = [1], np.zeros(3)
     n["key"] = (True, value, {})
@@ -147,7 +147,7 @@ ENTRANCES = {
 
 @pytest.mark.parametrize("assign", ENTRANCES.values(), ids=ENTRANCES)
 @pytest.mark.parametrize("value", [[1], {"a": 1}, np.zeros(2)], ids=["list", "dict", "array"])
-def test_every_way_in_keeps_references_and_copies_on_demand(assign, value):
+def test_every_mutator_keeps_references_or_copies_on_demand(assign, value):
     for copy in (False, True):
         n, told = Notifier({"l": []}, copy=copy), []
         n.publish = told.append
@@ -193,7 +193,7 @@ def test_a_part_within_a_tuple_that_was_replaced_is_stale():
         kept.append(2)
 
 
-def test_a_set_is_not_handed_out_as_it_is():
+def test_a_set_is_returned_as_a_frozenset():
     n = Notifier({"tags": {1}, "t": ({2}, 3), "l": [{4}]})
     replica = n.copy()
     n.add_listener(lambda mod: process_mod(replica, mod))
@@ -224,7 +224,7 @@ def test_a_structure_is_checked_as_an_assigned_value_is():
     assert Notifier({"a": Notifier([1]), "b": frozenset({1})}).read == {"a": [1], "b": {1}}
 
 
-def test_what_would_be_in_two_places_is_copied():
+def test_a_value_that_would_be_in_two_places_is_copied():
     n = Notifier({"l": [[0]]})
     replica = n.copy()
     n.add_listener(lambda mod: process_mod(replica, mod))
@@ -254,7 +254,7 @@ def test_what_would_be_in_two_places_is_copied():
     assert shared.read == [[0, 1], [0]]
 
 
-def test_debug_mode_notices_what_the_owner_of_a_reference_does():
+def test_debug_mode_detects_changes_by_the_owner_of_a_reference():
     mine = [1]
     n = Notifier({}, debug=True)
     n["k"] = (mine,)
@@ -265,7 +265,7 @@ def test_debug_mode_notices_what_the_owner_of_a_reference_does():
 
 
 @pytest.mark.parametrize("nested", [False, True])
-async def test_what_was_sent_of_an_array_is_of_the_moment_of_the_change(nested, until):
+async def test_an_array_is_sent_as_it_was_at_the_moment_of_the_change(nested, until):
     array = np.zeros(10_000)
     n, mods = Notifier({}), []
     async with Publisher({"n": n}) as publisher:
@@ -288,7 +288,7 @@ def test_mod_actions_are_named_as_in_the_mods():
     assert [action.value for action in ModAction] == names
 
 
-def test_a_mod_is_applied_through_a_notifier_and_told_on():
+def test_a_mod_applied_to_a_notifier_is_published():
     source, target, told = Notifier({}), Notifier({}, debug=True), []
     source.publish = lambda mod: process_mod(target, mod)
     target.publish = told.append
@@ -325,7 +325,7 @@ def test_a_notifier_is_brought_up_to_date_with_a_dict_again_and_again():
      (np.zeros(2), np.zeros(2, "f4")), (np.zeros(2), np.array([0.0, -0.0]))],
     ids=str,
 )  # fmt: skip
-def test_what_only_compares_equal_is_brought_up_to_date(present, new):
+def test_values_that_only_compare_equal_are_updated(present, new):
     n, mods = Notifier({"x": present, "y": float("nan")}), []
     n.add_listener(mods.append)
     update_from_dict(n, {"x": new, "y": float("nan")})

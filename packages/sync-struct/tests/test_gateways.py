@@ -1,4 +1,4 @@
-"""The door for gateways: steps as bytes, where to go on, sockets of one's own, addresses."""
+"""The interface for gateways: steps as bytes, positions, attached sockets, addresses."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ def follow(publisher, *steps, **options):
     return subscriber, subscriber.following("127.0.0.1", publisher.port, longest_wait=0.01)
 
 
-async def test_steps_come_as_they_travel_raw_buffers_included(until):
+async def test_steps_are_received_as_sent_including_raw_buffers(until):
     n = Notifier({"a": np.zeros(1000), "x": 0})
     steps = []
     async with Publisher({"d": n}) as publisher:
@@ -52,7 +52,7 @@ async def test_steps_of_recorders_have_no_raw_buffers(until):
     assert steps[0].frames == [steps[0].lines[0] + b"\n"]
 
 
-async def test_another_subscriber_goes_on_where_the_last_one_left_off(until):
+async def test_a_subscriber_resumes_at_the_position_of_another_one(until):
     n = Notifier({"x": 0})
     first, second = [], []
     async with Publisher({"d": n}) as publisher:
@@ -71,7 +71,7 @@ async def test_another_subscriber_goes_on_where_the_last_one_left_off(until):
     assert [step.action for step in second] == ["mods"] * len(second)
 
 
-async def test_a_position_that_the_publisher_does_not_know_brings_the_structure(until):
+async def test_an_unknown_position_is_answered_with_the_structure(until):
     n = Notifier({"x": 0})
     steps = []
     async with Publisher({"d": n}) as publisher:
@@ -82,12 +82,12 @@ async def test_a_position_that_the_publisher_does_not_know_brings_the_structure(
     assert steps[0].action == "init"
 
 
-def test_a_position_is_for_those_without_a_target():
+def test_a_position_is_refused_for_subscribers_with_a_target():
     with pytest.raises(TypeError, match="only with decode=False"):
         Subscriber("d", lambda x: x, position=("s", 1))
 
 
-async def test_a_publisher_serves_a_socket_that_is_brought_to_it():
+async def test_a_publisher_serves_an_attached_socket():
     async with Publisher({"d": Notifier({"x": 1})}) as publisher:
         near, far = socket.socketpair()
         far.setblocking(False)
@@ -103,7 +103,7 @@ async def test_a_publisher_serves_a_socket_that_is_brought_to_it():
 
 
 class Greeting(AsyncioServer):
-    """A publisher that greets, and then says what it is told to."""
+    """A publisher that sends a hello, and then the given lines."""
 
     says = b""
 
@@ -133,7 +133,7 @@ async def test_a_subscriber_that_is_closed_while_the_structure_is_awaited_ends_i
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
-async def test_a_subscriber_is_live_when_what_there_was_has_come(until):
+async def test_a_subscriber_is_live_when_it_has_caught_up(until):
     def mod(number):
         return b'{"action":"append","path":[],"x":%d,"number":%d}\n' % (number, number)
 
@@ -158,28 +158,28 @@ async def test_a_subscriber_is_live_when_what_there_was_has_come(until):
 # Addresses.
 
 
-async def test_an_address_of_no_known_gateway_says_which_there_are():
+async def test_an_address_with_an_unknown_scheme_is_an_error_that_lists_the_schemes():
     with pytest.raises(ValueError, match="an address with nats://; got ftp://"):
         await Subscriber("d", lambda x: x).connect("ftp://host/d")
 
 
-async def test_a_host_without_a_port_is_no_address():
-    with pytest.raises(TypeError, match="'localhost' is no address like nats://host/name"):
+async def test_a_host_without_a_port_is_an_error():
+    with pytest.raises(TypeError, match="'localhost' is not an address like nats://host/name"):
         await Subscriber("d", lambda x: x).connect("localhost")
 
 
 def test_a_mirror_needs_a_name_in_its_address():
-    with pytest.raises(TypeError, match="the name of a notifier, too: there is none in nats://h:1"):
+    with pytest.raises(TypeError, match="the name of a notifier: nats://h:1 has none"):
         mirror("nats://user:secret@h:1")
 
 
-def test_addresses_are_shown_without_what_is_secret():
+def test_addresses_are_shown_without_secrets():
     shown = _addresses.without_secrets("nats://me:secret@a:1,b:2/lab?creds=/x")
     assert shown == "nats://a:1,b:2/lab"
     assert _addresses.name_in("nats://a:1,b:2/site%2Flab?creds=/x") == "site/lab"
 
 
-def test_no_gateway_is_loaded_before_an_address_asks_for_it():
+def test_a_gateway_is_imported_only_when_an_address_needs_it():
     program = (
         "import sync_struct, sync_struct._cli, sync_struct.gateway, sys;"
         "sys.exit(any(name.startswith(('nats', 'sync_struct.nats')) for name in sys.modules))"
@@ -197,6 +197,5 @@ def test_a_gateway_without_its_library_says_what_to_install():
     )
     assert done.returncode == 1
     assert (
-        "sync-struct: NATS needs nats-py: pip install nats-py, or the extra [nats]"
-        in done.stderr
+        "sync-struct: NATS needs nats-py: pip install nats-py, or the extra [nats]" in done.stderr
     )

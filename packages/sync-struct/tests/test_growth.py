@@ -121,16 +121,16 @@ REFUSED = {
     "a row as rows": (lambda n: n["img"].extend([1, 2]), r"got an array of shape \(2,\)"),
     "a row that is to grow": (lambda n: n["img"][0].append(1), "only the whole"),
     "without a dimension": (lambda n: n["zero"].append(1), "without a dimension"),
-    "insert": (lambda n: n["x"].insert(0, 1.0), "grows at its end only"),
-    "pop": (lambda n: n["x"].pop(), "grows at its end only"),
-    "delete": (lambda n: n["x"].__delitem__(0), "grows at its end only"),
-    "clear": (lambda n: n["x"].clear(), "grows at its end only"),
-    "in a tuple": (lambda n: n["t"][0].pop(), "grows at its end only"),
+    "insert": (lambda n: n["x"].insert(0, 1.0), "can grow only at its end"),
+    "pop": (lambda n: n["x"].pop(), "can grow only at its end"),
+    "delete": (lambda n: n["x"].__delitem__(0), "can grow only at its end"),
+    "clear": (lambda n: n["x"].clear(), "can grow only at its end"),
+    "in a tuple": (lambda n: n["t"][0].pop(), "can grow only at its end"),
 }
 
 
 @pytest.mark.parametrize(("grow", "why"), REFUSED.values(), ids=REFUSED)
-def test_what_an_array_cannot_do_raises_and_says_why(grow, why):
+def test_operations_that_a_growing_array_does_not_support_raise(grow, why):
     n, mods, replica = followed(
         {
             "i": np.arange(2),
@@ -147,7 +147,7 @@ def test_what_an_array_cannot_do_raises_and_says_why(grow, why):
     assert same(n.read, replica)
 
 
-def test_parts_that_were_kept_go_on_with_an_array_that_has_grown():
+def test_kept_parts_follow_an_array_that_has_grown():
     n, _, replica = followed({"x": np.zeros(1), "t": (np.zeros(1), [])})
     first, second, whole, row = n["x"], n["x"], n["t"], n["x"][0:1]
     for i in range(2 * LEAST_ROOM):
@@ -335,7 +335,7 @@ def test_late_joiners_cost_one_snapshot_and_appends_cost_their_rows():
     assert [mod["action"] for mod in late.mods] == ["init"]
 
 
-async def test_a_live_plot_follows_and_keeps_what_it_was_told(until):
+async def test_a_live_plot_follows_and_may_keep_its_mods(until):
     n, kept, rows = Notifier({"x": np.zeros(0), "note": ""}), [], []
     async with Publisher({"n": n}) as publisher:
         await publisher.start("127.0.0.1", 0)

@@ -1,4 +1,4 @@
-"""Whatever happens on the way, in the end every replica equals the structure.
+"""After any sequence of faults, every replica equals the structure in the end.
 
 Mutations of every kind from several threads; subscribers that come, go, stall, are cut at random
 bytes, reconnect and resume; publishers that restart, with and without memory of what was. The
@@ -155,7 +155,7 @@ class Recorded:
 
 
 def folded(mods):
-    """Return what mods that were kept make: in a box, since what an array grows to is another."""
+    """Return the result of kept mods, in a list: an array that grows is replaced."""
     box = [None]
     for mod in mods:
         if mod["action"] == "init":
@@ -168,7 +168,7 @@ def folded(mods):
 
 
 class Old:
-    """A subscriber of the established protocol, that connects again when it is cut off."""
+    """A subscriber of the established protocol that reconnects when its connection is cut."""
 
     path = ()
 
@@ -466,7 +466,7 @@ def plain(structure):
 
 
 class Relayed(Ours):
-    """One at a bridge: where that began anew, it is told of the differences only."""
+    """A subscriber of a bridge: after a restart of the bridge it receives only the differences."""
 
     def __init__(self, options):
         super().__init__(options)
@@ -474,7 +474,7 @@ class Relayed(Ours):
 
 
 class Addressed(Ours):
-    """One that goes to the engine itself."""
+    """A subscriber that reads directly from the engine."""
 
     async def run(self, port):
         await self.subscriber.run(f"nats://127.0.0.1:{port}/d", longest_wait=0.05)

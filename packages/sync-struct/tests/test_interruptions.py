@@ -1,4 +1,4 @@
-"""Changes made inside of changes, locks of users, exceptions from outside, forks: never unequal."""
+"""Changes within changes, users' locks, asynchronous exceptions, forks: replicas stay equal."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ def in_thread(function):
 
 @pytest.fixture
 def Finalised():
-    """A type with PYON whose objects call a function when they are gone."""
+    """A registered type whose objects call a function when they are finalised."""
 
     class Finalised:
         def __init__(self, function=lambda: None):
@@ -85,7 +85,7 @@ OUTER = {
 
 @pytest.mark.parametrize("inner", INNER.values(), ids=INNER)
 @pytest.mark.parametrize("outer", OUTER.values(), ids=OUTER)
-def test_a_finaliser_that_makes_a_change_within_one_is_heard_after_it(Finalised, inner, outer):
+def test_a_change_by_a_finaliser_within_another_one_is_made_after_it(Finalised, inner, outer):
     n, replica, _ = followed({"l": [3, 1, 2], "gone": 1})
     called = []
 
@@ -108,7 +108,7 @@ def test_a_finaliser_that_makes_a_change_within_one_is_heard_after_it(Finalised,
     n.clear()
 
 
-def test_a_finaliser_cannot_ask_for_a_result(Finalised):
+def test_a_finaliser_within_a_change_cannot_make_one_that_returns_a_value(Finalised):
     n, replica, _ = followed({"l": [1], "d": {}})
     raised = []
 
@@ -127,7 +127,7 @@ def test_a_finaliser_cannot_ask_for_a_result(Finalised):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="a signal from a clock")
-def test_a_signal_handler_that_makes_changes_at_any_moment_is_heard_in_order():
+def test_changes_by_a_signal_handler_at_any_moment_arrive_in_order():
     n, replica, _ = followed({"l": [], "s": 0})
     log = Log(n._structure)
     n._structure.add_sink(log.put, False)
@@ -161,7 +161,7 @@ def test_a_signal_handler_that_makes_changes_at_any_moment_is_heard_in_order():
     assert log.number == n._structure.number
 
 
-def test_an_exception_from_outside_within_a_change_leaves_nobody_unequal():
+def test_an_asynchronous_exception_within_a_change_leaves_all_replicas_equal():
     n, _, mods = followed({})
     log = Log(n._structure)
 
@@ -247,7 +247,7 @@ class Gain:
 
 
 @pytest.mark.parametrize("way", list(ways_to_run_code_of_the_user(None)))
-def test_code_of_the_user_runs_without_a_lock(way):
+def test_user_code_runs_without_a_lock(way):
     n, replica, _ = followed({"l": [3, 1], "d": {}})
     once = []
 
@@ -266,20 +266,20 @@ def test_code_of_the_user_runs_without_a_lock(way):
         pyon.deregister([Gain], "Gain")
 
 
-def test_what_another_thread_has_changed_is_not_told_within_a_batch():
+def test_listeners_are_not_called_within_a_batch_with_mods_of_another_thread():
     n, heard = Notifier({}), []
     n.add_listener(lambda mod: heard.append((mod["key"], n._structure.lock._is_owned())))
     telling, told = threading.Event(), threading.Event()
     structure = n._structure
-    settle = structure.settle
+    run_deferred = structure.run_deferred
 
-    def settle_later():
+    def run_later():
         if threading.current_thread() is other:
             telling.set()
-            told.wait(PATIENCE)  # the lock is released, and nothing told yet
-        settle()
+            told.wait(PATIENCE)  # the lock is released, and no listener called yet
+        run_deferred()
 
-    structure.settle = settle_later
+    structure.run_deferred = run_later
     other = threading.Thread(target=lambda: n.__setitem__("x", 1))
     other.start()
     assert telling.wait(PATIENCE)
@@ -291,7 +291,7 @@ def test_what_another_thread_has_changed_is_not_told_within_a_batch():
     assert heard == [("x", False), ("y", False)]
 
 
-def test_a_sort_that_others_disturb_sorts_what_there_is():
+def test_a_sort_during_other_changes_sorts_the_present_items():
     n, replica, _ = followed([3, 1])
     disturbed = []
 
@@ -327,7 +327,7 @@ def held_by_a_batch(n):
         thread.join()
 
 
-async def test_a_publisher_waits_for_nobodys_batch(until):
+async def test_a_publisher_does_not_wait_for_a_batch(until):
     a, b = Notifier({}), Notifier({})
     async with Publisher({"a": a, "b": b}) as publisher:
         await publisher.start("127.0.0.1", 0)
@@ -403,7 +403,7 @@ def test_the_structure_stands_still_while_a_snapshot_is_encoded():
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, ZeroDivisionError])
-def test_what_a_listener_raises_stops_nothing(error, caplog):
+def test_an_exception_of_a_listener_stops_nothing(error, caplog):
     n, heard = Notifier({}), []
 
     def bad(mod):
@@ -418,7 +418,7 @@ def test_what_a_listener_raises_stops_nothing(error, caplog):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_is_to_end_the_program_does_when_everybody_has_been_told(error):
+def test_an_exception_that_ends_the_program_is_raised_after_all_listeners(error):
     n, heard = Notifier({}), []
 
     def bad(mod):
@@ -433,7 +433,9 @@ def test_what_is_to_end_the_program_does_when_everybody_has_been_told(error):
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, ZeroDivisionError])
 @pytest.mark.parametrize("slow", [False, True])
-async def test_what_a_callback_raises_does_not_stop_the_stream(until, error, slow, caplog):
+async def test_an_exception_of_a_callback_does_not_stop_the_subscription(
+    until, error, slow, caplog
+):
     n, heard, errors = Notifier({"x": 0}), [], []
 
     def bad(mod):
@@ -457,7 +459,7 @@ async def test_what_a_callback_raises_does_not_stop_the_stream(until, error, slo
         await subscriber.close()
 
 
-def test_a_callback_that_exits_ends_the_program_with_nothing_half_done():
+def test_a_callback_that_exits_ends_the_program_after_the_other_callbacks():
     n, heard = Notifier({"x": 0}), []
 
     def leave(mod):

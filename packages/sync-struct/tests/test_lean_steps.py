@@ -1,4 +1,4 @@
-"""Small mods on the lean road and on the general one: what comes of them is the same."""
+"""Small mods have the same result on the lean road and on the general road."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ def encoded(message):
 
 
 class Scripted(AsyncioServer):
-    """A publisher that sends lines in one piece when it is told to, and a structure when asked."""
+    """A publisher that sends given lines in one write, and a structure on request."""
 
     def __init__(self):
         super().__init__()
@@ -49,7 +49,7 @@ def mod(action, path=(), **fields):
 
 
 def numbered(messages):
-    """Return the messages as lines; mods that do not say it themselves have numbers."""
+    """Return the messages as lines; mods without a number get one."""
     counted = [
         {**message, "number": number} if isinstance(message, dict) else message
         for number, message in enumerate(messages, 1)
@@ -146,7 +146,7 @@ LINES = {
 
 
 class Reader:
-    """A subscriber, and all that it was told."""
+    """A subscriber with a record of all its callbacks."""
 
     def __init__(self, callbacks):
         self.told, self.states, self.errors = [], [], []
@@ -202,7 +202,7 @@ CALLBACKS = {
 
 
 async def outcome(lines, callbacks, until):
-    """Return all that comes of some lines behind a structure."""
+    """Return the result of a structure followed by some lines."""
     reader = Reader(callbacks)
     subscriber = reader.subscriber
     async with Scripted() as server:
@@ -266,9 +266,7 @@ async def test_usual_arrays_take_the_lean_road(until, monkeypatch):
 
 
 @pytest.mark.parametrize("lean", [True, False])
-async def test_what_is_told_of_arrays_has_the_fields_of_a_mod_and_no_others(
-    lean, until, monkeypatch
-):
+async def test_mods_with_arrays_have_only_the_fields_of_a_mod(lean, until, monkeypatch):
     monkeypatch.setattr(_lean_steps, "LEAN", lean)
     told, notifier = [], Notifier({"x": np.zeros(5000)})
     async with Publisher({"d": notifier}) as publisher:

@@ -17,7 +17,7 @@ RAW = Encoding(raw=True)
 
 
 class Reader:
-    """A subscriber without a connection: it is fed by hand."""
+    """A subscriber without a connection: the test passes messages to it."""
 
     def __init__(self, log, encoding=RAW, wish=EVERYTHING, number=None):
         self.cursor = Cursor(log, encoding, wish, number)
@@ -30,7 +30,7 @@ class Reader:
         self.bytes = 0
 
     def read(self):
-        """Take everything that there is."""
+        """Handle all available messages."""
         while self.cursor.behind:
             self.read_once()
         return self.replica.target
@@ -83,7 +83,7 @@ def test_mods_between_snapshot_and_first_delivery_are_neither_lost_nor_doubled()
     assert reader.read() == late.read() == {"l": [1, 2, 3]}
 
 
-def test_who_joins_inside_a_batch_gets_all_of_it_or_nothing():
+def test_a_subscriber_that_joins_during_a_batch_gets_all_of_it_or_nothing():
     notifier, log = served({"l": []})
     with notifier.batch():
         notifier["l"].append(1)
@@ -115,7 +115,7 @@ def test_subscribers_that_join_at_once_share_one_encoding(monkeypatch):
     assert len(texts) <= 50 + 1  # of each mod its value, and one key
 
 
-def test_a_mod_is_written_once_for_all_subscribers():
+def test_a_mod_is_encoded_once_for_all_subscribers():
     notifier, log = served({})
     first, second = Reader(log), Reader(log)
     first.read()
@@ -147,7 +147,7 @@ def test_an_array_becomes_text_without_reading_the_line_of_its_mod(encoding, mon
     assert part is None or same(part.replica.target, notifier.read["d"])
 
 
-def test_what_is_on_its_way_stays_as_it_is_whoever_is_sent_the_same_array():
+def test_data_being_sent_does_not_change_when_others_are_sent_the_same_array():
     notifier, log = served({})
     plain, newest, other = Reader(log), Reader(log, wish=Wish(newest=True)), Reader(log, Encoding())
     for reader in (plain, newest, other):
@@ -234,7 +234,7 @@ def test_a_burst_before_the_loop_turns_is_bounded_too():
     assert reader.inits == 2
 
 
-def test_no_reader_is_given_half_a_batch_while_another_thread_tells_of_it():
+def test_no_reader_is_sent_half_a_batch_while_another_thread_publishes_it():
     notifier, steps = Notifier({"l": []}), []
     log = Log(notifier._structure)
     notifier._structure.add_sink(steps.append, False)
@@ -248,7 +248,7 @@ def test_no_reader_is_given_half_a_batch_while_another_thread_tells_of_it():
             notifier["l"].append(i)
 
     class Slow(list):
-        """A step of which another thread tells: the publisher's collects meanwhile."""
+        """A step put by another thread while the publisher's thread collects."""
 
         looked_at = False
 
@@ -266,7 +266,7 @@ def test_no_reader_is_given_half_a_batch_while_another_thread_tells_of_it():
     assert part.read() == [0, 1, 2]
 
 
-def test_one_mod_larger_than_the_backlog_reaches_who_keeps_up():
+def test_one_mod_larger_than_the_backlog_reaches_readers_that_keep_up():
     notifier, log = served({}, backlog=1000)
     reader = Reader(log)
     reader.read()
@@ -277,7 +277,7 @@ def test_one_mod_larger_than_the_backlog_reaches_who_keeps_up():
     assert reader.inits == 1
 
 
-def test_who_left_off_goes_on_there():
+def test_a_reader_resumes_where_it_left_off():
     notifier, log = served({"l": []})
     reader = Reader(log)
     reader.read()
@@ -291,7 +291,7 @@ def test_who_left_off_goes_on_there():
     assert not log.holds(2)
 
 
-def test_mods_of_a_batch_are_applied_in_one_go():
+def test_mods_of_a_batch_are_applied_together():
     notifier, log = served({})
     reader = Reader(log)
     reader.read()
@@ -305,7 +305,7 @@ def test_mods_of_a_batch_are_applied_in_one_go():
     assert reader.replica.target == {"a": 1, "b": 2}
 
 
-def test_mods_of_a_batch_with_arrays_are_applied_in_one_go():
+def test_mods_of_a_batch_with_arrays_are_applied_together():
     notifier, log = served({})
     reader = Reader(log)
     reader.read()
@@ -347,7 +347,7 @@ def test_the_deepest_value_reaches_every_replica(encoding, nest):
     assert part is None or part.read() == notifier.read["a"]
 
 
-def test_a_part_comes_as_the_whole():
+def test_a_part_is_sent_like_a_whole_structure():
     notifier, log = served({"a": {"l": [1]}, "b": 1})
     reader = Reader(log, wish=Wish(("a", "l")))
     assert reader.read() == [1]
@@ -403,7 +403,7 @@ def test_conflation_sends_less_and_always_the_last():
     assert len(every.mods) == 1001
 
 
-def test_mods_only_has_no_structure_and_is_told_of_gaps():
+def test_mods_only_has_no_structure_and_reports_gaps():
     from sync_struct import ModsLost
 
     notifier, log = served({"x": "y" * 1000}, backlog=2_000)
@@ -424,7 +424,7 @@ def test_mods_only_has_no_structure_and_is_told_of_gaps():
     assert reader.mods[-1]["value"] == 3
 
 
-def test_a_structure_that_cannot_be_encoded_is_told():
+def test_a_structure_that_cannot_be_encoded_is_an_error():
     notifier, log = served({})
     notifier.read["x"] = object()  # not through the notifier
     with pytest.raises(pyon.EncodeError):
@@ -441,16 +441,16 @@ def test_only_whole_structures_are_published():
         Publisher({}, legacy_version=3)
     with pytest.raises(ValueError, match="overflow"):
         Publisher({}, overflow="explode")
-    with pytest.raises(ValueError, match="one line"):
+    with pytest.raises(ValueError, match="without a newline"):
         Publisher({"a\nb": Notifier({})})
 
 
 class Absent(Reader):
-    """A reader that understands that its part is absent."""
+    """A reader with the feature `absent_parts`."""
 
     def __init__(self, log, path, **options):
         super().__init__(log, wish=Wish(path, **options))
-        self.cursor.tells_absence = True
+        self.cursor.wants_absence = True
 
     def lines(self):
         """Take what there is, as messages without their numbers."""
@@ -465,7 +465,7 @@ ABSENT = {"action": "absent"}
 
 
 @pytest.mark.parametrize("newest", [False, True])
-def test_a_part_that_is_absent_is_told_once_and_comes_when_it_is_made(newest):
+def test_an_absent_part_is_reported_once_and_sent_when_it_is_created(newest):
     notifier, log = served({"datasets": {}})
     reader = Absent(log, ("datasets", "plot"), newest=newest)
     assert reader.lines() == [ABSENT]
@@ -498,7 +498,7 @@ MAKERS = {
 
 
 @pytest.mark.parametrize(("path", "make"), MAKERS.values(), ids=MAKERS)
-def test_an_absent_part_comes_in_whatever_way_it_is_made(path, make):
+def test_an_absent_part_is_sent_however_it_is_created(path, make):
     notifier, log = served({"l": [5], "d": {}, "a": np.zeros(1), "t": (1,)})
     reader = Absent(log, path)
     assert reader.lines() == [ABSENT]
@@ -507,7 +507,7 @@ def test_an_absent_part_comes_in_whatever_way_it_is_made(path, make):
     assert reader.lines() == [{"action": "init", "struct": 5}]
 
 
-def test_who_does_not_know_of_absence_is_refused_as_before():
+def test_a_subscriber_without_absent_parts_is_refused_as_before():
     _, log = served({})
     with pytest.raises(UnknownNotifier, match="no part"):
         Reader(log, wish=Wish(("plot",))).read()

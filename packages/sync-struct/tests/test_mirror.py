@@ -88,7 +88,7 @@ def test_a_script_follows_a_structure():
     assert view["x"] == 3
 
 
-def test_who_waits_is_woken_when_the_mirror_is_closed():
+def test_waiting_threads_are_woken_when_the_mirror_is_closed():
     n = Notifier({"x": 1})
     with publisher(d=n) as (port, _):
         view = mirror("127.0.0.1", port, "d")
@@ -121,7 +121,7 @@ def test_a_callback_may_close_the_mirror(caplog):
     assert caplog.text == ""
 
 
-def test_a_sign_of_life_is_no_update(monkeypatch):
+def test_a_pong_is_not_an_update(monkeypatch):
     n = Notifier({"x": 1})
     pong = threading.Event()
     receive = SubscriberConnection.message_received
@@ -144,14 +144,14 @@ def test_a_sign_of_life_is_no_update(monkeypatch):
         waiting.result(30)
 
 
-def test_a_part_of_it():
+def test_a_mirror_of_a_part():
     n = Notifier({"x": {"y": 1}})
     with publisher(d=n) as (port, _), mirror("127.0.0.1", port, "d", path=["x"]) as view:
         n["x"]["y"] = 2
         view.wait(lambda d: d == {"y": 2}, timeout=10)
 
 
-def test_what_cannot_be_mirrored_is_an_error_at_once():
+def test_a_mirror_that_cannot_connect_raises_at_once():
     with publisher(d=Notifier({})) as (port, stop):
         with pytest.raises(UnknownNotifier, match="'d'"):
             mirror("127.0.0.1", port, "nope")
@@ -160,7 +160,7 @@ def test_what_cannot_be_mirrored_is_an_error_at_once():
             mirror("127.0.0.1", port, "d")
 
 
-def test_it_outlives_the_publisher():
+def test_a_mirror_outlives_the_publisher():
     n = Notifier({"x": 1})
     with publisher(d=n) as (port, stop), mirror("127.0.0.1", port, "d") as view:
         stop()
@@ -259,7 +259,7 @@ def test_an_array_of_a_mirror_is_read_only(seen):
         view.temperature = 5
 
 
-def test_a_copy_is_the_readers_own(seen):
+def test_a_copy_belongs_to_the_reader(seen):
     _, view = seen
     for mine in (view.read, view.copy(), copy.deepcopy(view), pickle.loads(pickle.dumps(view))):
         mine["l"][1].append(9)
@@ -276,7 +276,7 @@ def test_a_copy_is_the_readers_own(seen):
     assert view["a"][0] == 0
 
 
-def test_what_has_been_read_stays_as_it_is(seen):
+def test_values_read_do_not_change_later(seen):
     n, view = seen
     before = view["l"]
     n["l"][1].append(3)
@@ -294,7 +294,7 @@ def test_what_has_been_read_stays_as_it_is(seen):
 # To wait.
 
 
-def test_what_is_not_there_yet_is_waited_for(seen):
+def test_wait_treats_missing_values_as_not_yet(seen):
     n, view = seen
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(view.wait, lambda d: len(d["scan"]) >= 2 and max(d["scan"]) > 1, 30)
@@ -309,7 +309,7 @@ def test_what_is_not_there_yet_is_waited_for(seen):
         waiting.result(30)
 
 
-def test_what_was_true_for_one_step_only_is_not_missed(seen):
+def test_wait_does_not_miss_a_condition_that_was_true_for_one_step(seen):
     n, view = seen
     entered = threading.Event()
 
@@ -386,7 +386,7 @@ def test_arrays_that_grow_are_followed_at_every_step(path):
             assert before.shape == (2, 2)
 
 
-def test_a_reader_that_is_too_slow_is_told_so(seen, monkeypatch):
+def test_a_reader_that_is_too_slow_gets_an_error(seen, monkeypatch):
     monkeypatch.setattr("sync_struct._updates.STEPS_LIMIT", 5000)
     n, view = seen
     updates = view.updates(timeout=30)
@@ -466,7 +466,7 @@ def test_closing_with_a_lock_held_that_a_callback_wants_is_no_deadlock(monkeypat
             assert view.lock.wait_for(lambda: view.state == "closed", 30)
 
 
-def test_a_condition_holds_up_nobody(seen):
+def test_a_condition_delays_no_other_thread(seen):
     n, view = seen
     entered, leave = threading.Event(), threading.Event()
 
@@ -485,7 +485,7 @@ def test_a_condition_holds_up_nobody(seen):
 
 
 class Stubborn:
-    """A registered type whose copying waits for somebody else."""
+    """A registered type whose copying waits for an event."""
 
     lock = threading.RLock()
 
@@ -494,7 +494,7 @@ class Stubborn:
             return Stubborn()
 
 
-def test_copying_a_users_value_holds_up_nobody(seen):
+def test_copying_a_users_value_delays_no_other_thread(seen):
     pyon.register(Stubborn, name="Stubborn", encode=lambda _: (), decode=Stubborn)
     n, view = seen
     try:
@@ -517,7 +517,7 @@ def test_copying_a_users_value_holds_up_nobody(seen):
         pyon.deregister(Stubborn, "Stubborn")
 
 
-def test_a_callback_that_would_wait_for_itself_is_told_so():
+def test_a_callback_that_would_wait_for_itself_gets_an_error():
     n = Notifier({"x": 1})
     errors = []
     asked = threading.Event()
@@ -540,7 +540,7 @@ def test_a_callback_that_would_wait_for_itself_is_told_so():
 
 
 @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
-def test_nothing_that_a_callback_raises_ends_the_mirror(raised):
+def test_no_exception_of_a_callback_ends_the_mirror(raised):
     n = Notifier({"x": 0})
     errors = []
 
@@ -558,7 +558,7 @@ def test_nothing_that_a_callback_raises_ends_the_mirror(raised):
     assert len(errors) >= 3
 
 
-def test_states_and_errors_are_told(seen):
+def test_callbacks_receive_states_and_errors(seen):
     states, errors = [], []
     n = Notifier({"x": 1})
     with (
@@ -592,7 +592,7 @@ async def test_a_mirror_works_while_a_loop_runs_as_in_a_notebook():
         assert view["x"] == 1
 
 
-def test_a_mirror_that_nobody_holds_is_closed():
+def test_a_mirror_without_references_is_closed():
     n = Notifier({"x": 1})
     with publish("127.0.0.1", 0, {"d": n}) as served:
 
@@ -630,7 +630,7 @@ def test_in_a_forked_child_a_mirror_and_a_publisher_are_lost_and_the_parents_liv
         assert view.state == "live"
 
 
-def test_a_mirror_adds_up_with_dicts_and_lists_like_one():
+def test_a_mirror_supports_the_operators_of_dicts_and_lists():
     with (
         publisher(d=Notifier({"x": [1]}), l=Notifier([1])) as (port, _),
         mirror("127.0.0.1", port, "d") as view,
@@ -645,7 +645,7 @@ def test_a_mirror_adds_up_with_dicts_and_lists_like_one():
 
 
 class Gain:
-    """Of a type that the reader does not know."""
+    """A type that the reader does not know."""
 
 
 def test_a_mirror_begins_although_a_value_of_its_first_structure_cannot_be_decoded():
@@ -672,7 +672,7 @@ def _refuse(x):
     raise ValueError("no gain here")
 
 
-def test_a_mirror_that_cannot_begin_says_why_and_not_what_a_value_lacked():
+def test_a_mirror_that_cannot_begin_raises_its_error_and_not_that_of_a_value():
     first = First(Replication(), None, None)
     first.take_error(pyon.DecodeError("a value"))
     first.take_error(ConnectionRefusedError("the publisher"))

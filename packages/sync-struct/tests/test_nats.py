@@ -1,4 +1,4 @@
-"""A publisher, NATS, and those who follow: with a real server, which is killed, too."""
+"""A publisher, NATS and subscribers, with a real server, which is killed in some tests."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ def same(a, b):
 
 
 class Replica:
-    """A subscriber that keeps the actions that it was told of, and its states."""
+    """A subscriber that records the actions of its mods, and its states."""
 
     def __init__(self, name="d", **options):
         self.actions, self.states, self.errors, self.seen = [], [], [], []
@@ -85,7 +85,7 @@ class Replica:
 
 
 class Site:
-    """A publisher and a bridge out; both can be ended and begun again."""
+    """A publisher and a bridge out; both can be stopped and restarted."""
 
     def __init__(self, engine, notifier, **options):
         self.engine, self.notifier, self.options = engine, notifier, options
@@ -144,7 +144,7 @@ def structure():
 
 
 def change(n, i):
-    """Make some changes that belong together, with a diary to see order, losses and doubles."""
+    """Make a batch of changes, with a diary that shows order, losses and duplicates."""
     with n.batch():
         n["diary"].append(i)
         n["x"] = i
@@ -159,7 +159,7 @@ def change(n, i):
 # What is promised.
 
 
-async def test_what_comes_through_is_equal_in_order_and_whole(engine, until):
+async def test_steps_over_nats_arrive_complete_and_in_order(engine, until):
     n = Notifier(structure())
     async with Site(engine, n, interval=STEADY):
         await settled(engine)
@@ -178,7 +178,7 @@ async def test_what_comes_through_is_equal_in_order_and_whole(engine, until):
             assert late.equals(n)  # a late joiner has everything when it has joined
 
 
-async def test_a_part_at_a_rate_comes_through_too(engine, until):
+async def test_a_part_at_a_rate_over_nats(engine, until):
     n = Notifier(structure())
     async with Site(engine, n):
         await settled(engine)
@@ -191,7 +191,7 @@ async def test_a_part_at_a_rate_comes_through_too(engine, until):
             await until(lambda: old.equals(n))
 
 
-async def test_mods_alone_come_through(engine, until):
+async def test_mods_only_over_nats(engine, until):
     n = Notifier(structure())
     async with Site(engine, n):
         await settled(engine)
@@ -219,7 +219,7 @@ async def test_a_mirror_has_everything_when_it_returns(engine):
         seen.close()
 
 
-async def test_frames_beyond_what_the_engine_takes_come_in_parts(engine, until):
+async def test_steps_larger_than_the_maximum_payload_are_split(engine, until):
     n = Notifier({"image": np.zeros(2), "i": 0})
     async with Site(engine, n):
         await settled(engine)
@@ -235,7 +235,7 @@ async def test_frames_beyond_what_the_engine_takes_come_in_parts(engine, until):
                 assert late.equals(n)
 
 
-async def test_an_unknown_name_is_told_with_those_that_there_are(engine):
+async def test_an_unknown_name_is_an_error_that_lists_the_names(engine):
     async with Site(engine, Notifier({})):
         await settled(engine)
         with pytest.raises(UnknownNotifier, match="no notifier 'nope'; there is 'd'") as caught:
@@ -243,7 +243,7 @@ async def test_an_unknown_name_is_told_with_those_that_there_are(engine):
         assert caught.value.names == ("d",)
 
 
-async def test_an_engine_that_is_not_there_is_an_error(engine):
+async def test_an_engine_that_cannot_be_reached_is_an_error(engine):
     engine.kill()
     with pytest.raises(JetStreamError, match=f"{engine.address}: .*Connect call failed"):
         await Subscriber("d", lambda x: x).connect(engine.address)
@@ -262,7 +262,7 @@ async def test_an_engine_without_jetstream_says_so(engine):
 # Who comes back.
 
 
-async def test_a_subscriber_goes_on_where_it_was(engine, until):
+async def test_a_subscriber_resumes_where_it_was(engine, until):
     n = Notifier(structure())
     async with Site(engine, n, interval=STEADY):
         await settled(engine)
@@ -292,7 +292,7 @@ async def test_a_bridge_goes_on_where_the_stream_ends(engine, until):
     assert replica.actions.count("init") == 1
 
 
-async def test_a_publisher_that_is_another_brings_its_structure(engine, until):
+async def test_a_restarted_publisher_replaces_the_structure(engine, until):
     n = Notifier(structure())
     async with Site(engine, n) as site:
         await settled(engine)
@@ -310,7 +310,7 @@ async def test_a_publisher_that_is_another_brings_its_structure(engine, until):
     assert replica.actions.count("init") == 2
 
 
-async def test_a_bridge_that_the_publisher_outruns_brings_the_structure(engine, until):
+async def test_a_bridge_that_lags_by_more_than_the_backlog_writes_the_structure(engine, until):
     n = Notifier(structure())
     async with Site(engine, n) as site:
         await settled(engine)
@@ -377,7 +377,7 @@ async def test_a_foreign_message_in_the_stream_displaces_the_bridge_and_it_comes
 
 
 class TornGreeting(AsyncioServer):
-    """An engine that greets once, leaves, and then is cut off in the middle of its greeting."""
+    """An engine that greets once and closes; its later greetings are incomplete."""
 
     connections = 0
 
@@ -393,7 +393,7 @@ class TornGreeting(AsyncioServer):
                 return
 
 
-async def test_a_client_that_does_not_connect_again_is_noticed():
+async def test_a_client_that_does_not_reconnect_is_detected():
     async with TornGreeting() as server:
         await server.start("127.0.0.1", 0)
         js = await connect(f"nats://127.0.0.1:{server.port}")
@@ -403,7 +403,7 @@ async def test_a_client_that_does_not_connect_again_is_noticed():
 
 
 class Closed:
-    """A client whose transport has just been closed, as the library has it then."""
+    """A client whose transport has just been closed, in the state of the library."""
 
     async def fail(self, *arguments, **options):
         raise AttributeError("'NoneType' object has no attribute '_add_writer'")
@@ -421,7 +421,7 @@ async def test_a_transport_that_has_just_been_closed_is_a_lost_connection():
     await js.close()
 
 
-async def test_a_bridge_that_fails_begins_anew(engine, until, monkeypatch, caplog):
+async def test_a_bridge_that_fails_starts_again(engine, until, monkeypatch, caplog):
     take = Outlet._read_tail
     failures = [LookupError("unforeseen")]
 
@@ -468,7 +468,9 @@ async def test_an_engine_that_is_killed_and_comes_back(engine, until, storage):
                 await until(lambda: replica.equals(n))
 
 
-async def test_a_bridge_without_an_engine_holds_up_nobody_and_catches_up(engine, until):
+async def test_a_bridge_without_an_engine_does_not_delay_the_publisher_and_catches_up(
+    engine, until
+):
     n = Notifier(structure())
     async with Site(engine, n) as site:
         await settled(engine)
@@ -486,7 +488,7 @@ async def test_a_bridge_without_an_engine_holds_up_nobody_and_catches_up(engine,
             await until(lambda: replica.equals(n))
 
 
-async def test_a_message_that_is_lost_on_the_way_to_a_reader_is_missed(engine, until, monkeypatch):
+async def test_a_message_lost_in_transit_to_a_reader_is_detected(engine, until, monkeypatch):
     dropped = []
     receive = Pull._receive
 
@@ -510,7 +512,7 @@ async def test_a_message_that_is_lost_on_the_way_to_a_reader_is_missed(engine, u
     assert replica.seen == sorted(replica.seen)
 
 
-async def test_what_never_comes_though_a_beacon_knows_of_it_has_the_reader_join_again(
+async def test_a_reader_joins_again_if_steps_announced_by_a_beacon_do_not_arrive(
     engine, until, monkeypatch
 ):
     deaf = []
@@ -535,7 +537,7 @@ async def test_what_never_comes_though_a_beacon_knows_of_it_has_the_reader_join_
             await until(lambda: replica.equals(n))
 
 
-async def test_a_purge_under_a_reader_has_it_join_again(engine, until):
+async def test_a_reader_joins_again_after_a_purge(engine, until):
     n = Notifier({"diary": [], "x": ""})
     async with Site(engine, n):
         js = await has(engine)
@@ -557,13 +559,13 @@ async def test_a_purge_under_a_reader_has_it_join_again(engine, until):
 
 
 async def joins(engine, until, notifier):
-    """Wait until somebody who comes now has what the notifier is."""
+    """Wait until a new subscriber equals the notifier."""
     late = Replica()
     async with asyncio.timeout(60), late.following(engine.address):
         await until(lambda: late.equals(notifier))
 
 
-async def test_a_structure_that_the_engine_has_lost_comes_again_though_nothing_changes(
+async def test_a_structure_that_the_engine_has_lost_is_written_again_though_nothing_changes(
     engine, until
 ):
     n = Notifier(structure())
@@ -578,7 +580,7 @@ async def test_a_structure_that_the_engine_has_lost_comes_again_though_nothing_c
 
 
 @pytest.mark.parametrize("deleted", ["everything", "the structure", "the stream"])
-async def test_a_structure_that_somebody_has_deleted_comes_again_though_nothing_changes(
+async def test_a_structure_that_was_deleted_is_written_again_though_nothing_changes(
     engine, until, deleted
 ):
     n = Notifier(structure())
@@ -595,7 +597,7 @@ async def test_a_structure_that_somebody_has_deleted_comes_again_though_nothing_
         await js.close()
 
 
-async def test_a_reader_to_whom_another_publishers_structure_comes_joins_anew(
+async def test_a_reader_that_receives_the_structure_of_a_restarted_publisher_joins_again(
     engine, until, monkeypatch
 ):
     n, m = Notifier(structure()), Notifier(structure())
@@ -624,7 +626,7 @@ async def test_a_reader_to_whom_another_publishers_structure_comes_joins_anew(
         await js.close()
 
 
-async def test_a_reader_does_not_read_the_structure_without_end_where_a_step_is_missing(
+async def test_a_reader_does_not_reread_the_structure_endlessly_if_a_step_is_missing(
     engine, until, monkeypatch
 ):
     read, heard = [], []
@@ -658,7 +660,7 @@ async def test_a_reader_does_not_read_the_structure_without_end_where_a_step_is_
         await js.close()
 
 
-async def test_parts_of_another_structure_at_its_place_are_none_of_it(engine):
+async def test_parts_of_another_snapshot_at_the_same_sequences_are_rejected(engine):
     js, names = await connect(engine.address), subjects("d")
     await js.make_stream(names, "memory", 1)
     for stream, number in (("s", 4), ("s", 5), ("t", 5)):
@@ -692,7 +694,7 @@ async def test_the_stream_is_bounded(engine, until):
     assert len(sizes) == 20
 
 
-async def test_a_structure_whose_parts_are_lost_on_the_way_comes_all_the_same(
+async def test_a_structure_whose_parts_are_lost_in_transit_arrives_nevertheless(
     engine, until, monkeypatch
 ):
     receive, dropped = Pull._receive, []
@@ -714,7 +716,7 @@ async def test_a_structure_whose_parts_are_lost_on_the_way_comes_all_the_same(
     assert replica.actions.count("init") == 1
 
 
-async def test_a_structure_comes_whole_while_steps_are_made(engine, until):
+async def test_a_structure_arrives_complete_while_steps_are_made(engine, until):
     n = Notifier({"diary": [], "big": "x" * 5_000_000, "blob": ""})
     stop = asyncio.Event()
 
@@ -746,7 +748,7 @@ async def test_a_structure_comes_whole_while_steps_are_made(engine, until):
 # The other bridge, and publishers of others.
 
 
-async def test_a_bridge_in_publishes_what_is_in_the_engine(engine, until):
+async def test_a_bridge_in_publishes_the_notifiers_of_the_engine(engine, until):
     n = Notifier(structure())
     async with Site(engine, n) as site, Publisher({}) as publisher:
         await publisher.start("127.0.0.1", 0)
@@ -793,7 +795,7 @@ async def test_a_publisher_without_numbers_is_refused_with_advice(engine, until)
             await until(lambda: any("put `sync-struct relay` between" in str(e) for e in errors))
 
 
-async def test_what_is_in_the_engine_can_be_replayed(engine, until):
+async def test_the_contents_of_a_stream_can_be_replayed(engine, until):
     n = Notifier(structure())
     async with Site(engine, n) as site:
         await settled(engine)
@@ -819,7 +821,7 @@ async def test_what_is_in_the_engine_can_be_replayed(engine, until):
     assert same(state_at(records[inits[-1] :]), n.read)
 
 
-async def test_nothing_is_left_behind(engine, until):
+async def test_no_task_or_connection_is_left_behind(engine, until):
     n = Notifier(structure())
     before = asyncio.all_tasks()
     async with Site(engine, n):

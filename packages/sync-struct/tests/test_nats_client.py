@@ -1,4 +1,4 @@
-"""What the client library of NATS does not do, done for it: time-outs, cancellations, an end."""
+"""Time-outs, cancellation and closing of the NATS client, where its library fails."""
 
 import asyncio
 import contextlib
@@ -12,13 +12,13 @@ from pyon.asyncio_server import AsyncioServer
 from sync_struct._selection import EVERYTHING
 from sync_struct.gateway import Request
 from sync_struct.nats import _client, _jetstream
-from sync_struct.nats._client import finish
+from sync_struct.nats._client import await_call
 from sync_struct.nats._connecting import connect
 from sync_struct.nats._inlet import Inlet
 from sync_struct.nats._jetstream import JetStream, JetStreamError
 from sync_struct.nats._layout import subjects
 from sync_struct.nats._pipeline import Displaced, Pipeline
-from sync_struct.nats._together import first_end, until_ended
+from sync_struct.nats._together import cancel_and_wait, first_end
 
 # Of nats-py, when it connects again: closed, but nobody has waited for that.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
@@ -39,7 +39,7 @@ async def failing(error):
     raise error
 
 
-async def test_the_first_to_end_ends_the_others_and_tells_why():
+async def test_the_first_task_to_end_cancels_the_others_and_its_error_is_raised():
     ended = []
     with pytest.raises(OSError, match="first"):
         await first_end(failing(OSError("first")), stubborn(2, ended))
@@ -57,7 +57,7 @@ async def test_tasks_that_swallow_cancellations_are_ended_though_their_owner_is_
     assert asyncio.all_tasks() == before
 
 
-async def test_errors_of_those_who_are_ended_are_told_to_nobody(caplog):
+async def test_errors_of_cancelled_tasks_are_not_reported(caplog):
     with pytest.raises(OSError, match=r"one|two"):
         await first_end(failing(OSError("one")), failing(OSError("two")))
     assert not caplog.records
@@ -71,18 +71,18 @@ async def swallow(seconds=None):
         return "as if nothing had been"
 
 
-async def test_a_cancellation_that_a_call_swallows_is_one_all_the_same(until):
-    began = asyncio.ensure_future(finish(swallow()))
+async def test_a_cancellation_that_a_call_swallows_is_raised_nevertheless(until):
+    began = asyncio.ensure_future(await_call(swallow()))
     await until(lambda: began.get_coro().cr_await is not None)
     began.cancel()
     with pytest.raises(asyncio.CancelledError):
         await began
 
 
-async def test_a_call_that_swallows_its_time_out_has_timed_out(monkeypatch):
+async def test_a_time_out_that_a_call_swallows_is_raised_nevertheless(monkeypatch):
     monkeypatch.setattr(_client, "CALL_TIMEOUT", 0.01)
     with pytest.raises(TimeoutError):
-        await finish(swallow())
+        await await_call(swallow())
 
 
 async def test_a_call_returns_while_its_caller_cleans_up_behind_a_cancellation(until):
@@ -92,11 +92,11 @@ async def test_a_call_returns_while_its_caller_cleans_up_behind_a_cancellation(u
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            returned.append(await finish(asyncio.sleep(0, "returned")))
+            returned.append(await await_call(asyncio.sleep(0, "returned")))
 
     task = asyncio.ensure_future(work())
     await asyncio.sleep(0)
-    await until_ended({task})
+    await cancel_and_wait({task})
     assert returned == ["returned"]
 
 
@@ -140,7 +140,7 @@ async def served():
     return broker, await connect(f"nats://127.0.0.1:{broker.port}")
 
 
-async def test_a_client_whose_server_takes_nothing_is_closed_all_the_same(monkeypatch):
+async def test_a_client_whose_server_reads_nothing_is_closed_nevertheless(monkeypatch):
     before = asyncio.all_tasks()
     broker, js = await served()
     inside = asyncio.all_tasks()
@@ -192,11 +192,11 @@ async def test_a_message_whose_predecessor_was_refused_is_refused_though_its_pla
     theirs.put(2, names.step, b"theirs")
     async with asyncio.timeout(30):
         await theirs.arrival(2)
-    await until_ended({running})
+    await cancel_and_wait({running})
     await js.close()
 
 
-async def test_a_pipeline_goes_on_behind_what_somebody_has_deleted(engine):
+async def test_a_pipeline_continues_after_messages_were_deleted(engine):
     js, names = await connect(engine.address), subjects("d")
     await js.make_stream(names, "memory", 1)
     pipeline = Pipeline(js, names.stream, 0)
@@ -208,11 +208,11 @@ async def test_a_pipeline_goes_on_behind_what_somebody_has_deleted(engine):
             await pipeline.arrival(place)
             await js.api(f"STREAM.PURGE.{names.stream}")
     assert (await js.state(names.stream)).last == 6
-    await until_ended({running})
+    await cancel_and_wait({running})
     await js.close()
 
 
-async def test_nobody_waits_for_a_pipeline_that_is_closed():
+async def test_waiting_for_a_closed_pipeline_raises():
     pipeline = Pipeline(None, "s", 0)
     pipeline.put(1, "subject", b"")
     waiting = asyncio.ensure_future(pipeline.arrival(1))
@@ -225,14 +225,14 @@ async def test_nobody_waits_for_a_pipeline_that_is_closed():
 
 async def test_a_reader_that_is_ended_before_it_begins_leaves_no_connection(until):
     cut = []
-    js = types.SimpleNamespace(cut_off=lambda: cut.append(True))
+    js = types.SimpleNamespace(abort=lambda: cut.append(True))
     inlet = Inlet(js, "d", Request("d", EVERYTHING, frozenset(), None))
     inlet.connection_opened()
     inlet.connection_closed(None)
     await until(lambda: cut)
 
 
-async def test_a_pong_that_comes_late_does_not_make_the_client_deaf(monkeypatch, until):
+async def test_a_late_pong_does_not_end_the_clients_reading_task(monkeypatch, until):
     monkeypatch.setattr(_jetstream, "CALL_TIMEOUT", 0.01)
     broker, js = await served()
     assert not await js._answers()
@@ -240,15 +240,15 @@ async def test_a_pong_that_comes_late_does_not_make_the_client_deaf(monkeypatch,
     await until(lambda: not js._pings)
     monkeypatch.undo()
     assert await js._answers()
-    assert not _client.is_deaf(js._client)
+    assert not _client.has_dead_task(js._client)
     await js.close()
     await broker.stop()
 
 
 @pytest.mark.parametrize("name", ["reading", "flusher"])
-async def test_a_client_that_has_a_connection_but_does_nothing_with_it_is_lost(name, monkeypatch):
-    monkeypatch.setattr(_jetstream, "GIVE_UP", 0.02)
-    monkeypatch.setattr(_jetstream, "LOOK", 0.01)
+async def test_a_connected_client_that_does_not_work_is_lost(name, monkeypatch):
+    monkeypatch.setattr(_jetstream, "DISCONNECTED_LIMIT", 0.02)
+    monkeypatch.setattr(_jetstream, "CHECK_INTERVAL", 0.01)
     done = asyncio.ensure_future(asyncio.sleep(0))
     await done
 

@@ -38,7 +38,7 @@ def wait_for(fact):
     return fact()
 
 
-def test_bridges_carry_a_structure_to_where_it_is_asked_for(engine, tmp_path):
+def test_bridges_carry_a_structure_to_subscribers(engine, tmp_path):
     lab = Notifier({"temperature": 293.0, "scan": []})
     with publish("127.0.0.1", 0, {"lab": lab}) as publisher:
         out = start(
@@ -66,7 +66,7 @@ def test_bridges_carry_a_structure_to_where_it_is_asked_for(engine, tmp_path):
     assert pyon.decode(run("replay", str(recording)).stdout)["temperature"] == 4.2
 
 
-def test_a_second_bridge_says_that_it_stands_by(engine):
+def test_a_second_bridge_reports_that_it_stands_by(engine):
     with publish("127.0.0.1", 0, {"lab": Notifier({})}) as publisher:
         arguments = ["bridge", "out", "127.0.0.1", str(publisher.port), "lab"]
         first = start(*arguments, "--nats", engine.address)
@@ -78,7 +78,7 @@ def test_a_second_bridge_says_that_it_stands_by(engine):
         end(first)
 
 
-def test_what_cannot_be_reached_is_one_line(engine):
+def test_an_unreachable_engine_is_one_line(engine):
     engine.kill()
     for arguments in (
         ["get", f"{engine.address}/lab"],

@@ -1,4 +1,4 @@
-"""What lies in a stream of JetStream and what it means, without one: see *Over NATS*."""
+"""The contents of a stream and their meaning, without an engine: see *Over NATS*."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from sync_struct.nats._layout import (
     subjects,
 )
 from sync_struct.nats._ledger import KEPT_BOUNDARIES, LEAST_STEPS, Ledger, Tail
-from sync_struct.nats._progress import Gap, Progress, Pulse, without_first
+from sync_struct.nats._progress import BeaconMonitor, Gap, Progress, without_first
 
 PAGE = Path(__file__).parents[1] / "PROTOCOL.md"
 
@@ -45,13 +45,13 @@ def test_any_name_has_its_subjects(name, token):
     assert name_of(names.stream) == name
 
 
-def test_streams_of_others_are_for_no_notifier():
+def test_other_streams_have_no_notifier():
     assert name_of("ORDERS") is None
     assert name_of("sync_struct-") is None
 
 
 def quoted(pattern):
-    """Return what the page shows."""
+    """Return an example on the page."""
     return re.search(pattern, PAGE.read_text(encoding="utf-8"), re.MULTILINE)[1]
 
 
@@ -67,7 +67,7 @@ def test_manifests_and_beacons_are_those_of_the_page():
     [b"", b"[]", b"{}", b"\xff", b'{"sync_struct":2}', b'{"sync_struct":1,"stream":"s"}',
      b'{"sync_struct":1,"stream":"s","number":1,"begin":5,"end":4,"size":1,"next":1}'],
 )  # fmt: skip
-def test_what_is_no_manifest_is_refused(data):
+def test_an_invalid_manifest_is_refused(data):
     with pytest.raises(ProtocolError, match="expected a manifest"):
         Manifest.read(data)
     with pytest.raises(ProtocolError, match="expected a beacon"):
@@ -84,7 +84,7 @@ def test_labels_are_read_as_they_are_written():
     "text", ["", "s", "s 1", "s 1 2 3", "s 2 1 1 1", "s 1 1 2 1", "s 1 1 0 1", "s a b c d",
              "s 1 1 1 1 1", " 1 1 1 1"],
 )  # fmt: skip
-def test_what_is_no_label_is_refused(text):
+def test_an_invalid_label_is_refused(text):
     with pytest.raises(ProtocolError, match="expected a label"):
         Label.read({"Sync-Struct": text})
     with pytest.raises(ProtocolError, match="expected a label"):
@@ -92,7 +92,7 @@ def test_what_is_no_label_is_refused(text):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 6, 7, 100])
-def test_parts_are_the_whole_again(size):
+def test_parts_join_to_the_whole(size):
     pieces = [b"ab", memoryview(b"c"), b"", b"def"]
     parts = list(cut(pieces, size))
     assert b"".join(parts) == b"abcdef"
@@ -142,7 +142,7 @@ def step(first, last, part=1, parts=1, stream="s"):
         ([step(6, 6, 1, 2), step(5, 5), step(6, 6, 2, 2)], Gap),
     ],
 )
-def test_what_a_message_means_is_what_its_numbers_say(labels, outcome):
+def test_the_numbers_of_a_message_decide_its_meaning(labels, outcome):
     progress = Progress("s", 5)
 
     def take():
@@ -157,7 +157,7 @@ def test_what_a_message_means_is_what_its_numbers_say(labels, outcome):
         assert list(take()) == outcome
 
 
-def test_parts_are_handed_on_together():
+def test_parts_of_a_step_are_passed_on_together():
     progress = Progress("s", 0)
     assert progress.take_step(step(1, 1, 1, 2), b"a") == []
     assert progress.take_step(step(1, 1, 2, 2), b"b") == [b"a", b"b"]
@@ -199,7 +199,7 @@ def mods_in(data):
     return found, number
 
 
-def test_a_step_is_taken_without_the_mods_that_the_snapshot_has():
+def test_mods_that_the_snapshot_has_are_dropped_from_a_step():
     big = np.arange(2000.0)
     data = wire(
         {"action": "mods", "mods": [mod("a", 1), mod("b", "é\ud800"), mod("c", 2**70)]},
@@ -221,7 +221,7 @@ def test_a_step_is_taken_without_the_mods_that_the_snapshot_has():
 
 
 @pytest.mark.parametrize("data", [b"", b"x\n", b"[]\n", b'{"action":"mods"}\n'])
-def test_a_step_that_is_none_is_a_gap(data):
+def test_an_invalid_step_is_a_gap(data):
     with pytest.raises(Gap):
         without_first(data, 1)
 
@@ -233,52 +233,52 @@ def beacon(number, stream="s", live=True):
     return Beacon(stream, number, "w", 2.0, live)
 
 
-def test_a_reader_is_live_while_beacons_come_and_it_has_what_they_say():
-    pulse = Pulse()
-    assert pulse.look("s", 5, 0.0) == "stale"
-    pulse.hear(beacon(5), 1.0)
-    assert pulse.look("s", 5, 7.0) == "live"
-    assert pulse.look("s", 5, 7.1) == "stale"  # three intervals
-    pulse.hear(beacon(5, live=False), 8.0)
-    assert pulse.look("s", 5, 8.0) == "stale"
-    pulse.hear(beacon(4), 9.0)
-    assert pulse.look("s", 5, 9.0) == "live"
+def test_a_reader_is_live_while_beacons_arrive_and_it_has_reached_them():
+    pulse = BeaconMonitor()
+    assert pulse.health("s", 5, 0.0) == "stale"
+    pulse.receive(beacon(5), 1.0)
+    assert pulse.health("s", 5, 7.0) == "live"
+    assert pulse.health("s", 5, 7.1) == "stale"  # three intervals
+    pulse.receive(beacon(5, live=False), 8.0)
+    assert pulse.health("s", 5, 8.0) == "stale"
+    pulse.receive(beacon(4), 9.0)
+    assert pulse.health("s", 5, 9.0) == "live"
     assert pulse.reached("s", 5)
     assert not pulse.reached("s", 3)
 
 
-def test_a_reader_that_lags_is_stale_and_one_that_stands_still_is_stuck():
-    pulse = Pulse()
+def test_a_reader_that_lags_is_stale_and_one_without_progress_is_stuck():
+    pulse = BeaconMonitor()
     for second in range(20):
-        pulse.hear(beacon(100 + second), second)
-        moving = pulse.look("s", second, second)
+        pulse.receive(beacon(100 + second), second)
+        moving = pulse.health("s", second, second)
         assert moving == ("live" if second <= 4 else "stale"), second
-    pulse = Pulse()
+    pulse = BeaconMonitor()
     seen = []
     for second in range(12):
-        pulse.hear(beacon(100), second)
-        seen.append(pulse.look("s", 7, second))
+        pulse.receive(beacon(100), second)
+        seen.append(pulse.health("s", 7, second))
     assert seen[:9] == ["live"] * 5 + ["stale"] * 4
     assert seen[9] == "stuck"
     assert seen[10] == "live"  # it joins, and has the same time again
 
 
 def test_a_reader_of_another_stream_than_the_bridge_is_stuck_in_the_end():
-    pulse = Pulse()
+    pulse = BeaconMonitor()
     for second in range(9):
-        pulse.hear(beacon(1, stream="t"), second)
-        assert pulse.look("s", 7, second) != "stuck"
-    pulse.hear(beacon(1, stream="t"), 9)
-    assert pulse.look("s", 7, 9) == "stuck"
+        pulse.receive(beacon(1, stream="t"), second)
+        assert pulse.health("s", 7, second) != "stuck"
+    pulse.receive(beacon(1, stream="t"), 9)
+    assert pulse.health("s", 7, 9) == "stuck"
 
 
-def test_a_reader_that_reaches_what_was_said_is_live_again():
-    pulse = Pulse()
-    pulse.hear(beacon(9), 0)
-    pulse.look("s", 1, 0)
-    pulse.hear(beacon(9), 5)
-    assert pulse.look("s", 8, 5) == "stale"
-    assert pulse.look("s", 9, 5) == "live"
+def test_a_reader_that_reaches_the_beacon_is_live_again():
+    pulse = BeaconMonitor()
+    pulse.receive(beacon(9), 0)
+    pulse.health("s", 1, 0)
+    pulse.receive(beacon(9), 5)
+    assert pulse.health("s", 8, 5) == "stale"
+    assert pulse.health("s", 9, 5) == "live"
 
 
 # What a bridge accounts for.
@@ -289,10 +289,10 @@ def test_an_empty_stream_needs_the_structure_first():
     assert ledger.position is None
     assert not ledger.snapshot_due
     ledger.begin_stream("s", 4)
-    begin = ledger.take_place()
+    begin = ledger.next_sequence()
     manifest = Manifest("s", 4, begin, begin, 100, begin + 2)
-    assert ledger.take_place() == begin + 1
-    assert ledger.note_snapshot(manifest) is None  # nothing to be deleted
+    assert ledger.next_sequence() == begin + 1
+    assert ledger.record_snapshot(manifest) is None  # nothing to be deleted
     assert ledger.position == ("s", 4)
     assert ledger.next_after(4) == begin + 2
     assert ledger.next_after(3) is None
@@ -316,52 +316,52 @@ def test_a_bridge_goes_on_where_the_stream_ends(last_step, position):
     ledger = Ledger(Tail(20, 5000, MANIFEST, last_step))
     assert ledger.position == position
     assert next(ledger.labels(position[1] + 2, 1)).first == position[1] + 1
-    assert ledger.take_place() == 21
+    assert ledger.next_sequence() == 21
 
 
-def test_what_the_manifest_before_the_new_one_needs_is_kept():
+def test_messages_that_the_previous_manifest_needs_are_kept():
     ledger = Ledger(Tail(20, 5000, MANIFEST, None))
     new = Manifest("s", 60, 21, 23, 3000, 19)
-    assert ledger.note_snapshot(new) == 9
-    assert ledger.note_snapshot(new._replace(begin=30, end=31, next=33)) == 19
+    assert ledger.record_snapshot(new) == 9
+    assert ledger.record_snapshot(new._replace(begin=30, end=31, next=33)) == 19
 
 
-def test_a_snapshot_is_due_when_the_steps_outweigh_it():
+def test_a_snapshot_is_due_when_the_steps_are_larger():
     for size in (100, 3 * LEAST_STEPS):
         ledger = Ledger(Tail(20, size, MANIFEST._replace(size=size), None))
-        ledger.note_step(41, max(size, LEAST_STEPS) - 1000, 1)
+        ledger.record_step(41, max(size, LEAST_STEPS) - 1000, 1)
         assert not ledger.snapshot_due
-        ledger.note_step(42, 1000, 1)
+        ledger.record_step(42, 1000, 1)
         assert ledger.snapshot_due
 
 
 @pytest.mark.parametrize(("first", "due"), [(0, False), (1, False), (2, True), (20, True)])
-def test_a_snapshot_is_due_when_what_the_last_one_needs_has_been_deleted(first, due):
+def test_a_snapshot_is_due_when_messages_of_the_last_one_were_deleted(first, due):
     ledger = Ledger(Tail(9, 500, Manifest("s", 3, 1, 4, 400, 2), Label("s", 4, 5)))
-    ledger.note_first(first)
+    ledger.record_first(first)
     assert ledger.snapshot_due is due
-    ledger.note_snapshot(Manifest("s", 5, ledger.take_place(), 10, 400, 10))
+    ledger.record_snapshot(Manifest("s", 5, ledger.next_sequence(), 10, 400, 10))
     assert not ledger.snapshot_due
-    ledger.note_first(10)
+    ledger.record_first(10)
     assert not ledger.snapshot_due
 
 
-def test_a_stream_without_a_snapshot_is_not_torn():
+def test_a_stream_without_a_snapshot_is_not_incomplete():
     ledger = Ledger(Tail(7, 0, None, None))
-    ledger.note_first(8)
+    ledger.record_first(8)
     assert not ledger.snapshot_due
 
 
-def test_steps_of_an_earlier_bridge_weigh_too():
+def test_steps_of_an_earlier_bridge_count_too():
     ledger = Ledger(Tail(20, 2 * LEAST_STEPS, MANIFEST, None))
     assert ledger.snapshot_due
 
 
-def test_the_places_of_steps_are_known_for_a_while():
+def test_the_sequences_of_recent_steps_are_kept():
     ledger = Ledger(Tail(20, 0, MANIFEST, None))
     for number in range(41, 41 + KEPT_BOUNDARIES + 10):
-        ledger.take_place()
-        ledger.note_step(number, 1, 1)
+        ledger.next_sequence()
+        ledger.record_step(number, 1, 1)
     oldest = number - KEPT_BOUNDARIES + 1
     assert ledger.next_after(oldest - 1) is None
     assert ledger.next_after(oldest) == 21 + oldest - 40
@@ -369,12 +369,12 @@ def test_the_places_of_steps_are_known_for_a_while():
     assert ledger.next_after(number + 100) == ledger.seq + 1
 
 
-def test_a_place_inside_a_step_is_before_it():
+def test_a_number_within_a_step_gives_the_sequence_before_it():
     ledger = Ledger(Tail(20, 0, MANIFEST, None))
-    ledger.take_place()
-    ledger.note_step(45, 1, 1)
-    ledger.take_place()
-    ledger.note_step(55, 1, 1)
+    ledger.next_sequence()
+    ledger.record_step(45, 1, 1)
+    ledger.next_sequence()
+    ledger.record_step(55, 1, 1)
     assert ledger.next_after(50) == 22  # the step from 46 to 55 is read, and cut
 
 

@@ -269,7 +269,7 @@ def test_a_value_that_is_too_deep_for_the_structure_is_refused(nest):
         (lambda n: Notifier({}).popitem(), KeyError),
     ],
 )
-def test_a_mutation_that_fails_is_seen_by_nobody(mutate, error):
+def test_a_mutation_that_fails_is_not_published(mutate, error):
     notifier, mods, replica = followed({"l": [1, 2, 3], "a": np.zeros(3)})
     with pytest.raises(error):
         mutate(notifier)
@@ -277,7 +277,7 @@ def test_a_mutation_that_fails_is_seen_by_nobody(mutate, error):
     assert same(notifier.read, replica)
 
 
-def test_with_copy_what_is_assigned_stays_the_callers():
+def test_with_copy_assigned_values_stay_independent():
     first = {"d": [0]}
     notifier = Notifier(first, copy=True, debug=True)
     replica = notifier.copy()
@@ -295,7 +295,7 @@ def test_with_copy_what_is_assigned_stays_the_callers():
     assert same(notifier.read, replica)
 
 
-def test_a_part_that_is_gone_cannot_be_changed():
+def test_a_part_that_was_removed_cannot_be_changed():
     notifier, mods, _ = followed({"a": [1], "l": [[1], [2]]})
     part, second, deep = notifier["a"], notifier["l"][1], notifier["l"][0]
     notifier["a"] = [1]
@@ -310,7 +310,7 @@ def test_a_part_that_is_gone_cannot_be_changed():
         del part[0]
 
 
-def test_debug_mode_notices_a_change_behind_the_back():
+def test_debug_mode_detects_a_change_made_without_the_notifier():
     backing = {"a": {"b": [1, 2]}}
     notifier = Notifier(backing, debug=True)
     notifier["x"] = 1
@@ -321,7 +321,7 @@ def test_debug_mode_notices_a_change_behind_the_back():
     notifier["x"] = 2
 
 
-def test_changes_of_a_batch_are_told_at_its_end():
+def test_changes_of_a_batch_are_published_at_its_end():
     notifier, mods, _ = followed({"l": []})
     with notifier.batch():
         notifier["l"].append(1)
@@ -335,7 +335,7 @@ def test_changes_of_a_batch_are_told_at_its_end():
     assert len(mods) == 3
 
 
-def test_a_listener_that_raises_is_logged_and_others_are_told(caplog):
+def test_a_listener_that_raises_is_logged_and_others_are_called(caplog):
     notifier = Notifier({})
     mods = []
 
@@ -503,7 +503,7 @@ def test_an_array_is_sorted_as_numpy_does_it_and_in_one_mod():
         lambda n: n["t"].reverse(),
     ],
 )
-def test_what_is_no_list_is_not_arranged_like_one(arrange):
+def test_only_lists_can_be_sorted_and_reversed(arrange):
     n, mods = Notifier({"x": np.arange(3), "z": np.array(1), "d": {"b": 1}, "t": ([1], 2)}), []
     n.add_listener(mods.append)
     with pytest.raises(TypeError, match=r"expected a list to arrange|as numpy does it"):

@@ -1,4 +1,4 @@
-"""Parts of a structure, as a user gets them, keeps them and puts them back."""
+"""Parts of a structure: looking them up, keeping them and assigning them."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ RECORDS = np.zeros(3, [("x", "f8"), ("y", "i4")])
 
 @pytest.fixture
 def follow():
-    """Make a notifier, and what its mods make of a copy."""
+    """Return a notifier, and a copy to which its mods are applied."""
 
     def make(structure):
         notifier = Notifier(structure)
@@ -102,7 +102,7 @@ def add_to_integers(n):
     ],
 )
 @pytest.mark.parametrize("assigned", [False, True])
-def test_whatever_is_changed_through_a_part_reaches_the_replica(follow, change, assigned):
+def test_every_change_through_a_part_reaches_the_replica(follow, change, assigned):
     def structure():
         return {
             "l": [{"k": 1}, {"k": 2}],
@@ -199,7 +199,7 @@ def test_a_key_that_can_never_be_found_is_refused(follow, key):
     assert n.read == {}
 
 
-def test_listeners_hear_of_changes_in_their_order_also_of_those_by_a_listener(follow):
+def test_listeners_are_called_in_order_also_with_changes_by_a_listener(follow):
     n = Notifier([])
 
     def add_ten(mod):
@@ -233,7 +233,7 @@ def test_a_structure_outlives_the_loop_of_a_publisher(follow):
     assert publisher is not None
 
 
-def test_a_listener_that_is_added_within_a_batch_hears_of_what_follows():
+def test_a_listener_added_within_a_batch_receives_only_later_mods():
     n = Notifier([])
     heard = []
     with n.batch():

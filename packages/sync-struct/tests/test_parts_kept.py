@@ -1,4 +1,4 @@
-"""Parts that are looked up again and again are kept, and keep nothing alive that has gone."""
+"""Parts are cached, and the cache keeps no removed part alive."""
 
 import weakref
 
@@ -8,7 +8,7 @@ from sync_struct import Notifier, StaleView
 from sync_struct._readable_part import MOST_CHILDREN
 
 
-def test_a_part_is_the_same_while_it_is_what_is_there():
+def test_a_part_is_the_same_object_until_it_is_replaced():
     n = Notifier({"l": [[1], [2]], "d": {}})
     assert n["l"] is n["l"]
     assert n["l"][1] is n["l"][1]
@@ -50,7 +50,7 @@ REMOVALS = {
 
 
 @pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
-def test_what_is_removed_is_not_kept(remove):
+def test_a_removed_part_is_not_cached(remove):
     n = Notifier({"d": {"a": np.zeros(3)}})
     assert n["d"]["a"][0] == 0
     gone = weakref.ref(n.read["d"]["a"])
@@ -58,7 +58,7 @@ def test_what_is_removed_is_not_kept(remove):
     assert gone() is None
 
 
-def test_what_goes_with_its_container_is_not_kept():
+def test_a_part_removed_with_its_container_is_not_cached():
     n = Notifier({"d": {"a": np.zeros(3)}})
     assert n["d"]["a"][0] == 0
     gone = weakref.ref(n.read["d"]["a"])
@@ -66,7 +66,7 @@ def test_what_goes_with_its_container_is_not_kept():
     assert gone() is None
 
 
-def test_an_array_that_has_grown_is_not_kept_as_it_was():
+def test_an_array_that_has_grown_is_not_cached_as_it_was():
     n = Notifier({"a": np.zeros(3)})
     n["a"].append(1.0)
     gone = weakref.ref(n.read["a"])
@@ -75,7 +75,7 @@ def test_an_array_that_has_grown_is_not_kept_as_it_was():
     assert gone() is None
 
 
-def test_few_parts_are_kept_of_many():
+def test_only_some_parts_are_cached():
     n = Notifier({str(i): [] for i in range(10 * MOST_CHILDREN)})
     for key in n:
         n[key].append(1)
@@ -83,7 +83,7 @@ def test_few_parts_are_kept_of_many():
     assert all(n[key] == [1] for key in n)
 
 
-def test_a_mod_begins_with_the_same_text_as_before_whatever_was_told_last():
+def test_the_cached_beginning_of_a_mod_does_not_depend_on_earlier_mods():
     n = Notifier({"d": {}, "l": [1]})
     told = []
     n.add_listener(told.append)

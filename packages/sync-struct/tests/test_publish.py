@@ -39,7 +39,7 @@ def test_a_script_without_asyncio_publishes():
     lab["x"] = 2
 
 
-def test_errors_at_the_start_are_the_callers():
+def test_errors_at_the_start_are_raised_to_the_caller():
     lab = Notifier({})
     taken = socket.create_server(("127.0.0.1", 0))
     with taken, pytest.raises(OSError, match="in use"):
@@ -75,14 +75,14 @@ raise SystemExit(3)
 """
 
 
-def test_a_program_that_forgets_to_close_ends_all_the_same():
+def test_a_program_that_forgets_to_close_ends_nevertheless():
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 3)
 
 
-def test_a_closed_publisher_says_that_it_is():
+def test_a_closed_publisher_reports_it():
     with publish("127.0.0.1", 0, {"lab": Notifier({})}) as publisher:
         pass
     for use in (
@@ -94,7 +94,7 @@ def test_a_closed_publisher_says_that_it_is():
             use()
 
 
-def test_a_change_made_on_the_publishers_own_thread_can_ask_the_publisher():
+def test_a_listener_on_the_publishers_own_thread_can_call_the_publisher():
     lab, asked = Notifier({}), []
     with publish("127.0.0.1", 0, {"lab": lab}) as publisher:
         thread = publisher._thread

@@ -69,7 +69,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("line", REFUSED.values(), ids=REFUSED)
-def test_what_is_no_banner_is_refused(line):
+def test_an_invalid_banner_is_refused(line):
     served = Served({})
     with pytest.raises(ProtocolError):
         served.side.receive(line)
@@ -77,7 +77,7 @@ def test_what_is_no_banner_is_refused(line):
     assert served.side.wait(0) is None
 
 
-def test_a_name_that_there_is_not_is_refused():
+def test_an_unknown_name_is_refused():
     for line in (Served({}).banner(notifier="m"), b"ARTIQ sync_struct"):
         served = Served({})
         if line.startswith(b"ARTIQ"):
@@ -99,7 +99,7 @@ def test_the_established_dialogue():
         served.side.receive(b'{"action":"ping"}')
 
 
-def test_hello_says_where_the_subscriber_is_and_what_is_made_use_of():
+def test_hello_has_the_position_and_the_features_in_use():
     served = Served({"x": 1})
     served.notifier["x"] = 2
     words = ["absent_parts", "teleport", "raw_buffers"]
@@ -126,7 +126,7 @@ RESUMED = {
 
 
 @pytest.mark.parametrize(("where", "resumed", "sent"), RESUMED.values(), ids=RESUMED)
-def test_a_subscriber_goes_on_only_where_the_log_can(where, resumed, sent):
+def test_a_subscriber_resumes_only_where_the_log_can(where, resumed, sent):
     served = Served({})
     for i in range(3):
         served.notifier["x"] = i
@@ -136,7 +136,7 @@ def test_a_subscriber_goes_on_only_where_the_log_can(where, resumed, sent):
     assert served.takes() == sent
 
 
-def test_a_subscriber_does_not_go_on_where_the_log_has_forgotten():
+def test_a_subscriber_does_not_resume_where_the_log_has_dropped_mods():
     served = Served({}, backlog=2000)
     for i in range(100):
         served.notifier["x"] = i
@@ -155,7 +155,7 @@ def test_pings_are_answered_whatever_is_pending():
     assert served.takes() == []  # the init has not been acknowledged
 
 
-def test_live_is_said_behind_the_mods_that_made_it_true():
+def test_live_is_sent_after_the_mods_that_made_it_true():
     served = Served({})
     served.answers(served.banner(features=["staleness"]))
     assert served.takes() == ["init"]
@@ -191,7 +191,7 @@ def test_an_update_waits_for_the_acknowledgement_and_for_the_clock():
     assert served.side.wait(served.now + 60) is None  # there is nothing new
 
 
-def test_a_resync_brings_the_structure():
+def test_a_resync_is_answered_with_the_structure():
     served = Served({"x": 1})
     served.answers(served.banner())
     served.takes()
@@ -202,7 +202,7 @@ def test_a_resync_brings_the_structure():
 
 
 @pytest.mark.parametrize("later", [b"5", b"[]", b'{"action":"init"}', b'{"action":[]}', b"\xff"])
-def test_a_subscriber_may_only_say_what_the_protocol_knows(later):
+def test_a_subscriber_may_send_only_messages_of_the_protocol(later):
     served = Served({})
     served.answers(served.banner())
     with pytest.raises(ProtocolError, match="expected an ack, ping or resync"):

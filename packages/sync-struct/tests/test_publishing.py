@@ -86,7 +86,7 @@ async def test_a_builder_that_raises_fails_the_connection():
         assert subscriber.state == "closed"
 
 
-async def test_before_receive_cb_comes_before_everything():
+async def test_before_receive_cb_is_called_first():
     order = []
     async with published({}) as (_, p):
         s = Subscriber("d", lambda x: order.append("build"), lambda mod: order.append("notify"))
@@ -108,7 +108,7 @@ async def test_a_mutation_made_from_another_thread_is_delivered_promptly(until):
         thread.join()
 
 
-async def test_what_another_thread_makes_during_a_delivery_is_delivered_once(until, monkeypatch):
+async def test_a_change_by_another_thread_during_a_delivery_is_delivered_once(until, monkeypatch):
     take_snapshot = Log.snapshot
     late = []
 
@@ -136,7 +136,7 @@ async def test_what_another_thread_makes_during_a_delivery_is_delivered_once(unt
         assert late == []
 
 
-async def test_what_comes_in_one_turn_after_the_other_comes_once(until):
+async def test_changes_of_successive_iterations_of_the_loop_arrive_once(until):
     async with published([]) as (n, p), subscribed(p) as one, subscribed(p) as another:
         for i in range(5):
             n.append(i)
@@ -144,7 +144,7 @@ async def test_what_comes_in_one_turn_after_the_other_comes_once(until):
         assert one.target == list(range(5))
 
 
-async def test_what_one_turn_of_the_loop_makes_leaves_in_one_write(until):
+async def test_changes_of_one_iteration_of_the_loop_are_one_write(until):
     async with published({}) as (n, p):
         reader, writer = await asyncio.open_connection("127.0.0.1", p.port)
         writer.write(b"ARTIQ sync_struct\nd\n")
@@ -217,7 +217,7 @@ async def test_an_unknown_notifier_is_an_error_that_lists_the_names():
             await Subscriber("b", list, path=["x"]).connect("127.0.0.1", p.port)
 
 
-async def test_nobody_listens_there():
+async def test_a_port_without_a_publisher_is_an_error():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(OSError):
@@ -227,7 +227,7 @@ async def test_nobody_listens_there():
 async def test_a_publisher_that_never_answers_times_out():
     with socket.create_server(("127.0.0.1", 0)) as mute:
         s = Subscriber("d", list, timeout=0.1)
-        with pytest.raises(TimeoutError, match="no answer"):
+        with pytest.raises(TimeoutError, match="no reply"):
             await s.connect("127.0.0.1", mute.getsockname()[1])
         assert s.state == "closed"
 
@@ -333,7 +333,7 @@ async def test_cut_at_any_byte_the_replica_becomes_equal_again(until, Relay):
             assert relay.connections > 5
 
 
-async def test_a_slow_resume_that_the_log_does_not_cover_takes_the_structure(until, Relay):
+async def test_a_resume_beyond_the_log_is_answered_with_the_structure(until, Relay):
     inits = []
     async with published({"x": 0}, backlog=10_000) as (n, p), Relay(p.port) as relay:
         s = Subscriber("d", identity, lambda mod: mod["action"] == "init" and inits.append(1))
@@ -489,7 +489,7 @@ def test_following_in_one_loop_after_the_other():
 async def test_following_leaves_a_subscriber_that_is_connected_alone(until):
     async with published({"x": 1}) as (n, p), subscribed(p) as s:
         entered = False
-        with pytest.raises(RuntimeError, match="connected already"):
+        with pytest.raises(RuntimeError, match="connecting already"):
             async with s.following("127.0.0.1", p.port):
                 entered = True
         n["x"] = 2
@@ -497,7 +497,7 @@ async def test_following_leaves_a_subscriber_that_is_connected_alone(until):
         assert (entered, s.state) == (False, "live")
 
 
-async def test_a_part_that_has_vanished_is_told_as_absent_until_it_is_back(until):
+async def test_a_removed_part_is_absent_until_it_exists_again(until):
     states, errors, told = [], [], []
     s = Subscriber(
         "d", identity, told.append, path=["a"], state_cb=states.append, on_error=errors.append
@@ -520,8 +520,8 @@ async def test_a_part_that_has_vanished_is_told_as_absent_until_it_is_back(until
 
 
 @pytest.mark.parametrize("max_rate", [None, math.inf])
-async def test_a_part_arrives_whenever_it_is_made(until, max_rate):
-    """Six times in six turns, though nobody could have connected again meanwhile."""
+async def test_a_part_arrives_as_soon_as_it_is_created(until, max_rate):
+    """Six times in six iterations of the loop, too few to reconnect."""
     told = []
     s = Subscriber("d", identity, told.append, path=["data", "plot"], max_rate=max_rate)
     async with published({}) as (n, p), s.following("127.0.0.1", p.port):
@@ -585,7 +585,7 @@ async def test_two_publishers_on_one_notifier(until):
             assert b.target == {"x": 3}
 
 
-async def test_a_v1_publisher_refuses_what_v1_cannot_say(until, monkeypatch):
+async def test_a_v1_publisher_refuses_values_without_a_v1_form(until, monkeypatch):
     real = pyon.encode
 
     def narrow(value, *args, version=1, **options):
@@ -603,7 +603,7 @@ async def test_a_v1_publisher_refuses_what_v1_cannot_say(until, monkeypatch):
         n["x"] = "narrow"
 
 
-async def test_a_slow_reader_that_asked_for_conflation_sees_fewer_and_the_last(until):
+async def test_a_slow_reader_with_conflation_receives_fewer_values_and_the_last(until):
     seen, gate = [], asyncio.Event()
 
     async def show(mod):
@@ -736,7 +736,7 @@ JUNK = {
 
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
-async def test_strangers_are_logged_once_and_dropped(junk, caplog):
+async def test_unidentified_clients_are_logged_once_and_disconnected(junk, caplog):
     async with published({"x": 1}) as (_, p):
         reader, writer = await asyncio.open_connection("127.0.0.1", p.port)
         port = writer.get_extra_info("sockname")[1]
@@ -750,8 +750,8 @@ async def test_strangers_are_logged_once_and_dropped(junk, caplog):
             assert s.target == {"x": 1}
 
 
-async def test_who_asks_while_the_publisher_stops_is_told_so_and_may_come_again(until):
-    """Not that there is no such notifier: that would be the end of a subscriber."""
+async def test_a_client_of_a_stopping_publisher_is_told_so_and_may_reconnect(until):
+    """`UnknownNotifier` would end the subscription for good."""
     async with published({"x": 1}) as (_, p):
         reader, writer = await asyncio.open_connection("127.0.0.1", p.port)
         await until(lambda: p._connections)
@@ -788,7 +788,7 @@ async def test_too_many_half_handshakes_push_each_other_out_and_no_subscriber(
         for reader, _ in strangers[:2]:
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
-        assert "no valid banner yet, like 3 other clients" in caplog.text
+        assert "no valid banner yet, and 3 clients wait already" in caplog.text
         strangers[-1][1].write(b"_struct\nd\n")
         assert b'"init"' in await strangers[-1][0].readline()
         for _, writer in strangers:
@@ -809,7 +809,7 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE)
-async def test_a_publisher_that_talks_nonsense_is_left(nonsense):
+async def test_a_publisher_that_sends_invalid_data_is_disconnected(nonsense):
     async def serve(reader, writer):
         await reader.readline()
         writer.write(nonsense)
@@ -828,7 +828,7 @@ async def test_a_message_beyond_the_limit_is_an_error():
             await Subscriber("d", identity, limit=1000).connect("127.0.0.1", p.port)
 
 
-async def test_a_structure_that_has_no_pyon_is_an_error_for_who_asks(caplog):
+async def test_a_structure_that_cannot_be_encoded_is_an_error_for_the_subscriber(caplog):
     async with published({}) as (n, p):
         n.read["x"] = object()  # not through the notifier
         with pytest.raises(ConnectionError, match="object"):
@@ -881,7 +881,7 @@ async def test_the_structure_is_not_shared_with_local_listeners(until):
         assert replica == s.target
 
 
-async def test_a_half_open_connection_is_noticed_and_replaced(until, Relay):
+async def test_a_half_open_connection_is_detected_and_replaced(until, Relay):
     states = []
     async with published({"x": 1}) as (n, p), Relay(p.port) as relay:
         s = Subscriber("d", identity, state_cb=states.append, heartbeat=0.05)
@@ -917,7 +917,7 @@ async def test_every_client_has_time_for_its_banner_however_many_come_at_once(mo
             writer.close()
 
 
-async def test_a_subscriber_that_does_not_read_its_pongs_is_not_heard_any_further(until):
+async def test_a_subscriber_that_does_not_read_its_pongs_is_not_read_any_further(until):
     async with published({"x": 1}) as (_, p):
         small = socket.create_connection(("127.0.0.1", p.port))
         small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -938,7 +938,7 @@ async def test_a_subscriber_that_does_not_read_its_pongs_is_not_heard_any_furthe
         writer.transport.abort()
 
 
-async def test_a_subscriber_that_goes_on_is_live_when_what_it_missed_has_come(Relay, until):
+async def test_a_subscriber_that_resumes_is_live_when_the_missed_mods_have_arrived(Relay, until):
     n, states = Notifier({"x": 0}), []
     async with Publisher({"d": n}) as publisher:
         await publisher.start("127.0.0.1", 0)

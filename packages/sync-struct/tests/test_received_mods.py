@@ -1,4 +1,4 @@
-"""What a callback receives belongs to it; kept to the end, it makes what the publisher has."""
+"""Mods belong to the callbacks that receive them; kept to the end, they make the structure."""
 
 import asyncio
 import threading
@@ -97,7 +97,7 @@ async def test_mods_of_an_established_publisher_that_were_kept_make_the_structur
         await subscriber.close()
 
 
-async def test_a_callback_may_do_with_its_mod_what_it_likes(until):
+async def test_a_callback_may_change_its_mod(until):
     n = Notifier({"l": [3, 1, 2]})
     second = []
 
@@ -129,7 +129,7 @@ async def test_a_callback_may_do_with_its_mod_what_it_likes(until):
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_what_the_only_callback_keeps_is_not_changed_by_what_follows(together, until):
+async def test_a_mod_kept_by_the_only_callback_is_not_changed_by_later_mods(together, until):
     n, kept = Notifier({"l": [[1]]}), []
     async with Publisher({"n": n}) as publisher:
         await publisher.start("127.0.0.1", 0)
@@ -168,7 +168,7 @@ def test_a_copy_shares_nothing_that_can_change():
     assert pyon.encode(original) == before
 
 
-def test_listeners_and_publish_get_mods_of_their_own():
+def test_listeners_and_publish_receive_their_own_mods():
     n = Notifier({})
     first, second, third = [], [], []
     n.publish = first.append
@@ -183,7 +183,7 @@ def test_listeners_and_publish_get_mods_of_their_own():
 
 
 class Received:
-    """A replica that is fed by hand."""
+    """A replica to which the test passes messages."""
 
     def __init__(self, wish=EVERYTHING):
         self.replica = Replica(lambda x: x, wish)
@@ -229,7 +229,7 @@ NO_HELLOS = {
 
 @pytest.mark.parametrize("odd", NO_HELLOS.values(), ids=NO_HELLOS)
 @pytest.mark.parametrize("mods_only", [False, True])
-def test_a_hello_of_no_sense_is_said_and_nothing_else(odd, mods_only):
+def test_an_invalid_hello_is_an_error(odd, mods_only):
     received = Received(Wish(mods_only=mods_only))
     received.replica.connected(legacy=False)
     with pytest.raises(ProtocolError):
@@ -238,7 +238,7 @@ def test_a_hello_of_no_sense_is_said_and_nothing_else(odd, mods_only):
 
 
 @pytest.mark.parametrize("number", ["1", True, 1.0, [1]])
-def test_a_number_that_is_none_is_said(received, number):
+def test_an_invalid_number_is_an_error(received, number):
     for say in (
         lambda: received.set("x", number=number),
         lambda: received.say(action="init", struct={}, number=number),
@@ -260,7 +260,7 @@ def test_half_a_step_is_void_when_the_connection_is_lost(received, resumed):
     assert received.replica.target == {"y": 1}
 
 
-def test_mods_are_disregarded_until_the_structure_has_come(received):
+def test_mods_are_ignored_until_the_structure_has_arrived(received):
     assert received.set("x", number=1)
     received.replica.give_up()
     assert received.set("y", number=2) == []

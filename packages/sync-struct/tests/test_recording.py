@@ -1,4 +1,4 @@
-"""Recordings: what is written, and what becomes of it when it is read."""
+"""Recordings, written and read."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ def plain(structure):
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self):
         self.now = datetime.datetime(2026, 11, 26, 12, tzinfo=datetime.UTC)
@@ -54,7 +54,7 @@ def test_a_structure_is_replayed_as_it_was_at_any_time(tmp_path):
     times = [record.time for record in read_recording([file])]
     assert [state_at(read_recording([file]), time)["x"] for time in times] == list(range(10))
     assert state_at(read_recording([file])) == {"x": 9}
-    with pytest.raises(RecordingError, match="nothing recorded"):
+    with pytest.raises(RecordingError, match="begins after that time"):
         state_at(read_recording([file]), begin - datetime.timedelta(days=1))
 
 
@@ -98,7 +98,7 @@ async def test_a_recorded_array_that_grows_is_replayed(tmp_path, until):
 
 
 @pytest.mark.parametrize("torn", [1, 10, 40, 10**5])
-def test_a_torn_last_line_is_cut_off_and_nothing_else(tmp_path, torn):
+def test_only_an_incomplete_last_line_is_removed(tmp_path, torn):
     file = tmp_path / "log"
     recorder = Recorder(file, now=Clock())
     recorder.write(INIT)
@@ -114,7 +114,7 @@ def test_a_torn_last_line_is_cut_off_and_nothing_else(tmp_path, torn):
     assert state_at(read_recording([file])) == {"x": 1}
 
 
-def test_a_file_that_is_torn_from_the_beginning_begins_anew(tmp_path):
+def test_a_file_without_a_complete_line_is_started_again(tmp_path):
     file = tmp_path / "log"
     file.write_bytes(b"2026-11-")
     recorder = Recorder(file, now=Clock())
@@ -152,7 +152,7 @@ def test_the_age_of_a_file_counts_from_its_first_line_also_after_a_restart(tmp_p
     "line",
     [b"hello\n", b"2026-11-26T12:00:00+00:00\tno\n", b'2026-11-26T12:00:00+00:00\t{"a":1}\n'],
 )
-def test_what_is_no_recording_is_named_with_its_line(tmp_path, line):
+def test_an_invalid_record_is_an_error_with_file_and_line(tmp_path, line):
     file = tmp_path / "log"
     recorder = Recorder(file, now=Clock())
     recorder.write(INIT)
@@ -181,10 +181,10 @@ async def test_a_recording_is_published_again_step_by_step(tmp_path, until):
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_whatever_happens_on_the_way_the_log_replays_to_the_same_state(
+async def test_a_log_replays_to_the_same_state_after_cuts_and_restarts(
     tmp_path, seed, Relay, until
 ):
-    """Random changes and batches; cuts, restarts with and without memory; files that go on."""
+    """Random changes and batches; cuts, restarts with and without the log; rotated files."""
     chance = random.Random(seed)
     clock = Clock()
     recorder = Recorder(tmp_path / "log", now=clock, size=20_000)

@@ -1,4 +1,4 @@
-"""Relays: publishers of what other publishers publish."""
+"""Relays: publishers of the notifiers of other publishers."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ def same(a, b):
 
 
 class Relay:
-    """A relay that can be killed, and started again on its port."""
+    """A relay that can be killed and restarted on its port."""
 
     def __init__(self, origin, names=("d",)):
         self.origin = origin  # has a port
@@ -47,7 +47,7 @@ class Relay:
         await self.stop()
 
 
-async def test_a_leaf_follows_through_a_relay_and_batches_stay_whole(until):
+async def test_a_leaf_follows_through_a_relay_that_preserves_batches(until):
     n = Notifier({"x": 0, "l": [], "a": np.zeros(3), "part": {"y": 1}})
     async with Publisher({"d": n}) as origin:
         await origin.start("127.0.0.1", 0)
@@ -92,7 +92,7 @@ async def test_an_origin_that_restarts_reaches_the_leaf_as_differences(until):
                 assert states == ["connecting", "live", "stale", "live"]
 
 
-async def test_a_structure_of_another_kind_replaces_the_one_before(until):
+async def test_a_structure_of_another_type_replaces_the_previous_one(until):
     origin = Publisher({"d": Notifier({"x": 1})})
     await origin.start("127.0.0.1", 0)
     async with origin, Relay(origin) as relay:
@@ -153,7 +153,7 @@ async def test_leaves_are_stale_while_the_relay_has_lost_its_origin(until):
                 assert part.target == 3
 
 
-async def test_live_is_said_of_a_relay_behind_what_made_it_true(until):
+async def test_a_relay_sends_live_after_the_mods_that_made_it_true(until):
     origin = Publisher({"d": Notifier({"x": 0})})
     await origin.start("127.0.0.1", 0)
     port = origin.port
@@ -174,7 +174,7 @@ async def test_live_is_said_of_a_relay_behind_what_made_it_true(until):
                 ]
 
 
-async def test_who_joins_a_relay_that_has_lost_its_origin_hears_so_and_gets_what_there_is(until):
+async def test_a_subscriber_that_joins_a_stale_relay_is_stale_and_gets_the_last_structure(until):
     origin = Publisher({"d": Notifier({"x": 1})})
     await origin.start("127.0.0.1", 0)
     async with Relay(origin) as relay:
@@ -193,7 +193,7 @@ async def test_who_joins_a_relay_that_has_lost_its_origin_hears_so_and_gets_what
                 assert view.state == "stale"
 
 
-async def test_a_structure_of_another_kind_from_a_relay_that_is_stale_is_stale(until):
+async def test_a_structure_of_another_type_from_a_stale_relay_is_stale(until):
     n = Notifier({"x": 1})
     async with Publisher({"d": n}) as origin:
         await origin.start("127.0.0.1", 0)
@@ -211,7 +211,7 @@ async def test_a_structure_of_another_kind_from_a_relay_that_is_stale_is_stale(u
                 await until(lambda: leaf.state == "live")
 
 
-async def test_every_kind_of_subscriber_is_told_that_what_it_has_is_stale(until):
+async def test_every_kind_of_subscriber_is_told_that_its_structure_is_stale(until):
     n = Notifier({"x": 0})
     async with Publisher({"n": n}) as publisher:
         await publisher.start("127.0.0.1", 0)
@@ -235,7 +235,7 @@ async def test_every_kind_of_subscriber_is_told_that_what_it_has_is_stale(until)
             await subscriber.close()
 
 
-async def test_who_comes_back_to_a_publisher_that_is_stale_is_never_live_meanwhile(until):
+async def test_a_subscriber_that_reconnects_to_a_stale_publisher_is_never_live_meanwhile(until):
     n, states = Notifier({"x": 0}), []
     subscriber = Subscriber("n", lambda x: x, state_cb=states.append)
     async with Publisher({"n": n}) as publisher:

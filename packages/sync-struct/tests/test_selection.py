@@ -54,7 +54,7 @@ TOUCHES_IN_ARRAYS = [
 
 
 @pytest.mark.parametrize(("path", "key", "part", "how"), TOUCHES_IN_ARRAYS)
-def test_what_an_assignment_to_an_array_does_to_a_part_of_it(path, key, part, how):
+def test_the_effect_of_an_assignment_to_an_array_on_a_part(path, key, part, how):
     assert touch("setitem", path, key, part, in_array=True) is how
 
 
@@ -68,7 +68,7 @@ def test_a_mask_that_looks_like_an_index_is_kept():
 
 
 @pytest.mark.parametrize(("action", "path", "key", "part", "how"), TOUCHES)
-def test_what_a_mod_does_to_a_part(action, path, key, part, how):
+def test_the_effect_of_a_mod_on_a_part(action, path, key, part, how):
     assert touch(action, path, key, part) is how
 
 
@@ -102,7 +102,7 @@ def test_frames_written_into_an_array_leave_the_last():
     assert len(newest(changes)) == 1
 
 
-def test_what_is_overwritten_as_a_whole_is_left_out_with_all_that_is_in_it():
+def test_mods_within_an_overwritten_value_are_left_out():
     notifier, changes = recorded({})
     notifier["a"] = {"b": []}
     notifier["a"]["b"].append(1)
@@ -121,7 +121,7 @@ values = st.sampled_from([1, [], {}, [1, [2]], {"a": {"b": []}}, [{"a": 1}]])
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_leaving_out_what_is_overtaken_never_changes_the_result(data):
+def test_leaving_out_superseded_mods_never_changes_the_result(data):
     start = {"a": [1, 2, [3]], "b": {"a": {}, "b": [0]}}
     notifier, changes = recorded(copy.deepcopy(start))
     for _ in range(data.draw(st.integers(1, 12))):
@@ -162,7 +162,7 @@ def parts(part):
     return [part[i] for i in (*range(len(part)), *range(-len(part), 0))]
 
 
-def test_what_is_set_again_after_its_place_has_moved_is_kept():
+def test_a_mod_of_a_place_that_has_moved_is_kept():
     notifier, changes = recorded({"l": [1, 2, 3]})
     notifier["l"][0] = 10
     notifier["l"].insert(0, 5)
@@ -171,7 +171,7 @@ def test_what_is_set_again_after_its_place_has_moved_is_kept():
     assert replay({"l": [1, 2, 3]}, newest(changes)) == notifier.read
 
 
-def test_what_is_set_under_two_indices_is_kept():
+def test_mods_of_a_place_under_two_indices_are_kept():
     changes = [
         Change({"action": "setitem", "path": path, "key": key, "value": value})
         for path, key, value in [
@@ -184,6 +184,6 @@ def test_what_is_set_under_two_indices_is_kept():
     assert replay({"l": [0, 0, 0]}, newest(changes)) == {"l": [0, 0, {"a": 3}]}
 
 
-def test_what_cannot_be_judged_is_kept():
+def test_mods_with_ambiguous_keys_are_kept():
     change = Change({"action": "append", "path": [slice(None), "x"], "x": 1}, with_v1=False)
     assert newest([change, change]) == [change, change]

@@ -20,7 +20,7 @@ FRAGMENTS = [1, 2, 3, 7, 4096]
 
 
 class Session:
-    """What one connection of a recording carried."""
+    """One connection of a recording."""
 
     def __init__(self, sent, received):
         self.sent = sent
@@ -49,7 +49,7 @@ def structure():
 
 
 def modify(n):
-    """Make the modifications of the recordings, as their label spells them."""
+    """Make the modifications of the recordings, as spelled by their label."""
     n["k"] = []
     n["k"].append(1)
     n["k"].append((2, 3))
@@ -127,7 +127,7 @@ def test_a_replica_follows_the_recorded_publisher(tag, size):
 
 
 class OldPublisher:
-    """Says what a recorded publisher said, in fragments; knows the established banner only."""
+    """Sends what a recorded publisher sent, in fragments; accepts only the established banner."""
 
     def __init__(self, sessions, size):
         self.sessions = {session.sent.split(b"\n")[1]: session for session in sessions}

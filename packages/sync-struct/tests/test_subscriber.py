@@ -1,4 +1,4 @@
-"""What a subscriber makes of publishers of every kind, and of callbacks of every kind."""
+"""Subscribers with publishers of every kind, and with callbacks of every kind."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ async def published(structure):
 
 
 class Peer(AsyncioServer):
-    """A publisher that says what it is told to; `heard` has the first line of each connection."""
+    """A publisher that sends given lines; `heard` has the first line of each connection."""
 
     def __init__(self, serve):
         super().__init__()
@@ -68,7 +68,7 @@ HELLO = line({"action": "hello", "stream": "s", "number": 0, "resumed": False, "
 OURS = b'{"sync_struct":1'
 
 
-async def test_a_connection_given_up_before_the_structure_comes_ends_without_a_word(until, caplog):
+async def test_a_connection_closed_before_the_structure_arrives_logs_nothing(until, caplog):
     async def serve(server, reader, writer):
         writer.write(HELLO)
         await reader.read()
@@ -89,7 +89,7 @@ async def test_a_connection_given_up_before_the_structure_comes_ends_without_a_w
 
 
 async def established(server, reader, writer):
-    """Be a publisher of the established stack."""
+    """Act as a publisher of the established stack."""
     if server.heard[-1] == b"ARTIQ sync_struct\n":
         await reader.readline()
         writer.write(line({"action": "init", "struct": {"x": 1}}))
@@ -99,7 +99,7 @@ async def established(server, reader, writer):
 # Which protocol is spoken.
 
 
-async def test_an_established_publisher_is_found_out_and_said(caplog, until):
+async def test_an_established_publisher_is_recognised_with_a_warning(caplog, until):
     async with peer(established) as server:
         subscriber = Subscriber("d", identity)
         await subscriber.connect("127.0.0.1", server.port)
@@ -111,7 +111,7 @@ async def test_an_established_publisher_is_found_out_and_said(caplog, until):
 
 
 @pytest.mark.parametrize("closed", [1, 2, 3])
-async def test_a_tunnel_whose_target_is_just_starting_does_not_cost_the_protocol(closed, until):
+async def test_a_tunnel_whose_target_is_starting_does_not_cause_a_fallback(closed, until):
     async with published({"x": 1}) as (n, port):
 
         async def serve(server, reader, writer):
@@ -136,7 +136,7 @@ async def test_a_tunnel_whose_target_is_just_starting_does_not_cost_the_protocol
                 await until(lambda: subscriber.target == {"x": 2})
 
 
-async def test_a_publisher_that_has_spoken_our_protocol_is_never_spoken_to_in_another(until):
+async def test_the_established_protocol_is_never_used_where_ours_was_spoken(until):
     async def serve(server, reader, writer):
         if len(server.heard) == 1:
             writer.write(HELLO + line({"action": "init", "struct": {}, "number": 0}))
@@ -170,7 +170,7 @@ async def test_a_reset_is_no_refusal():
     assert all(line.startswith(OURS) for line in heard)
 
 
-async def test_who_closes_without_a_word_is_named_with_all_that_it_may_be():
+async def test_the_error_of_a_closed_connection_names_all_possible_causes():
     async def serve(server, reader, writer):
         pass
 
@@ -179,7 +179,7 @@ async def test_who_closes_without_a_word_is_named_with_all_that_it_may_be():
             await Subscriber("d", identity).connect("127.0.0.1", server.port)
 
 
-async def test_an_error_of_the_connection_says_where_it_was():
+async def test_an_error_of_the_connection_names_the_address():
     with pytest.raises(ConnectionRefusedError, match=r"127.0.0.1 port 1\b.*refused"):
         await Subscriber("d", identity).connect("127.0.0.1", 1)
     with pytest.raises(OSError, match=r"nowhere\.invalid port 1\b"):
@@ -217,7 +217,7 @@ async def test_a_part_of_an_established_publisher_comes_and_goes(until):
 # What is told.
 
 
-async def test_mods_that_an_established_publisher_made_meanwhile_are_lost_and_it_is_said(until):
+async def test_mods_that_an_established_publisher_made_meanwhile_are_reported_as_lost(until):
     cut = asyncio.Event()
 
     async def serve(server, reader, writer):
@@ -268,7 +268,7 @@ async def test_mods_without_an_end_are_bounded_and_an_error(monkeypatch, until):
 
 @pytest.fixture
 async def held():
-    """Give a connection whose owner is not ready, what it has handed on, and how it was paused."""
+    """Return a held connection, the messages that it passed on, and its calls to pause."""
     told, paused = [], []
     connection = SubscriberConnection(
         lambda _, message: told.append(bytes(message.line[:1])),
@@ -286,7 +286,7 @@ async def held():
     return connection, told, paused
 
 
-async def test_messages_that_wait_are_handed_on_in_their_order_and_before_the_end(held):
+async def test_queued_messages_are_handled_in_order_and_before_the_end(held):
     connection, told, _ = held
     connection.ready.set_result(None)
     for line in (b"1", b"2", b"3"):
@@ -298,7 +298,7 @@ async def test_messages_that_wait_are_handed_on_in_their_order_and_before_the_en
     assert told == [b"1", b"2", b"3", "lost"]
 
 
-async def test_what_waits_for_callbacks_is_bounded(held):
+async def test_messages_queued_for_callbacks_are_bounded(held):
     connection, told, paused = held
     for line in (b"1", b"2"):
         connection.message_received(Message(line * (WAITING_SIZE // 2)))
@@ -309,7 +309,7 @@ async def test_what_waits_for_callbacks_is_bounded(held):
     assert (told, paused) == ([b"1", b"2", b"3"], ["paused", "resumed"])
 
 
-async def test_what_callbacks_are_told_belongs_to_them(until):
+async def test_mods_belong_to_the_callbacks(until):
     async with published({}) as (n, port):
         kept, sorted_ = [], []
 
@@ -366,7 +366,7 @@ async def test_the_receive_task_is_done_when_the_subscription_has_ended():
     assert subscriber.state == "closed"
 
 
-async def test_how_far_slow_callbacks_are_behind_can_be_asked_for(until):
+async def test_lag_is_the_delay_of_slow_callbacks(until):
     gate = asyncio.Event()
 
     async def slow(mod):
@@ -398,7 +398,7 @@ RAISED = [asyncio.CancelledError, GeneratorExit, Own, ValueError]
 
 @pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize("raised", RAISED)
-async def test_nothing_that_a_callback_raises_stops_the_stream(raised, slow, until):
+async def test_no_exception_of_a_callback_stops_the_subscription(raised, slow, until):
     told, errors = [], []
 
     def quick(mod):
@@ -426,7 +426,7 @@ async def test_nothing_that_a_callback_raises_stops_the_stream(raised, slow, unt
 
 
 @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt])
-def test_what_ends_the_program_ends_it_between_two_things_of_ours(raised, until):
+def test_an_exception_that_ends_the_program_leaves_a_consistent_state(raised, until):
     told = []
 
     def leave(mod):
@@ -446,7 +446,7 @@ def test_what_ends_the_program_ends_it_between_two_things_of_ours(raised, until)
 
 
 @pytest.mark.parametrize("raised", RAISED)
-async def test_nothing_that_a_builder_raises_hangs_or_looks_like_a_cancellation(raised):
+async def test_no_exception_of_a_builder_hangs_or_looks_like_a_cancellation(raised):
     def build(structure):
         raise raised("oops")
 
@@ -479,7 +479,7 @@ async def test_in_a_forked_child_a_subscriber_is_closed_and_the_parents_lives_on
 ODD = {"__jsonclass__": ["Odd", [5]]}
 
 
-async def test_one_value_that_cannot_be_decoded_leaves_the_others_alive(until):
+async def test_one_value_that_cannot_be_decoded_does_not_affect_others(until):
     array = {"__jsonclass__": ["nparray", [[2], "|u1", 0]]}
     struct = {"a": {"b": ODD, "c": 1}, "t": {"__jsonclass__": ["tuple", [[1, ODD]]]}, "n": array}
     append = {"action": "append", "path": ["a", "d"], "x": ODD}
@@ -543,7 +543,7 @@ async def test_a_value_that_a_relay_cannot_decode_arrives_behind_it(until):
 
 
 @pytest.mark.parametrize("line", [b"{", b"[" * 10_000, b'{"a":1', b"(1, x)", b'{"a":NaNa}'])
-def test_a_message_that_is_at_fault_as_a_whole_fails_as_a_whole(line):
+def test_an_invalid_message_fails_as_a_whole(line):
     with pytest.raises(pyon.DecodeError) as caught:
         pyon.decode(line)
     with pytest.raises(pyon.DecodeError):
@@ -553,8 +553,8 @@ def test_a_message_that_is_at_fault_as_a_whole_fails_as_a_whole(line):
 # Many at once.
 
 
-async def test_of_many_that_come_at_once_none_speaks_the_wrong_protocol(monkeypatch, until):
-    """More than the publisher keeps of those that have not said their banner yet."""
+async def test_of_many_subscribers_at_once_none_uses_the_wrong_protocol(monkeypatch, until):
+    """More clients than the publisher keeps without a banner."""
     monkeypatch.setattr("sync_struct._publisher_connection.MOST_UNIDENTIFIED", 10)
     monkeypatch.setattr("sync_struct._publisher_connection.LEAST_TIME", 0.0)
     async with published({"x": 1}) as (n, port), asyncio.TaskGroup() as group:

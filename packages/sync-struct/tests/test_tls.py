@@ -10,7 +10,7 @@ from sync_struct import Notifier, Publisher, Subscriber, mirror
 
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory):
-    """Return the contexts of a publisher, of its subscriber and of a stranger."""
+    """Return the contexts of a publisher, of its subscriber and of an unknown client."""
     folder = tmp_path_factory.mktemp("certificates")
     files = {}
     for name in ("publisher", "subscriber", "stranger"):
@@ -50,7 +50,7 @@ async def test_a_mirror_follows_over_tls(contexts):
 
 
 @pytest.mark.parametrize("plain", [False, True])
-async def test_who_has_not_the_right_certificate_gets_nothing(contexts, plain):
+async def test_a_client_without_the_right_certificate_gets_nothing(contexts, plain):
     serving, _, strange = contexts
     async with Publisher({"d": Notifier({"x": 1})}) as publisher:
         await publisher.start("127.0.0.1", 0, ssl=serving)

@@ -1,4 +1,4 @@
-"""The page of published structures, as its server tells it: over a WebSocket, without a browser."""
+"""The page of published structures, tested over its WebSocket, without a browser."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 
 class Page:
-    """What a browser does, but for the drawing."""
+    """A browser without drawing."""
 
     def __init__(self, socket):
         self.socket = socket
@@ -31,7 +31,7 @@ class Page:
         await self.socket.send(json.dumps({"rows": wanted}))
 
     async def take(self):
-        """Take one frame, and say that it has been drawn."""
+        """Receive one frame, and report that it has been drawn."""
         message = await self.socket.recv()
         (length,) = struct.unpack_from("<I", message)
         header = json.loads(message[4 : 4 + length])
@@ -88,7 +88,7 @@ async def publishing(port, value):
     return publisher
 
 
-async def test_a_page_is_told_of_a_publisher_that_stops_and_comes_back():
+async def test_a_page_shows_that_a_publisher_stops_and_restarts():
     publisher = await publishing(0, 1)
     port = publisher.port
     async with showing("127.0.0.1", port, ["lab"]) as served, looking(served) as socket:
@@ -163,7 +163,7 @@ async def test_every_key_can_be_shown():
             assert page.line(name) == "5"
 
 
-async def test_nothing_that_a_page_says_changes_a_structure():
+async def test_no_message_of_a_page_changes_a_structure():
     lab = Notifier({"x": 1})
     changes = []
     lab.add_listener(changes.append)
@@ -200,7 +200,7 @@ async def test_a_foreign_page_sees_nothing():
         ({"a": [0]}, {"action": "insert", "path": ["a"], "i": 0, "x": 2}, ("a",)),
     ],
 )
-def test_a_mod_changes_a_place_and_nothing_beside_it(structure, mod, place):
+def test_a_mod_changes_one_place_only(structure, mod, place):
     process_mod(structure, mod)  # it is one
     assert place_of(mod) == place
 
@@ -220,7 +220,7 @@ async def command(*words):
     )
 
 
-async def test_the_command_says_where_the_page_is_and_ends_with_a_signal():
+async def test_the_command_prints_the_address_and_ends_with_a_signal():
     async with Publisher({"lab": Notifier({"x": 1})}) as publisher:
         await publisher.start("127.0.0.1", 0)
         process = await command("127.0.0.1", str(publisher.port), "lab")
@@ -243,7 +243,7 @@ async def test_the_command_says_where_the_page_is_and_ends_with_a_signal():
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", ""])
-async def test_the_command_refuses_to_serve_other_machines_in_the_open(bind):
+async def test_the_command_refuses_to_serve_other_machines_without_tls(bind):
     process = await command("127.0.0.1", "1", "lab", "--bind", bind)
     out, err = await process.communicate()
     assert process.returncode == 1

@@ -18,7 +18,7 @@ async def main():
             enough.set()
 
     subscriber = Subscriber("datasets", build, show, path=["scan"], max_rate=5)
-    async with subscriber.following("127.0.0.1", 3250):  # and connects again for ever
+    async with subscriber.following("127.0.0.1", 3250):  # reconnects for ever
         await enough.wait()
 
 

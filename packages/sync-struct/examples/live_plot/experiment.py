@@ -12,7 +12,7 @@ with publish("127.0.0.1", 3250, {"datasets": datasets}):
     print("publishing", flush=True)
     for step in range(10_000):
         x = step / 10
-        with datasets.batch():  # nobody sees an x without its y
+        with datasets.batch():  # x and y arrive together
             datasets["scan"]["x"].append(x)
             datasets["scan"]["y"].append(math.sin(x) * math.exp(-x / 20))
         time.sleep(period)

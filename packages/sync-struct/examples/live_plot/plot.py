@@ -16,7 +16,7 @@ with mirror("127.0.0.1", 3250, "datasets", path=["scan"], max_rate=20) as scan:
         axes.autoscale_view()
         axes.set_title(f"{len(now['x'])} points, {scan.state}")
 
-    if sys.argv[1:] == ["--once"]:  # into a file, for a logbook
+    if sys.argv[1:] == ["--once"]:  # save to a file, for a logbook
         scan.wait(lambda now: len(now["x"]) > 20, timeout=30)
         draw(0)
         figure.savefig("scan.png")

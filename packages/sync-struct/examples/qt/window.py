@@ -7,7 +7,7 @@ from sync_struct import mirror
 
 
 class Bridge(QObject):
-    """Carries what the mirror's thread hears to the thread of the widgets."""
+    """Emits signals from the mirror's thread to the main thread, which has the widgets."""
 
     changed = Signal()
     state = Signal(str)
@@ -43,7 +43,7 @@ def main():
         "127.0.0.1",
         3250,
         "lab",
-        max_rate=20,  # the eye sees no more
+        max_rate=20,  # more is not visible
         notify_cb=lambda mod: bridge.changed.emit(),
         state_cb=bridge.state.emit,
     ) as lab:

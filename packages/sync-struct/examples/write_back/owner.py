@@ -8,7 +8,7 @@ lab = Notifier({"setpoint": 293.0, "shutter": "closed"})
 
 
 class Settings:
-    """What others may ask to have changed."""
+    """The changes that readers may request."""
 
     def set_setpoint(self, kelvin: float) -> None:
         """Set the temperature, in kelvins."""

@@ -1,8 +1,9 @@
 """Actions: the fields of mods, and their effects on the container that is changed.
 
-A mod is a dict with an ``"action"``, the ``"path"`` of a container (keys and indices from the root),
-and further fields. Only `ACTIONS` knows the fields and the effect of each action. The structure of
-the notifier and all replicas are changed by the same entry of it, so they cannot diverge.
+A mod is a dict with an ``"action"``, the ``"path"`` of a container (keys and indices from the
+root), and further fields. Only `ACTIONS` knows the fields and the effect of each action. The
+structure of the notifier and all replicas are changed by the same entry of it, so they cannot
+diverge.
 """
 
 from __future__ import annotations

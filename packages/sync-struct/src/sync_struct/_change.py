@@ -24,8 +24,8 @@ __all__ = [
     "MAX_LEVELS",
     "Change",
     "Restart",
+    "as_immutable",
     "check_structure",
-    "fixed",
     "write_head",
     "write_path",
 ]
@@ -33,14 +33,14 @@ __all__ = [
 MOD_OVERHEAD = 500
 """Bytes of memory of a mod besides its text, so that limits in bytes hold for tiny mods, too."""
 
-EXACT = 1e300
+SIMPLE_BELOW = 1e300
 """Below this, PYON and Python write numbers alike: there is no infinity, no nan and no integer that
 is too long. Most mods have such a number; `repr` saves a third of their time."""
 
 MAX_LEVELS = pyon.MAX_DEPTH - 1
 """Levels of containers that a structure may have: the message around it is one more."""
 
-SHORT = 100
+SHORT_LIST = 100
 """Items up to which a list is checked for being flat: faster than encoding it at its depth."""
 
 _NAMES = frozenset({str})
@@ -115,7 +115,7 @@ class Change:
             # A value assigned to a slice is at the level of the container, not of an item.
             level = -1 if type(self.key) is slice and len(fields) > 1 else 0
             text = _write_part(last, self.path, level, buffers.append)
-            self.buffers = list(map(fixed, buffers))
+            self.buffers = list(map(as_immutable, buffers))
         self.line = f"{head}{text}}}".encode()
         self.line_v1 = pyon.encode(mod, version=1).encode() if with_v1 else None
         self.size = MOD_OVERHEAD + len(self.line)
@@ -176,7 +176,7 @@ def write_head(mod: Mod, path_text: str) -> str:
 def write_small(part: Any) -> str | None:
     """Return the PYON v2 of a small value that has a faster encoder; None for all others."""
     kind = type(part)
-    if kind in (int, float) and -EXACT < part < EXACT:
+    if kind in (int, float) and -SIMPLE_BELOW < part < SIMPLE_BELOW:
         return repr(part)
     return small_text(part) if kind in ATOMS else None
 
@@ -208,7 +208,7 @@ def _write_part(part: Any, path: Sequence[Any], level: int, take: _Taker | None 
 
 def _is_flat(items: list[Any], path: Sequence[Any]) -> bool:
     """Return whether a list is flat, and its path short enough for one more level."""
-    return len(items) <= SHORT and len(path) + 2 <= MAX_LEVELS and all_atoms(items)
+    return len(items) <= SHORT_LIST and len(path) + 2 <= MAX_LEVELS and all_atoms(items)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -224,7 +224,7 @@ def write_path(path: list[Any]) -> str:
     return pyon.encode(path, version=2)
 
 
-def fixed(buffer: memoryview) -> memoryview:
+def as_immutable(buffer: memoryview) -> memoryview:
     """Return the same bytes in immutable memory."""
     return buffer if type(buffer.obj) is bytes else memoryview(bytes(buffer))
 

@@ -54,7 +54,7 @@ class Outgoing(Protocol):
     def pump(self) -> None:
         """Send what the subscriber lacks, as much as the socket accepts."""
 
-    def tell_staleness(self) -> None:
+    def send_staleness(self) -> None:
         """Send whether the notifier is out of date, if that has changed."""
 
     def end(self, error: Exception) -> None:
@@ -80,7 +80,7 @@ class Channel:
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start to record the changes of the notifier."""
         self._loop, self._thread = loop, threading.get_ident()
-        self.log.structure.add_sink(self._tell, self._with_v1)
+        self.log.structure.add_sink(self._record, self._with_v1)
         self.log.begin()
 
     def close(self, error: Exception) -> None:
@@ -88,7 +88,7 @@ class Channel:
         if self._loop is None:
             return
         self._loop = None
-        self.log.structure.remove_sink(self._tell, self._with_v1)
+        self.log.structure.remove_sink(self._record, self._with_v1)
         self._forget_snapshots()
         for connection in self.connections.copy():
             connection.end(error)
@@ -100,7 +100,7 @@ class Channel:
             self._staleness_changed = True
             self.wake()
 
-    def _tell(self, changes: list[Change]) -> None:
+    def _record(self, changes: list[Change]) -> None:
         """Record changes of the notifier, in the thread that made them."""
         self.log.put(changes)
         if not self._due:
@@ -148,9 +148,9 @@ class Channel:
         if self._staleness_changed:
             self._staleness_changed = False
             for connection in self.connections.copy():
-                connection.tell_staleness()
+                connection.send_staleness()
 
-    def keep_snapshots(self) -> None:
+    def schedule_forgetting(self) -> None:
         """Schedule forgetting the encoded structures, `SNAPSHOT_LIFETIME` after the first one."""
         if self._forgetting is None and self._loop is not None and self.log.has_snapshots:
             self._forgetting = self._loop.call_later(SNAPSHOT_LIFETIME, self._forget_snapshots)

@@ -121,7 +121,10 @@ def _add_source(command: argparse.ArgumentParser, *, with_file: bool = False) ->
 def _add_serving(add: _Add) -> None:
     command = add("replay", replay, "Print a recorded structure, or publish it again.")
     command.add_argument(
-        "files", nargs="+", metavar="FILE", help="files in order of time, or one address of a stream"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="files in order of time, or one address of a stream",
     )
     command.add_argument(
         "--until", type=_time, metavar="TIME", help="stop at this time: 2026-11-26T14:30"
@@ -130,16 +133,16 @@ def _add_serving(add: _Add) -> None:
     command.add_argument(
         "--speed", type=_speed, default=1.0, help="factor of the recorded speed; inf: no delays"
     )
-    _add_door(command)
+    _add_listening_options(command)
     command = add("relay", relay, "Publish the notifiers of another publisher.")
     command.add_argument("host")
     command.add_argument("port", type=int)
     command.add_argument("names", nargs="+", metavar="NAME", help="name of a notifier")
     command.add_argument("--serve-tls", action="store_true", help="serve TLS with the same files")
-    _add_door(command, named=False)
+    _add_listening_options(command, named=False)
     command = add("publish", publish, "Publish the structure in a PYON file.")
     command.add_argument("file", type=Path)
-    _add_door(command)
+    _add_listening_options(command)
     command.add_argument(
         "--editable",
         action="store_true",
@@ -171,11 +174,11 @@ def _add_bridges(add: _Add) -> None:
         "--replicas", type=int, default=1, help="replicas of a newly created stream, in a cluster"
     )
     add_tls_options(command, "publisher's")
-    _add_engine(command)
+    _add_nats_options(command)
     command = add_direction("in", "Publish notifiers from NATS.")
     command.add_argument("names", nargs="+", metavar="NAME", help="name of a notifier")
-    _add_door(command, named=False)
-    _add_engine(command)
+    _add_listening_options(command, named=False)
+    _add_nats_options(command)
 
 
 def _add_web(add: _Add) -> None:
@@ -195,7 +198,7 @@ async def _web(options: argparse.Namespace) -> None:
     await web(options)
 
 
-def _add_engine(command: argparse.ArgumentParser) -> None:
+def _add_nats_options(command: argparse.ArgumentParser) -> None:
     """Add the options of the connection to NATS to a command."""
     group = command.add_argument_group("NATS")
     group.add_argument("--nats", required=True, metavar="ADDRESS", help="as in nats://host:4222")
@@ -212,7 +215,7 @@ async def _bridge(direction: str, options: argparse.Namespace) -> None:
     await (bridge_out if direction == "out" else bridge_in)(options)
 
 
-def _add_door(command: argparse.ArgumentParser, *, named: bool = True) -> None:
+def _add_listening_options(command: argparse.ArgumentParser, *, named: bool = True) -> None:
     """Add the options of the listening socket to a command."""
     if named:
         command.add_argument(

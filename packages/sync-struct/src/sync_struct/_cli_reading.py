@@ -24,7 +24,7 @@ from sync_struct._subscriber import Subscriber
 if TYPE_CHECKING:
     from sync_struct._cli_view import View
 
-__all__ = ["Recording", "get", "log", "say_once", "watch"]
+__all__ = ["Recording", "error_printer", "get", "log", "watch"]
 
 REFRESH_RATE = 10.0
 """Updates per second on a terminal: nobody can read faster."""
@@ -81,7 +81,7 @@ async def _watch_tree(options: argparse.Namespace, make: type[View]) -> None:
         state_cb=take_state,
         on_error=take_error,
     )
-    _leave_log_to_us()
+    _silence_log()
     tls = tls_context(options)
     # Drawn on the loop, so that the structure does not change meanwhile.
     with Live(view, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
@@ -115,10 +115,10 @@ async def _watch_lines(options: argparse.Namespace) -> None:
         _as_it_is,
         write,
         path=options.path,
-        state_cb=_say_staleness(options.name),
-        on_error=say_once(),
+        state_cb=_staleness_printer(options.name),
+        on_error=error_printer(),
     )
-    _leave_log_to_us()
+    _silence_log()
     await subscriber.run(options.host, options.port, ssl=tls_context(options))
     if failures:
         raise failures[0]
@@ -149,9 +149,9 @@ async def log(options: argparse.Namespace) -> None:
         max_rate=options.rate,
         decode=False,
         state_cb=recording.take_state,
-        on_error=say_once(),
+        on_error=error_printer(),
     )
-    _leave_log_to_us()
+    _silence_log()
     try:
         await recording.subscriber.run(options.host, options.port, ssl=tls_context(options))
     finally:
@@ -201,7 +201,7 @@ class Recording:
         self._requested = self._requested and state != "stale"
 
 
-def say_once() -> Callable[[Exception], None]:
+def error_printer() -> Callable[[Exception], None]:
     """Return a function that prints errors, without immediate repetitions."""
     said = ""
 
@@ -214,7 +214,7 @@ def say_once() -> Callable[[Exception], None]:
     return say
 
 
-def _say_staleness(name: str) -> Callable[[str], None]:
+def _staleness_printer(name: str) -> Callable[[str], None]:
     """Return a state callback that prints when a structure becomes stale, and when it ends."""
     before = ""
 
@@ -229,7 +229,7 @@ def _say_staleness(name: str) -> Callable[[str], None]:
     return say
 
 
-def _leave_log_to_us() -> None:
+def _silence_log() -> None:
     """Suppress warnings of the library: `on_error` receives the same errors."""
     logging.getLogger("sync_struct").setLevel(logging.ERROR)
 

@@ -15,7 +15,7 @@ from pyon.tcp_options import loopback_addresses, tls_context
 from pyon.terminal import complain, emit
 
 from sync_struct._addresses import gateway_of, is_address, name_in
-from sync_struct._cli_reading import say_once
+from sync_struct._cli_reading import error_printer
 from sync_struct._mods import process_mod
 from sync_struct._notifier import Notifier
 from sync_struct._publisher import Publisher
@@ -43,7 +43,7 @@ async def publish(options: argparse.Namespace) -> None:
 
 async def relay(options: argparse.Namespace) -> None:
     """Publish the notifiers of another publisher."""
-    say = {name: say_once() for name in options.names}
+    say = {name: error_printer() for name in options.names}
     async with (
         serving(options, options.names, {}, tls=options.serve_tls) as publisher,
         relaying(

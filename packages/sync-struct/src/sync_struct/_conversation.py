@@ -1,7 +1,7 @@
 """The state of a subscriber's conversation apart from values: numbers, features, incomplete steps.
 
-The one idea to keep in mind: a number completes a step. Mods before the number are kept here, within
-a limit, and are neither applied nor passed to callbacks.
+The one idea to keep in mind: a number completes a step. Mods before the number are kept here,
+within a limit, and are neither applied nor passed to callbacks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Copies of values that belong to their receivers.
 
-The one idea to keep in mind: a replica changes in place. So values for callbacks, readers and queues
-are copied before the next change; a value that cannot change is never copied.
+The one idea to keep in mind: a replica changes in place. So values for callbacks, readers and
+queues are copied before the next change; a value that cannot change is never copied.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from sync_struct._actions import Mod
 from sync_struct._kinds import ATOMS, all_atoms, is_array
 
-__all__ = ["apart", "copy_mod", "copy_of", "has_foreign", "same_leaf"]
+__all__ = ["copy_mod", "copy_of", "has_user_leaves", "same_leaf", "unshared"]
 
 _VALUES = ("value", "x", "struct")
 """The fields of mods that may be large or changed by later mods."""
@@ -46,7 +46,7 @@ def copy_of(value: Any, leaf: Callable[[Any], Any] = copy.deepcopy) -> Any:
 def same_leaf(leaf: Any) -> Any:
     """Return the leaf itself: for copies made under a lock, where no user code may run.
 
-    Mods never change a leaf, so a reader can copy it afterwards, where `has_foreign` is true.
+    Mods never change a leaf, so a reader can copy it afterwards, where `has_user_leaves` is true.
     """
     return leaf
 
@@ -62,7 +62,7 @@ def copy_mod(mod: Mapping[str, Any]) -> Mod:
     return mine
 
 
-def apart(mod: Mod) -> Mod:
+def unshared(mod: Mod) -> Mod:
     """Return a mod to apply, with a copy of its value if that can change; most need no copy."""
     for field in ("value", "x"):
         if field in mod and type(mod[field]) not in ATOMS:
@@ -70,15 +70,15 @@ def apart(mod: Mod) -> Mod:
     return mod
 
 
-def has_foreign(value: Any) -> bool:
+def has_user_leaves(value: Any) -> bool:
     """Return whether a value has leaves that may change, or whose copying runs user code."""
     kind = type(value)
     if kind in ATOMS or is_array(value):
         return False
     if isinstance(value, dict):
-        return any(map(has_foreign, value.values()))
+        return any(map(has_user_leaves, value.values()))
     if isinstance(value, (list, tuple)):
-        return any(map(has_foreign, value))
+        return any(map(has_user_leaves, value))
     return kind.__module__ not in _HARMLESS
 
 

@@ -44,7 +44,7 @@ class Cursor:
         What it requests.
     number : int, optional
         Number of the last mod that it has. None: it has no structure yet.
-    tells_absence : bool, optional
+    wants_absence : bool, optional
         Whether the subscriber has the feature `absent_parts`.
     """
 
@@ -54,7 +54,7 @@ class Cursor:
         "is_plain",
         "log",
         "number",
-        "tells_absence",
+        "wants_absence",
         "wish",
     )
 
@@ -65,13 +65,13 @@ class Cursor:
         wish: Wish = EVERYTHING,
         number: int | None = None,
         *,
-        tells_absence: bool = False,
+        wants_absence: bool = False,
     ) -> None:
         self.log = log
         self.encoding = encoding
         self.wish = wish
         self.absent = False
-        self.tells_absence = tells_absence
+        self.wants_absence = wants_absence
         self.is_plain = not (wish.path or wish.newest)
         self.number = number
         if number is None and wish.mods_only:
@@ -125,7 +125,7 @@ class Cursor:
         try:
             snapshot = self.log.snapshot(self.encoding, self.wish.path, at_least)
         except UnknownNotifier:
-            if not self.tells_absence:
+            if not self.wants_absence:
                 raise
             return self._take_absence()
         if snapshot is None:

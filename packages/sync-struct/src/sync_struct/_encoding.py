@@ -13,7 +13,7 @@ import pyon
 from pyon import wire
 from pyon.framing import frame, frame_size
 
-from sync_struct._change import Change, fixed
+from sync_struct._change import Change, as_immutable
 from sync_struct._raw_arrays import RawArray
 from sync_struct._selection import Touch, touch
 
@@ -113,7 +113,7 @@ class Snapshot:
             buffer_callback=buffers.append if encoding.raw else None,
         )
         self._pieces = [x.encode() if isinstance(x, str) else x for x in pieces]
-        self.buffers = list(map(fixed, buffers))  # arrays change in place while this is sent
+        self.buffers = list(map(as_immutable, buffers))  # arrays change in place while this is sent
         self.number = number
         self.recorded = recorded
         self.size = frame_size(self._pieces) + frame_size(self.buffers)

@@ -14,7 +14,7 @@ from pyon.wire import LINE_SIZE, line_scanner
 
 from sync_struct._actions import ACTIONS
 from sync_struct._callbacks import is_awaitable
-from sync_struct._copies import apart
+from sync_struct._copies import unshared
 from sync_struct._kinds import PLAIN
 from sync_struct._raw_arrays import read_setting
 
@@ -47,11 +47,11 @@ def take_lines(subscription: Subscription, connection: SubscriberConnection, lin
             if stop != end or type(number) is not int:
                 break
             container = _container_at(mod["path"], replica.target)
-            action.apply(container, apart(mod) if callbacks else mod)
+            action.apply(container, unshared(mod) if callbacks else mod)
         except _UNUSUAL:
             break
         begin, replica.number, replica.fits = end + 1, number, True
-        if callbacks and not _told(subscription, connection, mod):
+        if callbacks and not _call_callback(subscription, connection, mod):
             break
     return begin
 
@@ -76,12 +76,12 @@ def take_array(
     mod = setting.mod(buffers[0])
     try:
         container = _container_at(setting.path, replica.target)
-        ACTIONS["setitem"].apply(container, apart(mod) if callbacks else mod)
+        ACTIONS["setitem"].apply(container, unshared(mod) if callbacks else mod)
     except _UNUSUAL:
         return False
     replica.number, replica.fits = int(number), True
     if callbacks:
-        _told(subscription, connection, mod)
+        _call_callback(subscription, connection, mod)
     return True
 
 
@@ -102,7 +102,7 @@ def _container_at(path: Iterable[Any], container: Any) -> Any:
     return container
 
 
-def _told(subscription: Subscription, connection: SubscriberConnection, mod: Mod) -> bool:
+def _call_callback(subscription: Subscription, connection: SubscriberConnection, mod: Mod) -> bool:
     """Call the callback; return whether the next message can be handled at once."""
     result = subscription.callbacks.call(subscription.notify_cbs[0], mod)
     if result is not None and is_awaitable(result):

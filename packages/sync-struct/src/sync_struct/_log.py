@@ -1,8 +1,8 @@
 """Logs: the recent mods of one structure and its snapshots, for all subscribers of a publisher.
 
-Pure state; it neither sends nor waits. A structure has one log of recent mods, bounded in bytes, and
-each subscriber has a position in it (see `_cursor`). So a stalled subscriber costs only its position,
-and a subscriber that reconnects resumes where it was.
+Pure state; it neither sends nor waits. A structure has one log of recent mods, bounded in bytes,
+and each subscriber has a position in it (see `_cursor`). So a stalled subscriber costs only its
+position, and a subscriber that reconnects resumes where it was.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class LoopThread:
             loop = runner.get_loop()
             task = loop.create_task(run())
             while not task.done():
-                # A user's callback cannot end the program from this thread; nor may it end the loop.
+                # A callback cannot end the program from this thread, and must not end the loop.
                 with contextlib.suppress(SystemExit, KeyboardInterrupt):
                     loop.run_until_complete(task)
 

@@ -30,7 +30,7 @@ _P = ParamSpec("_P")
 _Method = Callable[Concatenate["Notifier", _P], None]
 
 
-def _as_one(method: _Method[_P]) -> _Method[_P]:
+def _batched(method: _Method[_P]) -> _Method[_P]:
     """Make all changes of a method one batch, postponed while another change is in progress."""
 
     @functools.wraps(method)
@@ -45,7 +45,7 @@ def _as_one(method: _Method[_P]) -> _Method[_P]:
     return whole
 
 
-def _of_arrays(operate: Callable[[Any, Any], Any]) -> Callable[[Notifier, Any], Any]:
+def _array_operator(operate: Callable[[Any, Any], Any]) -> Callable[[Notifier, Any], Any]:
     """Return the method of an in-place operator that changes arrays only."""
 
     def method(self: Notifier, other: Any) -> Any:
@@ -179,7 +179,7 @@ class Notifier(ReadablePart):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if type(key) is not str and type(key) is not int:
-            key = self._spelled(key)
+            key = self._without_ellipsis(key)
         if isinstance(value, Notifier) and value._stands_for(self, key):
             return  # the second half of ``notifier[key] += x``
         if isinstance(key, slice):
@@ -203,13 +203,13 @@ class Notifier(ReadablePart):
         elif len(rows := growth().as_rows(self._backing, values)):
             self._record("append", value=rows)
 
-    @_as_one
+    @_batched
     def _extend(self, values: list[Any]) -> None:
         end = len(self.read)
         if values:
             self[end:end] = values
 
-    @_as_one
+    @_batched
     def remove(self, x: Any) -> None:
         """As on a list."""
         del self[self.index(x)]
@@ -244,7 +244,7 @@ class Notifier(ReadablePart):
                     self[:] = new
                     return
 
-    @_as_one
+    @_batched
     def clear(self) -> None:
         """As on a list or dict."""
         if isinstance(self._backing, dict):
@@ -259,7 +259,7 @@ class Notifier(ReadablePart):
         mappings = (own(other.read) if isinstance(other, Notifier) else other for other in others)
         self._update(dict(*mappings, **items))
 
-    @_as_one
+    @_batched
     def _update(self, items: dict[Any, Any]) -> None:
         for key, value in items.items():
             self[key] = value
@@ -295,7 +295,7 @@ class Notifier(ReadablePart):
         self._replace_all(operator.imul, other)
         return self
 
-    @_as_one
+    @_batched
     def _replace_all(self, operate: Callable[[Any, Any], Any], other: Any) -> None:
         """Apply an operator to a copy of all elements, and assign the result to them."""
         self[_everything(self._backing)] = operate(self.read.copy(), plain(other))
@@ -307,15 +307,15 @@ class Notifier(ReadablePart):
             self.update(other)
         return self
 
-    __isub__ = _of_arrays(operator.isub)
-    __itruediv__ = _of_arrays(operator.itruediv)
-    __ifloordiv__ = _of_arrays(operator.ifloordiv)
-    __imod__ = _of_arrays(operator.imod)
-    __ipow__ = _of_arrays(operator.ipow)
-    __iand__ = _of_arrays(operator.iand)
-    __ixor__ = _of_arrays(operator.ixor)
-    __ilshift__ = _of_arrays(operator.ilshift)
-    __irshift__ = _of_arrays(operator.irshift)
+    __isub__ = _array_operator(operator.isub)
+    __itruediv__ = _array_operator(operator.itruediv)
+    __ifloordiv__ = _array_operator(operator.ifloordiv)
+    __imod__ = _array_operator(operator.imod)
+    __ipow__ = _array_operator(operator.ipow)
+    __iand__ = _array_operator(operator.iand)
+    __ixor__ = _array_operator(operator.ixor)
+    __ilshift__ = _array_operator(operator.ilshift)
+    __irshift__ = _array_operator(operator.irshift)
 
     # Notification.
 

@@ -74,18 +74,18 @@ def occurs_twice(value: Any, containers: Sequence[Any] = ()) -> bool:
     """
     if type(value) is list and all_atoms(value):  # the most frequent case
         return id(value) in map(id, containers)
-    return _meets_again(value, set(map(id, containers)))
+    return _repeats(value, set(map(id, containers)))
 
 
-def _meets_again(value: Any, met: set[int]) -> bool:
+def _repeats(value: Any, seen: set[int]) -> bool:
     is_tuple = isinstance(value, tuple)
     if not is_tuple:
         if not is_container(value):
             return False
-        if id(value) in met:
+        if id(value) in seen:
             return True
-        met.add(id(value))
+        seen.add(id(value))
     items = value.values() if isinstance(value, dict) else value
     if not (is_tuple or isinstance(value, (list, dict))) or all_atoms(items):
         return False
-    return any(_meets_again(item, met) for item in items)
+    return any(_repeats(item, seen) for item in items)

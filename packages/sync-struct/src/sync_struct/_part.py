@@ -69,7 +69,9 @@ class Part:
         self._path_text = None if path else "[]"
         self._in_array = in_array
         self._children: dict[str | int, Part] = {}  # parts looked up last, by key
-        self._heads: dict[tuple[str, str | None], str] = {}  # first parts of mods, by action and key
+        self._heads: dict[
+            tuple[str, str | None], str
+        ] = {}  # first parts of mods, by action and key
 
     @property
     def read(self) -> Any:

@@ -30,8 +30,8 @@ MOST_UNIDENTIFIED = 1000
 """Maximum of clients without a valid banner that are kept for longer than `LEAST_TIME`."""
 
 LEAST_TIME = 2.0
-"""Seconds that every client has for its banner, even if all subscribers of a laboratory reconnect at
-once: thousands of connections are accepted before the first banner is read."""
+"""Seconds that every client has for its banner, even if all subscribers of a laboratory reconnect
+at once: thousands of connections are accepted before the first banner is read."""
 
 
 class PublisherConnection(Connection):
@@ -139,15 +139,15 @@ class PublisherConnection(Connection):
             return
         if chunks is None:
             return  # the channel calls `pump` when the structure is not being changed any more
-        channel.keep_snapshots()
+        channel.schedule_forgetting()
         if chunks:
             self.send_chunks(chunks)
             channel.sent += frame_size(chunks)
-        self.tell_staleness()
+        self.send_staleness()
         if self.cursor.behind:
             self._loop.call_soon(self.pump)
 
-    def tell_staleness(self) -> None:
+    def send_staleness(self) -> None:
         """See `Outgoing`."""
         if self._full or self.closed:
             return
@@ -167,7 +167,7 @@ class PublisherConnection(Connection):
         super().resume_writing()
         self.is_ready = self._side.is_immediate and not self._full
         self.pump()
-        self.tell_staleness()
+        self.send_staleness()
 
     # Closing.
 

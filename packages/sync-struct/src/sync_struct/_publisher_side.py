@@ -71,7 +71,7 @@ class PublisherSide:
         self._find = find
         self._legacy_version = legacy_version
         self._interval: float | None = None  # seconds between updates; None: send every mod
-        self._tells_staleness = False  # whether the subscriber has the feature `staleness`
+        self._wants_staleness = False  # whether the subscriber has the feature `staleness`
         self._stale = False  # as the subscriber was told last
         self._unanswered = False  # an update has been sent and not yet been acknowledged
         self._not_before = -math.inf  # earliest time of the next update
@@ -106,8 +106,8 @@ class PublisherSide:
 
     def _begin(self, request: Request) -> list[Line]:
         log = self._find(request.name)
-        tells_absence = ABSENT_PARTS in request.features
-        if request.wish.path and not request.wish.mods_only and not tells_absence:
+        wants_absence = ABSENT_PARTS in request.features
+        if request.wish.path and not request.wish.mods_only and not wants_absence:
             log.part(request.wish.path)  # refused before hello: `resumed` would make it live
         log.collect()
         at = request.position
@@ -116,9 +116,9 @@ class PublisherSide:
         features = [word for word in FEATURES if word in request.features]
         encoding = _encoding(2, raw=RAW_BUFFERS in features, grows=GROWING_ARRAYS in features)
         self.name = request.name
-        self._tells_staleness = STALENESS in features
-        self._stale = self._tells_staleness and log.stale
-        self.cursor = Cursor(log, encoding, request.wish, number, tells_absence=tells_absence)
+        self._wants_staleness = STALENESS in features
+        self._stale = self._wants_staleness and log.stale
+        self.cursor = Cursor(log, encoding, request.wish, number, wants_absence=wants_absence)
         if request.max_rate is not None:
             self._interval = 1.0 / request.max_rate
         hello = control(
@@ -181,7 +181,7 @@ class PublisherSide:
         None: nothing to send. ``live`` is sent only after the mods that made it up to date.
         """
         cursor = self.cursor
-        if cursor is None or not self._tells_staleness or cursor.log.stale == self._stale:
+        if cursor is None or not self._wants_staleness or cursor.log.stale == self._stale:
             return None
         stale = cursor.log.stale
         if not stale and (cursor.number is None or cursor.number < cursor.log.current):

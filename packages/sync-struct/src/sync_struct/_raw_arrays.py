@@ -1,8 +1,8 @@
 """Raw arrays: writing and reading mods with an array, without the codec.
 
 The one idea to keep in mind: the text of a mod that sets an array has only its shape and dtype. A
-camera sends the same text with every frame, so both ends cache its meaning. Unusual arrays (strided,
-with padding, of objects) are left to the codec.
+camera sends the same text with every frame, so both ends cache its meaning. Unusual arrays
+(strided, with padding, of objects) are left to the codec.
 """
 
 from __future__ import annotations

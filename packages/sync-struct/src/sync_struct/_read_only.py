@@ -15,7 +15,7 @@ from sync_struct._copies import copy_of
 from sync_struct._kinds import ATOMS, is_array
 from sync_struct._mods import applied
 
-__all__ = ["ReadOnlyDict", "ReadOnlyList", "ReadOnlySet", "after", "read_only", "thawed"]
+__all__ = ["ReadOnlyDict", "ReadOnlyList", "ReadOnlySet", "after", "mutable_copy", "read_only"]
 
 
 def _refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
@@ -42,16 +42,16 @@ class _Copyable:
 
     def copy(self) -> Any:
         """Return an ordinary, independent copy that may be changed."""
-        return thawed(self)
+        return mutable_copy(self)
 
     def __copy__(self) -> Any:
-        return thawed(self)
+        return mutable_copy(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return thawed(self)
+        return mutable_copy(self)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return copy_of, (thawed(self),)
+        return copy_of, (mutable_copy(self),)
 
 
 @_without("__setitem__", "__delitem__", "__iadd__", "__imul__", "append", "clear", "extend")
@@ -99,16 +99,16 @@ def read_only(value: Any, leaf: Callable[[Any], Any] = copy.deepcopy) -> Any:
     return leaf(value)
 
 
-def thawed(value: Any) -> Any:
+def mutable_copy(value: Any) -> Any:
     """Return an ordinary copy of a read-only value."""
     if isinstance(value, ReadOnlyList):
-        return [thawed(item) for item in value]
+        return [mutable_copy(item) for item in value]
     if isinstance(value, ReadOnlyDict):
-        return {key: thawed(item) for key, item in value.items()}
+        return {key: mutable_copy(item) for key, item in value.items()}
     if isinstance(value, ReadOnlySet):
         return set(value)
     if type(value) is tuple:
-        return tuple([thawed(item) for item in value])
+        return tuple([mutable_copy(item) for item in value])
     return copy_of(value)
 
 
@@ -127,7 +127,7 @@ def _after(value: Any, path: Sequence[Any], mod: Mod) -> Any:
         changed = applied(value if grows else value.copy(), {**mod, "path": path})
         changed.flags.writeable = False
         return changed
-    container = _opened(value)
+    container = _shallow_copy(value)
     if path:
         container[path[0]] = _after(container[path[0]], path[1:], mod)
     else:
@@ -135,15 +135,15 @@ def _after(value: Any, path: Sequence[Any], mod: Mod) -> Any:
             key: read_only(item) if key in ("x", "value") else item for key, item in mod.items()
         }
         ACTIONS[mod["action"]].apply(container, fields)
-    return _closed(container, value)
+    return _with_type_of(container, value)
 
 
-def _opened(value: Any) -> Any:
+def _shallow_copy(value: Any) -> Any:
     """Return a shallow copy of a container that can be changed."""
     return dict(value) if isinstance(value, dict) else list(value)
 
 
-def _closed(container: Any, before: Any) -> Any:
+def _with_type_of(container: Any, before: Any) -> Any:
     """Return a changed container with the type that it had before."""
     if isinstance(before, tuple):
         return tuple(container)

@@ -41,13 +41,13 @@ class ReadablePart(Part):
             child = self._children.get(key)
             if child is not None and child._backing is item:
                 return child
-            return self._kept(key, self._item(key, item))
+            return self._cached(key, self._item(key, item))
         if type(key) is slice and isinstance(self._backing, list):
             return [self[i] for i in range(*key.indices(len(self)))]
-        key = self._spelled(key)
+        key = self._without_ellipsis(key)
         return self._item(key, self.read[key])
 
-    def _spelled(self, key: Any) -> Any:
+    def _without_ellipsis(self, key: Any) -> Any:
         """Return a key in a form that can be sent: an ellipsis is replaced by slices."""
         if key is not ... and not (type(key) is tuple and any(part is ... for part in key)):
             return key
@@ -68,7 +68,7 @@ class ReadablePart(Part):
             part._in_array = True
         return part
 
-    def _kept(self, key: str | int, item: Any) -> Any:
+    def _cached(self, key: str | int, item: Any) -> Any:
         """Cache an item if it is a part, and return it."""
         if isinstance(item, Part):
             if len(self._children) >= MOST_CHILDREN:

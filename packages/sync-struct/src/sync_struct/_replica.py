@@ -12,7 +12,7 @@ from pyon.wire import decode
 
 from sync_struct._actions import Mod, walk
 from sync_struct._conversation import CONTROLS, Conversation, take_number
-from sync_struct._copies import apart, copy_mod, copy_of
+from sync_struct._copies import copy_mod, copy_of, unshared
 from sync_struct._errors import ModError, ProtocolError
 from sync_struct._kinds import is_array, is_record
 from sync_struct._mods import applied
@@ -145,7 +145,7 @@ class Replica(Conversation[Mod]):
         return mods
 
     def _apply(self, mods: list[Mod], share: bool) -> None:
-        mine = mods if share else list(map(apart, mods))
+        mine = mods if share else list(map(unshared, mods))
         if self._guard is None:
             self._change(mine)
             return

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyon
 
 from sync_struct._actions import Mod
-from sync_struct._copies import copy_of, has_foreign, same_leaf
+from sync_struct._copies import copy_of, has_user_leaves, same_leaf
 from sync_struct._errors import SubscriptionLost, UnknownNotifier
 from sync_struct._kinds import ATOMS
 from sync_struct._read_only import ReadOnlyDict, read_only
@@ -105,10 +105,10 @@ class Replication:
             if type(key) is slice or not isinstance(self.target, dict):
                 part = read_only(self.target[key], same_leaf)
             else:
-                part = self._kept(key)
+                part = self._cached(key)
         return _finished(part)
 
-    def _kept(self, key: Any) -> Any:
+    def _cached(self, key: Any) -> Any:
         part = self._parts.get(key, _MISSING)
         if part is _MISSING:
             part = self._parts[key] = read_only(self.target[key], same_leaf)
@@ -118,7 +118,7 @@ class Replication:
         """Return the whole structure, read-only."""
         with self.changed:
             if isinstance(self.target, dict):
-                whole: Any = ReadOnlyDict({key: self._kept(key) for key in self.target})
+                whole: Any = ReadOnlyDict({key: self._cached(key) for key in self.target})
             else:
                 whole = read_only(self.target, same_leaf)
         return _finished(whole)
@@ -127,7 +127,7 @@ class Replication:
         """Return a copy of the whole structure as ordinary values."""
         with self.changed:
             whole = copy_of(self.target, same_leaf)
-        return copy_of(whole) if has_foreign(whole) else whole
+        return copy_of(whole) if has_user_leaves(whole) else whole
 
     def join(self) -> tuple[Steps, Any]:
         """Return a queue of the steps from now on, and a copy of the present structure."""
@@ -136,7 +136,7 @@ class Replication:
             steps.ended = self.ended
             self._readers.add(steps)
             whole = copy_of(self.target, same_leaf)
-        return steps, copy_of(whole) if has_foreign(whole) else whole
+        return steps, copy_of(whole) if has_user_leaves(whole) else whole
 
 
 _PLAIN_KEYS = ATOMS | {tuple, slice}
@@ -144,7 +144,7 @@ _PLAIN_KEYS = ATOMS | {tuple, slice}
 
 def _finished(part: Any) -> Any:
     """Return a copy made under the lock after copying its leaves, too."""
-    return read_only(part) if has_foreign(part) else part
+    return read_only(part) if has_user_leaves(part) else part
 
 
 class First:

@@ -1,8 +1,8 @@
 """The connections of a subscriber to its publisher, one at a time.
 
-A connection records its progress in three futures, each done when a stage is reached and failed when
-it cannot be reached any more. It queues messages while callbacks run, and detects silence of the
-publisher. Its owner handles the messages.
+A connection records its progress in three futures, each done when a stage is reached and failed
+when it cannot be reached any more. It queues messages while callbacks run, and detects silence of
+the publisher. Its owner handles the messages.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from sync_struct._protocol import control
 __all__ = ["Refused", "SubscriberConnection"]
 
 WAITING_SIZE = 2**20
-"""Bytes of messages that are queued while callbacks run, in order to measure their lag. Beyond that,
-messages wait in the socket and at the publisher."""
+"""Bytes of messages that are queued while callbacks run, in order to measure their lag. Beyond
+that, messages wait in the socket and at the publisher."""
 
 
 class Refused(SubscriptionLost):
@@ -104,7 +104,7 @@ class SubscriberConnection(Connection):
         self._held = False
         self._waiting: deque[tuple[float, Message]] = deque()
         self._waiting_size = 0
-        self._in_hand = 0.0  # arrival of the message that callbacks are handling
+        self._handling_since = 0.0  # arrival of the message that callbacks are handling
         self._lost: SubscriptionLost | None = None
         self._silent = True  # no message has arrived since the last check
         self._pending = 0  # bytes received of an incomplete message at the last check
@@ -142,7 +142,7 @@ class SubscriberConnection(Connection):
     def hold(self) -> None:
         """Queue messages until `release` is called."""
         self._held = True
-        self._in_hand = time.monotonic()
+        self._handling_since = time.monotonic()
 
     def release(self) -> None:
         """Pass on the queued messages, and all later ones."""
@@ -151,7 +151,7 @@ class SubscriberConnection(Connection):
             came, message = self._waiting.popleft()
             self._waiting_size -= _size(message)
             self._receive(self, message)
-            self._in_hand = came
+            self._handling_since = came
         if not self._held:
             self.resume_reading()
             if self._lost is not None:
@@ -160,7 +160,7 @@ class SubscriberConnection(Connection):
     @property
     def lag(self) -> float:
         """Seconds since the arrival of the oldest unfinished message; 0.0 if there is none."""
-        return time.monotonic() - self._in_hand if self._held else 0.0
+        return time.monotonic() - self._handling_since if self._held else 0.0
 
     # Heartbeat.
 

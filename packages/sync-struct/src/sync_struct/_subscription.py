@@ -129,9 +129,9 @@ class Subscription:
         if not mods:  # the message may be the hello
             connection.receiver.raw_buffers = RAW_BUFFERS in replica.features
         ends = bool(mods) or replica.number != number
-        self._take(connection, [] if share else mods, ends)
+        self._deliver(connection, [] if share else mods, ends)
 
-    def _take(self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool) -> None:
+    def _deliver(self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool) -> None:
         """Call callbacks with the mods that have been applied, and with a new state."""
         replica = self.replica
         if replica.absent and not self._may_wait(connection):
@@ -144,7 +144,7 @@ class Subscription:
             if state != self.state and replica.caught_up:
                 self.has_begun.set()
                 self.set_state(state)
-            self._tell(connection, mods, ends)
+            self._call_callbacks(connection, mods, ends)
 
     def _may_wait(self, connection: SubscriberConnection) -> bool:
         """Return whether to wait for an absent part, as always once the connection was ready."""
@@ -179,7 +179,9 @@ class Subscription:
 
     # The callbacks.
 
-    def _tell(self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool) -> None:
+    def _call_callbacks(
+        self, connection: SubscriberConnection, mods: Sequence[Any], ends: bool
+    ) -> None:
         """Call the callbacks. From the first coroutine on, a task does so, and messages wait."""
         calls = self._calls(mods) if mods else iter(())
         for callback, mod in calls:
@@ -189,7 +191,7 @@ class Subscription:
                 return
             if connection is not self.connection:
                 return
-        self._told(connection, ends)
+        self._finish(connection, ends)
 
     def _calls(self, mods: Sequence[Any]) -> Iterator[tuple[Callback, Any]]:
         """Return the calls to make: pairs of a callback and its own copy of a mod, or a step."""
@@ -216,9 +218,9 @@ class Subscription:
     ) -> None:
         """Queue messages until a coroutine callback and the remaining calls are done."""
         connection.hold()
-        self.callbacks.spawn(self._tell_slowly(connection, result, calls, ends))
+        self.callbacks.spawn(self._finish_calls(connection, result, calls, ends))
 
-    async def _tell_slowly(
+    async def _finish_calls(
         self,
         connection: SubscriberConnection,
         result: Awaitable[Any],
@@ -233,11 +235,11 @@ class Subscription:
                 result = self.callbacks.call(callback, mod)
                 if is_awaitable(result):
                     await self.callbacks.finish(result)
-            self._told(connection, ends)
+            self._finish(connection, ends)
         finally:
             connection.release()
 
-    def _told(self, connection: SubscriberConnection, ends: bool) -> None:
+    def _finish(self, connection: SubscriberConnection, ends: bool) -> None:
         if self.replica.caught_up and not connection.ready.done():
             connection.ready.set_result(None)
         if ends and self.request.max_rate is not None and not self.replica.legacy:

@@ -17,7 +17,7 @@ from sync_struct.gateway import Request, name_in, relaying
 from sync_struct.nats._connecting import connect
 from sync_struct.nats._inlet import Inlet, takes_bytes
 from sync_struct.nats._jetstream import JetStream, JetStreamError
-from sync_struct.nats._outlet import Keeping, Outlet, Source
+from sync_struct.nats._outlet import Outlet, Source, StreamOptions
 from sync_struct.nats._together import first_end
 
 if TYPE_CHECKING:
@@ -78,13 +78,15 @@ async def bridging_out(
     JetStreamError
         The engine cannot be reached at first. A connection that is lost later is made again.
     """
-    kept = Keeping(storage, replicas, interval)
-    bridge = _Out(Source(host, port, ssl), names, (nats, nats_ssl), kept, on_error, on_state)
-    async with bridge.at_work():
+    options = StreamOptions(storage, replicas, interval)
+    bridge = _OutgoingBridge(
+        Source(host, port, ssl), names, (nats, nats_ssl), options, on_error, on_state
+    )
+    async with bridge.running():
         yield
 
 
-class _Out:
+class _OutgoingBridge:
     """Writes all notifiers of one bridge, over one connection at a time."""
 
     def __init__(
@@ -92,16 +94,16 @@ class _Out:
         source: Source,
         names: Sequence[str],
         engine: tuple[str, ssl.SSLContext | None],
-        kept: Keeping,
+        options: StreamOptions,
         on_error: OnError,
         on_state: OnState,
     ) -> None:
-        self._source, self._names, self._engine, self._kept = source, names, engine, kept
+        self._source, self._names, self._engine, self._options = source, names, engine, options
         self._on_error, self._on_state = on_error, on_state
         self._report = _named(on_error, "")
 
     @contextlib.asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Return a context in which notifiers are written; connect to the engine first."""
         tasks: set[asyncio.Task[None]] = set()
         keep(tasks, self._write(await self._connect()))
@@ -127,7 +129,7 @@ class _Out:
 
     def _outlet(self, name: str, js: JetStream) -> Outlet:
         on_error, on_state = _named(self._on_error, name), _named(self._on_state, name)
-        return Outlet(self._source, name, js, self._kept, on_error=on_error, on_state=on_state)
+        return Outlet(self._source, name, js, self._options, on_error=on_error, on_state=on_state)
 
     async def _connect_again(self) -> JetStream:
         backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
@@ -189,27 +191,27 @@ async def serve_subscriber(
             await js.close()
             raise
     else:
-        began: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        keep(_serving, _reflect(address, ssl, sock, request.name, began))
-        await began
+        attached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        keep(_serving, _serve_reflection(address, ssl, sock, request.name, attached))
+        await attached
 
 
-async def _reflect(
+async def _serve_reflection(
     address: str,
     tls: ssl.SSLContext | None,
     sock: socket.socket,
     name: str,
-    began: asyncio.Future[None],
+    attached: asyncio.Future[None],
 ) -> None:
     """Serve a subscriber that wants a part or a rate, from a replica of our own."""
-    said: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    reported: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     failures: list[Exception] = []
 
     def note(event: object) -> None:
         if isinstance(event, Exception):
             failures.append(event)
-        if event != "connecting" and not said.done():
-            said.set_result(None)
+        if event != "connecting" and not reported.done():
+            reported.set_result(None)
 
     async with (
         Publisher({}) as publisher,
@@ -223,13 +225,13 @@ async def _reflect(
             on_state=lambda _, state: note(state),
         ),
     ):
-        await said
+        await reported
         # An unknown notifier is reported to the subscriber by the publisher.
         if failures and not isinstance(failures[0], LookupError):
-            settle_error(began, failures[0])
-        if not began.done():  # else the caller does not wait any more
+            settle_error(attached, failures[0])
+        if not attached.done():  # else the caller does not wait any more
             connection = await publisher.attach(sock)
-            settle(began, None)
+            settle(attached, None)
             await connection.wait_closed()
 
 

@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 
 from pyon.asyncio_tasks import keep
 
-from sync_struct.nats._together import until_ended
+from sync_struct.nats._together import cancel_and_wait
 
 __all__ = [
     "CALL_TIMEOUT",
+    "abort",
+    "await_call",
     "close",
-    "cut_off",
-    "finish",
+    "has_dead_task",
     "has_given_up",
-    "is_deaf",
-    "is_of_client",
+    "is_client_error",
 ]
 
 CALL_TIMEOUT = 5.0
@@ -30,7 +30,7 @@ CALL_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
 """Seconds that a client may take to send pending data before its connection is aborted."""
 
-OF_CLOSED_TRANSPORTS = (AttributeError, TypeError, RuntimeError, AssertionError)
+CLOSED_TRANSPORT_ERRORS = (AttributeError, TypeError, RuntimeError, AssertionError)
 """Exceptions that the client library raises when it writes to a transport that was closed, or that
 does not exist yet."""
 
@@ -38,13 +38,13 @@ _T = TypeVar("_T")
 _closing: set[asyncio.Task[None]] = set()
 
 
-def is_of_client(error: BaseException) -> bool:
+def is_client_error(error: BaseException) -> bool:
     """Return whether an error comes from the client library or the network."""
-    kinds = (TimeoutError, OSError, *OF_CLOSED_TRANSPORTS)
+    kinds = (TimeoutError, OSError, *CLOSED_TRANSPORT_ERRORS)
     return isinstance(error, kinds) or type(error).__module__.startswith("nats.")
 
 
-async def finish(call: Awaitable[_T]) -> _T:
+async def await_call(call: Awaitable[_T]) -> _T:
     """Await a call of the library and return its result.
 
     If the library swallows a cancellation or a time-out and returns, it is raised here.
@@ -77,7 +77,7 @@ def has_given_up(client: Any) -> bool:
     return task.exception() is not None and not client.is_connected
 
 
-def is_deaf(client: Any) -> bool:
+def has_dead_task(client: Any) -> bool:
     """Return whether the task that reads or writes the connection of a client has ended.
 
     An error that the library does not expect, such as a late pong, ends the task for good; the
@@ -90,11 +90,11 @@ def is_deaf(client: Any) -> bool:
 async def close(client: Any) -> None:
     """Close a client in any state, within seconds; closing continues if this is cancelled."""
     closing = keep(_closing, _close(client))
-    closing.add_done_callback(lambda _: cut_off(client))  # also if the loop ends first
+    closing.add_done_callback(lambda _: abort(client))  # also if the loop ends first
     await asyncio.shield(closing)
 
 
-def cut_off(client: Any) -> None:
+def abort(client: Any) -> None:
     """Abort the connection of a client, if it has one."""
     writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
     if writer is not None:
@@ -106,11 +106,11 @@ async def _close(client: Any) -> None:
     closing = asyncio.ensure_future(client.close())
     await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
     if not closing.done():  # the peer accepts no data, and the library waits for it
-        cut_off(client)
-        await until_ended({closing})
+        abort(client)
+        await cancel_and_wait({closing})
     failure = None if closing.cancelled() else closing.exception()
-    await until_ended(_tasks_of(client))  # a failed `close` leaves tasks behind
-    if failure is not None and not is_of_client(failure):
+    await cancel_and_wait(_tasks_of(client))  # a failed `close` leaves tasks behind
+    if failure is not None and not is_client_error(failure):
         raise failure
 
 

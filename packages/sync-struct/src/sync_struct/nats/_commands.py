@@ -10,7 +10,7 @@ from typing import Any
 from pyon.tcp_options import tls_context
 from pyon.terminal import emit
 
-from sync_struct._cli_reading import say_once
+from sync_struct._cli_reading import error_printer
 from sync_struct._cli_serving import loop_forever, serving
 from sync_struct.nats._bridge import bridging_in, bridging_out
 from sync_struct.nats._connecting import Address
@@ -29,7 +29,7 @@ async def bridge_out(options: argparse.Namespace) -> None:
         nats_ssl=_nats_tls(options),
         storage=options.storage,
         replicas=options.replicas,
-        on_error=_say(),
+        on_error=_error_printers(),
         on_state=lambda name, state: emit(f"{name}: {state}\n"),
     ):
         await loop_forever()
@@ -44,7 +44,7 @@ async def bridge_in(options: argparse.Namespace) -> None:
             _address(options),
             options.names,
             nats_ssl=_nats_tls(options),
-            on_error=_say(),
+            on_error=_error_printers(),
         ),
     ):
         await loop_forever()
@@ -65,7 +65,7 @@ def _nats_tls(options: argparse.Namespace) -> ssl.SSLContext | None:
     return context
 
 
-def _say() -> Callable[[str, Exception], Any]:
+def _error_printers() -> Callable[[str, Exception], Any]:
     """Return a function that prints errors, without immediate repetitions for a notifier."""
     say: dict[str, Callable[[Exception], None]] = {}
-    return lambda name, error: say.setdefault(name, say_once())(error)
+    return lambda name, error: say.setdefault(name, error_printer())(error)

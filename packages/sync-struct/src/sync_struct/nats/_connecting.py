@@ -17,7 +17,7 @@ from pyon.asyncio_tasks import settle_error
 from sync_struct.gateway import without_secrets
 from sync_struct.nats._client import close
 from sync_struct.nats._jetstream import JetStream, JetStreamError
-from sync_struct.nats._together import until_ended
+from sync_struct.nats._together import cancel_and_wait
 
 if TYPE_CHECKING:
     import ssl
@@ -109,7 +109,9 @@ async def connect(
     servers, options = split(address)
     where = without_secrets(servers[0]) + (", ..." if len(servers) > 1 else "")
     client = _make_client()
-    first = _FirstConnection(len(servers), lambda error: on_error(_told(where, error)))
+    first = _FirstConnection(
+        len(servers), lambda error: on_error(_as_jetstream_error(where, error))
+    )
     if tls is not None:
         options.setdefault("tls", tls)
     options = {**CLIENT_OPTIONS, **options, "error_cb": first.note}
@@ -120,11 +122,11 @@ async def connect(
         if not isinstance(error, Exception):
             raise
         # Any exception of the library: a broken connection makes it raise even a ValueError.
-        raise _told(where, error) from error
+        raise _as_jetstream_error(where, error) from error
     return JetStream(client, where)
 
 
-def _told(where: str, error: BaseException) -> JetStreamError:
+def _as_jetstream_error(where: str, error: BaseException) -> JetStreamError:
     return JetStreamError(f"{where}: {error}")
 
 
@@ -161,4 +163,4 @@ class _FirstConnection:
             raise TimeoutError(f"no answer within {CONNECT_TIMEOUT:g} s") from None
         finally:
             self._over = True
-            await until_ended({task, self._failed})
+            await cancel_and_wait({task, self._failed})

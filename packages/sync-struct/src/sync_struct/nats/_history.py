@@ -85,7 +85,7 @@ class _History:
         parts = await read_snapshot(self._js, self._names, manifest)
         if parts is None:
             raise JetStreamError(
-                f"{self._js.where}: {self._names.stream}: a snapshot was deleted meanwhile; try again"
+                f"{self._js.where}: {self._names.stream}: the snapshot was deleted; try again"
             )
         self._progress = Progress(manifest.stream, manifest.number)
         self._note("init", b"".join(parts), entry.time)

@@ -17,7 +17,7 @@ from sync_struct import ProtocolError, SubscriptionLost, UnknownNotifier
 from sync_struct.gateway import GROWING_ARRAYS, RAW_BUFFERS, STALENESS, Request, control, refusal
 from sync_struct.nats._jetstream import Entry, JetStream, JetStreamError
 from sync_struct.nats._layout import Beacon, Label, Manifest, name_of, subjects
-from sync_struct.nats._progress import Gap, Progress, Pulse
+from sync_struct.nats._progress import BeaconMonitor, Gap, Progress
 from sync_struct.nats._pull import Pull, read_snapshot
 from sync_struct.nats._together import first_end
 
@@ -31,7 +31,7 @@ RETRY_WAIT = 0.25
 
 STARTED_AGAIN = "the publisher was started again"
 
-LOOKS_PER_INTERVAL = 4
+CHECKS_PER_INTERVAL = 4
 """Checks of the bridge's beacons per interval of beacons."""
 
 
@@ -60,20 +60,20 @@ class Inlet(Connection):
         self._name = name
         self._names = subjects(name)
         self._request = request
-        self._pulse = Pulse()
+        self._monitor = BeaconMonitor()
         self._progress = Progress("", 0)
         self._seq = 0  # sequence of the last message handled
         self._stale = False  # as the subscriber was told last
         self._greeted = False
         self._wants_structure = False  # the subscriber has sent a resync
         self._resumed_at: int | None = None
-        self._given_up = asyncio.Event()  # set when the subscriber has to join again
+        self._must_join = asyncio.Event()  # set when the subscriber has to join again
         self._task: asyncio.Task[None] | None = None
 
     def connection_opened(self) -> None:
         """See `Connection`."""
         self._task = asyncio.ensure_future(self._serve())
-        self._task.add_done_callback(lambda _: self._js.cut_off())  # if the loop ends during close
+        self._task.add_done_callback(lambda _: self._js.abort())  # if the loop ends during close
 
     def connection_closed(self, exc: Exception | None) -> None:
         """See `Connection`."""
@@ -87,36 +87,36 @@ class Inlet(Connection):
             self.send(control("pong"))
         elif b'"resync"' in line:
             self._wants_structure = True
-            self._given_up.set()
+            self._must_join.set()
 
     async def _serve(self) -> None:
         try:
-            await self._js.subscribe(self._names.beacon, self._hear)
+            await self._js.subscribe(self._names.beacon, self._receive_beacon)
             await first_end(self._follow(), self._watch(), self._js.lost())
             raise SubscriptionLost(f"{self._js.where} could not be reached for a long time")
         except ConnectionResetError:
             pass  # the subscriber has left
         except (UnknownNotifier, SubscriptionLost, ProtocolError, JetStreamError) as error:
-            self.send(refusal(_as_told(error)))
+            self.send(refusal(_as_protocol_error(error)))
             self.close()
         finally:
             if not self.closed:
                 self.close()
             await self._js.close()
 
-    async def _hear(self, message: Any) -> None:
+    async def _receive_beacon(self, message: Any) -> None:
         with contextlib.suppress(ProtocolError):  # a message of another program
-            self._pulse.hear(Beacon.read(message.data), self._loop.time())
+            self._monitor.receive(Beacon.read(message.data), self._loop.time())
 
-    async def _ask(self) -> None:
+    async def _request_beacon(self) -> None:
         answer = await self._js.ask(self._names.ask, ASK_TIMEOUT)
         if answer is not None:
-            self._pulse.hear(Beacon.read(answer), self._loop.time())
+            self._monitor.receive(Beacon.read(answer), self._loop.time())
 
     # Joining.
 
     async def _follow(self) -> None:
-        await self._ask()
+        await self._request_beacon()
         begin = await self._join()
         missing_at = -1
         while True:
@@ -151,20 +151,20 @@ class Inlet(Connection):
         at = self._request.position
         if at is not None and at.stream == manifest.stream and at.number >= manifest.number:
             self._progress = Progress(*at)
-            self._say_hello(at.number, resumed=True)
+            self._send_hello(at.number, resumed=True)
             return manifest.next
         number, begin = await self._last_mod(manifest)
         self._progress = Progress(manifest.stream, number)
-        self._say_hello(number, resumed=False)
+        self._send_hello(number, resumed=False)
         return begin if self._request.wish.mods_only else await self._send_snapshot(manifest)
 
-    def _say_hello(self, number: int, *, resumed: bool) -> None:
+    def _send_hello(self, number: int, *, resumed: bool) -> None:
         features = [
             word
             for word in (RAW_BUFFERS, GROWING_ARRAYS, STALENESS)
             if word in self._request.features
         ]
-        self._stale = STALENESS in features and self._look() != "live"
+        self._stale = STALENESS in features and self._health() != "live"
         hello = control(
             "hello",
             stream=self._progress.stream,
@@ -190,8 +190,8 @@ class Inlet(Connection):
 
     async def _join_again(self) -> int:
         """Resume or send the structure after a gap; return the sequence to read from."""
-        self._given_up.clear()
-        self._tell_stale(True)
+        self._must_join.clear()
+        self._send_staleness(True)
         while True:
             try:
                 manifest = await self._newest()
@@ -239,7 +239,7 @@ class Inlet(Connection):
         names = self._names
         pull = await Pull.open(self._js, names.stream, [names.step, names.manifest], begin)
         try:
-            await first_end(self._pump(pull), self._given_up.wait())
+            await first_end(self._pump(pull), self._must_join.wait())
             raise Gap("steps announced by a beacon do not arrive, or the subscriber sent a resync")
         finally:
             await pull.close()
@@ -254,11 +254,11 @@ class Inlet(Connection):
     async def _watch(self) -> None:
         """Send changes of staleness, independently of the messages of the stream."""
         while True:
-            beacon = self._pulse.beacon
+            beacon = self._monitor.beacon
             interval = 1.0 if beacon is None else beacon.interval
-            await asyncio.sleep(interval / LOOKS_PER_INTERVAL)
+            await asyncio.sleep(interval / CHECKS_PER_INTERVAL)
             if self._greeted:
-                self._tell_staleness()
+                self._update_staleness()
 
     def _take(self, entry: Entry) -> None:
         with contextlib.suppress(ProtocolError):  # of another program: a gap would be detected
@@ -269,25 +269,25 @@ class Inlet(Connection):
                 self.send_chunks(step)
         self._seq = entry.seq
 
-    def _look(self) -> str:
-        return self._pulse.look(self._progress.stream, self._progress.number, self._loop.time())
+    def _health(self) -> str:
+        return self._monitor.health(self._progress.stream, self._progress.number, self._loop.time())
 
-    def _tell_staleness(self) -> None:
+    def _update_staleness(self) -> None:
         """Send whether the subscriber is up to date, if that has changed."""
-        health = self._look()
+        health = self._health()
         if health == "stuck" and not self.backlog:
-            self._given_up.set()
+            self._must_join.set()
         if health != "live":
-            self._tell_stale(True)
-        elif self._pulse.reached(self._progress.stream, self._progress.number):
-            self._tell_stale(False)
+            self._send_staleness(True)
+        elif self._monitor.reached(self._progress.stream, self._progress.number):
+            self._send_staleness(False)
 
-    def _tell_stale(self, stale: bool) -> None:
+    def _send_staleness(self, stale: bool) -> None:
         if stale != self._stale and STALENESS in self._request.features:
             self._stale = stale
             self.send(control("stale" if stale else "live"))
 
 
-def _as_told(error: Exception) -> Exception:
+def _as_protocol_error(error: Exception) -> Exception:
     """Return an error as one that the protocol can express."""
     return SubscriptionLost(str(error)) if isinstance(error, JetStreamError) else error

@@ -18,24 +18,24 @@ from pyon.asyncio_tasks import keep
 from sync_struct._errors import SyncStructError
 from sync_struct.nats._client import (
     CALL_TIMEOUT,
+    abort,
+    await_call,
     close,
-    cut_off,
-    finish,
+    has_dead_task,
     has_given_up,
-    is_deaf,
-    is_of_client,
+    is_client_error,
 )
 from sync_struct.nats._layout import Subjects
 
 __all__ = ["NO_STREAM", "Entry", "JetStream", "JetStreamError"]
 
-GIVE_UP = 20.0
+DISCONNECTED_LIMIT = 20.0
 """Seconds without a working connection after which the client is replaced by a new one."""
 
-LOOK = 1.0
+CHECK_INTERVAL = 1.0
 """Seconds between checks of the connection."""
 
-PATIENT = 60
+PING_TIMEOUT = 60
 """Seconds that a ping of ours may take. The client library reconnects long before."""
 
 DUPLICATE_WINDOW = 10.0
@@ -114,17 +114,17 @@ class JetStream:
         return bool(self._client.is_connected)
 
     async def lost(self) -> None:
-        """Return after `GIVE_UP` seconds without a working connection: a new one is needed."""
+        """Return after `DISCONNECTED_LIMIT` seconds without a working connection."""
         loop = asyncio.get_running_loop()
         connected = loop.time()
-        while loop.time() - connected < GIVE_UP and not has_given_up(self._client):
-            await asyncio.sleep(LOOK)
+        while loop.time() - connected < DISCONNECTED_LIMIT and not has_given_up(self._client):
+            await asyncio.sleep(CHECK_INTERVAL)
             if await self._answers():
                 connected = loop.time()
 
     async def _answers(self) -> bool:
         """Return whether the engine answers a ping: a connected client may have stopped working."""
-        if not self.connected or is_deaf(self._client):
+        if not self.connected or has_dead_task(self._client):
             return False
         # Not cancelled when it takes long: a late pong would end the library's reading task.
         done, _ = await asyncio.wait({keep(self._pings, self._ping())}, timeout=CALL_TIMEOUT)
@@ -132,9 +132,9 @@ class JetStream:
 
     async def _ping(self) -> bool:
         try:
-            await self._client.flush(timeout=PATIENT)
+            await self._client.flush(timeout=PING_TIMEOUT)
         except Exception as error:
-            if not is_of_client(error):
+            if not is_client_error(error):
                 raise
             return False
         return True
@@ -148,7 +148,7 @@ class JetStream:
     ) -> None:
         """Send a message. Without a connection it is lost silently."""
         try:
-            await finish(
+            await await_call(
                 self._client.publish(
                     subject, data, reply=reply, headers=dict(headers) if headers else None
                 )
@@ -159,16 +159,16 @@ class JetStream:
     async def subscribe(self, subject: str, receive: Receive) -> Any:
         """Call a coroutine function with each message; return a handle for `unsubscribe`."""
         try:
-            return await finish(self._client.subscribe(subject, cb=receive))
+            return await await_call(self._client.subscribe(subject, cb=receive))
         except Exception as error:
             raise self._failure(error, f"subscribing to {subject}") from error
 
     async def unsubscribe(self, subscription: Any) -> None:
         """End a subscription; errors of a lost connection are ignored."""
         try:
-            await finish(subscription.unsubscribe())
+            await await_call(subscription.unsubscribe())
         except Exception as error:
-            if not is_of_client(error):
+            if not is_client_error(error):
                 raise
 
     def inbox(self) -> str:
@@ -179,9 +179,9 @@ class JetStream:
     async def ask(self, subject: str, timeout: float) -> bytes | None:
         """Return the reply to a request; None if there is none."""
         try:
-            answer = await finish(self._client.request(subject, b"", timeout=timeout))
+            answer = await await_call(self._client.request(subject, b"", timeout=timeout))
         except Exception as error:
-            if is_of_client(error):
+            if is_client_error(error):
                 return None
             raise
         data: bytes = answer.data
@@ -193,7 +193,7 @@ class JetStream:
         """Return the reply to a request of the API; raise `JetStreamError` if it is an error."""
         request = b"" if body is None else json.dumps(body).encode()
         try:
-            message = await finish(
+            message = await await_call(
                 self._client.request(f"$JS.API.{subject}", request, timeout=CALL_TIMEOUT)
             )
         except Exception as error:
@@ -206,7 +206,7 @@ class JetStream:
         return answer
 
     def _failure(self, error: Exception, what: str) -> Exception:
-        if not is_of_client(error):
+        if not is_client_error(error):
             return error
         text = "no reply (is JetStream on?)" if "NoResponders" in repr(error) else repr(error)
         return JetStreamError(f"{self.where}: {what}: {text}")
@@ -305,9 +305,9 @@ class JetStream:
             ping.cancel()
         await close(self._client)
 
-    def cut_off(self) -> None:
+    def abort(self) -> None:
         """Abort the connection, where there is no time to close it."""
-        cut_off(self._client)
+        abort(self._client)
 
 
 def _read_headers(raw: bytes) -> dict[str, str]:

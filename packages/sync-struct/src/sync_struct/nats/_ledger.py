@@ -66,8 +66,8 @@ class Ledger:
         self.seq = tail.seq
         self.stream, self.number = "", 0
         self._since = self._size = 0
-        self._low: int | None = None  # first sequence that the newest snapshot needs
-        self._torn = False  # messages from there on have been deleted
+        self._needed_from: int | None = None  # first sequence that the newest snapshot needs
+        self._incomplete = False  # messages from there on have been deleted
         self._boundaries: deque[tuple[int, int]] = deque(maxlen=KEPT_BOUNDARIES)
         if tail.manifest is not None:
             self._take_tail(tail.manifest, tail)
@@ -76,7 +76,7 @@ class Ledger:
         self.stream, self.number = manifest.stream, manifest.number
         self._size = manifest.size
         self._since = max(0, tail.size - manifest.size)
-        self._low = min(manifest.begin, manifest.next)
+        self._needed_from = min(manifest.begin, manifest.next)
         label = tail.step
         if label is not None and label.stream == manifest.stream:
             whole = label.part == label.parts
@@ -88,7 +88,7 @@ class Ledger:
         """Position from which the publisher is to resume; None: it has to send the structure."""
         return (self.stream, self.number) if self.stream else None
 
-    def take_place(self) -> int:
+    def next_sequence(self) -> int:
         """Assign a sequence to the next message and return it."""
         self.seq += 1
         return self.seq
@@ -100,7 +100,7 @@ class Ledger:
         first = self.number + 1
         return (Label(self.stream, first, last, part, parts) for part in range(1, parts + 1))
 
-    def note_step(self, last: int, size: int, messages: int) -> None:
+    def record_step(self, last: int, size: int, messages: int) -> None:
         """Record a step whose messages have been assigned their sequences, up to `seq`."""
         self.number = last
         self._since += size + messages * MESSAGE_OVERHEAD
@@ -112,11 +112,11 @@ class Ledger:
     def snapshot_due(self) -> bool:
         """Whether the steps after the newest snapshot are larger than it, or it is incomplete."""
         outweighed = self._since > max(self._size, LEAST_STEPS)
-        return bool(self.stream) and (outweighed or self._torn)
+        return bool(self.stream) and (outweighed or self._incomplete)
 
-    def note_first(self, seq: int) -> None:
+    def record_first(self, seq: int) -> None:
         """Record the first sequence in the stream: other programs may delete messages, too."""
-        self._torn = self._low is not None and seq > self._low
+        self._incomplete = self._needed_from is not None and seq > self._needed_from
 
     def next_after(self, number: int) -> int | None:
         """Return the sequence from which to read the steps after mod `number`; None: unknown."""
@@ -130,7 +130,7 @@ class Ledger:
         self.stream, self.number = stream, number
         self._boundaries.clear()
 
-    def note_snapshot(self, manifest: Manifest) -> int | None:
+    def record_snapshot(self, manifest: Manifest) -> int | None:
         """Record a snapshot whose manifest has been assigned its sequence, `seq`.
 
         Returns
@@ -138,8 +138,8 @@ class Ledger:
         int or None
             Messages before this sequence are not needed once the manifest is in the stream.
         """
-        before, self._low = self._low, min(manifest.begin, manifest.next)
-        self._size, self._since, self._torn = manifest.size, 0, False
+        before, self._needed_from = self._needed_from, min(manifest.begin, manifest.next)
+        self._size, self._since, self._incomplete = manifest.size, 0, False
         if not self._boundaries:
             self._boundaries.append((manifest.number, self.seq))
         return before

@@ -22,7 +22,7 @@ from sync_struct.nats._together import first_end
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["AnotherBridge", "Keeping", "Outlet", "Source"]
+__all__ = ["AnotherBridge", "Outlet", "Source", "StreamOptions"]
 
 ASK_TIMEOUT = 1.0
 """Seconds to wait for the reply of another bridge that is already active."""
@@ -35,10 +35,10 @@ HEARTBEAT = 10.0
 """Seconds of silence after which the publisher is sent a ping: encoding a structure of 150 MB
 blocks it for seconds."""
 
-LOOK = 2
+CHECK_AFTER = 2
 """Intervals of beacons between checks that the stream still has what was written."""
 
-BEHIND = 2
+LATE_AFTER = 2
 """Intervals of beacons that a message may await acknowledgement while the bridge counts as live."""
 
 
@@ -54,7 +54,7 @@ class Source(NamedTuple):
     ssl: ssl.SSLContext | None = None
 
 
-class Keeping(NamedTuple):
+class StreamOptions(NamedTuple):
     """How streams are created and maintained."""
 
     storage: str
@@ -72,7 +72,7 @@ class Outlet:
     name : str
         Name of the notifier.
     js : JetStream
-    kept : Keeping
+    options : StreamOptions
     on_error, on_state : callable
         Called with errors; called with ``"standby"`` and the states of the subscription.
     """
@@ -82,7 +82,7 @@ class Outlet:
         source: Source,
         name: str,
         js: JetStream,
-        kept: Keeping,
+        options: StreamOptions,
         *,
         on_error: Callable[[Exception], object],
         on_state: Callable[[str], object],
@@ -91,8 +91,8 @@ class Outlet:
         self._name = name
         self._names = subjects(name)
         self._js = js
-        self._kept = kept
-        self._interval = kept.interval
+        self._options = options
+        self._interval = options.interval
         self._on_error = on_error
         self._on_state = on_state
         self._part_size = part_size(js.max_payload)
@@ -102,8 +102,10 @@ class Outlet:
         self._failed: asyncio.Future[None]
         self._written: deque[tuple[int, str, int]]  # sequence, and the position written up to there
         self._arrived: tuple[str, int]  # the last position that is acknowledged
-        self._parting: asyncio.Lock  # held while the parts of one snapshot are written
-        self._moved: asyncio.Event  # set when a snapshot is due, or the step of one has arrived
+        self._snapshot_lock: asyncio.Lock  # held while the parts of one snapshot are written
+        self._progressed: (
+            asyncio.Event
+        )  # set when a snapshot is due, or the step of one has arrived
         self._snapshotting: bool
 
     async def run(self) -> None:
@@ -117,10 +119,10 @@ class Outlet:
             await asyncio.sleep(self._interval / 4)
 
     async def _stand_by(self) -> None:
-        said = False
+        reported = False
         while (answer := await self._js.ask(self._names.ask, ASK_TIMEOUT)) is not None:
-            if not said:
-                said = True
+            if not reported:
+                reported = True
                 writer = Beacon.read(answer).writer
                 self._on_error(AnotherBridge(f"{self._name}: bridge {writer} is active"))
                 self._on_state("standby")
@@ -129,14 +131,14 @@ class Outlet:
     # While this bridge is active.
 
     async def _write(self) -> None:
-        await self._js.make_stream(self._names, self._kept.storage, self._kept.replicas)
+        await self._js.make_stream(self._names, self._options.storage, self._options.replicas)
         tail = await self._read_tail()
         self._ledger = Ledger(tail)
         self._pipeline = Pipeline(self._js, self._names.stream, tail.seq, self._on_error)
         self._failed = asyncio.get_running_loop().create_future()
         self._written = deque()
         self._arrived = self._ledger.position or ("", 0)
-        self._parting, self._moved = asyncio.Lock(), asyncio.Event()
+        self._snapshot_lock, self._progressed = asyncio.Lock(), asyncio.Event()
         self._snapshotting = False
         self._subscriber = Subscriber(
             self._name,
@@ -197,16 +199,16 @@ class Outlet:
         for label, part in zip(
             ledger.labels(last, parts), cut(frames, self._part_size), strict=True
         ):
-            self._pipeline.put(ledger.take_place(), self._names.step, part, label)
-        ledger.note_step(last, sum(map(len, frames)), parts)
-        self._note_written()
+            self._pipeline.put(ledger.next_sequence(), self._names.step, part, label)
+        ledger.record_step(last, sum(map(len, frames)), parts)
+        self._record_written()
 
-    def _note_written(self) -> None:
+    def _record_written(self) -> None:
         """Record the position that is reached when the last message is acknowledged."""
         ledger = self._ledger
         self._written.append((ledger.seq, ledger.stream, ledger.number))
         if self._snapshotting or ledger.snapshot_due:
-            self._moved.set()
+            self._progressed.set()
 
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
@@ -222,7 +224,7 @@ class Outlet:
 
     async def _begin(self, step: Step, number: int) -> None:
         """Write a structure that replaces steps: after a restart of the publisher, or a lag."""
-        async with self._parting:
+        async with self._snapshot_lock:
             self._ledger.begin_stream(step.stream, number)
             manifest = await self._put_parts(step, number)
             await self._put_manifest(manifest, None)
@@ -234,7 +236,7 @@ class Outlet:
         begin = 0
         for i, part in enumerate(cut(frames, self._part_size)):
             await self._pipeline.room()
-            place = ledger.take_place()
+            place = ledger.next_sequence()
             begin = begin or place
             label = Label(step.stream, number, number, i + 1, parts)
             self._pipeline.put(place, self._names.part, part, label)
@@ -242,11 +244,11 @@ class Outlet:
 
     async def _put_manifest(self, manifest: Manifest, go_on: int | None) -> None:
         """Write a manifest, and delete old messages. `go_on` is its `next`; None: its successor."""
-        place = self._ledger.take_place()
+        place = self._ledger.next_sequence()
         manifest = manifest._replace(next=place + 1 if go_on is None else go_on)
         self._pipeline.put(place, self._names.manifest, manifest.write())
-        before = self._ledger.note_snapshot(manifest)
-        self._note_written()
+        before = self._ledger.record_snapshot(manifest)
+        self._record_written()
         if before is not None:
             await self._pipeline.arrival(place)
             await self._js.purge(self._names.stream, before)
@@ -254,17 +256,17 @@ class Outlet:
     async def _make_snapshots(self) -> None:
         """Write a snapshot whenever `Ledger.snapshot_due`."""
         while True:
-            self._moved.clear()
+            self._progressed.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK * self._interval):
-                    await self._moved.wait()
-            await self._look_at_stream()
+                async with asyncio.timeout(CHECK_AFTER * self._interval):
+                    await self._progressed.wait()
+            await self._check_stream()
             self._snapshotting = True
             if self._ledger.snapshot_due and not await self._make_snapshot():
                 await asyncio.sleep(SNAPSHOT_RETRY)
             self._snapshotting = False
 
-    async def _look_at_stream(self) -> None:
+    async def _check_stream(self) -> None:
         """Detect messages that were deleted or lost, even while nothing is written."""
         arrived = self._pipeline.arrived
         try:
@@ -275,7 +277,7 @@ class Outlet:
             return  # the engine cannot be reached
         if state.last < arrived:
             raise Displaced(f"{self._names.stream} ends at {state.last}, but had {arrived}")
-        self._ledger.note_first(state.first)
+        self._ledger.record_first(state.first)
 
     async def _make_snapshot(self) -> bool:
         """Request the structure on another connection and write it; return whether that worked."""
@@ -290,19 +292,19 @@ class Outlet:
         finally:
             await subscriber.close()
         step = steps[0]
-        if step.number is None or self._after(step) is None:
+        if step.number is None or self._sequence_after(step) is None:
             return False
-        async with self._parting:
+        async with self._snapshot_lock:
             manifest = await self._put_parts(step, step.number)
         while self._ledger.stream == step.stream and self._ledger.number < step.number:
-            self._moved.clear()
-            await self._moved.wait()
-        go_on = self._after(step)
+            self._progressed.clear()
+            await self._progressed.wait()
+        go_on = self._sequence_after(step)
         if go_on is not None:
             await self._put_manifest(manifest, go_on)
         return go_on is not None
 
-    def _after(self, step: Step) -> int | None:
+    def _sequence_after(self, step: Step) -> int | None:
         """Return the sequence after the step that a structure corresponds to; None: unknown."""
         same = step.stream == self._ledger.stream and step.number is not None
         return self._ledger.next_after(step.number or 0) if same else None
@@ -313,12 +315,12 @@ class Outlet:
         while self._written and self._written[0][0] <= self._pipeline.arrived:
             _, stream, number = self._written.popleft()
             self._arrived = stream, number
-        patience = BEHIND * self._interval
+        limit = LATE_AFTER * self._interval
         now = asyncio.get_running_loop().time()
         live = (
             self._subscriber.state == "live"
-            and self._subscriber.lag <= patience
-            and self._pipeline.waiting_since(now) <= patience
+            and self._subscriber.lag <= limit
+            and self._pipeline.waiting_since(now) <= limit
         )
         return Beacon(*self._arrived, self._pipeline.writer, self._interval, live).write()
 

@@ -2,9 +2,9 @@
 
 The one idea to keep in mind: each message names the sequence and the id of its predecessor. The
 sequence is not enough: if a message is refused because another bridge has taken its sequence, the
-message after it would fit. So a message arrives only if all before it have arrived. After any error,
-the id of the last message in the stream shows which one it is: one of ours, or one of another
-bridge, which ends this one.
+message after it would fit. So a message arrives only if all before it have arrived. After any
+error, the id of the last message in the stream shows which one it is: one of ours, or one of
+another bridge, which ends this one.
 """
 
 from __future__ import annotations

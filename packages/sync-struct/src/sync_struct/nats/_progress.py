@@ -13,7 +13,7 @@ from pyon.framing import Message, Receiver, frame
 
 from sync_struct.nats._layout import Beacon, Label, Manifest
 
-__all__ = ["Gap", "Progress", "Pulse", "without_first"]
+__all__ = ["BeaconMonitor", "Gap", "Progress", "without_first"]
 
 LOST_AFTER = 3
 """Intervals without a beacon until the bridge counts as gone: one may be late, one lost."""
@@ -133,7 +133,7 @@ def _without_announcement(line: bytes) -> bytes:
     return b"{" + line[line.index(b"],") + 2 :]
 
 
-class Pulse:
+class BeaconMonitor:
     """Judges by beacons whether the bridge is alive and the reader up to date.
 
     Attributes
@@ -144,36 +144,36 @@ class Pulse:
 
     def __init__(self) -> None:
         self.beacon: Beacon | None = None
-        self._heard = 0.0
+        self._received_at = 0.0
         self._target: Beacon | None = None  # the first beacon that the reader has not reached
         self._since = 0.0
         self._last: tuple[str, int] = ("", 0)
-        self._moved = 0.0
+        self._progressed_at = 0.0
 
-    def hear(self, beacon: Beacon, now: float) -> None:
+    def receive(self, beacon: Beacon, now: float) -> None:
         """Record a beacon received at the time `now`, in seconds of any clock."""
-        self.beacon, self._heard = beacon, now
+        self.beacon, self._received_at = beacon, now
 
     def reached(self, stream: str, number: int) -> bool:
         """Return whether a reader at this position has reached the last beacon."""
         return _reached(self.beacon, stream, number)
 
-    def look(self, stream: str, number: int, now: float) -> Health:
+    def health(self, stream: str, number: int, now: float) -> Health:
         """Return the state of a reader at this position that is not delayed by its subscriber."""
         beacon = self.beacon
         if (stream, number) != self._last:
-            self._last, self._moved = (stream, number), now
-        if beacon is None or now - self._heard > LOST_AFTER * beacon.interval:
+            self._last, self._progressed_at = (stream, number), now
+        if beacon is None or now - self._received_at > LOST_AFTER * beacon.interval:
             self._target = None
             return "stale"
         if _reached(self._target, stream, number):
             self._target = None
         if self._target is None and not _reached(beacon, stream, number):
             self._target, self._since = beacon, now
-            self._moved = max(self._moved, now)
+            self._progressed_at = max(self._progressed_at, now)
         if self._target is None:
             return "live" if beacon.live else "stale"
-        if now - self._moved > STUCK_AFTER * beacon.interval:
+        if now - self._progressed_at > STUCK_AFTER * beacon.interval:
             self._target = None
             return "stuck"
         late = now - self._since > LATE_AFTER * beacon.interval

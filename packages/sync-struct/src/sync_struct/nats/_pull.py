@@ -49,7 +49,7 @@ class Pull:
         self._subscription: Any = None
         self._waiting: deque[Entry] = deque()
         self._changed = asyncio.Event()
-        self._asked = False  # a request is open
+        self._request_open = False  # a request is open
         self._request = self._left = 0  # number of the request, and messages it may still bring
         self._count = 0  # messages that the consumer has delivered
         self._failure: str | None = None
@@ -78,8 +78,8 @@ class Pull:
         while not self._waiting:
             if self._failure is not None:
                 raise JetStreamError(f"{self._js.where}: {self._stream}: {self._failure}")
-            if not self._asked:
-                await self._ask()
+            if not self._request_open:
+                await self._send_request()
             self._changed.clear()
             try:
                 async with asyncio.timeout(SILENCE):
@@ -90,8 +90,8 @@ class Pull:
         self._waiting.clear()
         return entries
 
-    async def _ask(self) -> None:
-        self._asked = True
+    async def _send_request(self) -> None:
+        self._request_open = True
         self._request += 1
         self._left = BATCH
         request = {
@@ -121,7 +121,7 @@ class Pull:
         if "Consumer Deleted" in why or "Leadership" in why or "Shutdown" in why:
             self._failure = why
         elif which == f"{self._inbox}.{self._request}":
-            self._asked = False
+            self._request_open = False
 
     def _check(self, count: int) -> None:
         """Detect a lost message; `count` is the engine's count of messages sent."""
@@ -129,7 +129,7 @@ class Pull:
             self._failure = self._failure or f"message {self._count + 1} was lost in transit"
 
     def _take(self, message: Any) -> None:
-        sequence, count, time = _places(message.reply)
+        sequence, count, time = _read_reply(message.reply)
         self._check(count - 1)
         self._count = count
         if self._failure is None:
@@ -137,10 +137,10 @@ class Pull:
             self._waiting.append(entry)
         self._left -= 1
         if not self._left:
-            self._asked = False
+            self._request_open = False
 
 
-def _places(reply: str) -> tuple[int, int, int]:
+def _read_reply(reply: str) -> tuple[int, int, int]:
     """Return the sequence of a message in its stream and in its consumer, and its time."""
     tokens = reply.split(".")
     at = 5 if len(tokens) == 9 else 7  # newer engines insert domain and account before

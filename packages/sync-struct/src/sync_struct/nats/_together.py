@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
-__all__ = ["first_end", "until_ended"]
+__all__ = ["cancel_and_wait", "first_end"]
 
-AGAIN = 0.5
+CANCEL_INTERVAL = 0.5
 """Seconds until a task that has not ended is cancelled again."""
 
 
@@ -22,12 +22,12 @@ async def first_end(*work: Awaitable[object]) -> None:
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await until_ended(tasks)
+        await cancel_and_wait(tasks)
     for task in done:
         task.result()
 
 
-async def until_ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
+async def cancel_and_wait(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel tasks and wait until all have ended, even if this is cancelled meanwhile."""
     left = set(tasks)
     cancelled: asyncio.CancelledError | None = None
@@ -35,7 +35,7 @@ async def until_ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
         for task in left:
             task.cancel()
         try:
-            done, left = await asyncio.wait(left, timeout=AGAIN)
+            done, left = await asyncio.wait(left, timeout=CANCEL_INTERVAL)
         except asyncio.CancelledError as error:
             cancelled = error
             done = {task for task in left if task.done()}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sync_struct._actions import Mod
 
-__all__ = ["Following", "Standing", "place_of"]
+__all__ = ["Following", "Status", "place_of"]
 
 RATE = 60.0
 """Maximum of updates per second: no page draws more often."""
@@ -32,7 +32,7 @@ Path = tuple[Any, ...]
 
 
 @dataclass
-class Standing:
+class Status:
     """The state of one notifier."""
 
     state: str = "connecting"
@@ -55,14 +55,14 @@ class Following:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.standings = {name: Standing(since=time.monotonic()) for name in names}
+        self.statuses = {name: Status(since=time.monotonic()) for name in names}
         self.structures: dict[str, Any] = {}
-        self.lookers: set[Callable[[Path | None], None]] = set()
+        self.observers: set[Callable[[Path | None], None]] = set()
         """Called with the path of each change; with None when a state has changed."""
 
     async def run(self, host: str, port: int, ssl: ssl.SSLContext | None) -> None:
         """Follow the notifiers until this is cancelled."""
-        subscribers = [self._subscriber(name) for name in self.standings]
+        subscribers = [self._subscriber(name) for name in self.statuses]
         running = [asyncio.ensure_future(one.run(host, port, ssl=ssl)) for one in subscribers]
         try:
             await asyncio.gather(*running)
@@ -77,7 +77,7 @@ class Following:
                 self.structures.pop(name, None)
             else:
                 self.structures[name] = subscriber.target
-            self._tell((name, *place_of(mod)))
+            self._notify((name, *place_of(mod)))
 
         subscriber = Subscriber(
             name,
@@ -91,20 +91,20 @@ class Following:
         return subscriber
 
     def _take_state(self, name: str, state: str) -> None:
-        standing = self.standings[name]
-        trouble = "" if state == "live" else standing.trouble
-        self.standings[name] = Standing(state, time.monotonic(), trouble)
-        self._tell(None)
+        status = self.statuses[name]
+        trouble = "" if state == "live" else status.trouble
+        self.statuses[name] = Status(state, time.monotonic(), trouble)
+        self._notify(None)
 
     def _take_error(self, name: str, error: Exception) -> None:
         trouble = f"{name}: {error}"
-        if self.standings[name].trouble != trouble:
-            self.standings[name].trouble = trouble
-            self._tell(None)
+        if self.statuses[name].trouble != trouble:
+            self.statuses[name].trouble = trouble
+            self._notify(None)
 
-    def _tell(self, path: Path | None) -> None:
-        for looker in self.lookers:
-            looker(path)
+    def _notify(self, path: Path | None) -> None:
+        for observer in self.observers:
+            observer(path)
 
 
 def place_of(mod: Mod) -> Path:

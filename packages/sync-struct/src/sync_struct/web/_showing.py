@@ -59,7 +59,7 @@ async def showing(
     place = f"{host} port {port}" if port else host.rpartition("@")[2]
 
     async def attend(websocket: Any) -> None:
-        await _Looker(websocket, following, place).attend()
+        await _Viewer(websocket, following, place).attend()
 
     async with serving(Site(Path(__file__).parent / "static", attend), door or Door()) as served:
         running = asyncio.ensure_future(following.run(host, port, ssl))
@@ -70,50 +70,50 @@ async def showing(
             await asyncio.gather(running, return_exceptions=True)
 
 
-class _Looker:
+class _Viewer:
     """The connection of one browser."""
 
     def __init__(self, websocket: Any, following: Following, place: str) -> None:
         self._following = following
-        self._news: dict[str, Any] = {"place": place, "states": self._states()}
+        self._header: dict[str, Any] = {"place": place, "states": self._states()}
         self._searching: asyncio.Future[None] | None = None
         self._view = View(lambda: following.structures, SPELLING)
-        self._conversation = Conversation(websocket, self._view, self._hear, self._take_news)
+        self._conversation = Conversation(websocket, self._view, self._receive, self._take_header)
 
     async def attend(self) -> None:
-        self._following.lookers.add(self._look)
+        self._following.observers.add(self._note_change)
         try:
             await self._conversation.attend()
         finally:
-            self._following.lookers.discard(self._look)
+            self._following.observers.discard(self._note_change)
             self._stop_searching()
 
-    def _look(self, path: tuple[Any, ...] | None) -> None:
+    def _note_change(self, path: tuple[Any, ...] | None) -> None:
         if path is None:
-            self._news["states"] = None
+            self._header["states"] = None
         else:
             self._view.changes.note(path)
         self._conversation.wake()
 
-    def _take_news(self) -> dict[str, Any]:
-        news, self._news = self._news, {}
-        if "states" in news:
-            news["states"] = self._states()
-        return news
+    def _take_header(self) -> dict[str, Any]:
+        header, self._header = self._header, {}
+        if "states" in header:
+            header["states"] = self._states()
+        return header
 
     def _states(self) -> dict[str, Any]:
         now = time.monotonic()
         return {
             name: {
                 "id": format_path([name]),
-                "state": standing.state,
-                "age": now - standing.since,
-                "trouble": standing.trouble,
+                "state": status.state,
+                "age": now - status.since,
+                "trouble": status.trouble,
             }
-            for name, standing in self._following.standings.items()
+            for name, status in self._following.statuses.items()
         }
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _receive(self, message: dict[str, Any]) -> None:
         text = message.get("search")
         if not isinstance(text, str):
             raise ValueError("expected rows, drawn or search")
@@ -127,5 +127,5 @@ class _Looker:
     async def _search(self, text: str) -> None:
         found = await search(self._following.structures, text, self._view.spell)
         paths = [self._view.spell(path) for path in found.paths]
-        self._news["found"] = {"text": text, "paths": paths, "note": found.note}
+        self._header["found"] = {"text": text, "paths": paths, "note": found.note}
         self._conversation.wake()
