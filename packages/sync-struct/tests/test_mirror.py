@@ -401,6 +401,21 @@ def test_a_reader_that_is_too_slow_gets_an_error(seen, monkeypatch):
         pass
 
 
+def test_a_reader_that_was_too_slow_continues_with_the_present_structure(seen, monkeypatch):
+    monkeypatch.setattr("sync_struct._updates.STEPS_LIMIT", 5000)
+    n, view = seen
+    n["list"] = []
+    view.wait(lambda d: d["list"] == [], timeout=30)
+    updates = view.updates(timeout=30)
+    for i in range(100):
+        n["list"].append(i)
+        view.wait(lambda d, i=i: len(d["list"]) == i + 1, timeout=30)  # each is a step
+    with pytest.raises(ModsLost):
+        next(updates)
+    n["list"].append(100)
+    assert next(updates)["list"] == list(range(101))
+
+
 def test_a_mirror_can_wait_for_a_part():
     n = Notifier({})
     with publish("127.0.0.1", 0, {"d": n}) as served:

@@ -21,11 +21,10 @@ from sync_struct._errors import SubscriptionLost
 from sync_struct._loop_thread import LoopThread
 from sync_struct._own_loop import refuse_own_loop
 from sync_struct._reaching import Place
-from sync_struct._read_only import read_only
 from sync_struct._replication import First, Replication
 from sync_struct._subscriber import FIRST_MESSAGE_TIMEOUT, HEARTBEAT, Subscriber
 from sync_struct._subscription import State
-from sync_struct._updates import Condition, Steps, Updates, follow
+from sync_struct._updates import Condition, Updates, follow
 
 if TYPE_CHECKING:
     import ssl
@@ -224,7 +223,8 @@ class Mirror:
             It was called by a callback of this mirror, and would wait for itself.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        steps, structure = self._join()
+        self._refuse_own_thread()
+        steps, structure = self._view.join()
         waiting = Condition(condition)
         while not waiting.holds(structure):
             try:
@@ -238,7 +238,8 @@ class Mirror:
     def updates(self, timeout: float | None = None) -> Updates:
         """Return an iterator over the structure: one item after each step from now on.
 
-        The items are read-only and do not change. The iterator ends when the mirror is closed.
+        The items are read-only and do not change. The iterator ends when the mirror is closed. It
+        raises `ModsLost` when it lags by some 64 MiB of steps, and can be used again.
 
         Parameters
         ----------
@@ -252,13 +253,12 @@ class Mirror:
             for lab in mirrored.updates():
                 print(lab["temperature"])
         """
-        steps, structure = self._join()
-        return Updates(steps, read_only(structure), timeout)
+        self._refuse_own_thread()
+        return Updates(self._view.join, timeout)
 
-    def _join(self) -> tuple[Steps, Any]:
+    def _refuse_own_thread(self) -> None:
         if self._thread.is_current:
             raise RuntimeError("a callback cannot wait for its own mirror: it would never return")
-        return self._view.join()
 
     # Closing.
 

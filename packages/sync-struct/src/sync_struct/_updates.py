@@ -19,7 +19,7 @@ from sync_struct._copies import copy_mod
 from sync_struct._errors import ModsLost
 from sync_struct._kinds import ATOMS, is_array
 from sync_struct._mods import applied
-from sync_struct._read_only import after
+from sync_struct._read_only import after, read_only
 
 __all__ = ["Condition", "Steps", "Updates", "follow"]
 
@@ -94,18 +94,20 @@ class Updates:
 
     Parameters
     ----------
-    steps : Steps
-        The queue of steps.
-    structure : object
-        The read-only structure before the first step.
+    join : callable
+        Returns a queue of the steps from now on, and a copy of the present structure.
     timeout : float or None
         Maximum of seconds to wait for an item.
     """
 
-    def __init__(self, steps: Steps, structure: Any, timeout: float | None) -> None:
-        self._steps = steps
-        self._structure = structure
+    def __init__(self, join: Callable[[], tuple[Steps, Any]], timeout: float | None) -> None:
+        self._join = join
         self._timeout = timeout
+        self._begin()
+
+    def _begin(self) -> None:
+        self._steps, structure = self._join()
+        self._structure = read_only(structure)
 
     def __iter__(self) -> Self:
         return self
@@ -118,14 +120,17 @@ class Updates:
         TimeoutError
             There was no step within the time-out. The iterator can be used again.
         ModsLost
-            This reader was too slow. The iterator can be used again, but changes are missing until
-            the next init.
+            This reader was too slow, and items are missing. The iterator can be used again: the
+            next item is the structure after the next step.
         """
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         try:
             mods = self._steps.next(deadline)
         except TimeoutError:
             raise TimeoutError(f"no update within {self._timeout} s") from None
+        except ModsLost:
+            self._begin()  # the lost steps are in the present structure
+            raise
         if mods is None:
             raise StopIteration
         for mod in mods:
