@@ -137,4 +137,4 @@ def test_a_child_that_comes_back_from_a_method_ends_there(controller, method):
         client.terminate()
     out, err = process.communicate(timeout=60)
     assert out == "ended in order\n"
-    assert "a forked process came back from a method" in err
+    assert "a forked process returned from a method" in err

@@ -1,8 +1,8 @@
-"""Runs code of users that shows something, beside the event loop, and waits for it only so long.
+"""Runs users' code that makes texts, in threads beside the event loop, with a time limit.
 
-The one idea to keep in mind: the text of an exception or of a default is made by code of users,
-which may take for ever. It is nothing that a method does, so it must not take the time of the event
-loop, where methods may run; and it must not need the target's thread, which may be busy.
+The one idea to keep in mind: the text of an exception or of a default value is made by users' code,
+which may never return. It must not block the event loop, and must not need the target's thread,
+which may be busy.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from pc_rpc._outcome import Outcome
 
 TIME_LIMIT = 2.0
-"""Seconds that a text may take to be made. Nobody writes one that takes longer on purpose, and no
-caller has given up by then."""
+"""Seconds until a text is given up. No text takes longer on purpose, and callers wait longer."""
 
 MAX_THREADS = 4
-"""Texts that are made at the same time. One that never ends keeps its thread, and a share of the
-processor, until the process ends; further ones wait and are given up when their time is over."""
+"""Maximum number of texts that are made at the same time. A text that never ends keeps its thread,
+and a share of the processor, until the process ends. Further texts wait, and are given up when
+their time is over."""
 
 
 class Aside:
@@ -34,9 +34,9 @@ class Aside:
         self._waiting: deque[_Job] = deque()
 
     def run(self, function: Callable[[], Any], then: Callable[[Outcome], object]) -> None:
-        """Call a function, then `then` on the event loop: after `TIME_LIMIT` with a `TimeoutError`.
+        """Call a function in a thread, then `then` with its outcome, on the event loop.
 
-        Never calls `then` at once.
+        After `TIME_LIMIT` the outcome is a `TimeoutError`. `then` is never called at once.
         """
         loop = asyncio.get_running_loop()
         job = _Job(function, then, loop)
@@ -46,7 +46,7 @@ class Aside:
         self._start(loop)
 
     async def wait(self, timeout: float) -> None:
-        """Wait until nothing is pending, no longer than so many seconds."""
+        """Wait until nothing is pending, at most `timeout` seconds."""
         if self._pending:
             await asyncio.wait([job.done for job in self._pending], timeout=timeout)
 
@@ -58,14 +58,14 @@ class Aside:
             thread = threading.Thread(
                 target=self._main, args=(job, loop), name="description", daemon=True
             )
-            with contextlib.suppress(RuntimeError):  # no more threads: it is given up in time
+            with contextlib.suppress(RuntimeError):  # no thread left: the time limit ends the job
                 thread.start()
                 self._threads += 1
 
     def _main(self, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
         outcome = Outcome()
         outcome.run(job.take_function())
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(self._ended, job, outcome, loop)
 
     def _ended(self, job: _Job, outcome: Outcome, loop: asyncio.AbstractEventLoop) -> None:
@@ -75,7 +75,7 @@ class Aside:
 
 
 class _Job:
-    """A function to call, and the future that is waited for until its time is over."""
+    """A function to call, with a future and a time limit."""
 
     def __init__(
         self,
@@ -85,11 +85,11 @@ class _Job:
     ) -> None:
         self._function: Callable[[], Any] | None = function
         self.done: asyncio.Future[None] = loop.create_future()
-        self._then: Callable[[Outcome], object] | None = then  # refers to what is shown
+        self._then: Callable[[Outcome], object] | None = then  # refers to the object shown
         self._timer = loop.call_later(TIME_LIMIT, self._give_up)
 
     def take_function(self) -> Callable[[], Any]:
-        """Return the function, which refers to what it shows, and keep no reference to it."""
+        """Return the function and drop our reference: it refers to the object shown."""
         function, self._function = self._function, None
         assert function is not None
         return function

@@ -1,7 +1,7 @@
-"""What stands in the dictionaries of an object and of its classes, and what it is.
+"""The contents of the dictionaries of an object and of its classes, and their kinds.
 
 The one idea to keep in mind: nothing is read through the object, so no property, descriptor,
-``__getattr__`` or lazily imported module runs, and nobody's ``__class__`` is asked.
+``__getattr__``, ``__class__`` or lazily imported module runs.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ contents_of: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__g
 
 
 def attributes(target: object) -> dict[str, Any]:
-    """Return what stands in the dictionaries of an object, its slots and its classes, by name."""
+    """Return the contents of the dictionaries of an object and its classes, and of its slots."""
     found = of_class(type(target))
     for name, member in list(found.items()):
         if type(member) is types.MemberDescriptorType and name not in {"__dict__", "__weakref__"}:
             found.update(_slot(name, member, target))
     for name, member in own_attributes(target).items():
-        # What a class computes goes first: a cached value does not make it a method.
+        # A computed attribute of the class goes first: its cached value does not make it a method.
         if type(name) is str and not (name in found and is_computed(found[name])):
             found[name] = member
     return found
 
 
 def of_class(kind: type) -> dict[str, Any]:
-    """Return what stands in the dictionaries of a class and its bases, by name."""
+    """Return the contents of the dictionaries of a class and its bases, by name."""
     found: dict[str, Any] = {}
     for base in reversed(bases_of(kind)):
         found.update(contents_of(base))
@@ -41,7 +41,7 @@ def of_class(kind: type) -> dict[str, Any]:
 
 
 def values_of(target: object) -> dict[str, str]:
-    """Return what of a target is no method: its public names, each "property" or "attribute"."""
+    """Return the public names of a target that are no methods, each "property" or "attribute"."""
     return {
         name: "property" if is_computed(member) else "attribute"
         for name, member in sorted(attributes(target).items())
@@ -55,7 +55,7 @@ def own_attributes(target: object) -> dict[str, Any]:
         descriptor = contents_of(base).get("__dict__")
         if descriptor is not None:
             if type(descriptor) not in _IMMUTABLE_DICTS:
-                break  # made up by the class
+                break  # computed by the class
             own = descriptor.__get__(target)
             return dict.copy(own) if issubclass(type(own), dict) else dict(own or ())
     return {}
@@ -63,13 +63,13 @@ def own_attributes(target: object) -> dict[str, Any]:
 
 def _slot(name: str, member: Any, target: object) -> dict[str, Any]:
     try:
-        return {name: member.__get__(target)}  # a place in the object's memory: no code runs
+        return {name: member.__get__(target)}  # reads the object's memory: no code runs
     except AttributeError:
-        return {}  # empty
+        return {}  # not set
 
 
 def has(kind: type, name: str) -> bool:
-    """Say whether a type, or a base of it, has something under a name."""
+    """Say whether a type, or a base of it, has an attribute of a name."""
     return any(name in contents_of(base) for base in bases_of(kind))
 
 
@@ -82,12 +82,12 @@ def _in_c(kind: type, name: str) -> bool:
 
 
 def is_computed(member: object) -> bool:
-    """Say whether what stands in a dictionary gives something else when it is read."""
+    """Say whether an entry of a dictionary is a descriptor that computes a value."""
     return has(type(member), "__get__") and not is_method(member)
 
 
 def computes_attributes(target: object) -> bool:
-    """Say whether a target may have attributes that stand in no dictionary."""
+    """Say whether a target may have attributes that are in no dictionary."""
     kind = type(target)
     if has(kind, "__getattr__") or not _in_c(kind, "__getattribute__"):
         return True
@@ -99,11 +99,11 @@ def kind_of(target: object) -> str:
     return type.__dict__["__name__"].__get__(type(target))  # type: ignore[no-any-return]
 
 
-# What a member is.
+# Kinds of members.
 
 
 def is_method(member: object) -> bool:
-    """Say whether what stands in a dictionary is a function or method of any kind."""
+    """Say whether an entry of a dictionary is a function or method of any kind."""
     kind = type(member)
     if issubclass(kind, (staticmethod, classmethod)):
         return _in_c(kind, "__get__") and is_method(_wrapped(member))
@@ -113,16 +113,16 @@ def is_method(member: object) -> bool:
 
 
 def is_function(kind: type) -> bool:
-    """Say whether a type is one of functions, in any language.
+    """Say whether a type is a type of functions, in any language.
 
-    They are what is called, and bound to an object, by code in C: those of Python, of Cython, of
-    `functools.lru_cache` and of wrapt among them. No class that computes an attribute is like that.
+    Their calls and their binding to an object are implemented in C: those of Python, Cython,
+    `functools.lru_cache` and wrapt, for example. No class that computes an attribute is like that.
     """
     return issubclass(kind, _C_FUNCTIONS) or (_in_c(kind, "__call__") and _in_c(kind, "__get__"))
 
 
 def _wrapped(member: Any) -> Any:
-    """Return what a method object of one of Python's own types is made of; None of others."""
+    """Return the function that a method object of one of Python's types wraps; None for others."""
     kind = type(member)
     for cls in (staticmethod, classmethod, types.MethodType):
         if issubclass(kind, cls):
@@ -135,7 +135,7 @@ def _wrapped(member: Any) -> Any:
 
 
 def layers(member: object) -> Iterator[object]:
-    """Return a method and what it is made of, the function itself last."""
+    """Yield a method and the objects that it wraps, the function itself last."""
     while member is not None:
         yield member
         member = _wrapped(member)

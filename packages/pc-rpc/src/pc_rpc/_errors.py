@@ -6,14 +6,14 @@
       ConnectionLost(RpcError, ConnectionError)   gone, now or earlier; chained to the cause
       ProtocolError(RpcError)                     the peer broke the protocol
       IncompatibleServer(RpcError)                no such target; the available ones are named
-      GenericRemoteException(RpcError)            the method raised what cannot be rebuilt here
+      GenericRemoteException(RpcError)            the remote exception cannot be rebuilt here
       TargetLeased(RpcError)                      another connection has a lease on the target
-      LeaseLost(RpcError)                         the lease of this connection is over, too early
-      UnknownServer(RpcError, LookupError)        not exactly one server has the name
+      LeaseLost(RpcError)                         the lease of this connection expired or was broken
+      UnknownServer(RpcError, LookupError)        no server or several servers have the name
 
-The one idea to keep in mind: what comes off the wire is looked up in one table, made of the
-subclasses of `Exception` among the builtins and of the classes that the program registered.
-Nothing else can be built, under no name.
+The one idea to keep in mind: the name of a received exception is looked up in one table, made of
+the subclasses of `Exception` among the builtins and of the classes that the program registered. No
+other class can be instantiated.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ExceptionClass = TypeVar("ExceptionClass", bound=type[Exception])
 
 
 class RpcError(Exception):
-    """Root of what this package raises about remote procedure calls."""
+    """Base class of the errors of this package about remote procedure calls."""
 
 
 class ConnectionLost(RpcError, ConnectionError):  # noqa: N818
@@ -52,9 +52,9 @@ class ConnectionLost(RpcError, ConnectionError):  # noqa: N818
     Attributes
     ----------
     sent : bool
-        False: the request was not sent, or the server says that it was not executed, so that it is
-        safe to repeat it on a new connection. True: it was sent, in part at least, and may have
-        been executed.
+        False: the request was not sent, or the server says that it was not executed. Repeating it
+        on a new connection is safe. True: the request was sent, at least in part, and may have been
+        executed.
     """
 
     def __init__(self, message: str, *, sent: bool = False) -> None:
@@ -63,11 +63,11 @@ class ConnectionLost(RpcError, ConnectionError):  # noqa: N818
 
 
 class ProtocolError(RpcError):
-    """The peer sent something that the protocol does not allow."""
+    """The peer sent a message that the protocol does not allow."""
 
 
 class IncompatibleServer(RpcError):  # noqa: N818
-    """The server does not have the expected target, or does not know what it is asked for."""
+    """The server does not have the requested target, or does not support a requested feature."""
 
 
 class GenericRemoteException(RpcError):  # noqa: N818
@@ -111,26 +111,27 @@ class TargetLeased(RpcError):  # noqa: N818
 
 
 class LeaseLost(RpcError):  # noqa: N818
-    """The lease of this connection is over before its block was left. The call was not made.
+    """The lease of this connection ended before its block was left. The call was not made.
 
-    It was not renewed in time, or somebody broke it, which the message says. Until the block is
-    left, all calls of this connection end so: nothing is driven without a lease unknowingly.
+    It was not renewed in time, or another client broke it; the message says which. Until the block
+    is left, all calls of this connection raise this error, so that no program drives an instrument
+    without knowing that its lease is lost.
     """
 
 
 class UnknownServer(RpcError, LookupError):  # noqa: N818
-    """There is not exactly one server of a name on the network that answers."""
+    """No server of the name, or several, are on the network, or the server does not answer."""
 
 
 for _error in (
     RpcError, ConnectionLost, ProtocolError, IncompatibleServer, GenericRemoteException,
     TargetLeased, LeaseLost, UnknownServer,
 ):  # fmt: skip
-    _error.__module__ = "pc_rpc"  # where people find them
+    _error.__module__ = "pc_rpc"  # where they are imported from
 
 
 def _from_message(cls: type[Exception]) -> bool:
-    """Say whether an exception of this class can be made of a message alone."""
+    """Say whether an exception of this class can be made from a message alone."""
     try:
         cls("message")
     except TypeError:
@@ -146,7 +147,7 @@ _BUILTINS: dict[str, type[Exception]] = {
 }
 _FROM_MESSAGE = {name: cls for name, cls in _BUILTINS.items() if _from_message(cls)}
 WIRE_NAMES = {cls: name for name, cls in _FROM_MESSAGE.items() if name == cls.__name__}
-WIRE_NAMES[OSError] = "IOError"  # as every generation of the established servers has it
+WIRE_NAMES[OSError] = "IOError"  # as in all generations of the established servers
 _registered: dict[str, type[Exception]] = {
     "pc_rpc.TargetLeased": TargetLeased,
     "pc_rpc.LeaseLost": LeaseLost,
@@ -154,18 +155,18 @@ _registered: dict[str, type[Exception]] = {
 
 
 def register_exception(cls: ExceptionClass, /, *, name: str | None = None) -> ExceptionClass:
-    """Have exceptions of a project's own class come back as that class.
+    """Register a class of exceptions of a project, so that they are raised as that class.
 
-    To be called where the *client* runs. Other remote exceptions that are not built-in arrive as
-    `GenericRemoteException`. The exception is rebuilt by calling the class with the ``args`` of the
-    original, which must be plain numbers, strings, bytes or None.
+    Must be called in the *client's* process. Remote exceptions of classes that are neither built-in
+    nor registered arrive as `GenericRemoteException`. The exception is rebuilt by calling the class
+    with the ``args`` of the original, which must be plain numbers, strings, bytes or None.
 
     Parameters
     ----------
     cls : type
         The class, derived from `Exception`. It is returned, so that this is a decorator as well.
     name : str, optional
-        The name that the server knows it by; by default its module and qualified name.
+        The name of the class at the server; by default its module and qualified name.
 
     Examples
     --------
@@ -181,7 +182,7 @@ def register_exception(cls: ExceptionClass, /, *, name: str | None = None) -> Ex
 
 
 def qualified_name(cls: type) -> str:
-    """Return the name that a traceback shows for a class. Its metaclass is not asked."""
+    """Return the name that a traceback shows for a class, without running its metaclass."""
     module = type.__dict__["__module__"].__get__(cls)
     name = exact_text(type.__dict__["__qualname__"].__get__(cls))
     if type(module) is not str or module == "builtins":
@@ -192,25 +193,24 @@ def qualified_name(cls: type) -> str:
 
 
 def exact_text(text: str) -> str:
-    """Return a text as an exact `str`; of a subclass none of its own code runs."""
+    """Return a text as an exact `str`; code of a subclass is not run."""
     return str.__str__(text)
 
 
-# Back from the wire.
+# Received exceptions.
 
 
 MAX_REBUILT = 64
-"""Exceptions behind each other that are rebuilt, as causes or members. Our servers send 16; Python
-walks along all of them when it prints one, and so much deeper ones would exhaust its stack."""
+"""Maximum depth of causes and group members that is rebuilt. Our servers send 16. Python recurses
+into all of them when it prints an exception, so a much deeper chain would exhaust its stack."""
 
 
 def rebuild_exception(pack: Any) -> Exception:
-    """Return the exception that `pack_exception`, of any generation, took apart.
+    """Return the exception that `pack_exception`, of any generation, has packed.
 
-    One with more than `MAX_REBUILT` behind each other is a `GenericRemoteException` by itself.
+    A chain deeper than `MAX_REBUILT` becomes a single `GenericRemoteException`.
 
-
-    The frames at the server are in its attribute ``parent_traceback``, a list of str, and in a
+    The frames at the server are in the attribute ``parent_traceback``, a list of str, and in a
     note, so that Python prints them with the local ones.
     """
     if not isinstance(pack, Mapping):
@@ -226,7 +226,7 @@ def rebuild_exception(pack: Any) -> Exception:
     exc = _build(pack)
     frames = pack.get("traceback")
     frames = [_shown(frame) for frame in frames] if isinstance(frames, (list, tuple)) else []
-    keep = partial(BaseException.__setattr__, exc)  # also where a class forbids assignment
+    keep = partial(BaseException.__setattr__, exc)  # also if the class forbids assignment
     keep("parent_traceback", frames)
     notes = pack.get("notes")
     shown = [_shown(note) for note in notes] if isinstance(notes, list) else []
@@ -244,7 +244,7 @@ def rebuild_exception(pack: Any) -> Exception:
 
 
 def _shown(value: Any) -> str:
-    """Return what came in place of something that was expected, for people."""
+    """Return a received value as text for an error message: a text itself, else its repr."""
     if isinstance(value, str):
         return value
     try:
@@ -254,7 +254,7 @@ def _shown(value: Any) -> str:
 
 
 def _is_too_deep(pack: Mapping[Any, Any]) -> bool:
-    """Say whether more exceptions are behind each other than are rebuilt."""
+    """Say whether a chain of exceptions is deeper than `MAX_REBUILT`."""
     level: list[Any] = [pack]
     for _ in range(MAX_REBUILT + 1):
         linked = [p.get(key) for p in level for key in ("cause", "context")]
@@ -301,7 +301,7 @@ def _build_group(remote_type: str, message: str, members: list[Any]) -> Exceptio
 
 def _args_from_message(cls: type[Exception], message: str) -> list[Any]:
     if cls is KeyError:
-        # Its text is the repr of the key: taken as a message it would be quoted once more.
+        # Its text is the repr of the key: as a message it would be quoted a second time.
         try:
             return [pyon.decode(message)]
         except pyon.DecodeError:

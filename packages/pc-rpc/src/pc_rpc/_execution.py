@@ -1,15 +1,14 @@
 """Where and when methods run: on the event loop, awaited there, or in a worker thread.
 
-The one idea to keep in mind: `Runner.run` says whether the call is done. A method that just returns
-is called right where its request was read, without a task; only what is awaited, runs in a worker
-thread, or waits for the calls of other connections comes back later, through `then`.
+The one idea to keep in mind: `Runner.run` returns whether the call is done. A plain method is
+called in the callback that read its request, without a task. Calls that are awaited, run in a
+worker thread, or wait for calls of other connections are done later; then `then` is called.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections import deque
 from contextvars import ContextVar
 from time import monotonic
@@ -23,8 +22,6 @@ from pc_rpc._outcome import Outcome
 from pc_rpc._schedule import Call
 from pc_rpc._worker import Worker
 
-_logger = logging.getLogger(__name__)
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -37,12 +34,12 @@ if TYPE_CHECKING:
     from pc_rpc._targets import Instance
 
 NOT_BEGUN = describe(asyncio.CancelledError())._replace(cancelled=True)
-"""What a call comes to that was cancelled before its method was called."""
+"""The outcome of a call that was cancelled before its method was called."""
 
 NO_TEXT = "<its text took too long to make>"
 
 STOP_GRACE = 1.0
-"""Seconds that coroutine methods which are cancelled at the end have to clean up."""
+"""Seconds that coroutine methods have to clean up when a stopping server cancels them."""
 
 executing: ContextVar[Connection] = ContextVar("executing")
 """The connection whose call is being executed."""
@@ -51,23 +48,23 @@ executing: ContextVar[Connection] = ContextVar("executing")
 def current_peer() -> str | None:
     """Return the address of the client whose call is being executed, as "host:port".
 
-    For methods of targets, and for target factories; elsewhere None.
+    For methods of targets, and for target factories. None if no call is being executed.
     """
     connection = executing.get(None)
     return None if connection is None else connection.peername
 
 
 def current_extra_info(name: str) -> Any:
-    """Return what the transport knows about the connection whose call is being executed.
+    """Return information of the transport of the client whose call is being executed.
 
     For methods of targets, and for target factories.
 
     Parameters
     ----------
     name : str
-        As for `asyncio.BaseTransport.get_extra_info`: "peername" and "sockname" are addresses as
-        the socket has them, "peercert" is the client's verified TLS certificate, empty or None
-        if it has shown none.
+        As for `asyncio.BaseTransport.get_extra_info`: "peername" and "sockname" are addresses in
+        the form of the socket, "peercert" is the client's verified TLS certificate, empty or None
+        without one.
 
     Raises
     ------
@@ -78,21 +75,21 @@ def current_extra_info(name: str) -> Any:
 
 
 class InTurn(Protocol):
-    """What waits for turns."""
+    """An object that takes turns in a lane: a runner, or a stream."""
 
     def start_in_turn(self, call: Call) -> bool:
-        """Start what waited for its turn; return whether the turn is over."""
+        """Start a call that waited for its turn; return whether the turn is over."""
 
 
 class Lane:
-    """Turns: one call at a time, in the order in which they came, of all the connections.
+    """Turns: one call at a time, in the order of arrival, of all connections.
 
     Attributes
     ----------
     busy : bool
         Whether the turn is taken.
     waiting : deque of (InTurn, Call)
-        Calls that wait for it, and streams by their calls.
+        Calls that wait for a turn; streams are represented by their calls.
     """
 
     __slots__ = ("_later", "busy", "waiting")
@@ -103,7 +100,7 @@ class Lane:
         self.waiting: deque[tuple[InTurn, Call]] = deque()
 
     def take(self, runner: InTurn, call: Call) -> bool:
-        """Take the turn if it is free; else wait for it, and be started by `release`."""
+        """Take the turn if it is free, and return True; else queue the call for `release`."""
         if self.busy or self.waiting:
             self.waiting.append((runner, call))
             return False
@@ -111,7 +108,7 @@ class Lane:
         return True
 
     def release(self) -> None:
-        """End a turn; start the calls whose turn has come, as many as there is time for."""
+        """End a turn; start the waiting calls, for as long as a turn of the loop may take."""
         self.busy = False
         until = monotonic() + TURN if self.waiting else 0.0
         while self.waiting and not self.busy:
@@ -120,7 +117,7 @@ class Lane:
             if runner.start_in_turn(call):
                 self.busy = False
             if self.waiting and not self.busy and monotonic() > until:
-                self._later.ask(self._go_on)  # others may be asking for something
+                self._later.ask(self._go_on)  # after other callbacks of the loop
                 break
 
     def _go_on(self) -> None:
@@ -153,7 +150,7 @@ class Tasks:
         await self.wait()
 
     def abandon(self) -> None:
-        """Leave behind what does not end: it must not keep the process from ending."""
+        """Abandon tasks that do not end, so that the process can end."""
         for task in self._tasks - {asyncio.current_task()}:
             abandon(task)
 
@@ -164,15 +161,15 @@ class Place(NamedTuple):
     Attributes
     ----------
     tasks : Tasks
-        Awaits what coroutine methods return.
+        Tasks of coroutine methods.
     closings : Tasks
-        Awaits what closes targets: cancelled last.
+        Tasks that close targets: cancelled last.
     aside : Aside
         Describes exceptions that were raised on the event loop.
     lane : Lane or None
-        One call at a time, with those of every connection; None where calls run in parallel.
+        Turns, shared by all connections; None if calls run in parallel.
     worker : Worker or None
-        The thread in which plain methods run, if not on the event loop.
+        The thread of plain methods; None if they run on the event loop.
     """
 
     tasks: Tasks
@@ -188,13 +185,13 @@ class Runner:
     Parameters
     ----------
     instance : Instance
-        What the methods belong to.
+        The object whose methods are called.
     connection : Connection
-        Where the calls come from.
+        The connection of the client.
     then : callable
-        Given each call that was not done at once, when it is done.
+        Called with each call that was not done at once, when it is done.
     side : ServerSide
-        Encodes results and says how exceptions are described. It is used from worker threads, too.
+        Encodes results, also in worker threads; its features say how exceptions are described.
     """
 
     __slots__ = ("_details", "_instance", "_owner", "_place", "_side", "_then")
@@ -236,7 +233,7 @@ class Runner:
         return True
 
     def _list(self, call: Call) -> bool:
-        """Have the methods of the target described; that takes nobody's turn."""
+        """Have the methods of the target described, without taking a turn."""
 
         def described(outcome: Outcome) -> None:
             outcome.explain(self._describe)
@@ -266,20 +263,20 @@ class Runner:
         return self._went(call)
 
     def stream(self, call: Call, owner: Session) -> Stream:
-        """Return the stream of what a call has returned; raise `TypeError` if it is no iterator."""
-        from pc_rpc._stream_turns import open_stream  # few servers need it
+        """Return a stream of the iterator that a call returned; `TypeError` if it is none."""
+        from pc_rpc._stream_turns import open_stream  # few servers have streams
 
         return open_stream(call, owner, self._place, self._side, self._describe)
 
     def go_on(self, call: Call) -> bool:
-        """Go on with a call that took its turn and called its method; return whether it is done."""
+        """Continue a call whose method was called in its turn; return whether it is done."""
         done = self._went(call)
         if done and self._place.lane is not None:
             self._place.lane.release()
         return done
 
     def _went(self, call: Call) -> bool:
-        """Look at what a method that ran on the event loop came to; return whether it is done."""
+        """Handle the outcome of a method on the event loop; return whether the call is done."""
         if call.error is not None:
             return self._explain(call)
         if hasattr(type(call.result), "__await__"):  # as `Outcome.awaitable`, for speed
@@ -288,7 +285,7 @@ class Runner:
         return True
 
     def _work(self, call: Call) -> None:
-        """Call the method, when the worker thread comes to it, unless nobody wants it any more."""
+        """Call the method, in the worker thread, unless the call was cancelled meanwhile."""
         if not call.wanted:
             call.failure = NOT_BEGUN
             return
@@ -297,11 +294,11 @@ class Runner:
         if call.error is not None:
             call.explain(self._describe)
         elif call.credit is None and not call.awaitable:
-            # Here, for forms that users have registered are their code.
+            # In this thread, because forms registered by users run their code.
             call.chunks = self._side.reply(call.number, call)
 
     def _came_back(self, call: Call) -> None:
-        """Go on with what came from the worker thread."""
+        """Continue a call whose method has returned in the worker thread."""
         if call.awaitable:
             self._await(call)
         else:
@@ -320,7 +317,7 @@ class Runner:
             self._done(call)
 
     def _explain(self, call: Call) -> bool:
-        """Have what a method raised on the event loop described; return whether that is done."""
+        """Have an exception raised on the event loop described; return whether that is done."""
         return explain(call, self._describe, self._place, self._done, details=self._details)
 
     def _describe(self, error: BaseException) -> Failure:
@@ -347,10 +344,10 @@ def explain(
     *,
     details: bool,
 ) -> bool:
-    """Have an exception that was raised on the event loop described, without stopping the loop.
+    """Have an exception that was raised on the event loop described, without blocking the loop.
 
-    Return whether that is done; otherwise `then` is called when it is. Only what runs code of users
-    is done elsewhere.
+    Return whether that is done; otherwise `then` is called when it is. Only descriptions that run
+    users' code are made in another thread.
     """
     error = outcome.error
     assert error is not None
@@ -386,8 +383,8 @@ def run_at(
 ) -> None:
     """Call a function where the methods of a target run; then `then` on the event loop.
 
-    `describe` is given what the function raises, where that cannot stop the event loop: it may log
-    it.
+    An exception of the function is passed to `describe`, in a thread other than the event loop's,
+    so that `describe` may log it.
     """
     outcome = Outcome()
 

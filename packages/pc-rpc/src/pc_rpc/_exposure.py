@@ -1,9 +1,9 @@
-"""Which methods of a target may be called, found without touching the target.
+"""Which methods of a target may be called, determined without running code of the target.
 
 The one idea to keep in mind: attributes are looked up in the dictionaries of the object and of its
-classes, and judged by their types. Nothing is read through the object, so no property, descriptor,
-``__getattr__`` or lazily imported module runs, and nobody's ``__class__`` is asked. What is not in
-the set of names that results cannot be called by any request.
+classes, and classified by their types. Nothing is read through the object, so no property,
+descriptor, ``__getattr__``, ``__class__`` or lazily imported module runs. The result is a set of
+names; no request can call anything else.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from pc_rpc._returns import gives_items, is_awaited
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 UNLESS_EXPOSED = frozenset({"close"})
-"""Methods that are not offered by default: the server says when a target is closed."""
+"""Methods that are not offered by default: the server decides when a target is closed."""
 
 _MARK = "__rpc_immediate__"
 
 _ADDED = frozenset({Accessor, PartMethod})
-"""What is called in the place of methods that the target does not have itself."""
+"""Types of members that are added to a target."""
 
 
 def immediate(method: Method) -> Method:
-    """Have a method of a target called at once, while others run or wait. A decorator.
+    """Have a method of a target called at once, while other calls run or wait. A decorator.
 
-    For what cannot wait for its turn: to abort what another call does, to ask how far it is. It
-    runs on the event loop, also if `Server` has worker threads, so it must return quickly, or be a
-    coroutine method; and it must be harmless to the call that it runs beside.
+    For methods that cannot wait for their turn: to abort a running call, or to ask for its
+    progress. The method runs on the event loop, also if `Server` has worker threads, so it must
+    return quickly, or be a coroutine method. It must not disturb the calls that run meanwhile.
 
-    To a client without request ids, that is one of an older stack, it is answered when the earlier
-    calls of its own connection have been, but does not wait for those of others.
+    A client without request ids, of an older stack, gets the reply after those to its own earlier
+    calls; the method does not wait for calls of other clients.
 
     Examples
     --------
     >>> class Stage:
     ...     @immediate
     ...     def abort(self):
-    ...         "Have `move`, which may be running, stop."
+    ...         "Stop `move`, if it is running."
     """
     method.__dict__[_MARK] = True
     return method
@@ -72,8 +72,8 @@ class Methods(NamedTuple):
     coroutine : frozenset of str
         Those that are coroutine functions or asynchronous generators.
     members : dict of str to object
-        What stands under their names in the dictionaries of the target and its classes, or what is
-        called in their place.
+        The entries of these names in the dictionaries of the target and its classes, or the
+        `Accessor` or `PartMethod` that is called instead.
     streams : frozenset of str
         Those that give their result item by item.
     """
@@ -86,7 +86,7 @@ class Methods(NamedTuple):
 
     @property
     def plain(self) -> frozenset[str]:
-        """Those that occupy the thread in which they are called."""
+        """Those that block the thread in which they are called."""
         return self.names - self.immediate - self.coroutine
 
     def without(self, name: str) -> Methods:
@@ -101,7 +101,7 @@ class Methods(NamedTuple):
 
 
 class View:
-    """A target, with methods that are not its own."""
+    """A target with added methods."""
 
     def __init__(self, target: object, added: Mapping[str, Callable[..., Any]]) -> None:
         self._target = target
@@ -112,10 +112,7 @@ class View:
 
 
 def public_methods(target: object) -> frozenset[str]:
-    """Return the names of the methods of a target that are offered unless something else is said.
-
-    See `find_methods`.
-    """
+    """Return the names of the methods of a target that are offered by default: `find_methods`."""
     return find_methods(target).names
 
 
@@ -135,7 +132,7 @@ def find_methods(
     Parameters
     ----------
     target : object
-        The driver, for example; or a client, which offers the remote methods.
+        The driver; or a client, whose remote methods are offered.
     expose : collection of str, optional
         Only these. They may be callable attributes of any kind, and methods of attributes.
     hide : collection of str, optional
@@ -143,12 +140,12 @@ def find_methods(
     properties : bool, optional
         Methods that read and set properties are offered as well: see `accessors`.
     strict : bool, optional
-        Check `expose` and `hide`, otherwise take what there is.
+        Raise errors about names in `expose` and `hide`; otherwise ignore those that are wrong.
 
     Raises
     ------
     ValueError
-        A name in `expose` or `hide` is that of no attribute, or cannot be exposed.
+        The target has no attribute of a name in `expose` or `hide`, or it cannot be exposed.
     """
     if type(target) is RemoteMethods:
         return _remote_methods(target, expose, hide, strict=strict)
@@ -187,7 +184,7 @@ def is_public(name: str) -> bool:
 def _exposed(
     target: object, members: Mapping[str, Any], expose: Collection[str], *, strict: bool
 ) -> set[str]:
-    """Return the names that can be exposed; raise why others cannot."""
+    """Return the names that can be exposed; raise `ValueError` for others, if `strict`."""
     reasons = {name: _why_not(name, members) for name in expose}
     if strict:
         _require(target, members, expose)
@@ -220,7 +217,7 @@ def _methods(members: Mapping[str, Any]) -> Methods:
 
 
 def methods_of_class(cls: type) -> Methods:
-    """Return the methods that a class gives its objects."""
+    """Return the methods that objects of a class have."""
     members = of_class(cls)
     return _methods({n: m for n, m in members.items() if not n.startswith("_") and is_method(m)})
 
@@ -232,7 +229,7 @@ def _remote_methods(
     *,
     strict: bool,
 ) -> Methods:
-    """Return the methods that a client offers: those that its own server has announced."""
+    """Return the methods that a client offers: those announced by the server behind it."""
     known = known_names(target)
     if known is not None and strict:
         for name in {*(expose or ()), *hide} - set(known):
@@ -269,7 +266,7 @@ def _accesses(name: str) -> tuple[str, str]:
 def close_of(target: Any) -> Callable[[], Any] | None:
     """Return the method that closes a target; None if it has none.
 
-    What is called ``close`` and is no method is not read: it may be a register of the instrument.
+    An attribute ``close`` that is no method is not read: it may be a register of the instrument.
     """
     if _why_not("close", attributes(target)) is not None:
         return None
@@ -278,14 +275,14 @@ def close_of(target: Any) -> Callable[[], Any] | None:
 
 
 def served(thing: Any) -> Any:
-    """Return what is served of a target: of a client its remote methods, else the thing itself."""
+    """Return the object that is served: the remote methods of a client, else the thing itself."""
     if issubclass(type(thing), Proxy):
         return thing.__rpc__
     return thing
 
 
 class Sole(NamedTuple):
-    """An object whose methods are served, also if it can be called: no factory.
+    """Marks an object as a target, not a factory, even if it is callable.
 
     Attributes
     ----------
@@ -297,7 +294,7 @@ class Sole(NamedTuple):
 
 
 def is_factory(given: object) -> bool:
-    """Say whether what a server was given makes its targets: a class, a function, a partial."""
+    """Say whether a target that was passed to a server is a factory: class, function or partial."""
     kind = type(given)
     return issubclass(kind, (type, functools.partial)) or is_function(kind)
 
@@ -313,6 +310,6 @@ def _function(member: object) -> object:
 
 
 def _innermost(member: object) -> object:
-    """Return what is called in the end."""
+    """Return the function itself, without decorators."""
     *_, innermost = (None, *layers(_function(member)))
     return innermost

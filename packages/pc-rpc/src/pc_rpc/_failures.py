@@ -1,8 +1,8 @@
-"""Exceptions on their way to the caller: taken apart as plain data.
+"""Exceptions for the caller of a method, as plain data.
 
-The one idea to keep in mind: an exception may be of a class of the user's, whose code may do
-anything. Except for its ``__str__``, all that is read of it is read by Python's own means, and
-`is_quiet` says beforehand whether even that is Python's own.
+The one idea to keep in mind: an exception may be of a user's class, with any code. Except for its
+``__str__``, its attributes are read by Python's own descriptors, past those of the class;
+`is_quiet` says in advance whether the ``__str__`` is Python's own, too.
 """
 
 from __future__ import annotations
@@ -15,42 +15,43 @@ from typing import Any, NamedTuple
 from pc_rpc._errors import WIRE_NAMES, GenericRemoteException, exact_text, qualified_name
 
 MAX_CHAIN = 16
-"""Exceptions that travel behind one, as its causes or members: longer chains are loops or noise,
-and their tracebacks travel as text anyway."""
+"""Maximum depth of causes that are sent with an exception; a group counts as 4. Longer chains are
+loops or noise, and their tracebacks are sent as text anyway."""
 
 MAX_PLAIN = 10_000
-"""Characters of the text of an exception that cannot be sent in full: to read, not to process."""
+"""Maximum length of the text of an exception that cannot be sent in full, in characters. It is for
+people."""
 
 MAX_QUIET = 64
-"""Exceptions in a chain or group that are looked at on the event loop: more of them take time, and
-are described elsewhere."""
+"""Maximum number of exceptions in a chain or group that are examined on the event loop. Larger ones
+take time, and are described in another thread."""
 
 _QUIET = (BaseException, KeyError, OSError, BaseExceptionGroup)
 _SIMPLE = frozenset({ValueError, RuntimeError, TypeError, KeyError, IndexError, AttributeError})
-"""The commonest classes: nothing but arguments, causes and contexts is to be looked at."""
+"""The most common classes: only their arguments, cause and context have to be examined."""
 _bases_of = type.__dict__["__mro__"].__get__
 _contents_of = type.__dict__["__dict__"].__get__
 
 
 def text_of(exc: BaseException) -> str:
-    """Return what the exception says, if it can."""
+    """Return the text of an exception, or a replacement if its ``__str__`` fails."""
     try:
         return exact_text(str(exc))
-    except BaseException:  # SystemExit, too: the process is not the exception's to end
+    except BaseException:  # SystemExit, too: it must not end the process
         return "<exception str() failed>"
 
 
 class Failure(NamedTuple):
-    """An exception on its way to the caller.
+    """The description of an exception.
 
     Attributes
     ----------
     pack : dict
-        Plain data that any peer's codec can encode.
+        Plain data that the codec of any peer can encode.
     exits : bool
-        It is a `SystemExit`: the server is to end.
+        Whether it is a `SystemExit`, which ends the server.
     cancelled : bool
-        The call was cancelled.
+        Whether the call was cancelled.
     """
 
     pack: dict[str, Any]
@@ -59,21 +60,21 @@ class Failure(NamedTuple):
 
 
 def describe(exc: BaseException, *, details: bool = False) -> Failure:
-    """Take an exception apart. To be called where it was raised: it may have code of its own."""
+    """Describe an exception. Must not be called on the event loop, unless it `is_quiet`."""
     try:
         pack = pack_exception(without_own_frames(exc), details=details)
-    except Exception as failed:  # of a part of the exception: its caller gets a reply all the same
+    except Exception as failed:  # raised by the exception itself; the caller still gets a reply
         return bare(exc, f"<cannot be described: {qualified_name(type(failed))}>")
     return _failure(exc, pack)
 
 
 def bare(exc: BaseException, text: str) -> Failure:
-    """Return what can be told of an exception without asking it."""
+    """Return a description of an exception with a given text, without running its code."""
     return _failure(exc, _generic(f"{qualified_name(type(exc))}: {text}"))
 
 
 def plainer(failure: Failure) -> Failure:
-    """Return a failure that cannot be sent with all of its parts as a text, of limited length."""
+    """Reduce a failure that cannot be encoded to a text of limited length."""
     pack = failure.pack
     message = pack["message"][:MAX_PLAIN]
     if pack["class"] != GenericRemoteException.__name__:
@@ -91,7 +92,7 @@ def _failure(exc: BaseException, pack: dict[str, Any]) -> Failure:
 
 
 def is_quiet(exc: BaseException, *, details: bool) -> bool:
-    """Say whether `describe` runs none but Python's own code, and returns at once."""
+    """Say whether `describe` runs no users' code, and returns at once."""
     cls = type(exc)
     if type(cls) is type and cls in _SIMPLE and exc.__cause__ is exc.__context__ is None:
         return all(map(_plain, exc.args))
@@ -102,7 +103,7 @@ def is_quiet(exc: BaseException, *, details: bool) -> bool:
 
 
 def _links(exc: BaseException) -> Iterator[BaseException]:
-    """Give the exception, its causes and contexts and the members of groups, each of them once."""
+    """Yield the exception, its causes and contexts and the members of groups, each once."""
     seen: set[int] = set()
     links: list[BaseException | None] = [exc]
     while links:
@@ -139,18 +140,18 @@ def _members(exc: BaseException) -> tuple[BaseException, ...]:
 
 
 def _read(exc: BaseException, name: str, cls: type = BaseException) -> Any:
-    """Read an attribute that Python keeps of every exception, past any property of its class."""
+    """Read a built-in attribute of an exception, past any property of its class."""
     return _contents_of(cls)[name].__get__(exc)
 
 
 def without_own_frames(exc: BaseException) -> BaseException:
-    """Take off tracebacks the frames that they begin with and that are no business of a caller.
+    """Remove the leading frames of this package from the traceback; return the exception.
 
-    These are the frames of this package, and of modules that set ``__tracebackhide__``: what runs
-    methods for somebody else. Causes, contexts and members of groups are treated alike.
+    Frames of modules that set ``__tracebackhide__``, which run methods for others, are removed as
+    well. Causes, contexts and members of groups are treated alike.
     """
     for link in _links(exc):
-        # Not by assignment: a class may have forbidden that (a frozen dataclass, for one).
+        # Not by assignment, which a class may forbid (a frozen dataclass, for example).
         BaseException.with_traceback(link, _visible(_read(link, "__traceback__")))
     return exc
 
@@ -167,20 +168,20 @@ def _is_hidden(module: dict[str, Any]) -> bool:
 
 
 def pack_exception(exc: BaseException, *, details: bool = False) -> dict[str, Any]:
-    """Return the exception as plain data that any peer's codec can encode.
+    """Return an exception as plain data that the codec of any peer can encode.
 
     Parameters
     ----------
     exc : BaseException
-        What the method raised.
+        The exception.
     details : bool, optional
-        Add what only our own clients can use: class, arguments, notes, causes, members of a group.
+        Add keys for our own clients: class, arguments, notes, causes, members of a group.
     """
     pack = _established_pack(exc)
     if details:
         pack |= _details(exc, 0, set())
     elif issubclass(type(exc), BaseExceptionGroup):
-        pack["traceback"] = traceback.format_exception(exc)  # the members are nowhere else
+        pack["traceback"] = traceback.format_exception(exc)  # the only place for the members
     return pack
 
 
@@ -205,7 +206,7 @@ def _details(exc: BaseException, depth: int, seen: set[int]) -> dict[str, Any]:
         details["args"] = args
     if notes := _notes(exc):
         details["notes"] = notes
-    if depth >= MAX_CHAIN or id(exc) in seen:  # told already, as in Python's own tracebacks
+    if depth >= MAX_CHAIN or id(exc) in seen:  # each once, as in Python's own tracebacks
         return details
     seen.add(id(exc))
     if issubclass(type(exc), BaseExceptionGroup):
@@ -228,20 +229,20 @@ def _notes(exc: BaseException) -> list[str]:
 
 
 def _constructor_args(exc: BaseException) -> list[Any]:
-    """Return the arguments that make an equal exception."""
+    """Return the arguments of the constructor for an equal exception."""
     if issubclass(type(exc), BaseExceptionGroup):
         return [_read(exc, "message", BaseExceptionGroup)]
     args = list(_read(exc, "args"))
     if issubclass(type(exc), OSError) and len(args) == 2:
         _, _, filename, filename2 = _os_values(exc)
         if filename is not None:
-            # The winerror position is skipped over by None on every platform.
+            # None is the argument winerror, on every platform.
             return [*args, filename, *([] if filename2 is None else [None, filename2])]
     return args
 
 
 def _plain(value: Any, depth: int = 3) -> bool:
-    """Say whether every codec keeps this value as it is."""
+    """Say whether every codec preserves a value exactly."""
     if type(value) in {list, tuple}:
         return depth > 0 and all(_plain(item, depth - 1) for item in value)
     return value is None or type(value) in {bool, int, float, str, bytes}

@@ -1,13 +1,13 @@
-"""The lean road of a session: the calls that one read brought, in one function.
+"""The lean road of a session: the calls of one read, in one function.
 
 The common case: small requests on a connection with ids, for methods that just return, while no
-call of this connection runs or waits and the lane of the target is free. Nearly all calls are such
-calls, and most of what a call takes is the number of functions and objects on its road.
+call of this connection runs or waits and the lane of the target is free. Nearly all calls are like
+that, and the cost of a call is mostly the number of functions and objects on its road.
 
-The one idea to keep in mind: everything is tested before a method is called. What is not the common
-case, and all that came behind it, is left to the general road; and a call that turns out to be
-unusual when its method has been called (it raised, or must be awaited) goes on there with its turn.
-So nothing is promised here that is not promised there.
+The one idea to keep in mind: everything is tested before a method is called. The first request that
+is not the common case, and all requests after it, are left to the general road. A call that turns
+out to be unusual after its method has been called (it raised, or must be awaited) continues there,
+and keeps its turn. So both roads give the same guarantees.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
     from pc_rpc._targets import Instance
 
 MOST = 64 * 2**10
-"""Bytes of replies after which the general road takes over: it counts what a client does not read,
-and stops reading from it. Few reads bring as many requests."""
+"""Size of the replies to one read after which the general road takes over, in bytes. That road
+stops reading from a client that does not read its replies. Few reads have so many requests."""
 
 _fields = itemgetter("id", "action", "name", "args", "kwargs")
 _KINDS = (int, list, dict)
 _NO_CALL = (ValueError, StopIteration, RecursionError, LookupError, TypeError)
-"""What it raises to take a line for a call that is none."""
+"""Exceptions of reading a line that is not a common call."""
 
 
 def lean_road(
     session: Session, instance: Instance, schedule: Schedule, side: ServerSide, limit: int
 ) -> Callable[[str], int] | None:
-    """Return what takes the lines that one read brought, if the session has common calls.
+    """Return the function that handles the lines of a read; None if the road cannot be used.
 
     Parameters
     ----------
     session, instance, schedule, side
         As for `LeanRoad`.
     limit : int
-        Bytes that a line may have.
+        Maximum size of a line, in bytes.
     """
     if not side.features.request_ids or instance.place.worker is not None or limit < 2 * LINE_SIZE:
         return None
@@ -69,18 +69,18 @@ def _begun(number: int, name: str, result: Any = None, error: BaseException | No
 
 
 class LeanRoad:
-    """Takes the calls of one session that need nothing but to be made.
+    """Makes the common calls of one session.
 
     Parameters
     ----------
     session : Session
-        The connection. Unusual calls are given to its `read_call` and `go_on_with`.
+        The connection. Unusual calls are passed to its `read_call` and `go_on_with`.
     instance : Instance
-        What the methods belong to. They run on the event loop.
+        Has the methods. They run on the event loop.
     schedule : Schedule
         The calls of the session.
     side : ServerSide
-        Spells replies that are not small. Ids were negotiated.
+        Encodes replies that are not small. Ids were negotiated.
     """
 
     __slots__ = ("_in_turns", "_lane", "_names", "_schedule", "_session", "_side", "_target")
@@ -97,7 +97,7 @@ class LeanRoad:
         self._side = side
 
     def take(self, text: str) -> int:
-        """Make and answer the calls in some lines; return how many characters are done with."""
+        """Make the calls in some lines, and reply; return the number of characters handled."""
         schedule, lane, side = self._schedule, self._lane, self._side
         session, target, names = self._session, self._target, self._names
         scan = line_scanner(text)
@@ -134,10 +134,10 @@ class LeanRoad:
             schedule.turns += 1
             try:
                 result = getattr(target, name)(*args, **kwargs)
-            except BaseException as error:  # any of them is the caller's to hear
+            except BaseException as error:  # of any class: all of them are sent to the caller
                 unusual = _begun(number, name, error=error)
                 break
-            request = args = kwargs = None  # nothing is kept of what was passed
+            request = args = kwargs = None  # drop all references to the arguments
             spelt = small_text(result)
             alone = not (session.gone or schedule.waiting or lane.waiting)
             if not alone or (spelt is None and hasattr(type(result), "__await__")):
@@ -149,7 +149,7 @@ class LeanRoad:
                 replies.append(f'{{"id":{number},"status":"ok","ret":{spelt}}}\n'.encode())
                 size += len(spelt)
             else:
-                outcome, result = Outcome(result), None  # which owns it alone
+                outcome, result = Outcome(result), None  # the only reference to it
                 chunks = side.reply(number, outcome)
                 replies += chunks
                 size += frame_size(chunks)
@@ -163,7 +163,7 @@ class LeanRoad:
     def _send(
         self, replies: list[bytes | memoryview], size: int, unusual: Call | Request | None
     ) -> None:
-        """Send replies, in one write; have the session go on with a call that needs more."""
+        """Send replies, in one write; pass an unusual call to the session."""
         session = self._session
         if unusual is None and size < MOST:
             session.send_now(b"".join(replies))
@@ -174,5 +174,5 @@ class LeanRoad:
             session.read_call(unusual)
         elif unusual is not None:
             if not self._in_turns:
-                self._lane.busy = False  # the lane is nobody's
+                self._lane.busy = False  # calls do not take turns
             session.go_on_with(unusual)

@@ -1,8 +1,8 @@
-"""The leases of one target at the server: what `_leases` says, done to the sessions.
+"""The leases of one target at the server: applies the events of `_leases` to the sessions.
 
 The one idea to keep in mind: each connection has a seat at the `Desk` of its target. The desk
-drives `Leases` with the clock of the event loop, has claims answered, and bars the schedules of
-those who may not call: whether a call may begin is looked at there and nowhere else.
+drives `Leases` with the clock of the event loop, replies to claims, and bars the schedules of the
+connections that may not call. Only a schedule decides whether a call may begin.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 LATE = 0.1
-"""Seconds by which a timer of an idle loop is late at most. Beyond it, a method has blocked the
-loop, and what clients sent meanwhile was not heard."""
+"""Maximum delay of a timer of an idle loop, in seconds. If it is later, a method has blocked the
+loop, and messages of clients were not read meanwhile."""
 
 EXCUSE = 1.0
-"""Seconds in which such messages are read, so that nobody loses a lease for having been unheard."""
+"""Seconds to read such messages, so that no client loses a lease because the loop was blocked."""
 
 
 class Desk:
@@ -50,7 +50,7 @@ class Desk:
     target : str
         Its name.
     leasable : bool
-        Whether all connections share it: otherwise there is nothing to lease.
+        Whether all connections share the target; otherwise it cannot be leased.
     """
 
     def __init__(self, target: str, *, leasable: bool) -> None:
@@ -61,12 +61,12 @@ class Desk:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, seat: Seat) -> None:
-        """Take in a new connection."""
+        """Add a new connection."""
         self._seats.add(seat)
         self._bar(seat)
 
     def holder(self) -> dict[str, Any] | None:
-        """Return what there is to say of the lease, as it travels; None if there is none."""
+        """Return the lease as an object of the protocol; None if there is none."""
         lease = self._leases.lease
         if lease is None:
             return None
@@ -79,10 +79,10 @@ class Desk:
             "seconds": round(seconds, 3),
         }
 
-    # What seats ask for.
+    # Requests of seats.
 
     def ask(self, seat: Seat, number: int, asked: Asked) -> None:
-        """Take in a claim, which is answered when it is granted.
+        """Add a claim; the reply is sent when it is granted or refused.
 
         Raises
         ------
@@ -97,40 +97,40 @@ class Desk:
             seat, number, asked.purpose, asked.ttl, asked.client, seat.peer, until, asked.calls
         )
         self._act(self._leases.ask(claim, now))
-        self._bar(seat)  # a claim within a lease may be of another kind
+        self._bar(seat)  # a further claim may make calls a sign of life
 
     def renew(self, seat: Seat) -> None:
-        """Take in a sign of life.
+        """Renew the lease.
 
         Raises
         ------
         LeaseLost
-            The lease is over.
+            The connection has no lease, or has lost it.
         """
         if not self._leases.hear(seat, self._now()):
             raise self.lost(seat) or LeaseLost(f"no lease of {self.target!r} is held here")
 
     def release(self, seat: Seat, number: int) -> str | None:
-        """Take a claim back; return how its lease was lost, if it was."""
+        """Release a claim; return why its lease was lost, if it was."""
         text = self._leases.loss_of(seat)
         self._act(self._leases.release(seat, number))
         return text
 
     def cancel(self, seat: Seat, number: int) -> None:
-        """Take back a claim whose caller has given it up."""
+        """Remove a claim whose caller has given it up."""
         self._act(self._leases.cancel(seat, number))
 
     def leave(self, seat: Seat) -> None:
-        """Note that a connection has ended. Calls of it may still run."""
+        """Note that a connection has ended. Its calls may still run."""
         self._act(self._leases.leave(seat))
 
     def forget(self, seat: Seat) -> None:
-        """Forget a connection that has ended, and of which nothing runs any more."""
+        """Remove a connection that has ended, when none of its calls runs."""
         self._seats.discard(seat)
         self._look_for_the_last_call()
 
     def break_(self, seat: Seat, asked: Asked) -> dict[str, Any] | None:
-        """End the lease, whoever has it; return what there was to say of it."""
+        """End the lease of any connection; return the lease as `holder` does."""
         broken = self.holder()
         by = f"{asked.client} ({seat.peer})" if asked.client else seat.peer
         reason = f": {asked.purpose!r}" if asked.purpose else ""
@@ -138,19 +138,19 @@ class Desk:
         return broken
 
     def call_ended(self, seat: Seat) -> None:
-        """Note that a call has ended, of a connection that is watched."""
+        """Note that a call of a watched connection has ended."""
         self._leases.hear(seat, self._now())
         self._look_for_the_last_call()
 
-    # What they are told.
+    # Errors.
 
     def lost(self, seat: Seat) -> LeaseLost | None:
-        """Return the error of a connection that has lost its lease, and must hear of it."""
+        """Return the error for a connection that has lost its lease; None if it has not."""
         text = self._leases.loss_of(seat)
         return None if text is None else LeaseLost(f"the lease of {self.target!r} was lost: {text}")
 
     def refusal(self, seat: Seat) -> LeaseLost | TargetLeased:
-        """Return the error of a call that may not begin now."""
+        """Return the error for a call that may not begin now."""
         return self.lost(seat) or self._leased()
 
     def _leased(self) -> TargetLeased:
@@ -172,7 +172,7 @@ class Desk:
             round(seconds, 3),
         )
 
-    # What follows.
+    # Events.
 
     def _act(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -195,7 +195,7 @@ class Desk:
         self._look_for_the_last_call()
 
     def _ended(self) -> None:
-        """Let others call; those that have waited for a lease come behind those that wait now."""
+        """Let others call. A waiting claim takes the lease after the calls that wait now."""
         for seat in self._seats:
             self._open(seat)
         if self._leases.waiting:
@@ -208,13 +208,13 @@ class Desk:
         was_barred = seat.schedule.barred
         self._bar(seat)
         if seat.schedule.barred:
-            seat.turn_away()  # it has lost its lease
+            seat.turn_away()  # the connection has lost its lease
             seat.end_streams()
         elif was_barred:
             asyncio.get_running_loop().call_soon(seat.go_on)
 
     def _bar(self, seat: Seat) -> None:
-        """Say which calls of a connection may begin, and whether their ends matter."""
+        """Set which calls of a connection may begin, and whether their ends are reported."""
         lease = self._leases.lease
         mine = lease is not None and lease.first.who is seat
         counted = lease is not None and mine and lease.calls
@@ -222,7 +222,7 @@ class Desk:
         seat.schedule.bar(barred=not self._leases.may_call(seat), counted=counted)
 
     def _look_for_the_last_call(self) -> None:
-        """Grant the lease that was taken, if no call of others runs."""
+        """Grant a lease that was taken, if no calls of other connections run."""
         lease = self._leases.lease
         if lease is None or lease.granted:
             return

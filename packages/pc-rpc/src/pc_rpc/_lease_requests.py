@@ -1,4 +1,4 @@
-"""Requests about leases, as they travel: written by a client, read and checked by the server.
+"""Requests about leases: written by a client, read and checked by the server.
 
 Pure functions. PROTOCOL.md has the table of the actions.
 """
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 ACTIONS = frozenset({"lease", "renew_lease", "release_lease", "break_lease", "get_lease"})
 
 LONGEST_TEXT = 200
-"""Characters of a purpose, a reason or a name: one line for people."""
+"""Maximum number of characters of a purpose, a reason or a client: one line for people."""
 
 SHORTEST_TTL = 0.1
-"""Seconds: less than that, and a lease is lost by the jitter of a network."""
+"""Seconds. A shorter lease would be lost by the jitter of a network."""
 
 LONGEST_TTL = 86400.0
-"""Seconds, a day: a lease that lasts longer without a sign of life was forgotten."""
+"""Seconds, a day. A lease that lasts longer without a sign of life was forgotten."""
 
 
 class Asked(NamedTuple):
-    """What a request about leases says.
+    """The fields of a request about leases.
 
     Attributes
     ----------
     purpose : str
-        What a lease is for, or why one is broken.
+        Purpose of a lease, or the reason to break it.
     ttl : float
-        Seconds that it lasts without a sign of life.
+        Seconds that the lease lasts without a sign of life.
     wait : float or None
-        Seconds to wait for the leases of others. None: as long as it takes.
+        Seconds to wait for the leases of others. None: no limit.
     calls : bool
-        Calls are a sign of life.
+        Whether calls are a sign of life.
     client : str
-        What the client says of itself.
+        Description of the client, by itself.
     number : int
-        The claim that is given back.
+        Id of the claim to release.
     """
 
     purpose: str = ""
@@ -59,7 +59,7 @@ def read(request: Request) -> Asked:
     Raises
     ------
     KeyError, ValueError
-        Something is missing, or has no sense.
+        A field is missing or invalid.
     """
     content = request.content
     client = _text(content.get("client", ""), "client")
@@ -83,14 +83,14 @@ def read(request: Request) -> Asked:
 
 
 def purpose_of(value: Any) -> str:
-    """Return what a lease is for, checked."""
+    """Return the purpose of a lease, checked."""
     if value == "":
         raise ValueError("expected what the lease is for, got an empty text")
     return _text(value, "purpose")
 
 
 def ttl_of(value: Any) -> float:
-    """Return how long a lease lasts without a sign of life, in seconds, checked."""
+    """Return the seconds that a lease lasts without a sign of life, checked."""
     if not (_is_number(value) and SHORTEST_TTL <= value <= LONGEST_TTL):
         raise ValueError(
             f"ttl: expected {SHORTEST_TTL:g} to {LONGEST_TTL:g} seconds, got {value!r:.100}"
@@ -99,7 +99,7 @@ def ttl_of(value: Any) -> float:
 
 
 def wait_of(value: Any) -> float | None:
-    """Return how long to wait for the leases of others, in seconds, checked."""
+    """Return the seconds to wait for the leases of others, checked; None: no limit."""
     if value is None or (_is_number(value) and value >= 0):
         return None if value is None or value > LONGEST_TTL else float(value)
     raise ValueError(f"wait: expected a number of seconds or None, got {value!r:.100}")
@@ -118,13 +118,13 @@ def _text(value: Any, what: str) -> str:
 
 
 def own_name() -> str:
-    """Return what this process says of itself to others: program, user, computer, number."""
-    import getpass  # only who leases something needs them
+    """Return the description of this process for other clients: program, user, host, process id."""
+    import getpass  # only clients with leases need them
     import platform
 
     program = os.path.basename(sys.argv[0]) if sys.argv else ""
     user = "somebody"
-    with contextlib.suppress(Exception):  # no such user: in a container, for example
+    with contextlib.suppress(Exception):  # the user has no name: in a container, for example
         user = getpass.getuser()
     name = f"{program or 'python'} of {user} on {platform.node() or 'a computer'}"
     return f"{name[: LONGEST_TEXT - 30]}, process {os.getpid()}"
@@ -138,7 +138,7 @@ def claim_of(
     Raises
     ------
     ValueError
-        One of them has no sense.
+        A field is invalid.
     """
     fields: dict[str, Any] = {"purpose": purpose_of(purpose), "ttl": ttl_of(ttl)}
     fields |= {"wait": wait_of(wait), "client": client}

@@ -1,7 +1,7 @@
-"""One connection at the desk of its target: what it asks about leases, and what it is told.
+"""One connection at the desk of its target: requests about leases, and the replies.
 
-The one idea to keep in mind: here is all that passes between a session and the leases. A session
-asks whether a call that is barred waits or fails; the desk has calls refused, or gone on with.
+The one idea to keep in mind: all communication between a session and the leases passes here. A
+session asks whether a barred call waits or fails; the desk has calls refused or resumed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Seat:
     Attributes
     ----------
     watched : bool
-        The ends of its calls matter: see `call_ended`.
+        Whether the session must report the ends of its calls: see `call_ended`.
     schedule, side
-        Of the session.
+        Those of the session.
     peer : str
         Address of the client.
     """
@@ -47,7 +47,7 @@ class Seat:
     # For the session.
 
     def answer(self, request: Request) -> None:
-        """Do what a request about leases asks for, and reply to it: now, or when it is granted."""
+        """Handle a request about leases; reply now, or when the lease is granted."""
         try:
             self._do(request)
         except Exception as error:
@@ -77,14 +77,14 @@ class Seat:
         self.confirm(number, result)
 
     def refusal(self) -> Exception | None:
-        """Return why a call cannot be taken in now; None if it is made, or waits."""
+        """Return the error for a barred call; None if the call waits."""
         lost = self._desk.lost(self)
         if lost is None and self.side.features.lease_waits:
             return None
         return lost or self._desk.refusal(self)
 
     def cancel(self, number: object) -> None:
-        """Take back the claim that was made by the request with this id, if there is one."""
+        """Remove the claim of the request with this id, if there is one."""
         if type(number) is int:
             self._desk.cancel(self, number)
 
@@ -97,19 +97,19 @@ class Seat:
         self._desk.leave(self)
 
     def forget(self) -> None:
-        """Note that nothing of the connection runs any more."""
+        """Note that no call of the ended connection runs."""
         self._desk.forget(self)
 
     # For the desk.
 
     def go_on(self) -> None:
-        """Start the calls that have waited."""
+        """Start the calls that have waited, and resume the streams."""
         if not self._session.closed:
             self._session._go_on()
             self._session.streams_go_on()
 
     def turn_away(self) -> None:
-        """Refuse the calls that wait, and read on."""
+        """Refuse the waiting calls, and continue reading."""
         away = self.schedule.turn_away()
         for call in away:
             self.refuse(call.number, self._desk.refusal(self))
@@ -117,7 +117,7 @@ class Seat:
             self.go_on()
 
     def end_streams(self) -> None:
-        """End the streams of a connection that has lost its lease, and say why."""
+        """End the streams of a connection that has lost its lease, with the error."""
         error = self._desk.lost(self)
         if error is not None:
             self._session.fail_streams(error)
@@ -129,11 +129,11 @@ class Seat:
             self._session.send_chunks(self.side.confirm(number, text))
 
     def confirm_cancelled(self, number: int) -> None:
-        """Reply to a claim that its caller has given up."""
+        """Reply to a claim whose caller has given it up."""
         if not self._session.closed:
             self._session.send_chunks(self.side.failure(number, NOT_BEGUN))
 
     def refuse(self, number: int | None, error: Exception) -> None:
-        """Reply to a request that is not served."""
+        """Reply to a request with an error."""
         if not self._session.closed:
             self._session.send_chunks(self.side.refusal(number, error))

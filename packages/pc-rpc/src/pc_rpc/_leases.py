@@ -1,10 +1,10 @@
-"""Who has a target to itself, who waits for that, and until when: pure code without a clock.
+"""The leases of a target: holder, queue and expiry; pure code without a clock.
 
-The one idea to keep in mind: a lease belongs to a connection. It is *taken* first: from then on no
-calls of others begin. It is *granted* when those that run have ended. It is over when all of its
-claims were given back, or its connection was lost; or it is *lost*, because it was not renewed in
-time or somebody broke it: then the connection makes no calls until it has given its claims back, so
-that nobody goes on without knowing.
+The one idea to keep in mind: a lease belongs to a connection. First it is *taken*: from then on no
+calls of other connections begin. It is *granted* when their running calls have ended. It is *ended*
+when all its claims were released, or its connection has ended. It is *lost* if it was not renewed
+in time, or another client broke it: then its connection may not make calls until it has released
+its claims, so that no client continues without knowing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ ENDED, LOST, CLEARED = "ended", "lost", "cleared"
 """Kinds of events."""
 
 MAX_CLAIMS = 100
-"""Claims of one connection at a time: more than any program has blocks within each other. Each is a
-few hundred bytes that a client can have the server keep, and is looked at when anything changes."""
+"""Maximum number of claims of one connection: no program nests more blocks. Each claim takes a few
+hundred bytes, and is iterated over at every change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +32,17 @@ class Claim:
     who : hashable
         The connection that makes it.
     number : int
-        Id of the request; it names the claim until that is given back.
+        Id of the request; it identifies the claim until the claim is released.
     purpose : str
-        What the lease is for, for people.
+        Purpose of the lease, for people.
     ttl : float
         Seconds that the lease lasts without a sign of life.
     client, peer : str
-        What the client says of itself, and its address.
+        Description of the client, by itself, and its address.
     until : float or None, optional
-        Time until which it waits for the leases of others. None: as long as it takes.
+        Time until which it waits for the leases of others. None: no limit.
     calls : bool, optional
-        Calls are a sign of life.
+        Whether calls are a sign of life.
     """
 
     who: Hashable
@@ -56,23 +56,23 @@ class Claim:
 
     @property
     def whose(self) -> str:
-        """The client, as people write it."""
+        """The client, for messages to people."""
         return f"{self.client} ({self.peer})" if self.client else self.peer
 
 
 class Event(NamedTuple):
-    """What has happened.
+    """A change that the desk must act on.
 
     Attributes
     ----------
     kind : str
-        `TAKEN`: no calls of other connections begin any more. `GRANTED`, `REFUSED`, `CANCELLED`:
-        the claim is to be answered. `ENDED`: calls of others may begin. `LOST`: the same, and
-        those of its own connection may not. `CLEARED`: now these may as well.
+        `TAKEN`: calls of other connections may not begin. `GRANTED`, `REFUSED`, `CANCELLED`: reply
+        to the claim. `ENDED`: calls of others may begin. `LOST`: the same, and those of its own
+        connection may not begin. `CLEARED`: these may begin again.
     claim : Claim
-        Of a lease with several claims, the first one.
+        The claim; the first one of a lease with several claims.
     text : str, optional
-        Why it has ended, as the end of a sentence.
+        The reason for an end, as the end of a sentence.
     """
 
     kind: str
@@ -87,15 +87,15 @@ class Lease:
     Attributes
     ----------
     claims : dict of int to Claim
-        Those that were not given back, by number. The first one names the purpose.
+        Its claims that were not released, by number.
     first : Claim
-        The one that it was taken for.
+        The claim that it was taken for, which has the purpose.
     heard : float
         Time of the last sign of life.
     since : float
-        Time since which it has been granted; before, that at which it was taken.
+        Time at which it was granted; before that, time at which it was taken.
     granted : bool
-        The calls of others have ended.
+        Whether the calls of others have ended.
     """
 
     claims: dict[int, Claim]
@@ -106,12 +106,12 @@ class Lease:
 
     @property
     def deadline(self) -> float:
-        """Time at which it is lost without a sign of life."""
+        """Time at which it expires without a sign of life."""
         return self.heard + self.ttl
 
     @property
     def ttl(self) -> float:
-        """Seconds that it lasts: the longest that is claimed."""
+        """Seconds that it lasts: the longest of its claims."""
         return max(claim.ttl for claim in self.claims.values())
 
     @property
@@ -122,21 +122,21 @@ class Lease:
 
 @dataclass
 class Loss:
-    """What became of a lease that its connection has lost, and has not given back yet."""
+    """A lost lease whose claims were not all released yet."""
 
     text: str
     claims: set[int] = field(default_factory=set)
 
 
 class Leases:
-    """The leases of one target, one at a time. Times are given, on any clock that never goes back.
+    """The leases of one target, one at a time. Times are passed in, of any monotonic clock.
 
     Attributes
     ----------
     lease : Lease or None
-        The one that is taken.
+        The current lease.
     waiting : deque of Claim
-        Those that wait for it to end, in their order.
+        Claims that wait for its end, in order.
     """
 
     def __init__(self) -> None:
@@ -144,10 +144,10 @@ class Leases:
         self.waiting: deque[Claim] = deque()
         self._lost: dict[Hashable, Loss] = {}
 
-    # What is so.
+    # Queries.
 
     def loss_of(self, who: Hashable) -> str | None:
-        """Return how a connection has lost its lease, None unless it still has to hear of that."""
+        """Return why a connection has lost its lease; None if it has not, or has released it."""
         loss = self._lost.get(who)
         return None if loss is None else loss.text
 
@@ -158,23 +158,23 @@ class Leases:
         return self.lease is None or self.lease.first.who == who
 
     def is_full(self, who: Hashable) -> bool:
-        """Say whether a connection has as many claims as it may."""
+        """Say whether a connection has the maximum number of claims."""
         lease = self.lease
         mine = len(lease.claims) if lease is not None and lease.first.who == who else 0
         return mine + sum(claim.who == who for claim in self.waiting) >= MAX_CLAIMS
 
     @property
     def due(self) -> float | None:
-        """The time at which to `look` next; None: nothing ends by itself."""
+        """The time at which to call `look` next; None if nothing expires."""
         times = [claim.until for claim in self.waiting if claim.until is not None]
         if self.lease is not None and self.lease.granted:
             times.append(self.lease.deadline)
         return min(times, default=None)
 
-    # What is asked.
+    # Requests.
 
     def ask(self, claim: Claim, now: float) -> list[Event]:
-        """Take in a request for a lease."""
+        """Add a claim: grant, queue or refuse it."""
         lease = self.lease
         if claim.who in self._lost:
             return [Event(REFUSED, claim)]
@@ -191,7 +191,7 @@ class Leases:
         return []
 
     def advance(self, now: float) -> list[Event]:
-        """Have the first of those that wait take the lease, unless somebody has it."""
+        """Let the first waiting claim take the lease, if the target is not leased."""
         if self.lease is not None or not self.waiting:
             return []
         claim = self.waiting.popleft()
@@ -202,7 +202,7 @@ class Leases:
         return [Event(TAKEN, claim)]
 
     def drained(self, now: float) -> list[Event]:
-        """Grant the lease: no call of another connection runs any more."""
+        """Grant the lease: the calls of other connections have ended."""
         lease = self.lease
         if lease is None or lease.granted:
             return []
@@ -210,7 +210,7 @@ class Leases:
         return [Event(GRANTED, claim) for claim in lease.claims.values()]
 
     def hear(self, who: Hashable, now: float) -> bool:
-        """Take in a sign of life; say whether the connection has the lease."""
+        """Note a sign of life; return whether the connection has the lease."""
         lease = self.lease
         if lease is None or lease.first.who != who:
             return False
@@ -218,12 +218,12 @@ class Leases:
         return True
 
     def excuse(self, now: float, seconds: float) -> None:
-        """Give the lease so much time, at least: the server has not listened."""
+        """Extend the lease to `seconds` from now, at least: the server could not read requests."""
         if self.lease is not None:
             self.lease.heard = max(self.lease.heard, now + seconds - self.lease.ttl)
 
     def release(self, who: Hashable, number: int) -> list[Event]:
-        """Take a claim back, that of a lease that was lost included. Other numbers are ignored."""
+        """Release a claim, also one of a lost lease. Unknown numbers are ignored."""
         loss = self._lost.get(who)
         if loss is not None and number in loss.claims:
             loss.claims.discard(number)
@@ -239,7 +239,7 @@ class Leases:
         return unanswered if lease.claims else [*unanswered, self._end(ENDED, "given back")]
 
     def cancel(self, who: Hashable, number: int) -> list[Event]:
-        """Take back a claim that nobody waits for any more. Other numbers are ignored."""
+        """Remove a claim whose caller has given it up. Unknown numbers are ignored."""
         for claim in self.waiting:
             if claim.who == who and claim.number == number:
                 self.waiting.remove(claim)
@@ -247,7 +247,7 @@ class Leases:
         return self.release(who, number)
 
     def leave(self, who: Hashable) -> list[Event]:
-        """Note that a connection has ended: nothing of it waits, and its lease is over."""
+        """Note that a connection has ended: remove its claims, and end its lease."""
         self._lost.pop(who, None)
         self.waiting = deque(claim for claim in self.waiting if claim.who != who)
         if self.lease is not None and self.lease.first.who == who:
@@ -255,11 +255,11 @@ class Leases:
         return []
 
     def break_(self, text: str) -> list[Event]:
-        """Have the lease be lost; `text` says to whom."""
+        """End the lease as lost; `text` is the reason, for its holder."""
         return list(self._lose(text))
 
     def look(self, now: float, *, busy: bool) -> list[Event]:
-        """Take in what time has brought.
+        """End the lease and the waits of claims whose time is over.
 
         Parameters
         ----------
@@ -281,7 +281,7 @@ class Leases:
             events += self._lose(f"it was not renewed within {lease.ttl:g} s")
         return events
 
-    # How it ends.
+    # Ends.
 
     def _lose(self, text: str) -> Iterator[Event]:
         lease = self.lease

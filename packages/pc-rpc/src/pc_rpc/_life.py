@@ -1,9 +1,9 @@
-"""The life of a driver that is made here: awaited, entered, left and closed, each where it belongs.
+"""The life of a driver that the server makes: awaited, entered, left and closed.
 
-The one idea to keep in mind: what is plain happens where the driver's methods run, in one step
-(`begin`, `end`). A driver that must be awaited, or is an asynchronous context manager, lives on the
-event loop, and one task has all of it (`begin_on_loop`, `end_on_loop`): what was entered in a task
-is left in it.
+The one idea to keep in mind: a plain driver begins and ends where its methods run (`begin`, `end`).
+A driver that must be awaited, or is an asynchronous context manager, begins and ends on the event
+loop, in one task (`begin_on_loop`, `end_on_loop`), because a context manager must be left in the
+task that entered it.
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ Result = TypeVar("Result")
 
 
 class Life:
-    """What a factory has made, from the beginning to the end.
+    """The result of a factory, from the beginning to the end.
 
-    A context manager is entered in the beginning, and what that gives is the driver (the manager
-    itself, if it gives None); in the end it is left. An asynchronous one is preferred, where an
-    object is both. A driver is closed in the end if it has a method ``close``, unless there is a
-    manager that it came from. A client is only closed: it connected when it was made.
+    In the beginning a context manager is entered; the result of ``__enter__`` is the driver, or the
+    manager itself if that is None. In the end the manager is left. If an object is a plain and an
+    asynchronous manager, it is used as the latter. A driver with a method ``close`` is closed in
+    the end, unless it came from another object as the manager. A client is only closed, because it
+    connected when it was made.
 
     Parameters
     ----------
     made : object
-        What the factory returned.
+        The result of the factory.
     worker : Worker or None
         The thread of the driver; None: the event loop's.
 
     Attributes
     ----------
     driver : object
-        What is served, as soon as it has begun.
+        The object to serve, after the beginning.
     on_loop : bool
-        It begins and ends on the event loop.
+        Whether it begins and ends on the event loop.
     left : asyncio.Event
-        Set by whoever wants it to end.
+        Set to end the driver.
     """
 
     def __init__(self, made: Any, worker: Worker | None) -> None:
@@ -60,14 +61,14 @@ class Life:
     # Where the methods run.
 
     def begin(self) -> object:
-        """Enter a plain driver; return what is served."""
+        """Enter a plain driver; return the object to serve."""
         made = self.driver
         if has(type(made), "__enter__") and has(type(made), "__exit__") and not _is_client(made):
             self._entered(made, made.__enter__())
         return self.driver
 
     def end(self) -> Any:
-        """Leave and close a plain driver; return what must be awaited, if so."""
+        """Leave and close a plain driver; return an awaitable if closing must be awaited."""
         if self._manager is None:
             return close(self.driver)
         self._manager.__exit__(None, None, None)
@@ -78,7 +79,7 @@ class Life:
         self.driver = manager if driver is None else driver
 
     def _close_left(self) -> Any:
-        """Close a driver that was left as a context manager: that may have closed it already."""
+        """Close a driver that was left as a context manager, and may be closed already."""
         if self.driver is not self._manager:
             return None
         try:
@@ -100,7 +101,7 @@ class Life:
     # On the event loop.
 
     async def begin_on_loop(self) -> object:
-        """Await and enter a driver of any kind; return what is served."""
+        """Await and enter a driver of any kind; return the object to serve."""
         if hasattr(type(self.driver), "__await__"):
             self.driver = await self.driver
         if not _is_asynchronous(self.driver):
@@ -123,9 +124,9 @@ class Life:
 
 
 def close(driver: Any) -> Any:
-    """Close a driver, if it can be closed; a client is closed itself, not the driver behind it.
+    """Close a driver, if it has a method ``close``; return an awaitable if it must be awaited.
 
-    Returns what must be awaited, if so.
+    Of a client the connection is closed, not the driver at its server.
     """
     if type(driver) is RemoteMethods:
         return close_client(driver)
@@ -145,7 +146,7 @@ def _is_asynchronous(made: object) -> bool:
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Say whether an exception ends the task that runs because somebody has cancelled it."""
+    """Say whether an exception is the cancellation of the current task."""
     if not isinstance(error, asyncio.CancelledError):
         return False
     task = asyncio.current_task()

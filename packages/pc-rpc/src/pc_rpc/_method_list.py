@@ -1,7 +1,8 @@
-"""What a server tells people and programs about the methods of a target.
+"""The method list: the description of the methods of a target, for people and programs.
 
-The one idea to keep in mind: making this may run code of users (the ``repr`` of a default, a
-``__signature__``), so it is made away from the event loop, and every text in it is an exact `str`.
+The one idea to keep in mind: making it may run users' code (the ``repr`` of a default, a
+``__signature__``), so it is made in another thread than the event loop's, and every text in it is
+an exact `str`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pc_rpc._properties import Accessor
 
 Entry = tuple[dict[str, Any], str | None]
 
-TERMINATE_SPEC = (  # as the established servers describe theirs
+TERMINATE_SPEC = (  # as in the established servers
     {
         "args": ["self"],
         "defaults": None,
@@ -47,9 +48,9 @@ def method_list(
 ) -> dict[str, Any]:
     """Return the answer to ``get_rpc_method_list``.
 
-    Never raises, for no kind of method; `version` is the generation it must be encodable in.
-    With `values`, names that are no methods are told as well, with `streams` which methods give
-    their results item by item: established clients know neither.
+    Never raises, for any kind of method. The result can be encoded in the generation `version`.
+    With `values`, it includes public names that are no methods; with `streams`, the methods that
+    give their results item by item. Established clients know neither.
     """
     if type(target) is RemoteMethods:
         entries, doc = _remote_entries(target, methods)
@@ -72,7 +73,7 @@ def method_list(
 
 
 def _remote_entries(target: RemoteMethods, methods: Methods) -> tuple[dict[str, Entry], str | None]:
-    """Return what a client knows about remote methods."""
+    """Return the entries of remote methods, as far as their client knows them."""
     described = known_description(target)
     known = described.get("methods")
     entries: dict[str, Entry] = {name: (_spec(_unknown, 2), None) for name in sorted(methods.names)}
@@ -92,7 +93,7 @@ def _entry_of(name: str, member: Any, target: object, version: int) -> Entry:
 def _entry(method: Any, doc: str | None, version: int) -> Entry:
     try:
         return _spec(method, version), doc
-    except BaseException:  # no signature, or one that is code of the user's: SystemExit, too
+    except BaseException:  # no signature, or users' code, which may raise SystemExit
         return _spec(_unknown, version), doc
 
 
@@ -116,11 +117,11 @@ def _spec(method: Any, version: int) -> dict[str, Any]:
 
 
 def _unknown(self: object, *args: Any, **kwargs: Any) -> Any:
-    """Stand in for a method that does not tell its signature."""
+    """Stand in for a method without a known signature."""
 
 
 def _bound(member: Any, target: object) -> Any:
-    """Return what tells the signature of a method, with the object itself as the first argument."""
+    """Return an object with the signature of a method, with ``self`` as the first parameter."""
     if type(member) is Accessor:
         return member.described()
     if type(member) in {staticmethod, classmethod}:
@@ -136,7 +137,7 @@ def _doc(name: str, member: Any, target: object) -> str | None:
         name, member = member.attribute, member.member
     candidates = [member, *(base.__dict__.get(name) for base in type(target).__mro__)]
     for candidate in candidates:
-        with contextlib.suppress(BaseException):  # of a callable object: it may be computed
+        with contextlib.suppress(BaseException):  # a callable object may compute it
             doc = _text(getattr(candidate, "__doc__", None)) if candidate is not None else None
             if doc is not None:
                 return doc
@@ -159,12 +160,12 @@ def _annotation(annotation: Any) -> str:
 
 
 def _nameless(thing: object) -> str:
-    """Tell what it is, if its own `repr` fails."""
+    """Return the class of an object whose `repr` fails, as text."""
     return f"<{qualified_name(type(thing)).rpartition('.')[2]}>"
 
 
 def _default(value: Any, version: int) -> Any:
-    """Return the default itself, or its text if it cannot be encoded."""
+    """Return a default value, or its text if it cannot be encoded."""
     try:
         pyon.encode(value, version=version)
     except BaseException:  # registered forms may raise anything, and so may repr

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pc_rpc._stream import Stream
 
 MOST_STREAMS = 1000
-"""Streams of one connection that are open at the same time: each keeps a generator, perhaps a task.
-No program reads from as many."""
+"""Maximum number of open streams of one connection: each has a generator, and may have a task. No
+program reads from so many."""
 
 
 class OpenStreams:
@@ -26,7 +26,7 @@ class OpenStreams:
     names : collection of str
         The methods of the target that give their results item by item.
     schedule : Schedule
-        Counts them.
+        The schedule of the connection, which counts open streams.
     """
 
     __slots__ = ("_names", "_open", "_schedule")
@@ -37,23 +37,23 @@ class OpenStreams:
         self._schedule = schedule
 
     def look_for_credit(self, call: Call, request: Request) -> None:
-        """Note that a call asks for items, if it does, and the method has some.
+        """Set the credit of a call, if its request has credit and its method gives items.
 
         Raises
         ------
         ValueError
-            The credit is of no sense.
+            The credit is invalid.
         """
         if "credit" in request.content and call.name in self._names and call.number is not None:
             call.credit = credit_of(request.content)
 
     def start(self, stream: Stream) -> None:
-        """Take in a stream, and start it.
+        """Add a stream, and start it.
 
         Raises
         ------
         RuntimeError
-            There are too many, or there is one with this id.
+            There are too many streams, or one with this id is open.
         """
         if stream.call.number in self._open:
             raise RuntimeError(f"a stream with the id {stream.call.number} is open already")
@@ -66,12 +66,12 @@ class OpenStreams:
         stream.start()
 
     def ended(self, stream: Stream) -> None:
-        """Forget a stream."""
+        """Remove a stream that has ended."""
         del self._open[stream.call.number]
         self._schedule.streams -= 1
 
     def credit(self, content: dict[str, Any]) -> None:
-        """Do what a request for more items says. Streams that are over are ignored."""
+        """Grant the credit of a request. Credit for streams that have ended is ignored."""
         number = content.get("request")
         stream = self._open.get(number) if type(number) is int else None
         if stream is not None:
@@ -84,29 +84,29 @@ class OpenStreams:
             stream.cancel()
 
     def seal(self) -> None:
-        """Note that no more credit comes: what has used up its own ends."""
+        """Note that no more credit comes: streams without credit end."""
         for stream in list(self._open.values()):
             stream.sealed = True
             stream.go()
 
     def go_on(self) -> None:
-        """Have all of them look whether they may go on."""
+        """Resume all streams that may continue."""
         for stream in list(self._open.values()):
             stream.go()
 
     def fail(self, failure: Failure) -> None:
-        """End those that wait for turns, and have their readers told why."""
+        """End the streams that need turns, with a failure."""
         for stream in list(self._open.values()):
             if not stream.call.immediate:
                 stream.call.failure = failure
                 stream.cancel()
 
     def end(self) -> None:
-        """End all of them."""
+        """End all streams."""
         for stream in list(self._open.values()):
             stream.cancel()
 
     @property
     def calls(self) -> list[Call]:
-        """The calls that have opened them."""
+        """The calls that have opened the streams."""
         return [stream.call for stream in self._open.values()]

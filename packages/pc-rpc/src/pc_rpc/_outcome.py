@@ -1,9 +1,8 @@
-"""What a function returned or raised, with one owner.
+"""The result or exception of a function, with one owner.
 
 The one idea to keep in mind: an array can be sent without a copy only while nothing else refers to
-it. An `Outcome` is the only thing that holds a result, from the return of the method until the
-encoder takes it. A function that needs the result is handed the outcome, and keeps no name
-for what is in it.
+it. From the return of the method until the encoder takes the result, only an `Outcome` refers to
+it. Functions that need the result get the outcome, and keep no reference to the result.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Outcome:
-    """What a function returned or raised: any exception is a result like others.
+    """The result or exception of a function.
 
     Attributes
     ----------
     result : object
-        None after an exception.
+        The result; None after an exception.
     error : BaseException or None
-        What it raised, until that is described.
+        The exception, of any class, until it is described.
     failure : Failure or None
-        The description of it, which is what goes on.
+        The description of the exception, which replaces it.
     """
 
     __slots__ = ("error", "failure", "result")
@@ -49,25 +48,25 @@ class Outcome:
             self.error = error
 
     def explain(self, describe: Callable[[BaseException], Failure]) -> None:
-        """Put the description of an exception in its place; see `describe`."""
+        """Replace an exception by its description; see `describe`."""
         if self.error is not None:
             self.failure = describe(self.error)
-            self.error = None  # only now: what that frees may run code of users
+            self.error = None  # last: freeing the exception may run users' code
 
     @property
     def awaitable(self) -> bool:
-        """Whether the function returned something that must be awaited."""
+        """Whether the result must be awaited."""
         return hasattr(type(self.result), "__await__")
 
     async def settle(self) -> None:
-        """Await what the function returned, and put its result in its place."""
+        """Await the result, and replace it by that of the awaitable."""
         try:
             self.result = await self.take()
         except BaseException as error:
             self.error = error
 
     def dismiss(self) -> None:
-        """Close what the function returned, a coroutine that never began."""
+        """Close the result, a coroutine that never began."""
         getattr(self.take(), "close", _nothing)()
 
 

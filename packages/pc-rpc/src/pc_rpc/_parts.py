@@ -1,9 +1,9 @@
 """Methods of a part of a driver, offered by dotted names: ``axis.move``.
 
-The one idea to keep in mind: only whole names that `expose` lists can be called. A call goes to
-what the driver has under the names at that time, so a part may be replaced while it is served. When
-methods are looked for, a part is found as methods are: in dictionaries, without reading anything.
-What is computed is met by the first call.
+The one idea to keep in mind: only whole names that `expose` lists can be called. Each call looks
+the names up in the driver, so a part may be replaced while it is served. When methods are searched,
+parts are found in dictionaries, as methods are, without running code of the driver. Computed parts
+are first read by a call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pc_rpc._attributes import (
 from pc_rpc._properties import Accessor, accessors
 
 UNKNOWN = object()
-"""A part that is not known before a method of it is called."""
+"""A part that is not known before one of its methods is called."""
 
 _ABSENT = object()
 
@@ -34,11 +34,11 @@ class PartMethod(NamedTuple):
     Attributes
     ----------
     path : tuple of str
-        The names of the part, from the target on.
+        The names of the attributes that lead from the target to the part.
     name : str
         The name of the method.
     member : object
-        What stood in a dictionary of the part under that name: None if it is computed.
+        The entry of that name in a dictionary of the part; None if it is computed.
     """
 
     path: tuple[str, ...]
@@ -46,7 +46,7 @@ class PartMethod(NamedTuple):
     member: Any
 
     def bind(self, target: object) -> Callable[..., Any]:
-        """Return what clients call."""
+        """Return the function that clients call."""
         path, name, member = self.path, self.name, self.member
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -57,7 +57,7 @@ class PartMethod(NamedTuple):
         return call
 
     def part(self, target: object) -> object:
-        """Return the part of today, found without reading anything; `UNKNOWN` if it is computed."""
+        """Return the current part, without running code of the driver; or `UNKNOWN`."""
         part = target
         for name in self.path:
             part = _step(part, name)
@@ -67,16 +67,16 @@ class PartMethod(NamedTuple):
 def members_of_parts(
     target: object, names: frozenset[str], *, properties: bool
 ) -> tuple[dict[str, PartMethod], dict[str, str]]:
-    """Return the methods that dotted names stand for, and why others stand for none.
+    """Return the methods of dotted names, and the reasons why other dotted names have none.
 
     Parameters
     ----------
     target : object
         The driver.
     names : frozenset of str
-        All names that are to be exposed.
+        All names to expose.
     properties : bool
-        Methods for properties of parts count.
+        Whether properties of parts have methods.
     """
     found, reasons = {}, {}
     for dotted in sorted(name for name in names if "." in name):
@@ -104,7 +104,7 @@ def _find(target: object, dotted: str, properties: bool) -> PartMethod | str:
 
 
 def _step(part: object, name: str) -> object:
-    """Return what a part has under a name; `UNKNOWN` if it is computed, or None so far."""
+    """Return an attribute of a part; `UNKNOWN` if it is computed, or None at present."""
     if part is UNKNOWN:
         return UNKNOWN
     members = attributes(part)
@@ -115,10 +115,7 @@ def _step(part: object, name: str) -> object:
 
 
 def _member(part: object, name: str, properties: bool) -> Any:
-    """Return what stands under the name of a method; None if it is computed; a text if it is none.
-
-    The text says why.
-    """
+    """Return the entry of a method; None if it is computed; a text, the reason, if it is none."""
     members = attributes(part)
     if properties:
         members |= accessors(part, members)

@@ -1,6 +1,6 @@
 """Methods that read and set the properties of a driver: ``get_power``, ``set_power``.
 
-The one idea to keep in mind: properties are found by the types of what stands in the dictionaries
+The one idea to keep in mind: properties are found by the types of the entries in the dictionaries
 of the driver's classes. None is read before a client calls the method.
 """
 
@@ -23,9 +23,9 @@ class Accessor(NamedTuple):
     attribute : str
         The name of the property.
     member : object
-        What stands under that name in the dictionary of a class.
+        The entry of that name in the dictionary of a class.
     sets : bool
-        It sets the property, otherwise it reads it.
+        Whether it sets the property; otherwise it reads it.
     """
 
     attribute: str
@@ -34,12 +34,12 @@ class Accessor(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What clients call it."""
+        """The name of the method for clients."""
         return f"{'set' if self.sets else 'get'}_{self.attribute}"
 
     @property
     def function(self) -> Any:
-        """The function of the driver that does it; None if the property does not tell."""
+        """The function of the driver that reads or sets; None if it is not known, or missing."""
         kind = type(self.member)
         if issubclass(kind, property):
             return property.__dict__["fset" if self.sets else "fget"].__get__(self.member)
@@ -48,7 +48,7 @@ class Accessor(NamedTuple):
         return None
 
     def bind(self, target: object) -> Callable[..., Any]:
-        """Return what clients call. The property is that of the target: it may have its own way."""
+        """Return the function that clients call. It uses the attribute of the target itself."""
 
         def read() -> Any:
             return getattr(target, self.attribute)
@@ -61,7 +61,7 @@ class Accessor(NamedTuple):
         return bound
 
     def described(self) -> Callable[..., Any]:
-        """Return a function with the signature of the method, ``self`` in front of it."""
+        """Return a function with the signature of the method, with ``self`` first."""
 
         def read(self: object) -> Any: ...
 
@@ -73,7 +73,10 @@ class Accessor(NamedTuple):
         return method
 
     def _annotation(self) -> tuple[str, Any] | None:
-        """Return the annotation of the result, or of the value: that of the result will do."""
+        """Return the annotation of the result or of the value, with the name of the parameter.
+
+        If the value has no annotation, that of the result is used.
+        """
         if not self.sets:
             notes = _annotations(self.function)
             return ("return", notes["return"]) if "return" in notes else None
@@ -89,15 +92,15 @@ def accessors(target: object, taken: Mapping[str, Any]) -> dict[str, Accessor]:
     """Return the methods for the properties of a target, by name.
 
     A property is a `property`, a `functools.cached_property`, or any other descriptor of a class
-    that can be read and set: not a slot, nor another attribute, nor a descriptor that is only read,
-    which may be a kind of method.
+    that can be read and set. Slots, plain attributes and descriptors that can only be read, which
+    may be a kind of method, are not properties.
 
     Parameters
     ----------
     target : object
         The driver.
     taken : dict of str to object
-        Attributes that it has: what is called like a method of these stays what it is.
+        Its attributes, which are not replaced by methods of the same names.
     """
     found = {}
     for attribute, member in of_class(type(target)).items():
@@ -110,7 +113,7 @@ def accessors(target: object, taken: Mapping[str, Any]) -> dict[str, Accessor]:
 
 
 def is_property(member: object) -> bool:
-    """Say whether what stands in the dictionary of a class is a property."""
+    """Say whether an entry in the dictionary of a class is a property."""
     kind = type(member)
     if issubclass(kind, (property, functools.cached_property)):
         return True
@@ -119,7 +122,7 @@ def is_property(member: object) -> bool:
 
 
 def _works(accessor: Accessor) -> bool:
-    """Say whether a property can be read, or set; if it does not tell, it may be tried."""
+    """Say whether a property can be read, or set; True if that is not known."""
     kind = type(accessor.member)
     tells = issubclass(kind, (property, functools.cached_property))
     return not tells or accessor.function is not None

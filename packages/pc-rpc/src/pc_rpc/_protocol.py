@@ -1,7 +1,7 @@
-"""What both ends of the conversation agree on, and the server's end, as pure code.
+"""The protocol that both ends share, and the server's half of the conversation, as pure code.
 
-No socket, no thread, no clock, no event loop: `ServerSide` takes messages and returns what is to be
-sent, like its counterpart in `_client_side`. PROTOCOL.md is the normative description.
+No socket, no thread, no clock, no event loop: `ServerSide` takes received messages and returns the
+bytes to send, like its counterpart in `_client_side`. PROTOCOL.md is the normative description.
 """
 
 from __future__ import annotations
@@ -36,25 +36,27 @@ FEATURES = (
     PYON_V2, RAW_BUFFERS, REQUEST_IDS, EXCEPTION_DETAILS, TARGET_ERRORS, STOP_NOTICES, LEASES,
     LEASE_WAITS, STREAMS,
 )  # fmt: skip
-"""What both of our ends can do, as offered in the greeting. All but the first need the first."""
+"""The features of both of our ends, as offered in the greeting. All others need the first."""
 
 HANDSHAKE_LIMIT = 2**20
-"""Bytes of a line of the handshake at the client: thousands of targets or methods."""
+"""Maximum size of a line of the handshake at the client, in bytes: thousands of targets or
+methods."""
 
 SELECTION_LIMIT = 4096
-"""Bytes of a line of the handshake at the server: a target's name and some feature words."""
+"""Maximum size of a line of the handshake at the server, in bytes: a target's name and some
+features."""
 
 ID_END = 10**18
-"""Ids are smaller: they fit into any language's whole numbers."""
+"""Upper bound of ids (exclusive): they fit into the 64-bit integers of any language."""
 
 _ID = re.compile(rb'\{(?:"buffers":\[[0-9,]*\],)?"id":([0-9]{1,18})[,}]')
 """The id, which comes first so that it is found without parsing the line."""
 
 CLOSING = '"closing":true}'
-"""How the reply ends to a stream whose generator has raised something when it was closed."""
+"""End of the reply to a stream whose generator raised an exception when it was closed."""
 
 RETURNED = ',"status":"ok","ret":'
-"""What stands behind the id in the reply of a call that has returned something."""
+"""The text after the id in the reply to a call that returned."""
 
 _read_json = json.JSONDecoder(strict=False).decode
 _write_json = json.JSONEncoder(separators=(",", ":")).encode
@@ -67,7 +69,7 @@ class AutoTarget:
 
 
 class Features:
-    """What one connection was agreed to be able to do."""
+    """The features that were negotiated for one connection."""
 
     __slots__ = (
         "exception_details", "lease_waits", "leases", "raw_buffers", "request_ids", "stop_notices",
@@ -88,7 +90,7 @@ class Features:
         self.streams = STREAMS in words and self.request_ids
 
     def encode(self, value: Any) -> tuple[Pieces, list[memoryview]]:
-        """Return the text of a value in this connection's generation, and what goes beside it."""
+        """Return the text of a value in this connection's generation, and its raw buffers."""
         buffers: list[memoryview] = []
         if self.raw_buffers:
             text = encode_pieces(value, version=2, buffer_callback=buffers.append)
@@ -98,29 +100,29 @@ class Features:
 
 
 def _decode(message: Message, version: int) -> Any:
-    """Return the value; the memory of the raw buffers is its arrays' alone from now on."""
+    """Return the value of a message. Afterwards only its arrays refer to the raw buffers."""
     if not message.buffers:
         return decode(message.take_text(), version=version)
     value = decode(message.take_text(), version=version, buffers=message.buffers)
-    with contextlib.suppress(BufferError):  # somebody looks at one: it will be copied, if need be
+    with contextlib.suppress(BufferError):  # an array still uses it: it is copied when needed
         for buffer in message.buffers:
             buffer.release()
     return value
 
 
 def _size(chunks: Chunks) -> int:
-    """Return the size that counts against the limit: without the LF."""
+    """Return the size that the limit applies to, in bytes: without the LF."""
     return (len(chunks[0]) if len(chunks) == 1 else frame_size(chunks)) - 1
 
 
 def _number(head: bytes | bytearray) -> int | None:
-    """Return the id that a line begins with."""
+    """Return the id at the beginning of a line; None if there is none."""
     match = _ID.match(head)
     return None if match is None else int(match[1])
 
 
 def cancellation(number: int) -> Chunks:
-    """Return the request to cancel a call, by its id. It has no reply of its own."""
+    """Return the request to cancel a call, by its id. The request has no reply."""
     return frame(f'{{"action":"cancel","request":{number}}}')
 
 
@@ -128,24 +130,24 @@ def _beyond(what: str, size: int, limit: int) -> ValueError:
     return ValueError(f"{what} has {size} bytes, beyond the limit of {limit} bytes for a message")
 
 
-# The server's end.
+# The server's half.
 
 
 class Request(NamedTuple):
-    """A request as it came in.
+    """A received request.
 
     Attributes
     ----------
     number : int or None
-        Its id, to be repeated in the reply, on connections that negotiated ids.
+        Its id, to be repeated in the reply; None on connections without ids.
     action : str
-        What is asked for.
+        The action; empty if the request cannot be served.
     content : dict
-        The whole of it.
+        The decoded request.
     size : int
-        Bytes, raw buffers included.
+        Size in bytes, raw buffers included.
     error : Exception or None
-        Why it cannot be served, if so.
+        Why the request cannot be served; None if it can.
     """
 
     number: int | None
@@ -156,16 +158,16 @@ class Request(NamedTuple):
 
 
 class ServerSide:
-    """The server's end of one connection.
+    """The server's half of the conversation on one connection.
 
     Parameters
     ----------
     targets : iterable of str
         Names of the targets.
     description : str or None
-        What the server tells people about itself.
+        Description of the server, for people.
     limit : int, optional
-        Bytes that one message may have, in both directions.
+        Maximum size of a message, in bytes, in both directions.
     """
 
     __slots__ = ("_description", "_targets", "features", "limit")
@@ -179,17 +181,17 @@ class ServerSide:
         self.features = Features()
 
     def greeting(self, leases: Sequence[dict[str, Any]] = ()) -> str:
-        """Return the first line of the server; `leases` are those that are taken just now."""
+        """Return the first line of the server; `leases` are those that are currently taken."""
         line = _greeting(tuple(self._targets), self._description)
         return f'{line[:-1]},"leases":{_write_json(leases)}}}' if leases else line
 
     def read_selection(self, line: bytes) -> str:
-        """Take in the line that selects a target and features; return the target's name.
+        """Read the line that selects a target and features; return the target's name.
 
         Raises
         ------
         ProtocolError
-            There is no such target or feature: the connection is to be closed.
+            There is no such target or feature: the connection must be closed.
         """
         name, *words = line.decode(errors="replace").split(" ")
         if name not in self._targets:
@@ -201,12 +203,12 @@ class ServerSide:
         return name
 
     def read_request(self, message: Message) -> Request:
-        """Take in a request.
+        """Read a request.
 
         Raises
         ------
         ProtocolError
-            It cannot be read, nor be replied to: the connection is to be closed.
+            It can neither be read nor replied to: the connection must be closed.
         """
         ids = self.features.request_ids
         if message.oversize:
@@ -243,17 +245,17 @@ class ServerSide:
         return Request(number, "", {}, message.oversize, error)
 
     def confirm(self, number: int | None, text: str = "null") -> Chunks:
-        """Return the reply with a result that is encoded already."""
+        """Return the reply with an encoded result."""
         chunks = frame(self._ok(number, [text]))
         if (size := _size(chunks)) > self.limit:
             return self.refusal(number, _beyond("the reply", size, self.limit))
         return chunks
 
     def reply(self, number: int | None, outcome: Outcome) -> Chunks:
-        """Return the reply that hands over a result, or the error that it cannot be handed over.
+        """Return the reply with the result of an outcome, or an error if it cannot be encoded.
 
-        The result is taken out of the outcome, its only owner: what nothing else refers to is sent
-        without a copy.
+        The result is taken out of the outcome, its only owner, so that arrays without other
+        references are sent without a copy.
         """
         try:
             text, buffers = self.features.encode(outcome.take())
@@ -273,35 +275,35 @@ class ServerSide:
         return around(f'{{"id":{number},"status":"ok","ret":', text, "}")
 
     def refusal(self, number: int | None, error: Exception) -> Chunks:
-        """Return the reply to a request that cannot be served, with an error of our own."""
+        """Return the reply to a request that cannot be served, with an error of the server's."""
         return self.failure(number, describe(error, details=self.features.exception_details))
 
     def failure(self, number: int | None, failure: Failure, *, closing: bool = False) -> Chunks:
-        """Return the reply that hands over an exception; `closing` a generator has raised it."""
+        """Return the reply with an exception; `closing`: raised by a generator that was closed."""
         try:
             text = self._failed(failure.pack)
-        except Exception:  # a number that is too long, for one: its caller gets a reply
+        except Exception:  # cannot be encoded (a huge int, for example), but must be replied to
             text = self._failed(plainer(failure).pack)
         if closing:
             text = f"{text[:-1]},{CLOSING}"
         return frame(text if number is None else _head(number) + text[1:])
 
     def no_target(self, failure: Failure) -> Chunks:
-        """Return what takes the place of the names of the methods; nothing to old clients."""
+        """Return the failure that replaces the names of the methods; nothing for old clients."""
         if not self.features.target_errors:
             return []
         chunks = self.failure(None, failure)
         return chunks if _size(chunks) <= HANDSHAKE_LIMIT else self.failure(None, plainer(failure))
 
     def stopped(self, number: int | None, *, begun: bool) -> Chunks:
-        """Return the reply to a call that the end of the server cuts off; nothing to old clients.
+        """Return the reply to a call that the end of the server cuts off; nothing for old clients.
 
         Parameters
         ----------
         number : int or None
             Id of the request.
         begun : bool
-            Whether the method has been called, so that it may have done what it does.
+            Whether the method has been called, so that it may have been executed.
         """
         if not self.features.stop_notices:
             return []
@@ -313,7 +315,7 @@ class ServerSide:
 
 @functools.lru_cache(maxsize=8)
 def _greeting(targets: tuple[str, ...], description: str | None) -> str:
-    """Write a greeting: all clients of a server get the same one."""
+    """Return a greeting without leases, which is the same for all clients of a server."""
     return _write_json({"targets": targets, "description": description, "features": list(FEATURES)})
 
 
@@ -322,7 +324,7 @@ def _head(number: int | None) -> str:
 
 
 def credit_of(content: dict[str, Any]) -> tuple[int, int]:
-    """Return items and bytes that a request allows a stream; raise `ValueError` where it cannot."""
+    """Return the items and bytes of credit in a request; raise `ValueError` if it is invalid."""
     credit = content.get("credit")
     if isinstance(credit, (list, tuple)) and len(credit) == 2:
         items, size = credit
@@ -334,7 +336,12 @@ def credit_of(content: dict[str, Any]) -> tuple[int, int]:
 def arguments(content: dict[str, Any]) -> tuple[str, Sequence[Any], dict[str, Any]]:
     """Take name, positional and keyword arguments of a call out of a request.
 
-    The request does not refer to them any more. Raises what is wrong with them.
+    Afterwards the request does not refer to them.
+
+    Raises
+    ------
+    KeyError, TypeError
+        One of them is missing, or has the wrong type.
     """
     name, args, kwargs = content.pop("name"), content.pop("args"), content.pop("kwargs")
     if not (isinstance(name, str) and isinstance(args, (tuple, list)) and isinstance(kwargs, dict)):

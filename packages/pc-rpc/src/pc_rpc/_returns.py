@@ -1,8 +1,8 @@
-"""What a function gives its caller, as far as that is seen without calling it.
+"""Whether a function is awaited, or gives items, determined without calling it.
 
-The one idea to keep in mind: a generator function is known by its code, any other function by what
-its annotation says of its result. No annotation is evaluated, and no wrapper is looked through: a
-decorator may make a list of what it wraps.
+The one idea to keep in mind: a generator function is recognised by its code, any other function by
+the annotation of its result. Annotations are not evaluated, and decorators are not unwrapped,
+because a decorator may turn a generator into a function that returns a list.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SAYS_ITERATOR = re.compile(r"(?:\w+\.)*(?:Async)?(?:Iterator|Generator)(?:\[|$)
 
 
 def is_awaited(function: object) -> bool:
-    """Say whether what a function gives is run by the event loop: by awaiting it, item by item."""
+    """Say whether a function is a coroutine function or an asynchronous generator."""
     return type(function) is FunctionType and (
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     )
@@ -36,7 +36,7 @@ def gives_items(function: object) -> bool:
         return False
     flags = function.__code__.co_flags
     if flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
-        return not flags & inspect.CO_ITERABLE_COROUTINE  # those are awaited
+        return not flags & inspect.CO_ITERABLE_COROUTINE  # which is awaited
     return _says_iterator(function.__annotations__.get("return"))
 
 

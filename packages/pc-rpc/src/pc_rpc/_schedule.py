@@ -1,8 +1,8 @@
 """Which calls of one connection may start, in pure code: no loop, no socket, no thread.
 
 The one idea to keep in mind: a `Call` is passive. A `Schedule` counts calls from the request to the
-reply and says which one may start next and whether more requests should be read. The connection
-asks it and acts.
+reply. It says which call may start next, and whether more requests should be read; the session acts
+on that.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import Any
 from pc_rpc._outcome import Outcome
 
 MAX_IN_PARALLEL = 1000
-"""Calls of one connection that run at the same time. More than any program has awaited at once;
-each costs a task."""
+"""Maximum number of calls of one connection that run at the same time. Programs await fewer calls
+at once; each costs a task."""
 
 MAX_WAITING = 1000
-"""Requests of one connection that are read before they can be started: so many in advance that
-cancellations and pings behind them are seen."""
+"""Maximum number of requests of one connection that are read in advance, so that cancellations and
+pings after them are seen."""
 
 MAX_WAITING_SIZE = 2**24
-"""Bytes of such requests: large ones wait in the network, where the sender notices."""
+"""Maximum size of such requests, in bytes: further ones wait in the network, which slows the sender
+down."""
 
 
 class Call(Outcome):
-    """A call of a method, from the request to the reply. The result is its own: see `Outcome`.
+    """A call of a method, from the request to the reply. It owns the result: see `Outcome`.
 
     Parameters
     ----------
@@ -38,24 +39,24 @@ class Call(Outcome):
     size : int, optional
         Bytes of the request.
     immediate : bool, optional
-        The method is called while others run or wait.
+        Whether the method is called without waiting for other calls.
     lists : bool, optional
-        It is no call of a method: the methods are to be listed.
+        Whether the request is for the method list, not for a call of a method.
 
     Attributes
     ----------
     wanted : bool
-        False once the call was cancelled, or nobody is left to reply to: it must not begin.
+        False after the call was cancelled, or the connection has ended: it must not begin.
     begun : bool
         Whether the method has been called.
     ahead : bool
-        Whether it started before its turn.
+        Whether the call does not take a turn.
     task : asyncio.Task or None
-        What awaits the result of a coroutine method.
+        The task that awaits the result of a coroutine method.
     chunks : sequence of bytes or None
-        The reply, if the result was encoded where the method ran.
+        The reply, if the result was encoded in the worker thread.
     credit : tuple of int or None
-        Items and bytes of a stream that the caller asked for; None for all other calls.
+        Items and bytes that the caller grants a stream; None for all other calls.
     """
 
     __slots__ = (
@@ -90,17 +91,17 @@ class Call(Outcome):
         self.credit: tuple[int, int] | None = None
 
     def invoke(self, target: object) -> None:
-        """Call the method. The arguments are the method's, to keep or to return."""
+        """Call the method. Afterwards only the method may refer to the arguments."""
         args, kwargs = self.args, self.kwargs
         self.args = self.kwargs = None
         self.begun = True
         try:
             self.result = getattr(target, self.name)(*args, **kwargs)
-        except BaseException as error:  # any of them is the caller's to hear
+        except BaseException as error:  # of any class: all of them are sent to the caller
             self.error = error
 
     def cancel(self) -> None:
-        """Have the call not begin; cancel the coroutine method if it runs."""
+        """Prevent the call from beginning; cancel its coroutine method if it runs."""
         self.wanted = False
         if self.task is not None:
             self.task.cancel()
@@ -112,24 +113,24 @@ class Schedule:
     Parameters
     ----------
     ids : bool, optional
-        Requests have ids: they are read in advance, and replies may overtake each other.
+        Whether requests have ids: they are read in advance, and replies may come in any order.
     parallel : bool, optional
-        Calls need not wait for earlier ones. Only where there are ids.
+        Whether calls need not wait for earlier ones. Only with ids.
 
     Attributes
     ----------
     congested : bool
-        The client does not read its replies: only calls that never wait are started.
+        Whether the client does not read its replies: only immediate calls are started.
     waiting : deque of Call
-        Calls whose turn has not come.
+        Calls that wait for their turn.
     half_closed : bool
-        The client sends nothing more: once every call is replied to, there is the end to be read.
+        Whether the client has closed its sending side: after the last reply the end is read.
     barred : bool
-        Another connection has a lease on the target: only immediate calls are started. See `bar`.
+        Whether calls must wait because of leases: only immediate calls are started. See `bar`.
     turns : int
-        Calls that run and waited for their turn, those of the lean road included.
+        Number of running calls that take a turn, those of the lean road included.
     streams, advancing : int
-        Streams that are open, and those that have a turn just now. They wait for their own turns.
+        Numbers of open streams, and of those that have a turn now. Each of their turns waits.
     """
 
     __slots__ = (
@@ -151,11 +152,11 @@ class Schedule:
         self._running: dict[int | None, Call] = {}
         self.turns = 0
         self.streams = self.advancing = 0
-        self._ahead = 0  # calls that do not wait for it
+        self._ahead = 0  # started calls that do not take a turn, and those in `_first`
         self._lists = 0  # method lists that are being made
 
     def add(self, call: Call) -> None:
-        """Take in a call that was requested. After `withdraw` it is not wanted any more."""
+        """Add a requested call. After `withdraw` it must not begin."""
         call.wanted = not self._ended
         if call.immediate and self._ids and self._ahead < MAX_IN_PARALLEL:
             call.ahead = True
@@ -166,7 +167,7 @@ class Schedule:
             self._size += call.size
 
     def next(self) -> Call | None:
-        """Return the call that is to be started now, if there is one. It runs until `done`."""
+        """Return the call to start now, if there is one. It counts as running until `done`."""
         if self._first:
             call = self._first.popleft()
         elif (
@@ -186,11 +187,11 @@ class Schedule:
         return call
 
     def adopt(self, call: Call) -> None:
-        """Take in a call that runs, and was counted in `turns` already."""
+        """Add a running call that is already counted in `turns`."""
         self._running[call.number] = call
 
     def done(self, call: Call) -> None:
-        """Note that a call which was started has ended."""
+        """Note that a started call has ended."""
         if call.ahead:
             self._ahead -= 1
         else:
@@ -202,8 +203,8 @@ class Schedule:
     def cancel(self, number: object) -> Call | None:
         """Cancel a call, waiting or running, by its id. Other ids are ignored.
 
-        Return the call if it waited for the end of a lease, which may take long: it is forgotten,
-        and to be replied to now.
+        A call that waited for the end of a lease is removed and returned, to be replied to now: the
+        lease may last long.
         """
         if not self._ids or type(number) is not int:
             return None
@@ -221,29 +222,29 @@ class Schedule:
         return call
 
     def bar(self, *, barred: bool, counted: bool = False) -> None:
-        """Say whether only immediate calls may start.
+        """Set whether only immediate calls may start.
 
         Parameters
         ----------
         barred : bool
-            Whether that is so. Calls that wait go on waiting.
+            Only immediate calls may start. Waiting calls stay in the queue.
         counted : bool, optional
-            Each call is to be noted when it ends.
+            The end of each call must be noted, so none may take the lean road.
         """
         self.barred = barred
         self._general = self._ended or barred or counted
 
     def turn_away(self) -> list[Call]:
-        """Return the calls that wait and are not immediate, which are forgotten."""
+        """Remove and return the waiting calls that are not immediate."""
         away = [call for call in self.waiting if not call.immediate]
         self.waiting = deque(call for call in self.waiting if call.immediate)
         self._size -= sum(call.size for call in away)
         return away
 
     def withdraw(self) -> list[Call]:
-        """Begin no call any more; return those that wait, which are forgotten.
+        """Begin no further call; remove and return those that wait.
 
-        Calls that run go on; those of them that have not begun must not.
+        Running calls continue; those whose method has not been called yet must not call it.
         """
         self._ended = self._general = True
         waiting = [*self._first, *self.waiting]
@@ -257,17 +258,17 @@ class Schedule:
 
     @property
     def running(self) -> list[Call]:
-        """Calls that have started and are not done."""
+        """Calls that were started and are not done."""
         return list(self._running.values())
 
     @property
     def active(self) -> bool:
-        """Whether anything runs that waited for its turn."""
+        """Whether a call or stream has a turn."""
         return self.turns > 0 or self.advancing > 0
 
     @property
     def idle(self) -> bool:
-        """Whether no call runs or waits, and one that comes may begin at once, on the lean road."""
+        """Whether no call runs or waits, and the next one may take the lean road."""
         return not (self.turns or self._ahead or self.waiting or self._general)
 
     @property
@@ -278,7 +279,7 @@ class Schedule:
     @property
     def wants_more(self) -> bool:
         """Whether more requests should be read."""
-        if self._lists:  # or any number would be asked for, and answered, at once
+        if self._lists:  # otherwise any number of method lists could be requested at once
             return False
         if self.congested or (self.half_closed and self.busy):
             return False

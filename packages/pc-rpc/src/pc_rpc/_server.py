@@ -1,7 +1,7 @@
-"""The server: listens, and lets each connection reach the targets.
+"""The server: listens, and gives each connection access to the targets.
 
-The one idea to keep in mind: what connections have in common is in `Shared`, what belongs to one of
-them is in a `Session`; here they are put together and brought to an end.
+The one idea to keep in mind: `Shared` has the state that all connections share, a `Session` that of
+one connection. `Server` only creates and stops them.
 """
 
 from __future__ import annotations
@@ -26,52 +26,52 @@ class Server(AsyncioServer):
     """Serves the methods of targets over TCP.
 
     Runs on asyncio. Plain methods are called on the event loop, unless `worker_threads` is set;
-    coroutine methods are awaited there. Calls are executed one at a time, in the order in which
-    they came, whichever client they come from, unless `allow_parallel` or `worker_threads` is set.
+    coroutine methods are awaited there. The calls of all clients are executed one at a time, in the
+    order of their arrival, unless `allow_parallel` or `worker_threads` is set.
 
     Parameters
     ----------
     targets : dict of str to object
-        The objects whose methods can be called, by the names that clients select them by (without
-        white space). A class, function or partial is called without arguments for each connection
-        and makes the target of that connection; if the target then has a method ``close``, it is
-        called when the connection ends. What it makes may be awaitable, and is entered and left if
-        it is a context manager. An object is neither entered, left nor closed: that is the business
-        of the program that made it. A client offers the methods of its own target.
+        The objects whose methods can be called, by the names that clients select (without white
+        space). A class, function or partial is a factory: it is called without arguments for each
+        connection, and returns the target of that connection. An awaitable result is awaited, a
+        context manager is entered and left, and the method ``close`` of the target, if it has one,
+        is called when the connection ends. Any other object is neither entered, left nor closed;
+        the program that made it does that. A client as a target offers its remote methods.
     description : str, optional
-        What the server tells people about itself.
+        Description of the server, for people.
     builtin_terminate : bool, optional
         Give clients a method ``terminate``, which ends `wait_terminate`.
     allow_parallel : bool, optional
-        Let coroutine methods run in parallel: those of several clients, and those that one client
-        of ours calls without waiting.
+        Let coroutine methods run in parallel: those of different clients, and those that one of our
+        clients calls without waiting for earlier ones.
     worker_threads : bool, optional
-        Run the plain methods of each target in a thread of its own: one at a time for each target,
-        while calls of other targets, connections, pings and questions about methods are served.
-        What a class or function makes is made, entered, called, left and closed on that thread.
+        Run the plain methods of each target in a thread of its own: one at a time for each target.
+        Meanwhile calls of other targets, new connections, pings and method lists are served. A
+        target of a factory is made, entered, called, left and closed on that thread.
     properties : bool, optional
         Offer methods ``get_power`` and ``set_power`` for a property ``power`` of a target, unless
-        it has methods of these names. No property is read before a client asks for it.
-    expose, hide : dict of str to collection of str, optional
-        By target name: the only methods, or the methods not, to be offered. By default all public
-        functions and methods are, except ``close``; `expose` may name other attributes that can be
-        called, ``close``, and methods of attributes, ``axis.move``. Names with a leading underscore
-        never can be called.
+        it has methods of these names. No property is read before a client calls its method.
+    expose : dict of str to collection of str, optional
+        By target name: the methods to offer, and no others. May include other callable attributes,
+        ``close``, and methods of attributes, ``axis.move``. By default all public functions and
+        methods are offered, except ``close``. Names with a leading underscore can never be called.
+    hide : dict of str to collection of str, optional
+        By target name: the methods not to offer.
     limit : int, optional
-        Bytes that one message may have, in both directions.
+        Maximum size of a message, in bytes, in both directions.
     line_limit : int, optional
-        Bytes that the text of a request may have. Everybody waits while it is read, so it is less:
-        large arrays and bytes of our clients do not count, clients of the established stack send
-        them as text.
+        Maximum size of the text of a request, in bytes. It is lower than `limit`, because the event
+        loop is blocked while the text is parsed. Large arrays and bytes of our clients do not
+        count; clients of the established stack send them as text.
 
     Raises
     ------
     TypeError
-        A target is an object that can itself be called; or `expose` or `hide` are no dicts of
-        lists.
+        A target is callable and no factory; or `expose` or `hide` is not a dict of lists.
     ValueError
-        A target cannot have its name, or `expose` or `hide` name what the target does not have or
-        what cannot be called.
+        The name of a target is invalid; or `expose` or `hide` has a name that the target does not
+        have or that cannot be called.
 
     Examples
     --------
@@ -117,7 +117,7 @@ class Server(AsyncioServer):
 
     @property
     def description(self) -> str | None:
-        """What the server tells people about itself."""
+        """Description of the server, for people."""
         return self._shared.description
 
     @takes_context("server_context")
@@ -150,13 +150,13 @@ class Server(AsyncioServer):
             await self.stop()
 
     async def stop(self) -> None:
-        """Stop the server: close its port and its connections, cancel coroutine methods that run.
+        """Stop the server: close its port and its connections, cancel running coroutine methods.
 
         Returns within a few seconds, also if peers or methods hang. May be called again.
         """
         try:
             await self._shared.end_calls()
-        finally:  # also if this task is cancelled, or is one of those
+        finally:  # also if this task is cancelled, or is that of a coroutine method
             try:
                 await super().stop()
             finally:

@@ -1,7 +1,7 @@
 """A controller's main loop: serve until terminated, by a client or by a signal.
 
-The one idea to keep in mind: signals end the same way as a client's ``terminate``; nothing is torn
-down from within a signal handler, and what the process had installed before is put back.
+The one idea to keep in mind: a signal ends the server in the same way as a client's ``terminate``.
+Nothing is torn down within a signal handler, and the previous signal handlers are restored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pc_rpc")
 
 TERMINATED = "terminate() was called"
-"""Why a server ended that no signal ended."""
+"""Reason in the log for the end of a server, if no signal ended it."""
 
 
 async def serve(
@@ -38,12 +38,12 @@ async def serve(
 ) -> None:
     """Start a server, serve until a client or a signal terminates it, and stop it.
 
-    What `simple_server_loop` does, for a server of your own and a loop that runs already.
+    Like `simple_server_loop`, for a given server and a running event loop.
 
     Parameters
     ----------
     server : Server
-        Not started yet.
+        The server. It has not been started.
     host, port, ssl, ready_cb, announce
         As for `simple_server_loop`.
     """
@@ -64,10 +64,10 @@ async def serve_until(
     ready_cb: Callable[[Server], object] | None = None,
     announce: bool | str = False,
 ) -> None:
-    """Do what `serve` does, with signals that are handled for longer than the server lives."""
+    """Do what `serve` does; the caller handles signals before and after the server runs, too."""
     async with server:
         try:
-            async with asyncio.timeout(None) as starting:  # looking up a name can take long
+            async with asyncio.timeout(None) as starting:  # resolving a host name can take long
                 signals.call(lambda: starting.reschedule(0))
                 await _start(server, host, port, ssl)
         except TimeoutError:
@@ -129,14 +129,15 @@ def simple_server_loop(
     ready_cb: Callable[[Server], object] | None = None,
     announce: bool | str = False,
 ) -> None:
-    """Run a server until a client calls ``terminate`` or a signal (SIGINT, SIGTERM, SIGHUP) comes.
+    """Run a server until a client calls ``terminate``, or until SIGINT, SIGTERM or SIGHUP.
 
-    Then it stops in order and returns, so that a controller's exit status is 0. It waits for a
-    method that is running on the event loop, and logs so; a second Ctrl-C ends the process at once.
-    Where it serves, and why it ended, is logged at level INFO by the logger ``pc_rpc``.
+    Then the server is stopped in order, and the function returns, so that a controller's exit
+    status is 0. The function waits for a method that is running on the event loop, and logs its
+    name; a second Ctrl-C ends the process at once. The addresses, and the reason for the end, are
+    logged at level INFO by the logger ``pc_rpc``.
 
-    To be called from any thread in which no event loop runs; signals are handled in the main thread
-    only.
+    May be called from any thread without a running event loop; signals are handled in the main
+    thread only.
 
     Parameters
     ----------
@@ -146,16 +147,16 @@ def simple_server_loop(
     host : str, sequence of str or None
         Bind address or addresses; None means all interfaces.
     port : int
-        TCP port. 0 has the system choose one, the same for all addresses.
+        TCP port. With 0 the system chooses one, the same for all addresses.
     ssl : ssl.SSLContext, optional
         Serve TLS; `pyon.tcp.server_context` makes the usual context.
     ready_cb : callable, optional
-        Called with the `Server` as soon as clients can connect: it has ``addresses``, for example.
-        What it raises stops the server, and is raised here.
+        Called with the `Server` as soon as clients can connect; its ``addresses`` are known then.
+        An exception of the callback stops the server, and is raised by this function.
     announce : bool or str, optional
-        Announce the server on the local network, by this name or by its description, so that
-        `find_servers` finds it. Needs the extra ``pc-rpc[discovery]``. A server that only this
-        computer reaches is not announced, which the log says.
+        Announce the server on the local network, under this name, or with True under its
+        description, so that `find_servers` finds it. Needs the extra ``pc-rpc[discovery]``. A
+        server that only this computer can reach is not announced, which is logged.
 
     Raises
     ------

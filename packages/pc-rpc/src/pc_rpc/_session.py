@@ -1,9 +1,9 @@
 """One connection of a server: reads requests, has the calls run, sends replies.
 
 The one idea to keep in mind: there is one road. A request becomes a `Call`, the `Schedule` says
-when it may start, the `Runner` runs it, and `Session._reply` sends what came of it. A call that is
-done at once goes all of it within one callback of the event loop. The lean road of `_lean_session`
-is a short cut beside it for calls that are alone, and joins it where one turns out to be unusual.
+when it may start, the `Runner` runs it, and `Session._reply` sends the outcome. For a call that is
+done at once, this takes one callback of the event loop. The lean road of `_lean_session` is a short
+cut for calls that are alone; an unusual call continues on the general road.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 BANNER_TIMEOUT = 10.0
-"""Seconds until the banner must be there. Clients send it at once; a port scanner never does."""
+"""Seconds until the banner must have come. Clients send it at once; a port scanner never does."""
 
 SELECTION_TIMEOUT = 600.0
-"""Seconds until a target must be selected: there may be a person who chooses."""
+"""Seconds until a target must be selected: a person may be choosing it."""
 
 LEAN = True
-"""Whether common calls may take the lean road: off in tests that the general one is as good."""
+"""Whether common calls take the lean road. Tests switch it off, to test the general road."""
 
 FAREWELL_TIMEOUT = 600.0
-"""Seconds that calls may still take when the client has said that it sends nothing more: a script
-that pipes requests into the server waits for a slow method, but it may as well be gone."""
+"""Seconds that calls may still take after the client has closed its sending side. A script that
+pipes requests into the server waits for a slow method, but the client may also be gone."""
 
 
 class Session(Connection):
@@ -58,14 +58,14 @@ class Session(Connection):
     Parameters
     ----------
     shared : Shared
-        What it has in common with the others.
+        The state that all connections of the server share.
     scratch : bytearray
         Memory to receive into, shared as well.
 
     Attributes
     ----------
     gone : bool
-        The connection has ended, or this process is a child that has none.
+        Whether the connection has ended, or this process is a child without the connection.
     """
 
     gone = False
@@ -87,7 +87,7 @@ class Session(Connection):
             self.lines_received = self._take_line
 
     def _take_line(self, text: str) -> int:
-        """Take a line of the handshake that came alone: nobody needs to cut it."""
+        """Handle a line of the handshake that came alone, without splitting the read."""
         if text.count("\n") > 1 or len(text) > SELECTION_LIMIT:
             return 0
         self._handle(Message(text[:-1].encode()))
@@ -99,7 +99,7 @@ class Session(Connection):
     # Handshake.
 
     def connection_opened(self) -> None:
-        self._deadline = self._loop.call_later(BANNER_TIMEOUT, self._look_at_the_time)
+        self._deadline = self._loop.call_later(BANNER_TIMEOUT, self._banner_timed_out)
 
     def take_in(self, nbytes: int, done: int) -> None:
         """See `Connection.take_in`."""
@@ -108,11 +108,11 @@ class Session(Connection):
             self._refuse("expected the banner, got something else")  # TLS, for example
 
     def _refuse(self, reason: object) -> None:
-        """Drop the connection, with one line in the log."""
+        """Abort the connection, with one record in the log."""
         if not self._refused:
             self._refused = True
             _logger.warning("%s: %s; connection closed", self.peername, reason)
-            self._flush()  # replies to what came before in the same read
+            self._flush()  # replies to earlier requests of the same read
             self.abort()
 
     def connection_broken(self, error: FramingError) -> None:
@@ -125,8 +125,8 @@ class Session(Connection):
         self._handle = self._read_selection
         self.send(self._side.greeting(self._shared.leases()))
 
-    def _look_at_the_time(self) -> None:
-        """Refuse a client that did not send its banner in time; give another one more of it."""
+    def _banner_timed_out(self) -> None:
+        """Refuse a client that has sent no banner; else start the time-out of the selection."""
         if self._handle == self._read_banner:
             self._refuse("no banner in time")
         else:
@@ -134,7 +134,7 @@ class Session(Connection):
             late = "no target selected in time"
             self._deadline = self._loop.call_later(more, self._refuse, late)
 
-    def _forget_deadline(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -145,14 +145,14 @@ class Session(Connection):
         except ProtocolError as error:
             self._refuse(error)
             return
-        self._forget_deadline()
+        self._cancel_deadline()
         target, place = self._shared.targets[name], self._shared.place(name)
         target.open(place, self, self._begin, details=self._side.features.exception_details)
         if self._instance is None:
-            self.pause_reading()  # until there is one
+            self.pause_reading()  # until it is made
 
     def _begin(self, outcome: Outcome) -> None:
-        """Go on with the instance that was made for this connection, or without one."""
+        """Begin to serve the instance for this connection, or close if it could not be made."""
         if outcome.failure is not None:
             self._end_without_target(outcome.failure)
             return
@@ -198,7 +198,7 @@ class Session(Connection):
             self._answer(request)
 
     def read_call(self, request: Request) -> None:
-        """Take in a request for a call, and start the calls that may start."""
+        """Handle a request for a call, and start the calls that may start."""
         try:
             call = self._call(request)
         except Exception as error:
@@ -209,7 +209,7 @@ class Session(Connection):
             self._go_on()
 
     def _is_refused(self, call: Call) -> bool:
-        """Refuse a call because of a lease, unless it waits for the end of that."""
+        """Refuse a call because of a lease, unless it waits for the end of the lease."""
         assert self._seat is not None
         error = None if call.immediate else self._seat.refusal()
         if error is not None:
@@ -217,9 +217,9 @@ class Session(Connection):
         return error is not None
 
     def _call(self, request: Request) -> Call | None:
-        """Return the call that is requested, or raise what is wrong with the request.
+        """Return the requested call; raise an exception if the request is invalid.
 
-        None: it was that of the built-in ``terminate``, which is answered at once.
+        Return None if it was a call of the built-in ``terminate``, which is replied to at once.
         """
         assert self._instance is not None
         name, args, kwargs = arguments(request.content)
@@ -238,7 +238,7 @@ class Session(Connection):
         return None
 
     def _answer(self, request: Request) -> None:
-        """Reply to a request that is no call of a method."""
+        """Reply to a request other than a call."""
         assert self._seat is not None
         if request.error is not None:
             self.send_chunks(self._side.refusal(request.number, request.error))
@@ -265,7 +265,7 @@ class Session(Connection):
             self._refuse(error)
 
     def _cancel(self, number: object, seat: Seat) -> None:
-        """Cancel a call, or take a claim for a lease back, by the id of the request."""
+        """Cancel a call, a stream or a claim for a lease, by the id of its request."""
         call = self._schedule.cancel(number)
         if call is not None:
             self.send_chunks(self._side.failure(call.number, NOT_BEGUN))
@@ -277,14 +277,14 @@ class Session(Connection):
     # Calls.
 
     def go_on_with(self, call: Call) -> None:
-        """Go on with a call that has its turn, and whose method was called: on the lean road."""
+        """Continue a call of the lean road, which has its turn and whose method was called."""
         self._schedule.adopt(call)
         if self._runner.go_on(call):
             self._reply(call)
         self._go_on()
 
     def _go_on(self) -> None:
-        """Start the calls that may start, as many as one turn has time for; read on or not."""
+        """Start the calls that may start, for the time of a turn; pause or resume reading."""
         schedule, until = self._schedule, monotonic() + TURN
         call = schedule.next()
         while call is not None:
@@ -302,7 +302,7 @@ class Session(Connection):
             self.pause_reading()
 
     def _keeps_up(self) -> bool:
-        """Whether the client reads its replies. Otherwise nothing is started before it has."""
+        """Return whether the client reads its replies; if not, wait for it in a task."""
         if not self._schedule.congested and self.backlog > HIGH_WATER:
             self._schedule.congested = True
             self._shared.tasks.start(self._wait_for_client())
@@ -317,7 +317,7 @@ class Session(Connection):
         self._go_on()
 
     def _finished(self, call: Call) -> None:
-        """Go on after a call that was not done at once."""
+        """Reply to a call that was not done at once; start the next ones."""
         self._reply(call)
         if not self._schedule.waiting or self._keeps_up():
             self._go_on()
@@ -353,7 +353,7 @@ class Session(Connection):
     # Streams.
 
     def _open_stream(self, call: Call) -> None:
-        """Begin to take items of what a call has returned."""
+        """Open a stream on the iterator that a call has returned."""
         assert self._streams is not None
         try:
             self._streams.start(self._runner.stream(call, self))
@@ -361,12 +361,12 @@ class Session(Connection):
             self.send_chunks(self._side.refusal(call.number, error))
 
     def streams_go_on(self) -> None:
-        """Have the streams go on that were kept from it by a lease."""
+        """Resume the streams that a lease has paused."""
         if self._streams is not None:
             self._streams.go_on()
 
     def fail_streams(self, error: Exception) -> None:
-        """End the streams whose turn will not come: the lease of this connection was lost."""
+        """End the streams that need turns: the lease of this connection was lost."""
         if self._streams is not None:
             self._streams.fail(describe(error, details=self._side.features.exception_details))
 
@@ -384,7 +384,7 @@ class Session(Connection):
             self._seat.call_ended()
 
     def stream_ended(self, stream: Stream) -> None:
-        """Reply to the call that has opened a stream, behind all items."""
+        """Reply to the call that has opened a stream, after all items."""
         assert self._streams is not None
         self._streams.ended(stream)
         call = stream.call
@@ -406,7 +406,7 @@ class Session(Connection):
     # The end.
 
     def eof_received(self) -> bool:
-        """See `asyncio.Protocol`: what the client asked for before is still replied to."""
+        """See `asyncio.Protocol`. Earlier requests are still replied to."""
         self._schedule.half_closed = True
         if self._streams is not None:
             self._streams.seal()
@@ -418,26 +418,26 @@ class Session(Connection):
         return half_open
 
     def stop_calls(self) -> None:
-        """Begin no call any more: the server stops."""
+        """Begin no further call: the server stops."""
         for call in self._schedule.withdraw():
             self.send_chunks(self._side.stopped(call.number, begun=False))
         if self._streams is not None:
             self._streams.end()
 
     def say_goodbye(self) -> None:
-        """Tell the callers of what still runs that the server stops, and close."""
+        """Tell the callers of running calls that the server stops, and close."""
         self.stop_calls()
         for call in self._calls():
             self.send_chunks(self._side.stopped(call.number, begun=call.begun))
         self.close()
 
     def _calls(self) -> list[Call]:
-        """Return the calls that run, those of streams included."""
+        """Return the running calls, those of streams included."""
         return [*self._schedule.running, *(self._streams.calls if self._streams else ())]
 
     @property
     def running(self) -> list[str]:
-        """The methods that run, as people write them."""
+        """The running methods, as ``target.method()``."""
         name = "" if self._instance is None else self._instance.name
         return [f"{name}.{call.name}()" for call in self._calls() if call.begun]
 
@@ -445,7 +445,7 @@ class Session(Connection):
         self.gone = True
         self.lines_received = None
         self._shared.sessions.discard(self)
-        self._forget_deadline()
+        self._cancel_deadline()
         self._schedule.withdraw()
         if self._seat is not None:
             self._seat.leave()
@@ -459,7 +459,7 @@ class Session(Connection):
         self._shared.lost = self.gone = True
 
     def _leave_target(self) -> None:
-        """Close the instance, once the connection is gone and nothing runs there any more."""
+        """Close the instance, if the connection is gone and none of its calls run."""
         if self._shared.lost:
             end_child()
         if self._instance is not None and not self._schedule.busy:

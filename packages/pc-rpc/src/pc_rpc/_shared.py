@@ -1,7 +1,7 @@
-"""What the connections of one server share: targets, turns, threads, coroutines that run.
+"""The state that the connections of one server share: targets, turns, threads and tasks.
 
-The one idea to keep in mind: turns, threads and tasks live between `start` and `end`; connections
-find those of their target by its name.
+The one idea to keep in mind: turns, threads and tasks exist between `start` and `end`. Connections
+look them up by the name of their target.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pc_rpc._worker import Worker
 _logger = logging.getLogger(__name__)
 
 MOST_SHOWN = 100
-"""Leases of which the greeting tells. Clients choose their texts, up to 4 kB for each, and a client
-of ours takes a greeting of 1 MiB."""
+"""Maximum number of leases in the greeting. Clients choose their texts, up to 4 kB each, and our
+clients accept a greeting of 1 MiB."""
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """What the connections of one server share. For one event loop.
+    """The state that the connections of one server share. For one event loop.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ class Shared:
     Attributes
     ----------
     lent : dict of str to Worker
-        Threads that targets have already, by target name. They are stopped by their owner.
+        Existing threads to use for targets, by target name. Their owner stops them.
     """
 
     stopping = False
-    lost = False  # this is a forked child, which has none of the connections
+    lost = False  # whether this process is a forked child, without the connections
     _running = False
 
     def __init__(
@@ -84,7 +84,7 @@ class Shared:
         self.line_limit = line_limit
         self.parallel = parallel
         self.terminated = asyncio.Event()
-        self.sessions: set[Session] = set()  # that have selected a target
+        self.sessions: set[Session] = set()  # those with a target
         self.tasks = Tasks()
         self._closings = Tasks()
         self._aside = Aside()
@@ -94,12 +94,12 @@ class Shared:
         self._desks: dict[str, Desk] = {}
 
     def prepare(self) -> None:
-        """Begin anew, if the server was stopped before."""
+        """Reset the state of a server that was stopped before."""
         if self.stopping:
             self.terminated.clear()
 
     def start(self) -> bool:
-        """Begin to run methods; return False if that has been done already."""
+        """Create turns, threads and leases; return False if that has been done already."""
         if self._running:
             return False
         self._running = True
@@ -126,16 +126,16 @@ class Shared:
         return self._places[name]
 
     def desk(self, name: str) -> Desk:
-        """Return where the leases of a target are."""
+        """Return the leases of a target."""
         return self._desks[name]
 
     def leases(self) -> list[dict[str, Any]]:
-        """Return what there is to say of the leases that are taken just now, not of too many."""
+        """Return the current leases for the greeting, at most `MOST_SHOWN`."""
         held = (lease for desk in self._desks.values() if (lease := desk.holder()) is not None)
         return list(itertools.islice(held, MOST_SHOWN))
 
     async def end_calls(self) -> None:
-        """Begin no calls any more, cancel the coroutine methods that run, tell their callers."""
+        """Begin no further calls, cancel running coroutine methods, and notify their callers."""
         self.stopping = True
         try:
             for session in self.sessions:
@@ -147,7 +147,7 @@ class Shared:
                 session.say_goodbye()
 
     def _log_running(self) -> None:
-        """Say what the stop waits for."""
+        """Log the methods that the stop waits for."""
         running = sorted(name for session in self.sessions for name in session.running)
         if running:
             _logger.info(
@@ -157,16 +157,16 @@ class Shared:
             )
 
     async def end(self) -> None:
-        """End what is left, when there are no connections any more."""
+        """End threads and tasks, after the last connection has ended."""
         self._running = False
         places = self._places.values()
         workers = [place.worker for place in places if place.worker is not None]
         busy = False
         try:
             async with asyncio.timeout(STOP_GRACE):
-                for worker in workers:  # what they run, and the `close` methods behind it
+                for worker in workers:  # running methods, and the `close` methods after them
                     await worker.idle()
-                if workers:  # what ends on the loop may need a thread in the end
+                if workers:  # a driver that ends on the loop may need its thread
                     await self._closings.wait()
         except TimeoutError:
             busy = True
@@ -174,19 +174,19 @@ class Shared:
             if worker not in self.lent.values():
                 worker.stop(busy=busy)
         await self._aside.wait(STOP_GRACE)
-        await self._closings.wait()  # of the targets of connections that ended just now
+        await self._closings.wait()  # those of connections that have just ended
         await self.tasks.cancel()
         await self._closings.cancel()
         self.tasks.abandon()
         self._closings.abandon()
 
     def terminate(self) -> None:
-        """Let the server end, as a client's call of ``terminate`` does."""
+        """End the server, as a client's call of ``terminate`` does."""
         self.terminated.set()
 
 
 def _require_known(what: str, option: object, targets: Mapping[str, Any]) -> None:
-    """Check an option that has a list of methods for each target."""
+    """Check an option that is a dict of target names to lists of methods."""
     if not isinstance(option, Mapping):
         raise TypeError(
             f"{what}: expected a dict of target names to lists of methods, got {option!r}"

@@ -1,7 +1,7 @@
-"""Signals that ask a process to end, and what a person hears while ending takes its time.
+"""Signals that ask a process to end, and a log record if the end is delayed.
 
-The one idea to keep in mind: a handler runs in the middle of anything, a driver's method or the
-logging module included. So it only leaves a note, and a thread of its own reads and reports it.
+The one idea to keep in mind: a signal handler may interrupt any code, a driver's method or the
+logging module included. So it only puts the signal's name into a queue; a separate thread logs.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pc_rpc")
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-"""What asks a process to end, on any platform: Ctrl-C, systemd, a closed terminal."""
+"""Signals that ask a process to end, on any platform: of Ctrl-C, systemd, a closed terminal."""
 
-AT_ONCE = ("SIGINT", "SIGBREAK")
-"""What a person at a keyboard sends. Once the process is ending, it means: at once."""
+KEYBOARD_SIGNALS = ("SIGINT", "SIGBREAK")
+"""Signals from a keyboard. A second one ends the process immediately."""
 
-PATIENCE = 0.5
-"""Seconds of ending after which a person wants to know what takes so long."""
+REPORT_DELAY = 0.5
+"""Seconds from the signal until the method that delays the end is logged."""
 
 
 class TerminationSignals:
-    """Has signals that ask the process to end call a function on the event loop.
+    """Context manager: signals that ask the process to end call a function on the event loop.
 
-    For a `with` block on the event loop. Afterwards the handlers are as they were. Without effect
-    outside of the main thread, where no signal can be handled.
+    For the event loop's thread. The previous handlers are restored at the end. Without effect
+    outside the main thread, where Python allows no signal handlers.
 
     Attributes
     ----------
     received : str or None
-        The name of the first signal; None if none has come.
+        The name of the first signal; None before.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None
-        self._act: Callable[[], object] = bool
+        self._callback: Callable[[], object] = bool
         self._loop = asyncio.get_running_loop()
         self._previous: dict[int, Any] = {}
         self._notes: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -62,7 +62,7 @@ class TerminationSignals:
         if threading.current_thread() is threading.main_thread():
             for name in SIGNALS:
                 number = getattr(signal, name, None)
-                # A signal that is ignored stays so: nohup(1), for example.
+                # An ignored signal stays ignored: nohup(1) relies on it.
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._handle)
             self._waker.__enter__()
@@ -74,11 +74,11 @@ class TerminationSignals:
             forks.register(self)
         return self
 
-    def call(self, act: Callable[[], object]) -> None:
-        """Have `act` called on the loop when the first signal has come; now, if it has already."""
-        self._act = act
+    def call(self, callback: Callable[[], object]) -> None:
+        """Set the function to call on the loop at the first signal; call it now if that came."""
+        self._callback = callback
         if self.received is not None:
-            act()
+            callback()
 
     def __exit__(
         self,
@@ -91,7 +91,7 @@ class TerminationSignals:
         self._notes.put(None)
 
     def forked(self) -> None:
-        """Have a child of the process end as it would have without us: it has no such server."""
+        """Restore the handlers in a child of the process, which has no such server."""
         self._restore()
         self._waker.forget()
 
@@ -104,59 +104,59 @@ class TerminationSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self.received is not None:
-            if name in AT_ONCE:
+            if name in KEYBOARD_SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             return
         self.received = name
         self._notes.put(name)
-        self._loop.call_soon_threadsafe(lambda: self._act())
+        self._loop.call_soon_threadsafe(lambda: self._callback())
 
 
 _handled: set[int] = set()
-"""Numbers of the signals that have a handler of ours."""
+"""Numbers of the signals that have a handler of this module."""
 
-_held_back = threading.local()
+_blocked = threading.local()
 
 
-def _hold_back() -> None:
-    """Have signals wait for the end of a fork.
+def _block() -> None:
+    """Block the handled signals during a fork.
 
-    Where a signal has a handler, Python drops it if it comes for a child that has not yet run what
-    is registered for forks, for it may have been the parent's. Such a child would not end.
+    If a signal has a handler and reaches a child before its at-fork callbacks have run, Python
+    drops the signal, because it may have been meant for the parent. The child would not end.
     """
     if _handled:
-        _held_back.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handled)
+        _blocked.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handled)
 
 
-def _let_in() -> None:
-    """Let the signals come in: in a child, where they do what they would do without us."""
-    mask = _held_back.__dict__.pop("mask", None)
+def _unblock() -> None:
+    """Restore the signal mask. In a child, the handlers have been restored before."""
+    mask = _blocked.__dict__.pop("mask", None)
     if mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-if hasattr(os, "register_at_fork"):  # behind what `forks` has registered
-    os.register_at_fork(before=_hold_back, after_in_parent=_let_in, after_in_child=_let_in)
+if hasattr(os, "register_at_fork"):  # after `forks` has registered its callbacks
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_unblock)
 
 
 def _report(notes: queue.SimpleQueue[str | None], main: int) -> None:
-    """Wait for a signal; say what the process waits for, if it does not end soon."""
+    """Wait for a signal; if the process does not end soon, log the method that it waits for."""
     name = notes.get()
     if name is None:
         return
     with contextlib.suppress(queue.Empty):
-        notes.get(timeout=PATIENCE)
+        notes.get(timeout=REPORT_DELAY)
         return
     method = running_method(main)
-    if method is not None:  # else the server waits, for what it logs
+    if method is not None:  # otherwise the server logs the calls that it waits for
         _logger.warning("%s: waiting for %s to return; Ctrl-C ends at once", name, method)
 
 
 def running_method(thread: int) -> str | None:
-    """Return what the user's code is doing on the event loop of a thread, None if it does not run.
+    """Return the user's function that runs on the event loop of a thread; None if none runs.
 
-    This is the outermost function behind the loop that is neither asyncio's nor ours.
+    This is the outermost function called by the loop that is neither asyncio's nor ours.
     """
     frame = sys._current_frames().get(thread)
     stack: list[FrameType] = []
@@ -170,7 +170,7 @@ def running_method(thread: int) -> str | None:
         if folder == _ASYNCIO:
             below = False
         elif path == selectors.__file__:
-            return None  # the loop has nothing to do
+            return None  # the loop is idle
         elif not below and folder not in _OURS:
             name = frame.f_code.co_qualname
             return f"{name} ({os.path.basename(path)}, line {frame.f_lineno})"

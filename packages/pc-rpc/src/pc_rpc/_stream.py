@@ -1,11 +1,11 @@
-"""A stream at the server: what it may send, what it has sent, and its end.
+"""A stream at the server: its credit, the items to send, and its end.
 
-The one idea to keep in mind: two sides touch a stream. One advances the iterator, in the place
-of its target, perhaps a thread: it counts what is used up, and appends to `_out`. The event
-loop counts what is granted, and sends. Each number and container has one side that changes it, or
-is changed in one step, so nothing is locked.
+The one idea to keep in mind: two sides use a stream. One advances the iterator, in the place of its
+target, perhaps a thread: it counts the used credit, and appends to `_out`. The event loop counts
+the granted credit, and sends. Each number and container is changed by one side only, or in one
+step, so no lock is needed.
 
-`_stream_turns` advances it; the messages are those of PROTOCOL.md, *Streams*.
+`_stream_turns` advances the iterator; the messages are those of PROTOCOL.md, *Streams*.
 """
 
 from __future__ import annotations
@@ -34,49 +34,48 @@ if TYPE_CHECKING:
     from pc_rpc._session import Session
 
 MOST = 16 * 2**10
-"""Bytes of a message of small items: its text is read and written at once, and not much later than
-its first item was made."""
+"""Maximum size of a message of small items, in bytes: it is encoded in one step, and its first item
+is not delayed for long."""
 
 MOST_IN_TURN = HIGH_WATER // 8
-"""Bytes of small items that are made in one turn, or little more."""
+"""Size of the items after which a turn ends, in bytes."""
 
 SHORT_TURN = 2e-4
-"""Seconds of a turn that others wait for: one slow item, or some quick ones, so that many streams
-beside each other do not take a turn and a message for each item."""
+"""Seconds of a turn while others wait: one slow item or several quick ones. Parallel streams then
+need no turn and message for each item."""
 
 ROOM = HIGH_WATER // 2
-"""Bytes that the client has not taken beyond which a stream waits. Less than what stops the server
-from reading, so that small items never keep it from hearing that nobody wants them any more. More
-of it costs the event loop a third more for each image: it is written bit by bit."""
+"""Size of unsent data beyond which a stream pauses, in bytes. It is less than `HIGH_WATER`, which
+stops reading, so that a cancellation is always read. With a larger value the event loop needs a
+third more time for each image, because the image is written in smaller parts."""
 
 
 class Stream:
-    """One stream of a connection. For the event loop's thread, but for what advances it.
+    """One stream of a connection. For the event loop's thread, except for advancing the iterator.
 
     Parameters
     ----------
     call : Call
-        The call that has returned the iterator, which is its result. It becomes what the iterator
-        has returned or raised.
+        The call whose result is the iterator. In the end, its outcome is that of the iterator.
     owner : Session
-        The connection. Its `stream_ended` is called in the end, once.
+        The connection. Its `stream_ended` is called once, in the end.
     place : Place
         Where the iterator runs.
     side : ServerSide
-        Encodes items. It is used from worker threads, too.
+        Encodes items, also in worker threads.
     describe : callable
-        Takes exceptions apart.
+        Describes exceptions.
 
     Attributes
     ----------
     schedule : Schedule
-        Of the connection; set before it starts.
+        The schedule of the connection; set before the stream starts.
     wanted : bool
-        Somebody wants its items.
+        Whether the client still reads its items.
     sealed : bool
-        No more credit comes.
+        Whether no more credit comes.
     closing : bool
-        The iterator was closed because nobody wanted its items any more.
+        Whether the iterator was closed before its end.
     """
 
     schedule: Schedule
@@ -102,18 +101,18 @@ class Stream:
         self._iterator = call.take()
         self._items, self._bytes = call.credit or (0, 0)  # granted
         self._used_items = self._used_bytes = 0
-        self._longest = min(LINE_SIZE, side.limit // 4)  # bytes of an item that is not alone
-        self._most = min(MOST, side.limit // 2)  # bytes of several
-        self._full = False  # the client does not read
+        self._longest = min(LINE_SIZE, side.limit // 4)  # bytes of an item that shares a message
+        self._most = min(MOST, side.limit // 2)  # bytes of a message of several items
+        self._full = False  # whether too much data is unsent
         self._out: deque[str | Chunks] = deque()  # items as text, and messages of one item
-        self._flushes = False  # somebody is about to call `flush`
+        self._flushes = False  # whether `flush` is scheduled
         self._head = f'{{"id":{call.number},"status":"items","ret":['
 
-    # What advances it uses.
+    # For the side that advances the iterator.
 
     @property
     def may_go_on(self) -> bool:
-        """Whether there is a wish, and credit, for another item."""
+        """Whether another item is wanted, and there is credit and room for it."""
         return (
             self.wanted
             and not self._full
@@ -123,9 +122,9 @@ class Stream:
         )
 
     def add(self, box: Outcome) -> None:
-        """Take an item out of a box, its only owner, and encode it.
+        """Take an item out of its only owner, and encode it.
 
-        Before the iterator is advanced: then the driver may write into it again.
+        It is encoded before the iterator is advanced, because the driver may write into it then.
 
         Raises
         ------
@@ -155,7 +154,7 @@ class Stream:
             raise kind(f"an item cannot be encoded: {text_of(error)}") from None
 
     def turn_is_over(self, began: float, used: int) -> bool:
-        """Say whether others should have their turn: given its begin, and the bytes used before."""
+        """Say whether a turn must end; given its begin, and the bytes of credit used before it."""
         now, lane = monotonic(), self._lane
         return (
             now > began + TURN
@@ -163,18 +162,18 @@ class Stream:
             or self._used_bytes - used > MOST_IN_TURN
         )
 
-    # What the loop does.
+    # For the event loop.
 
     def start(self) -> None:
-        """Have the first item made, soon."""
+        """Schedule the first turn."""
         raise NotImplementedError
 
     def go(self) -> None:
-        """Go on if there is something to do, and nothing is done already."""
+        """Resume the stream, if it may continue and does not run."""
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """Have the iterator closed, in its place, as soon as that can be."""
+        """Have the iterator closed, in its place, as soon as possible."""
         raise NotImplementedError
 
     def credit(self, items: int, size: int) -> None:
@@ -184,12 +183,12 @@ class Stream:
         self.go()
 
     def look_for_end(self) -> None:
-        """Note that nobody can want another item, where that is so."""
+        """End the stream if its credit is used up and no more comes."""
         if self.sealed and (self._used_items >= self._items or self._used_bytes >= self._bytes):
             self.wanted = False
 
     def flush(self) -> None:
-        """Send what there is."""
+        """Send the items that were made; pause the stream if the client does not read."""
         self._flushes = False
         out, send = self._out, self._owner.send_chunks
         while out:
@@ -207,7 +206,7 @@ class Stream:
             self._place.tasks.start(self._wait_for_client())
 
     def _message(self, texts: list[str], size: int) -> Chunks:
-        """Return the message of small items, which have used up `size` bytes; it uses up more."""
+        """Return a message of small items; use credit for the rest of the line, beyond `size`."""
         line = f"{self._head}{','.join(texts)}]}}\n".encode()
         self._bytes -= len(line) - 1 - size
         return [line]
@@ -221,7 +220,7 @@ class Stream:
         self.go()
 
     def finish(self) -> None:
-        """Send what is left, and have the owner hear of the end."""
+        """Send the remaining items, and notify the owner of the end."""
         self.flush()
         if self.call.error is None or explain(
             self.call,

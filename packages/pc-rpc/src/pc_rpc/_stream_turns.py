@@ -1,9 +1,9 @@
 """How the iterator of a stream is advanced: on the loop, in a worker thread, or awaited.
 
-The one idea to keep in mind: an item is a turn. The lane of the target is taken for some items, as
-for a call, and left soon if another call waits for it, and where the stream waits for its reader.
-So nothing else of the target runs while the iterator does, and everything else may while it does
-not: as between the items of a generator that is here.
+The one idea to keep in mind: an item is a turn. The stream takes the lane of the target for some
+items, as a call does. It releases the lane soon if another call waits for it, and always while the
+stream waits for its reader. So no other call of the target runs while the iterator does, and any
+other call may run between two items, as with a local generator.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from pc_rpc._schedule import Call
 
 QUICK = 1e-4
-"""Seconds that an item may take to count as quick."""
+"""Maximum time of a quick item, in seconds."""
 
 QUICK_ITEMS = 16
-"""Quick items in a row, after which several are made before they are sent. On the event loop only:
-elsewhere the loop sends while the next one is made."""
+"""Number of quick items in a row after which several are made before they are sent. On the event
+loop only: items of worker threads and tasks are sent while the next one is made."""
 
 
 def open_stream(call: Call, *args: Any) -> Stream:
-    """Return the stream of what a call has returned; the arguments are those of `Stream`.
+    """Return a stream of the iterator that a call returned; the arguments are those of `Stream`.
 
     Raises
     ------
     TypeError
-        It has returned no iterator.
+        The call did not return an iterator.
     """
     kind = type(call.result)
     if hasattr(kind, "__aiter__"):
@@ -57,10 +57,10 @@ def open_stream(call: Call, *args: Any) -> Stream:
 
 
 class PlainStream(Stream):
-    """A stream whose iterator occupies the thread in which it is advanced."""
+    """A stream whose iterator blocks the thread in which it is advanced."""
 
     _next: Callable[[], Any] | None = None
-    _busy = False  # it has a turn, or waits for one
+    _busy = False  # whether it has a turn, or waits for one
     _over = False
     _quick = 0  # items in a row
 
@@ -100,7 +100,7 @@ class PlainStream(Stream):
                 self._lane.release()
 
     def _went(self) -> None:
-        """Look at what a turn came to."""
+        """Handle the end of a turn, on the event loop."""
         self._busy = False
         self._owner.stream_rests()
         if self._over:
@@ -112,7 +112,7 @@ class PlainStream(Stream):
     # In the place of the target.
 
     def _advance(self) -> None:
-        """Take items while it has its turn; close the iterator if nobody wants any."""
+        """Advance the iterator for a turn; close it if its items are not wanted."""
         executing.set(self._owner)
         call = self.call
         try:
@@ -122,7 +122,7 @@ class PlainStream(Stream):
             self._over = self.closing = not self.wanted
         except StopIteration as end:
             self._over, call.result = True, end.value
-        except BaseException as error:  # any of them is the caller's to hear
+        except BaseException as error:  # of any class: all of them are sent to the caller
             self._over, call.error = True, error
         if self._over:
             self._close()
@@ -145,7 +145,7 @@ class PlainStream(Stream):
         self._quick = self._quick + items if quick else 0
 
     def _have_it_sent(self) -> None:
-        """Have the loop send what is there while the next item is made."""
+        """Have the loop send the items while the next one is made."""
         if not self._flushes:
             self._flushes = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -161,7 +161,7 @@ class PlainStream(Stream):
 
 
 class AwaitedStream(Stream):
-    """A stream whose items are awaited: all of them in one task, as a generator may expect."""
+    """A stream whose items are awaited, all of them in one task, as generators may require."""
 
     _task: asyncio.Task[None] | None = None
     _waiter: asyncio.Future[None] | None = None  # while it waits for its reader
@@ -183,7 +183,7 @@ class AwaitedStream(Stream):
     def start_in_turn(self, call: Call) -> bool:
         """See `InTurn`."""
         if self._turn is None or self._turn.done():
-            return True  # it does not wait any more
+            return True  # it was cancelled, and no longer waits
         self._turn.set_result(None)
         return False
 
@@ -198,11 +198,11 @@ class AwaitedStream(Stream):
                     await self._run(make)
         except StopAsyncIteration:
             pass
-        except BaseException as error:  # any of them is the caller's to hear
+        except BaseException as error:  # of any class: all of them are sent to the caller
             call.error = error
         self.closing = not self.wanted
         if self.closing and isinstance(call.error, asyncio.CancelledError):
-            call.error = None  # by us
+            call.error = None  # from our own cancellation
         await self._close()
 
     async def _run(self, make: Callable[[], Awaitable[Any]]) -> None:
@@ -217,7 +217,7 @@ class AwaitedStream(Stream):
                 break
 
     async def _permission(self) -> None:
-        """Wait until the reader wants more; let others have a turn in any case."""
+        """Wait for credit; let other tasks run in any case."""
         await asyncio.sleep(0)
         self.look_for_end()
         while self.wanted and not self.may_go_on:
@@ -245,7 +245,7 @@ class AwaitedStream(Stream):
         try:
             await self._turn
         except asyncio.CancelledError:
-            if not self._turn.cancelled():  # it has come at the same time
+            if not self._turn.cancelled():  # the turn came at the same time
                 lane.release()
             raise
 
@@ -263,5 +263,5 @@ class AwaitedStream(Stream):
         try:
             async with self._in_turn():
                 await iterator.aclose()
-        except asyncio.CancelledError:  # the server has stopped, and no turn has come
+        except asyncio.CancelledError:  # the server has stopped before the turn came
             await iterator.aclose()

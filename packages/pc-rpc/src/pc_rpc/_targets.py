@@ -1,9 +1,9 @@
-"""What a server was given under a name, and the objects whose methods are called.
+"""Targets of a server, and their instances: the objects whose methods are called.
 
-The one idea to keep in mind: a `Target` is what a server was given under a name, an `Instance` is
-an object whose methods are called. A given object is the one instance of all connections; a factory
-makes an instance for each, which ends with the connection. All of an instance's life happens
-in one `Place`: with worker threads, on the target's own thread.
+The one idea to keep in mind: a `Target` is an object or factory under a name, an `Instance` is an
+object whose methods are called. An object is the single instance for all connections; a factory
+makes an instance for each connection, which ends with the connection. An instance is made, called
+and closed in one `Place`: with worker threads, on the target's own thread.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ class Instance:
     Parameters
     ----------
     name : str
-        What clients select it by.
+        The name that clients select.
     driver : object
         The object.
     methods : Methods
-        Those that may be called.
+        The methods that may be called.
     place : Place
         Where they run.
     life : Life, optional
-        It belongs to one connection and ends with it.
+        The life of a driver that belongs to one connection.
     terminate : bool, optional
-        The server has a method ``terminate`` besides.
+        Whether the server has the built-in method ``terminate``.
 
     Attributes
     ----------
     target : object
-        What calls are made of: the object, or what stands for it if that has methods added.
+        The object whose attributes are called: the driver, or a `View` of it with added methods.
     plain : frozenset of str
-        Those methods that just return, in their turn.
+        The methods that block their thread and take a turn.
     described : dict of (int, bool, bool) to str
-        The method list, encoded, by form (see `describe`): as far as it was asked for.
+        The encoded method lists that were requested, by form (see `describe`).
     """
 
     __slots__ = (
@@ -96,7 +96,7 @@ class Instance:
         self._announcements: dict[tuple[int, bool], Chunks] = {}
 
     def announcement(self, features: Features) -> Chunks:
-        """Return the message that tells a client the names of the methods."""
+        """Return the message with the names of the methods."""
         form = features.version, features.streams
         found = self._announcements.get(form)
         if found is None:
@@ -107,9 +107,10 @@ class Instance:
         return found
 
     def describe(self, form: tuple[int, bool, bool], then: Callable[[Outcome], object]) -> None:
-        """Have `then` called with the encoded method list: later, for it may run code of users.
+        """Have `then` called with the encoded method list: later, because it may run users' code.
 
-        `form` is the generation of PYON, whether the client is one of ours, and knows streams.
+        `form` is the generation of PYON, whether the client is one of ours, and whether it knows
+        streams.
         """
         version, ours, streams = form
 
@@ -132,7 +133,7 @@ class Instance:
         self.place.aside.run(make, made)
 
     def close(self, connection: Connection) -> None:
-        """Close the object, where it lives, if it was made for this connection."""
+        """Close the object, in its place, if it was made for this connection."""
         if self._life is None:
             return
         if self._life.on_loop:
@@ -165,11 +166,11 @@ def _close_awaited(place: Place, peer: str, outcome: Outcome, task: Any) -> None
 
 
 def _ignore(outcome: Outcome) -> None:
-    """Nobody waits for it."""
+    """Do nothing: no callback is needed."""
 
 
 class Target:
-    """What a server was given under one name.
+    """An object or factory that is served under one name.
 
     Parameters
     ----------
@@ -180,16 +181,16 @@ class Target:
     expose, hide : collection of str or None
         As for `Server`.
     terminate : bool, optional
-        The server has a method ``terminate`` besides those of its targets.
+        Whether the server has the built-in method ``terminate``.
     worker_threads, properties : bool, optional
         As for `Server`.
 
     Raises
     ------
     TypeError
-        It is neither an object to serve nor a factory, or `expose` or `hide` are no lists of names.
+        The object is callable and no factory, or `expose` or `hide` is not a list of names.
     ValueError
-        It cannot have this name, or `expose` or `hide` name what it does not have.
+        The name is invalid, or `expose` or `hide` has a name that the object does not have.
     """
 
     def __init__(
@@ -217,8 +218,8 @@ class Target:
         self._properties = properties
         self._is_factory = not alone and is_factory(self._given)
         self._instance: Instance | None = None
-        self._warned = False  # of names in `expose` and `hide` that it does not have
-        self._told = False  # that immediate methods have to wait
+        self._logged_names = False  # the error about names in `expose` and `hide`
+        self._logged_waiting = False  # the warning about immediate methods
         if not self._is_factory:
             if not alone:
                 _require_object(name, given)
@@ -234,7 +235,7 @@ class Target:
         *,
         details: bool,
     ) -> None:
-        """Have `then` called with the instance for a new connection, or with why there is none."""
+        """Have `then` called with the instance for a new connection, or with the failure."""
         if self._is_factory:
             fail = functools.partial(self._cannot_make, connection.peername, details)
             made = functools.partial(self._made, place, connection, then, fail, details)
@@ -245,7 +246,7 @@ class Target:
         then(outcome)
 
     def _shared(self, place: Place) -> Instance:
-        """Return the instance of all connections. A client's methods may have changed meanwhile."""
+        """Return the instance of all connections, with the current methods if it is a client."""
         instance = self._instance
         if instance is None or instance.place is not place or type(self._given) is RemoteMethods:
             methods = self._look_at(self._given, strict=False)
@@ -254,7 +255,7 @@ class Target:
         return instance
 
     def _make(self, place: Place) -> Instance | Life:
-        """Make an instance; or what has to begin on the event loop."""
+        """Make an instance; return a `Life` that must begin on the event loop as it is."""
         life = Life(self._given(), place.worker)
         if life.on_loop:
             return life
@@ -270,7 +271,7 @@ class Target:
         details: bool,
         outcome: Outcome,
     ) -> None:
-        """Go on with what was made."""
+        """Pass a new instance on; begin the life of a driver that needs the event loop."""
         if type(outcome.result) is not Life:
             then(outcome)
             return
@@ -288,7 +289,7 @@ class Target:
         connection: Connection,
         begun: Callable[[Outcome], object],
     ) -> None:
-        """Be the task in which a driver begins and ends that needs the event loop for it."""
+        """Begin and end a driver that needs the event loop, in one task."""
         executing.set(connection)
         outcome = Outcome()
         try:
@@ -316,9 +317,9 @@ class Target:
         try:
             methods = self._look_at(driver)
         except ValueError as error:
-            if not self._warned:
+            if not self._logged_names:
                 _logger.error("%s", error)
-                self._warned = True
+                self._logged_names = True
             methods = self._look_at(driver, strict=False)
         self._warn_of_waiting(methods)
         return Instance(self.name, driver, methods, place, life=life, terminate=self._terminate)
@@ -342,9 +343,10 @@ class Target:
         return methods.without("terminate") if self._terminate else methods
 
     def _warn_of_waiting(self, methods: Methods) -> None:
-        """Say that an immediate method has to wait for methods that occupy the event loop."""
-        if methods.immediate and methods.plain and not self._worker_threads and not self._told:
-            self._told = True
+        """Log that an immediate method must wait for methods that block the event loop."""
+        blocking = bool(methods.plain) and not self._worker_threads
+        if methods.immediate and blocking and not self._logged_waiting:
+            self._logged_waiting = True
             _logger.warning(
                 "target %r: %s cannot be called while %s runs: both need the event loop. Set "
                 "worker_threads, or write methods that take long as coroutines",

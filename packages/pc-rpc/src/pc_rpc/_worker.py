@@ -1,7 +1,7 @@
 """The thread of a target: calls functions one after the other, for an event loop.
 
-The one idea to keep in mind: what a function returned stays in an `Outcome`; the thread keeps no
-reference to anything that it was given once it has told the loop.
+The one idea to keep in mind: the result of a function stays in an `Outcome`. The thread drops all
+its references to functions and arguments when it has notified the loop.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Result = TypeVar("Result")
 _logger = logging.getLogger(__name__)
 
 LINGER = 10.0
-"""Seconds that the thread of a server that has stopped waits for the end of what it was busy with.
-The event loop answers within a turn, unless the process ends."""
+"""Seconds that the busy thread of a stopped server waits for a last function, which closes its
+target. The event loop submits it within a turn, unless the process ends."""
 
 
 class Worker:
     """A thread that calls functions, one after the other, for an event loop.
 
-    A daemon thread: a driver that hangs does not keep the process from ending.
+    It is a daemon thread: a driver that hangs does not prevent the process from ending.
     """
 
     def __init__(self, name: str) -> None:
@@ -40,16 +40,16 @@ class Worker:
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[], Any]] | None]
         self._inbox = queue.SimpleQueue()
         self._linger = 0.0
-        self._lost = False  # this is the child of a fork, where no loop runs
+        self._lost = False  # whether this process is the child of a fork, without a loop
         forks.register(self)
         threading.Thread(target=self._main, name=name, daemon=True).start()
 
     def submit(self, function: Callable[[], Any], then: Callable[[], Any]) -> None:
-        """Call `function`, which raises nothing, on the thread, and `then` on the loop."""
+        """Call `function` on the thread, then `then` on the loop. `function` must not raise."""
         self._inbox.put((function, then))
 
     async def call(self, function: Callable[[], Result]) -> Result:
-        """Call a function on the thread; return what it returns, or raise what it raises."""
+        """Call a function on the thread; return its result, or raise its exception."""
         outcome, done = Outcome(), asyncio.Event()
         self.submit(functools.partial(outcome.run, function), done.set)
         await done.wait()
@@ -58,17 +58,17 @@ class Worker:
         return cast("Result", outcome.take())
 
     def stop(self, *, busy: bool = False) -> None:
-        """End the thread, when what it runs now has returned.
+        """End the thread, when the current function has returned.
 
-        If it is busy, it waits `LINGER` seconds longer for what comes of that: the closing of a
+        If it is busy, it waits `LINGER` seconds longer for functions that follow: the closing of a
         target, for example.
         """
         self._linger = LINGER if busy else 0.0
         self._inbox.put(None)
 
     async def idle(self) -> None:
-        """Wait until the thread has run what it was given, and what that led to."""
-        for _ in range(2):  # a method; and the `close` of its target, which waited for it
+        """Wait until the thread has run all functions, and those submitted after them."""
+        for _ in range(2):  # a method; then the `close` of its target, which waits for it
             done = asyncio.Event()
             self.submit(bool, done.set)
             await done.wait()
@@ -86,7 +86,7 @@ class Worker:
                     timeout = self._linger
                 else:
                     self._run(*item)
-                del item  # which has arguments
+                del item  # it refers to the arguments
 
     def _run(self, function: Callable[[], Any], then: Callable[[], Any]) -> None:
         function()
@@ -97,10 +97,10 @@ class Worker:
 
 
 def end_child() -> None:
-    """End this process, a child that a method forked and that came back from the method.
+    """End this process: a child that a method has forked and that returned from the method.
 
-    It has no event loop of its own and must not touch the parent's. Nothing of the parent's is
+    It has no event loop of its own and must not use the parent's. Nothing of the parent's is
     flushed or cleaned up.
     """
-    _logger.error("a forked process came back from a method; it ends here (os._exit is missing)")
+    _logger.error("a forked process returned from a method; it ends here (os._exit is missing)")
     os._exit(1)

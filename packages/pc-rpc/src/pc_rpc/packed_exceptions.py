@@ -1,7 +1,7 @@
-"""Exceptions as plain data, for programs that carry them over channels of their own.
+"""Exceptions as plain data, for programs that send them over channels of their own.
 
-The one idea to keep in mind: this is the established form, which any peer and any codec reads. What
-calls between our own ends carry besides (arguments, notes, causes) has its form in PROTOCOL.md.
+The one idea to keep in mind: this is the established form, which every peer and every codec reads.
+PROTOCOL.md has the extended form (arguments, notes, causes) of calls between our own ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def current_exc_packed() -> dict[str, Any]:
     Raises
     ------
     RuntimeError
-        No exception is being handled: to be called in an ``except`` block.
+        No exception is being handled: the function must be called in an ``except`` block.
 
     Examples
     --------
@@ -46,15 +46,15 @@ def current_exc_packed() -> dict[str, Any]:
 
 
 def raise_packed_exc(pack: dict[str, Any]) -> NoReturn:
-    """Raise the exception that `current_exc_packed` took apart, here or at an established peer.
+    """Raise the exception that `current_exc_packed`, ours or that of an established peer, packed.
 
-    Only built-in exceptions, and those of `pc_rpc.register_exception`, come back as their class.
+    Only built-in exceptions, and those of `pc_rpc.register_exception`, keep their class.
 
     Raises
     ------
     Exception
-        The exception, with the frames where it was raised in ``parent_traceback``.
+        The exception. Its attribute ``parent_traceback`` has the original traceback.
     GenericRemoteException
-        It is of a class that cannot be rebuilt here.
+        The class of the exception cannot be rebuilt here.
     """
     raise rebuild_exception(pack)

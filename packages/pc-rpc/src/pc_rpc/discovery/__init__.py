@@ -1,8 +1,8 @@
 """Servers that announce themselves on the local network: DNS-SD over multicast DNS.
 
-The extra ``pc-rpc[discovery]``. Servers are announced by `simple_server_loop(..., announce=True)`,
-or by `announced`; `find_servers` lists them. What is found is what anybody on the network says:
-finding a server is no reason to trust it, TLS is.
+Needs the extra ``pc-rpc[discovery]``. Servers are announced by
+`simple_server_loop(..., announce=True)` or `announced`; `find_servers` lists them. Any computer on
+the network can announce anything: a server that was found is not authenticated, unless TLS is used.
 """
 
 from __future__ import annotations

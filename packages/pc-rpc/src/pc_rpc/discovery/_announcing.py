@@ -1,7 +1,7 @@
 """Announcing a server while it runs.
 
-The one idea to keep in mind: a controller is there to serve. What goes wrong with the network while
-it is announced is a line in the log; it serves all the same, and nothing waits for the network.
+The one idea to keep in mind: the controller must serve in any case. Errors of the network or the
+library while it is announced are logged only, and nothing waits for the network.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from pc_rpc._server import Server
 
 LOOK_AGAIN = 10.0
-"""Seconds until addresses are looked at again: a controller may start before the network does."""
+"""Seconds between two checks of the addresses: a controller may start before the network does."""
 
 _logger = logging.getLogger("pc_rpc")
 
 WITHDRAWAL = 2.0
-"""Seconds that withdrawing may take. It takes half a second, and then servers end."""
+"""Maximum delay of the end of a server by withdrawing, in seconds. Usually it is half a second."""
 
 
 @contextlib.asynccontextmanager
@@ -41,14 +41,14 @@ async def announced(
 ) -> AsyncIterator[None]:
     """Announce a server on the local network as long as the `async with` block runs.
 
-    A server that listens on this computer's own addresses only is not announced; the log says so.
+    A server that only this computer can reach is not announced, which is logged.
 
     Parameters
     ----------
     server : Server
-        It has been started.
+        The server. It has been started.
     name : str or True, optional
-        What it is called. By default its description, or the names of its targets.
+        Name of the server. By default its description, or the names of its targets.
     tls : bool, optional
         Whether it speaks TLS.
 
@@ -57,7 +57,7 @@ async def announced(
     ImportError
         The library `zeroconf` is not installed.
     TypeError, ValueError
-        The name is no text, or an empty one.
+        The name is not a string, or is empty.
     """
     require(name)
     task = asyncio.ensure_future(_Announcement(server, name, tls).run())
@@ -70,7 +70,7 @@ async def announced(
 
 
 def require(name: object) -> None:
-    """Check that a server can be announced by a name; raises what `announced` does."""
+    """Check that a server can be announced under a name; raise the errors of `announced`."""
     library()
     if name is not True and not isinstance(name, str):
         raise TypeError(f"announce: expected a name or True, got {name!r:.100}")
@@ -89,7 +89,7 @@ class _Announcement:
         self._complaint = ""
 
     async def run(self) -> None:
-        """Announce the server until this task is cancelled, at the addresses of each time."""
+        """Announce the server until this task is cancelled, always with its current addresses."""
         if not reaches_others(self._hosts):
             _logger.info("%r is not announced: it serves this computer only", self._record.name)
             return
@@ -102,12 +102,12 @@ class _Announcement:
                     await self._announce(addresses)
                 except asyncio.CancelledError:
                     raise
-                except Exception as error:  # of the network and the library; the server goes on
+                except Exception as error:  # of the network or the library; the server must go on
                     self._complain(f"{type(error).__name__}: {error}")
             await asyncio.sleep(LOOK_AGAIN)
 
     def _complain(self, why: str) -> None:
-        """Say why the server is not announced, once."""
+        """Log why the server is not announced, once for each reason."""
         if why != self._complaint:
             self._complaint = why
             _logger.warning("%r is not announced, for now: %s", self._record.name, why)
@@ -128,7 +128,7 @@ class _Announcement:
             await (await network.async_register_service(info, allow_name_change=True))
             _logger.info("announced as %r", self._record.name)
             self._complaint = ""
-            while told_addresses(self._hosts) == addresses:  # noqa: ASYNC110 (nobody tells)
+            while told_addresses(self._hosts) == addresses:  # noqa: ASYNC110 (there is no event)
                 await asyncio.sleep(LOOK_AGAIN)
         finally:
             await network.async_close()  # which withdraws it

@@ -1,8 +1,7 @@
-"""Finding servers: who is announced, and who of them answers.
+"""Finding servers: which are announced, and which of them answer.
 
-The one idea to keep in mind: all that is found is shown, and nothing is guessed. A record is what
-somebody says; whether there is a server is found by a connection to it, and what that server says
-of itself counts more than the record.
+The one idea to keep in mind: all results are shown, and nothing is guessed. A record may be wrong;
+a connection shows whether there is a server, and the server's greeting counts more than the record.
 """
 
 from __future__ import annotations
@@ -23,42 +22,42 @@ from pc_rpc.discovery._network import library, multicast_question, open_network
 from pc_rpc.discovery._records import SERVICE, read
 
 SEARCH = 3.0
-"""Seconds that a search takes. Answers come within half a second, where the network is idle."""
+"""Seconds that a search takes. On an idle network, answers come within half a second."""
 
 MOST_SERVERS = 1000
-"""Records of one search that are looked at: no laboratory has that many, a flood has."""
+"""Maximum number of records that a search follows. A laboratory has fewer, a flood of records has
+more."""
 
 MOST_PROBES = 200
-"""Connections that are made at the same time: processes may have a thousand files open."""
+"""Maximum number of simultaneous connections. A process can usually open 1,000 files."""
 
 MOST_ADDRESSES = 4
-"""Addresses of a record that are tried. Somebody else may have chosen them."""
+"""Maximum number of addresses of a record that are tried. A hostile record may have any number."""
 
 PROBE = 1.0
-"""Seconds that a server may take to answer at one address, in a network of one building."""
+"""Seconds that a server may take to answer at one address, in the network of one building."""
 
 
 @dataclass(frozen=True)
 class FoundServer:
-    """A server that was found. All texts are what it, or somebody else, has said.
+    """A server that was found. Its texts come from the network, and are not verified.
 
     Attributes
     ----------
     name : str
-        What it is announced as. Others may have the same name.
+        The name that is announced. Other servers may have the same name.
     host : str
-        An address at which it answers; else the first one that it has.
+        An address at which it answers; otherwise its first address.
     port : int
         TCP port.
     targets : tuple of str
         Names of its targets.
     description : str
-        What it tells people about itself; empty if nothing.
+        Description of the server, for people; empty if there is none.
     tls : bool
         Whether it speaks TLS.
     answers : bool
-        Whether it answered within the time of the search. If it speaks TLS: whether it could be
-        connected to.
+        Whether it answered during the search. With TLS: whether it accepted a connection.
     """
 
     name: str
@@ -73,12 +72,13 @@ class FoundServer:
 def find_servers(timeout: float = SEARCH) -> list[FoundServer]:
     """Return the servers that are announced on the local network, sorted by name.
 
-    To be called from any thread, also where an event loop runs, which it blocks.
+    May be called from any thread, also from one with a running event loop, which it blocks.
 
     Parameters
     ----------
     timeout : float, optional
-        Seconds that the search takes: it cannot know whether there are more.
+        Seconds that the search takes. It always takes this time, because the number of servers is
+        not known.
 
     Raises
     ------
@@ -118,7 +118,7 @@ async def asyncio_find_servers(timeout: float = SEARCH) -> list[FoundServer]:
         )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await asyncio.Event().wait()  # for the others, of whom nobody knows how many
+                await asyncio.Event().wait()  # the number of servers is not known
         await browser.async_cancel()
     finally:
         await search.end()
@@ -127,23 +127,23 @@ async def asyncio_find_servers(timeout: float = SEARCH) -> list[FoundServer]:
 
 
 def find_server(name: str, timeout: float = SEARCH) -> FoundServer:
-    """Return the one server of a name.
+    """Return the server of a name.
 
     Raises
     ------
     UnknownServer
-        There is none, or more than one, or it does not answer.
+        No server or several servers have the name, or the server does not answer.
     """
     return only(find_servers(timeout), name)
 
 
 async def asyncio_find_server(name: str, timeout: float = SEARCH) -> FoundServer:
-    """Return the one server of a name: `find_server` for asyncio."""
+    """Return the server of a name: `find_server` for asyncio."""
     return only(await asyncio_find_servers(timeout), name)
 
 
 def only(servers: Iterable[FoundServer], name: str) -> FoundServer:
-    """Return the one of some servers that has a name; raise `UnknownServer` else."""
+    """Return the server of a name among those found; raise `UnknownServer` as `find_server`."""
     servers = list(servers)
     named = [server for server in servers if server.name == name]
     where = ", ".join(
@@ -161,7 +161,7 @@ def only(servers: Iterable[FoundServer], name: str) -> FoundServer:
 
 
 class _Search:
-    """What one search has found so far.
+    """The results of one search so far.
 
     Attributes
     ----------
@@ -176,7 +176,7 @@ class _Search:
         self._probes = asyncio.Semaphore(MOST_PROBES)
 
     def changed(self, zeroconf: Any, service_type: str, name: str, state_change: Any) -> None:
-        """Take in that there is a record, or that one was withdrawn."""
+        """Handle a record that was found, changed or withdrawn."""
         if state_change.name == "Removed":
             self.found.pop(name, None)
             if (task := self._tasks.pop(name, None)) is not None:
@@ -185,7 +185,7 @@ class _Search:
             self._tasks[name] = asyncio.ensure_future(self._look_at(name))
 
     async def end(self) -> None:
-        """Give up what is not known yet."""
+        """Cancel the tasks that have not finished."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -214,7 +214,7 @@ class _Search:
                 probe.cancel()
 
     async def _probe(self, server: FoundServer, host: str) -> FoundServer | None:
-        """Return what a server says of itself at an address; None if nothing answers there."""
+        """Return a server with the contents of its greeting; None if it does not answer there."""
         try:
             async with self._probes, asyncio.timeout(PROBE):
                 greeting = await _greeting(host, server.port, tls=server.tls)
@@ -228,7 +228,7 @@ class _Search:
 
 
 async def _greeting(host: str, port: int, *, tls: bool) -> Greeting | None:
-    """Return the greeting of a server; None of one that speaks TLS, where it takes a connection."""
+    """Return the greeting of a server; None from a TLS server that accepts the connection."""
     reader, writer = await asyncio.open_connection(host, port, limit=HANDSHAKE_LIMIT)
     try:
         if tls:

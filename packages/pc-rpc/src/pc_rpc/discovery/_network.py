@@ -1,6 +1,6 @@
-"""Multicast DNS on this computer: the `zeroconf` library, and the addresses that are told.
+"""Multicast DNS on this computer: the `zeroconf` library, and the addresses that are announced.
 
-The library is imported here alone, when somebody announces or looks for a server.
+Only this module imports the library, when a server is announced or searched for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ INTERFACES: Any = None
 """Addresses of the interfaces that are used. None: all. For tests, which stay on this computer."""
 
 LOOPBACK = False
-"""Whether addresses that only this computer reaches are told. For tests."""
+"""Whether addresses that only this computer reaches are announced. For tests."""
 
 
 def library() -> ModuleType:
@@ -38,7 +38,8 @@ def library() -> ModuleType:
 def open_network() -> Any:
     """Return an `AsyncZeroconf` on all networks of this computer.
 
-    IPv4 is used where there is any, and tells of IPv6 addresses as well: whoever looks does so too.
+    IPv4 is used where it exists, and IPv6 addresses are announced over it as well. Searches do the
+    same.
 
     Raises
     ------
@@ -54,21 +55,21 @@ def open_network() -> Any:
     version = versions.V4Only if fours else versions.V6Only
     try:
         return asynchronous.AsyncZeroconf(interfaces=fours or usable, ip_version=version)
-    except RuntimeError as error:  # no such address, any more
+    except RuntimeError as error:  # an address has disappeared meanwhile
         raise OSError(f"no network for multicast DNS: {error}") from error
 
 
 def multicast_question() -> Any:
-    """Return the kind of question whose answers all programs of a computer hear.
+    """Return the type of question with multicast answers, which reach all programs of a computer.
 
-    A unicast answer reaches one of the programs that listen on the port, whichever had asked:
-    another controller there, for example, or the Avahi of the system.
+    A unicast answer reaches only one of the programs that share the port, which may be another one
+    than asked: another controller, for example, or the Avahi daemon of the system.
     """
     return importlib.import_module("zeroconf").DNSQuestionType.QM
 
 
 def told_addresses(bound: Iterable[str]) -> list[str]:
-    """Return the addresses under which others reach a server, which listens on `bound`."""
+    """Return the addresses at which other computers reach a server that listens on `bound`."""
     found: list[str] = []
     for host in bound:
         address = ipaddress.ip_address(host.partition("%")[0])
@@ -80,7 +81,7 @@ def told_addresses(bound: Iterable[str]) -> list[str]:
 
 
 def reaches_others(bound: Iterable[str]) -> bool:
-    """Say whether a server that listens on `bound` may be reached by other computers."""
+    """Say whether other computers may reach a server that listens on `bound`."""
     return any(LOOPBACK or _is_for_others(host.partition("%")[0]) for host in bound)
 
 

@@ -1,7 +1,7 @@
-"""What a record says of a server, written and read; pure. PROTOCOL.md has it to the byte.
+"""The DNS record of a server, written and read; pure. PROTOCOL.md is the normative description.
 
-The one idea to keep in mind: what is read is text from anybody on the network. It may say anything,
-in any bytes, and is never more than text.
+The one idea to keep in mind: any computer on the network may have written the record that is read.
+It may contain any bytes, and is used as text only.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ SERVICE = "_pc-rpc._tcp.local."
 VERSION = "1"
 
 LONGEST_TEXT = 255
-"""Bytes of one string in a TXT record, its key included: a byte counts them."""
+"""Maximum size of a string in a TXT record with its key, in bytes: its length field is one byte."""
 
 LONGEST_LABEL = 63
-"""Bytes of a label in a name of DNS."""
+"""Maximum size of a label in a DNS name, in bytes."""
 
 MORE = "…"
-"""Stands where a text was cut."""
+"""Marks the place where a text was cut."""
 
 
 class Record(NamedTuple):
-    """What a server says of itself."""
+    """The contents of a record."""
 
     name: str
     targets: tuple[str, ...]
@@ -36,7 +36,7 @@ class Record(NamedTuple):
 
 
 def label(name: str, host: str, port: int) -> str:
-    """Return the name of an instance: unique, and told to other programs that browse.
+    """Return the name of an instance: unique, and shown by other programs that browse.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def label(name: str, host: str, port: int) -> str:
 
 
 def cut(text: str, size: int) -> str:
-    """Return a text that has no more bytes than `size` in UTF-8, with a mark where it was cut.
+    """Return a text cut to at most `size` bytes in UTF-8, with a mark if it was cut.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def _value(key: str, text: str) -> str:
 
 
 def _whole_words(key: str, words: Iterable[str]) -> str:
-    """Return words behind each other, as many as there is room for, and a mark for the rest."""
+    """Return words separated by spaces, as many as fit, and a mark if some do not."""
     text = ""
     for word in words:
         longer = f"{text} {word}".strip()
@@ -89,14 +89,14 @@ def _whole_words(key: str, words: Iterable[str]) -> str:
 
 
 def read(found: Mapping[bytes, bytes | None], instance: str) -> Record:
-    """Return what a record says; `instance` is its name where it says none.
+    """Return the contents of a record.
 
     Parameters
     ----------
     found : dict of bytes to bytes
         The strings of the TXT record, by key.
     instance : str
-        The full name of the record.
+        The full name of the record, used if it has no string ``name``.
     """
 
     def text(key: str) -> str:
