@@ -208,5 +208,5 @@ def test_a_target_that_is_missing_after_a_restart_is_an_error_in_the_log(
     thread.join(30)
     assert client.echo(1) is None
     assert "has: renamed" in str(client.last_error)
-    ours = [r for r in caplog.records if r.name.startswith("pc_rpc._best")]
+    ours = [r for r in caplog.records if r.module == "_best_effort"]
     assert [r.levelno for r in ours] == [logging.WARNING, logging.ERROR]

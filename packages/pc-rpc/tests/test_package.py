@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pc_rpc
 import pytest
@@ -43,3 +45,9 @@ def loaded_by(code):
 )
 def test_what_is_not_needed_is_not_imported(code, absent):
     assert not absent & loaded_by(code)
+
+
+def test_all_loggers_have_public_names():
+    modules = Path(pc_rpc.__file__).parent.rglob("*.py")
+    calls = [re.findall(r"getLogger\((.*?)\)", path.read_text("utf-8")) for path in modules]
+    assert {name for names in calls for name in names} == {'"pc_rpc"', '"pc_rpc.web"'}

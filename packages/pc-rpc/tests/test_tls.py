@@ -87,7 +87,7 @@ def test_a_tls_client_on_a_plain_port_is_told(serve, either_client, contexts, ca
     with pytest.raises(OSError, match=rf"no TLS conn.* to 'main' at 127.*:{port}: .*not speak TLS"):
         either_client(port, "main", ssl=contexts())
     assert either_client(port).echo(5) == 5
-    (record,) = [r for r in caplog.records if r.name == "pc_rpc._session"]
+    (record,) = [r for r in caplog.records if r.name == "pc_rpc"]
     assert "expected the banner" in record.getMessage()
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pc_rpc._protocol import AutoTarget
     from pc_rpc._states import State
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("pc_rpc")
 
 MAX_RETRY_FACTOR = 8
 """The longest wait between attempts, in units of the first: a device that was off for a night is

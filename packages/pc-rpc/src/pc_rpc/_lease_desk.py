@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pc_rpc._lease_seat import Seat
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("pc_rpc")
 
 LATE = 0.1
 """Maximum delay of a timer of an idle loop, in seconds. If it is later, a method has blocked the

@@ -20,7 +20,7 @@ from pc_rpc._methods import Proxy, RemoteMethods, close_client
 if TYPE_CHECKING:
     from pc_rpc._worker import Worker
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("pc_rpc")
 
 Result = TypeVar("Result")
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pc_rpc._attempts import Attempts
     from pc_rpc._states import State
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("pc_rpc")
 
 
 class Reconnecting:

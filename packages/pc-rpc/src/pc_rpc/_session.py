@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pc_rpc._stream import Stream
     from pc_rpc._targets import Instance
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("pc_rpc")
 
 BANNER_TIMEOUT = 10.0
 """Seconds until the banner must have come. Clients send it at once; a port scanner never does."""

@@ -18,7 +18,7 @@ from pc_rpc._lease_desk import Desk
 from pc_rpc._targets import Target
 from pc_rpc._worker import Worker
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("pc_rpc")
 
 MOST_SHOWN = 100
 """Maximum number of leases in the greeting. Clients choose their texts, up to 4 kB each, and our

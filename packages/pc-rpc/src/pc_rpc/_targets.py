@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from pyon.asyncio_connection import Connection
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("pc_rpc")
 
 
 class Instance:

@@ -22,7 +22,7 @@ from pc_rpc._outcome import Outcome
 
 Result = TypeVar("Result")
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("pc_rpc")
 
 LINGER = 10.0
 """Seconds that the busy thread of a stopped server waits for a last function, which closes its
