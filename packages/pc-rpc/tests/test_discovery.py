@@ -196,7 +196,7 @@ async def test_a_record_that_is_stale_is_shown_as_not_answering(caplog):
             if closes:
                 silent.socket.close()
             found = await until_found(name)
-            with pytest.raises(UnknownServer, match=r"announced, and does not answer: 127\.0"):
+            with pytest.raises(UnknownServer, match=r"announced, but does not answer: 127\.0"):
                 only(found, name)
         assert [server.answers for server in found] == [False]
         assert found[0].targets == ("laser",)

@@ -436,7 +436,7 @@ def test_an_instance_for_each_connection_cannot_be_leased(serve, connect):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"purpose": ""}, "what the lease is for"),
+        ({"purpose": ""}, "the purpose of the lease"),
         ({"purpose": "x" * 201}, "at most 200 characters"),
         ({"purpose": "x", "ttl": 0}, "ttl: expected 0.1 to 86400 seconds, got 0"),
         ({"purpose": "x", "ttl": float("nan")}, "ttl: expected"),

@@ -238,9 +238,9 @@ def test_a_part_may_come_later_or_be_computed_and_is_not_read_before(serve, conn
         ("axis.__class__", "names with a leading underscore can never be called"),
         ("_axis.move", "names with a leading underscore can never be called"),
         ("axis.move.__func__", "names with a leading underscore can never be called"),
-        ("axis..move", "it is no name"),
-        ("axis.", "it is no name"),
-        ("axis.m ove", "it is no name"),
+        ("axis..move", "it is not a valid name"),
+        ("axis.", "it is not a valid name"),
+        ("axis.m ove", "it is not a valid name"),
         ("axis.get_speed", "'Axis' object has no such method"),
     ],
 )

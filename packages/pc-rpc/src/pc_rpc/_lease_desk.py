@@ -90,7 +90,7 @@ class Desk:
             The connection has too many already.
         """
         if self._leases.is_full(seat):
-            raise RuntimeError(f"more than {MAX_CLAIMS} leases are asked for at the same time")
+            raise RuntimeError(f"a connection may request at most {MAX_CLAIMS} leases at a time")
         now = self._now()
         until = None if asked.wait is None else now + asked.wait
         claim = Claim(
@@ -108,7 +108,7 @@ class Desk:
             The connection has no lease, or has lost it.
         """
         if not self._leases.hear(seat, self._now()):
-            raise self.lost(seat) or LeaseLost(f"no lease of {self.target!r} is held here")
+            raise self.lost(seat) or LeaseLost(f"this client has no lease of {self.target!r}")
 
     def release(self, seat: Seat, number: int) -> str | None:
         """Release a claim; return why its lease was lost, if it was."""

@@ -85,7 +85,7 @@ def read(request: Request) -> Asked:
 def purpose_of(value: Any) -> str:
     """Return the purpose of a lease, checked."""
     if value == "":
-        raise ValueError("expected what the lease is for, got an empty text")
+        raise ValueError("expected the purpose of the lease, got an empty text")
     return _text(value, "purpose")
 
 

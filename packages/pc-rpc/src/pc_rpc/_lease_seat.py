@@ -58,8 +58,8 @@ class Seat:
         result: Any = None
         if not self._desk.leasable:
             raise ValueError(
-                f"the target {self._desk.target!r} is made for each connection, so that nobody else"
-                " can call it: there is nothing to lease"
+                f"the target {self._desk.target!r} is made for each connection and cannot be "
+                "leased: no other client can call it"
             )
         if number is None:
             raise ValueError("a request about leases needs an id")

@@ -93,7 +93,7 @@ def _find(target: object, dotted: str, properties: bool) -> PartMethod | str:
     if any(step.startswith("_") for step in (*path, name)):
         return "names with a leading underscore can never be called"
     if not all(map(str.isidentifier, (*path, name))):
-        return "it is no name"
+        return "it is not a valid name"
     part = target
     for step in path:
         before, part = part, _step(part, step)

@@ -128,10 +128,10 @@ class Session(Connection):
     def _banner_timed_out(self) -> None:
         """Refuse a client that has sent no banner; else start the time-out of the selection."""
         if self._handle == self._read_banner:
-            self._refuse("no banner in time")
+            self._refuse(f"no banner within {BANNER_TIMEOUT:g} s")
         else:
             more = max(SELECTION_TIMEOUT - BANNER_TIMEOUT, 0)
-            late = "no target selected in time"
+            late = f"no target selected within {SELECTION_TIMEOUT:g} s"
             self._deadline = self._loop.call_later(more, self._refuse, late)
 
     def _cancel_deadline(self) -> None:

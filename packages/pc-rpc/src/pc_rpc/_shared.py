@@ -151,7 +151,7 @@ class Shared:
         running = sorted(name for session in self.sessions for name in session.running)
         if running:
             _logger.info(
-                "stopping: waiting for %s to end, no longer than %g s",
+                "stopping: waiting for %s to end, at most %g s",
                 ", ".join(running),
                 STOP_GRACE,
             )
@@ -192,4 +192,4 @@ def _require_known(what: str, option: object, targets: Mapping[str, Any]) -> Non
             f"{what}: expected a dict of target names to lists of methods, got {option!r}"
         )
     for name in set(option) - set(targets):
-        raise ValueError(f"methods of an unknown target are exposed or hidden: {name!r}")
+        raise ValueError(f"{what}: unknown target {name!r}")

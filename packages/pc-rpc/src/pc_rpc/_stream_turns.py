@@ -51,7 +51,7 @@ def open_stream(call: Call, *args: Any) -> Stream:
     if hasattr(kind, "__iter__") or hasattr(kind, "__next__"):
         return PlainStream(call, *args)
     raise TypeError(
-        f"{call.name}() gives its result item by item, it says, and returned no iterator but a "
+        f"{call.name}() must return an iterator, as its annotation says, but returned a "
         f"{kind_of(call.result)!r} object"
     )
 

@@ -373,9 +373,9 @@ def _require_object(name: str, given: object) -> None:
     if callable(given):
         kind = kind_of(given)
         raise TypeError(
-            f"the target {name!r} is a {kind} object that can be called, which may mean two things:"
-            " to have it called for each connection, write lambda: target(); to serve its methods, "
-            "pass an object without __call__ that has them"
+            f"the target {name!r} is a {kind} object that can be called, which is ambiguous: to "
+            "have it called for each connection, pass lambda: target(); to serve its methods, pass "
+            "an object without __call__ that has them"
         )
 
 

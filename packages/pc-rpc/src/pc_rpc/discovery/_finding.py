@@ -156,7 +156,7 @@ def only(servers: Iterable[FoundServer], name: str) -> FoundServer:
         others = ", ".join(repr(server.name) for server in servers[:10]) or "none"
         raise UnknownServer(f"no server called {name!r} was found; found: {others}")
     if not named[0].answers:
-        raise UnknownServer(f"the server {name!r} is announced, and does not answer: {where}")
+        raise UnknownServer(f"the server {name!r} is announced, but does not answer: {where}")
     return named[0]
 
 
