@@ -33,7 +33,7 @@ from pc_rpc.discovery import (
     asyncio_find_server,
     asyncio_find_servers,
 )
-from pc_rpc.discovery._finding import MOST_SERVERS, _Search, only
+from pc_rpc.discovery._finding import MOST_SERVERS, _Search, select
 from pc_rpc.discovery._records import (
     LONGEST_LABEL,
     LONGEST_TEXT,
@@ -197,7 +197,7 @@ async def test_a_record_that_is_stale_is_shown_as_not_answering(caplog):
                 silent.socket.close()
             found = await until_found(name)
             with pytest.raises(UnknownServer, match=r"announced, but does not answer: 127\.0"):
-                only(found, name)
+                select(found, name)
         assert [server.answers for server in found] == [False]
         assert found[0].targets == ("laser",)
         silent.socket.close()
@@ -240,7 +240,7 @@ async def test_a_network_that_fails_does_not_stop_the_server(monkeypatch, caplog
 async def test_a_server_is_announced_when_there_is_a_network_and_where(monkeypatch, caplog):
     own: list[str] = []
     monkeypatch.setattr(_network, "_own_addresses", lambda: own)
-    monkeypatch.setattr(_announcing, "LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(_announcing, "ADDRESS_CHECK", 0.01)
 
     async def found(host):
         async with asyncio.timeout(LONG):
@@ -262,17 +262,18 @@ def test_addresses_that_are_told_are_those_that_others_reach(monkeypatch):
     monkeypatch.setattr(_network, "LOOPBACK", False)
     own = ["127.0.0.1", "::1", "192.0.2.7", "fe80::1", "2001:db8::7", "169.254.3.4"]
     monkeypatch.setattr(_network, "_own_addresses", lambda: own)
-    assert _network.told_addresses(["127.0.0.1", "::1"]) == []
-    assert _network.told_addresses(["192.0.2.7", "127.0.0.1"]) == ["192.0.2.7"]
-    assert _network.told_addresses(["0.0.0.0", "::"]) == ["192.0.2.7", "169.254.3.4", "2001:db8::7"]
-    assert _network.told_addresses(["0.0.0.0"]) == ["192.0.2.7", "169.254.3.4"]
+    assert _network.reachable_addresses(["127.0.0.1", "::1"]) == []
+    assert _network.reachable_addresses(["192.0.2.7", "127.0.0.1"]) == ["192.0.2.7"]
+    every = ["192.0.2.7", "169.254.3.4", "2001:db8::7"]
+    assert _network.reachable_addresses(["0.0.0.0", "::"]) == every
+    assert _network.reachable_addresses(["0.0.0.0"]) == ["192.0.2.7", "169.254.3.4"]
 
 
 async def test_a_flood_of_records_is_looked_at_up_to_a_limit(monkeypatch):
     async def look_at(self, name):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(_Search, "_look_at", look_at)
+    monkeypatch.setattr(_Search, "_resolve", look_at)
     search, added = _Search(None), types.SimpleNamespace(name="Added")
     for number in range(MOST_SERVERS + 1):
         search.changed(None, SERVICE, f"{number}.{SERVICE}", added)

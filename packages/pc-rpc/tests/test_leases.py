@@ -61,23 +61,23 @@ def test_a_lease_is_taken_at_once_and_granted_when_the_calls_of_others_have_ende
 )
 def test_a_lease_is_lost_without_a_sign_of_life(heard, busy, now, lost):
     leases = held()
-    assert all(leases.hear("a", time) for time in heard)
-    assert told(leases.look(now, busy=busy)) == ([(LOST, "a", 1)] if lost else [])
+    assert all(leases.renew("a", time) for time in heard)
+    assert told(leases.expire(now, busy=busy)) == ([(LOST, "a", 1)] if lost else [])
     assert leases.may_call("a") is not lost
     assert leases.may_call("b") is lost
-    assert leases.hear("a", now) is not lost
+    assert leases.renew("a", now) is not lost
 
 
 def test_a_call_that_ran_gives_the_whole_time_again():
     leases = held()
-    leases.look(1000, busy=True)
+    leases.expire(1000, busy=True)
     assert leases.due == 1010
 
 
 def test_who_has_lost_a_lease_calls_nothing_until_it_has_given_all_claims_back():
     leases = held()
     assert told(leases.ask(claim("a", 2), 1)) == [(GRANTED, "a", 2)]
-    leases.look(11, busy=False)
+    leases.expire(11, busy=False)
     assert leases.loss_of("a") == "it was not renewed within 10 s"
     assert told(leases.ask(claim("b"), 12)) == [(TAKEN, "b", 1)]
     leases.drained(12)
@@ -136,8 +136,8 @@ def test_who_does_not_wait_is_refused_at_once_and_who_waits_when_its_time_is_ove
     assert told(leases.ask(claim("b", until=1), 1)) == [(REFUSED, "b", 1)]
     assert leases.ask(claim("b", 2, until=5), 1) == []
     assert leases.due == 5
-    assert leases.look(4.9, busy=False) == []
-    assert told(leases.look(5, busy=False)) == [(REFUSED, "b", 2)]
+    assert leases.expire(4.9, busy=False) == []
+    assert told(leases.expire(5, busy=False)) == [(REFUSED, "b", 2)]
     assert leases.due == 100
 
 
@@ -190,10 +190,10 @@ def test_a_lease_that_is_broken_before_it_was_granted_is_refused():
 
 def test_a_server_that_has_not_listened_excuses_those_it_has_not_heard():
     leases = held(ttl=10)
-    leases.excuse(50, 1)
-    assert leases.look(50.9, busy=False) == []
-    assert told(leases.look(51, busy=False)) == [(LOST, "a", 1)]
-    leases.excuse(51, 1)  # there is nobody to excuse
+    leases.extend(50, 1)
+    assert leases.expire(50.9, busy=False) == []
+    assert told(leases.expire(51, busy=False)) == [(LOST, "a", 1)]
+    leases.extend(51, 1)  # without a lease, it does nothing
 
 
 @pytest.mark.parametrize("calls", [False, True])
@@ -258,13 +258,13 @@ class Laboratory:
             self.do(who)
         self.now += self.random.expovariate(2)
         while (due := self.leases.due) is not None and due <= self.now:
-            self.act(self.leases.look(due, busy=False))
+            self.act(self.leases.expire(due, busy=False))
         lease = self.leases.lease
         if lease is not None:
             assert self.now - self.heard[lease.first.who] < 10, "a lease past its time"
             if self.stalled.get(lease.first.who, 0) <= self.now and self.random.random() < 0.5:
                 self.heard[lease.first.who] = self.now
-                assert self.leases.hear(lease.first.who, self.now)
+                assert self.leases.renew(lease.first.who, self.now)
         elif self.leases.waiting:
             self.act(self.leases.advance(self.now))
 

@@ -107,7 +107,7 @@ def calls_waiting(server):
 def heard(server):
     """Return when the holder last gave a sign of life, on the server's clock."""
     lease = server.server._shared.desk("laser")._leases.lease
-    return lease.heard
+    return lease.renewed
 
 
 def until(condition):
@@ -537,7 +537,7 @@ def test_a_client_can_have_the_server_keep_so_many_claims_and_no_more(serve):
         sock.sendall(b"".join(claims))
         replies = [lines.readline() for _ in range(MAX_CLAIMS + 3)][2:]
         assert all(b'"ok"' in reply for reply in replies[:-1])
-        assert b"more than 100 leases" in replies[-1]
+        assert b"at most 100 leases" in replies[-1]
 
 
 def test_a_greeting_tells_of_so_many_leases_and_no_more(serve):

@@ -257,10 +257,10 @@ class Runner:
             call.immediate or call.name in self._instance.methods.coroutine
         ):
             work = functools.partial(self._work, call)
-            worker.submit(work, functools.partial(self._came_back, call))
+            worker.submit(work, functools.partial(self._worker_returned, call))
             return False
         call.invoke(self._instance.target)
-        return self._went(call)
+        return self._returned(call)
 
     def stream(self, call: Call, owner: Session) -> Stream:
         """Return a stream of the iterator that a call returned; `TypeError` if it is none."""
@@ -268,14 +268,14 @@ class Runner:
 
         return open_stream(call, owner, self._place, self._side, self._describe)
 
-    def go_on(self, call: Call) -> bool:
+    def resume(self, call: Call) -> bool:
         """Continue a call whose method was called in its turn; return whether it is done."""
-        done = self._went(call)
+        done = self._returned(call)
         if done and self._place.lane is not None:
             self._place.lane.release()
         return done
 
-    def _went(self, call: Call) -> bool:
+    def _returned(self, call: Call) -> bool:
         """Handle the outcome of a method on the event loop; return whether the call is done."""
         if call.error is not None:
             return self._explain(call)
@@ -297,7 +297,7 @@ class Runner:
             # In this thread, because forms registered by users run their code.
             call.chunks = self._side.reply(call.number, call)
 
-    def _came_back(self, call: Call) -> None:
+    def _worker_returned(self, call: Call) -> None:
         """Continue a call whose method has returned in the worker thread."""
         if call.awaitable:
             self._await(call)

@@ -74,7 +74,7 @@ class LeanRoad:
     Parameters
     ----------
     session : Session
-        The connection. Unusual calls are passed to its `read_call` and `go_on_with`.
+        The connection. Unusual calls are passed to its `read_call` and `continue_call`.
     instance : Instance
         Has the methods. They run on the event loop.
     schedule : Schedule
@@ -175,4 +175,4 @@ class LeanRoad:
         elif unusual is not None:
             if not self._in_turns:
                 self._lane.busy = False  # calls do not take turns
-            session.go_on_with(unusual)
+            session.continue_call(unusual)

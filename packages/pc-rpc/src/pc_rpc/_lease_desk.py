@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pc_rpc._errors import LeaseLost, TargetLeased
-from pc_rpc._lease_requests import Asked
+from pc_rpc._lease_requests import LeaseFields
 from pc_rpc._leases import (
     CLEARED,
     ENDED,
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pc_rpc")
 
-LATE = 0.1
+TIMER_DELAY = 0.1
 """Maximum delay of a timer of an idle loop, in seconds. If it is later, a method has blocked the
 loop, and messages of clients were not read meanwhile."""
 
-EXCUSE = 1.0
+GRACE = 1.0
 """Seconds to read such messages, so that no client loses a lease because the loop was blocked."""
 
 
@@ -81,7 +81,7 @@ class Desk:
 
     # Requests of seats.
 
-    def ask(self, seat: Seat, number: int, asked: Asked) -> None:
+    def ask(self, seat: Seat, number: int, asked: LeaseFields) -> None:
         """Add a claim; the reply is sent when it is granted or refused.
 
         Raises
@@ -96,7 +96,7 @@ class Desk:
         claim = Claim(
             seat, number, asked.purpose, asked.ttl, asked.client, seat.peer, until, asked.calls
         )
-        self._act(self._leases.ask(claim, now))
+        self._handle(self._leases.ask(claim, now))
         self._bar(seat)  # a further claim may make calls a sign of life
 
     def renew(self, seat: Seat) -> None:
@@ -107,40 +107,40 @@ class Desk:
         LeaseLost
             The connection has no lease, or has lost it.
         """
-        if not self._leases.hear(seat, self._now()):
+        if not self._leases.renew(seat, self._now()):
             raise self.lost(seat) or LeaseLost(f"this client has no lease of {self.target!r}")
 
     def release(self, seat: Seat, number: int) -> str | None:
         """Release a claim; return why its lease was lost, if it was."""
         text = self._leases.loss_of(seat)
-        self._act(self._leases.release(seat, number))
+        self._handle(self._leases.release(seat, number))
         return text
 
     def cancel(self, seat: Seat, number: int) -> None:
         """Remove a claim whose caller has given it up."""
-        self._act(self._leases.cancel(seat, number))
+        self._handle(self._leases.cancel(seat, number))
 
     def leave(self, seat: Seat) -> None:
         """Note that a connection has ended. Its calls may still run."""
-        self._act(self._leases.leave(seat))
+        self._handle(self._leases.leave(seat))
 
     def forget(self, seat: Seat) -> None:
         """Remove a connection that has ended, when none of its calls runs."""
         self._seats.discard(seat)
-        self._look_for_the_last_call()
+        self._grant_if_drained()
 
-    def break_(self, seat: Seat, asked: Asked) -> dict[str, Any] | None:
+    def break_(self, seat: Seat, asked: LeaseFields) -> dict[str, Any] | None:
         """End the lease of any connection; return the lease as `holder` does."""
         broken = self.holder()
         by = f"{asked.client} ({seat.peer})" if asked.client else seat.peer
         reason = f": {asked.purpose!r}" if asked.purpose else ""
-        self._act(self._leases.break_(f"it was broken by {by}{reason}"))
+        self._handle(self._leases.break_(f"it was broken by {by}{reason}"))
         return broken
 
     def call_ended(self, seat: Seat) -> None:
         """Note that a call of a watched connection has ended."""
-        self._leases.hear(seat, self._now())
-        self._look_for_the_last_call()
+        self._leases.renew(seat, self._now())
+        self._grant_if_drained()
 
     # Errors.
 
@@ -159,12 +159,12 @@ class Desk:
             first = waiting[0] if waiting else None
             return TargetLeased(
                 f"the target {self.target!r} is about to be leased"
-                + (f" for {first.purpose!r} by {first.whose}" if first is not None else "")
+                + (f" for {first.purpose!r} by {first.claimant}" if first is not None else "")
             )
         claim, seconds = lease.first, max(self._now() - lease.since, 0.0)
         clock = time.strftime("%H:%M:%S", time.localtime(time.time() - seconds))
         return TargetLeased(
-            f"the target {self.target!r} is leased for {claim.purpose!r} by {claim.whose} "
+            f"the target {self.target!r} is leased for {claim.purpose!r} by {claim.claimant} "
             f"since {clock} ({seconds:.0f} s)",
             claim.purpose,
             claim.client,
@@ -174,44 +174,44 @@ class Desk:
 
     # Events.
 
-    def _act(self, events: Iterable[Event]) -> None:
+    def _handle(self, events: Iterable[Event]) -> None:
         for event in events:
             self._log(event)
             if event.kind == TAKEN:
-                self._taken()
+                self._lease_taken()
             elif event.kind in {ENDED, LOST}:
-                self._ended()
+                self._lease_ended()
             elif event.kind == CLEARED:
-                self._open(event.claim.who)
+                self._unbar(event.claim.who)
             else:
                 self._answer(event)
         self._set_timer()
 
-    def _taken(self) -> None:
+    def _lease_taken(self) -> None:
         for seat in self._seats.copy():
             self._bar(seat)
             if seat.schedule.barred and not seat.side.features.lease_waits:
-                seat.turn_away()
-        self._look_for_the_last_call()
+                seat.refuse_waiting()
+        self._grant_if_drained()
 
-    def _ended(self) -> None:
+    def _lease_ended(self) -> None:
         """Let others call. A waiting claim takes the lease after the calls that wait now."""
         for seat in self._seats:
-            self._open(seat)
+            self._unbar(seat)
         if self._leases.waiting:
             asyncio.get_running_loop().call_soon(self._advance)
 
     def _advance(self) -> None:
-        self._act(self._leases.advance(self._now()))
+        self._handle(self._leases.advance(self._now()))
 
-    def _open(self, seat: Any) -> None:
+    def _unbar(self, seat: Any) -> None:
         was_barred = seat.schedule.barred
         self._bar(seat)
         if seat.schedule.barred:
-            seat.turn_away()  # the connection has lost its lease
+            seat.refuse_waiting()  # the connection has lost its lease
             seat.end_streams()
         elif was_barred:
-            asyncio.get_running_loop().call_soon(seat.go_on)
+            asyncio.get_running_loop().call_soon(seat.resume)
 
     def _bar(self, seat: Seat) -> None:
         """Set which calls of a connection may begin, and whether their ends are reported."""
@@ -221,14 +221,14 @@ class Desk:
         seat.watched = counted or (lease is not None and not mine and not lease.granted)
         seat.schedule.bar(barred=not self._leases.may_call(seat), counted=counted)
 
-    def _look_for_the_last_call(self) -> None:
+    def _grant_if_drained(self) -> None:
         """Grant a lease that was taken, if no calls of other connections run."""
         lease = self._leases.lease
         if lease is None or lease.granted:
             return
         if any(seat.schedule.active for seat in self._seats if seat is not lease.first.who):
             return
-        self._act(self._leases.drained(self._now()))
+        self._handle(self._leases.drained(self._now()))
         for seat in self._seats:
             self._bar(seat)
 
@@ -247,11 +247,13 @@ class Desk:
     def _log(self, event: Event) -> None:
         claim = event.claim
         if event.kind == GRANTED and event.claim.number == self._first_number():
-            _logger.info("target %r: leased for %r by %s", self.target, claim.purpose, claim.whose)
+            _logger.info(
+                "target %r: leased for %r by %s", self.target, claim.purpose, claim.claimant
+            )
         elif event.kind in {ENDED, LOST}:
             _logger.info(
                 "target %r: the lease for %r by %s is over: %s",
-                self.target, claim.purpose, claim.whose, event.text,
+                self.target, claim.purpose, claim.claimant, event.text,
             )  # fmt: skip
 
     def _first_number(self) -> int | None:
@@ -269,16 +271,16 @@ class Desk:
             timer.cancel()
             timer = None
         if timer is None and due is not None:
-            timer = asyncio.get_running_loop().call_at(due, self._look)
+            timer = asyncio.get_running_loop().call_at(due, self._timer_expired)
         self._timer = timer
 
-    def _look(self) -> None:
+    def _timer_expired(self) -> None:
         assert self._timer is not None
         now, late = self._now(), self._now() - self._timer.when()
         self._timer = None
-        if late > LATE:
-            self._leases.excuse(now, EXCUSE)
+        if late > TIMER_DELAY:
+            self._leases.extend(now, GRACE)
         lease = self._leases.lease
         holder: Any = None if lease is None else lease.first.who
         busy = holder is not None and holder.schedule.active
-        self._act(self._leases.look(now, busy=busy))
+        self._handle(self._leases.expire(now, busy=busy))

@@ -26,7 +26,7 @@ LONGEST_TTL = 86400.0
 """Seconds, a day. A lease that lasts longer without a sign of life was forgotten."""
 
 
-class Asked(NamedTuple):
+class LeaseFields(NamedTuple):
     """The fields of a request about leases.
 
     Attributes
@@ -53,7 +53,7 @@ class Asked(NamedTuple):
     number: int = -1
 
 
-def read(request: Request) -> Asked:
+def read(request: Request) -> LeaseFields:
     """Read a request about leases.
 
     Raises
@@ -65,7 +65,7 @@ def read(request: Request) -> Asked:
     client = _text(content.get("client", ""), "client")
     if request.action == "lease":
         wait = content.get("wait")
-        return Asked(
+        return LeaseFields(
             purpose_of(content["purpose"]),
             ttl_of(content.get("ttl", 10.0)),
             wait_of(wait),
@@ -73,13 +73,13 @@ def read(request: Request) -> Asked:
             client,
         )
     if request.action == "break_lease":
-        return Asked(_text(content.get("reason", ""), "reason"), client=client)
+        return LeaseFields(_text(content.get("reason", ""), "reason"), client=client)
     if request.action == "release_lease":
         number = content["lease"]
         if type(number) is not int:
             raise ValueError(f"expected the id of a lease, got {number!r:.100}")
-        return Asked(number=number)
-    return Asked()
+        return LeaseFields(number=number)
+    return LeaseFields()
 
 
 def purpose_of(value: Any) -> str:

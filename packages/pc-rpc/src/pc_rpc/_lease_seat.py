@@ -102,19 +102,19 @@ class Seat:
 
     # For the desk.
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Start the calls that have waited, and resume the streams."""
         if not self._session.closed:
-            self._session._go_on()
-            self._session.streams_go_on()
+            self._session.start_calls()
+            self._session.resume_streams()
 
-    def turn_away(self) -> None:
+    def refuse_waiting(self) -> None:
         """Refuse the waiting calls, and continue reading."""
-        away = self.schedule.turn_away()
+        away = self.schedule.remove_waiting()
         for call in away:
             self.refuse(call.number, self._desk.refusal(self))
         if away:
-            self.go_on()
+            self.resume()
 
     def end_streams(self) -> None:
         """End the streams of a connection that has lost its lease, with the error."""

@@ -55,7 +55,7 @@ class Claim:
     calls: bool = False
 
     @property
-    def whose(self) -> str:
+    def claimant(self) -> str:
         """The client, for messages to people."""
         return f"{self.client} ({self.peer})" if self.client else self.peer
 
@@ -90,7 +90,7 @@ class Lease:
         Its claims that were not released, by number.
     first : Claim
         The claim that it was taken for, which has the purpose.
-    heard : float
+    renewed : float
         Time of the last sign of life.
     since : float
         Time at which it was granted; before that, time at which it was taken.
@@ -100,14 +100,14 @@ class Lease:
 
     claims: dict[int, Claim]
     first: Claim
-    heard: float
+    renewed: float
     since: float
     granted: bool = False
 
     @property
     def deadline(self) -> float:
         """Time at which it expires without a sign of life."""
-        return self.heard + self.ttl
+        return self.renewed + self.ttl
 
     @property
     def ttl(self) -> float:
@@ -165,7 +165,7 @@ class Leases:
 
     @property
     def due(self) -> float | None:
-        """The time at which to call `look` next; None if nothing expires."""
+        """The time at which to call `expire` next; None if nothing expires."""
         times = [claim.until for claim in self.waiting if claim.until is not None]
         if self.lease is not None and self.lease.granted:
             times.append(self.lease.deadline)
@@ -180,7 +180,7 @@ class Leases:
             return [Event(REFUSED, claim)]
         if lease is not None and lease.first.who == claim.who:  # a lease within a lease
             lease.claims[claim.number] = claim
-            lease.heard = now
+            lease.renewed = now
             return [Event(GRANTED, claim)] if lease.granted else []
         if lease is None and not self.waiting:
             self.waiting.append(claim)
@@ -206,21 +206,21 @@ class Leases:
         lease = self.lease
         if lease is None or lease.granted:
             return []
-        lease.granted, lease.heard, lease.since = True, now, now
+        lease.granted, lease.renewed, lease.since = True, now, now
         return [Event(GRANTED, claim) for claim in lease.claims.values()]
 
-    def hear(self, who: Hashable, now: float) -> bool:
+    def renew(self, who: Hashable, now: float) -> bool:
         """Note a sign of life; return whether the connection has the lease."""
         lease = self.lease
         if lease is None or lease.first.who != who:
             return False
-        lease.heard = now
+        lease.renewed = now
         return True
 
-    def excuse(self, now: float, seconds: float) -> None:
+    def extend(self, now: float, seconds: float) -> None:
         """Extend the lease to `seconds` from now, at least: the server could not read requests."""
         if self.lease is not None:
-            self.lease.heard = max(self.lease.heard, now + seconds - self.lease.ttl)
+            self.lease.renewed = max(self.lease.renewed, now + seconds - self.lease.ttl)
 
     def release(self, who: Hashable, number: int) -> list[Event]:
         """Release a claim, also one of a lost lease. Unknown numbers are ignored."""
@@ -258,7 +258,7 @@ class Leases:
         """End the lease as lost; `text` is the reason, for its holder."""
         return list(self._lose(text))
 
-    def look(self, now: float, *, busy: bool) -> list[Event]:
+    def expire(self, now: float, *, busy: bool) -> list[Event]:
         """End the lease and the waits of claims whose time is over.
 
         Parameters
@@ -276,7 +276,7 @@ class Leases:
         if lease is None or not lease.granted:
             return events
         if busy:
-            lease.heard = now
+            lease.renewed = now
         elif lease.deadline <= now:
             events += self._lose(f"it was not renewed within {lease.ttl:g} s")
         return events

@@ -36,7 +36,7 @@ class OpenStreams:
         self._open: dict[int | None, Stream] = {}
         self._schedule = schedule
 
-    def look_for_credit(self, call: Call, request: Request) -> None:
+    def read_credit(self, call: Call, request: Request) -> None:
         """Set the credit of a call, if its request has credit and its method gives items.
 
         Raises
@@ -87,12 +87,12 @@ class OpenStreams:
         """Note that no more credit comes: streams without credit end."""
         for stream in list(self._open.values()):
             stream.sealed = True
-            stream.go()
+            stream.resume()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Resume all streams that may continue."""
         for stream in list(self._open.values()):
-            stream.go()
+            stream.resume()
 
     def fail(self, failure: Failure) -> None:
         """End the streams that need turns, with a failure."""

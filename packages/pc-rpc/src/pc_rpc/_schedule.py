@@ -234,7 +234,7 @@ class Schedule:
         self.barred = barred
         self._general = self._ended or barred or counted
 
-    def turn_away(self) -> list[Call]:
+    def remove_waiting(self) -> list[Call]:
         """Remove and return the waiting calls that are not immediate."""
         away = [call for call in self.waiting if not call.immediate]
         self.waiting = deque(call for call in self.waiting if call.immediate)

@@ -206,7 +206,7 @@ class Session(Connection):
             return
         if call is not None and not (self._schedule.barred and self._is_refused(call)):
             self._schedule.add(call)
-            self._go_on()
+            self.start_calls()
 
     def _is_refused(self, call: Call) -> bool:
         """Refuse a call because of a lease, unless it waits for the end of the lease."""
@@ -228,7 +228,7 @@ class Session(Connection):
             immediate = name in methods.immediate
             call = Call(request.number, name, args, kwargs, request.size, immediate=immediate)
             if self._streams is not None:
-                self._streams.look_for_credit(call, request)
+                self._streams.read_credit(call, request)
             return call
         if name != "terminate" or not self._shared.builtin_terminate:
             kind = kind_of(self._instance.driver)
@@ -252,7 +252,7 @@ class Session(Connection):
             self.send_chunks(self._side.confirm(request.number))
         elif request.action == "get_rpc_method_list":
             self._schedule.add(Call(request.number, request.action, immediate=True, lists=True))
-            self._go_on()
+            self.start_calls()
         else:
             unknown = ValueError(f"Unknown action: {request.action}")
             self.send_chunks(self._side.refusal(request.number, unknown))
@@ -269,21 +269,21 @@ class Session(Connection):
         call = self._schedule.cancel(number)
         if call is not None:
             self.send_chunks(self._side.failure(call.number, NOT_BEGUN))
-            self._go_on()
+            self.start_calls()
         if self._streams is not None:
             self._streams.cancel(number)
         seat.cancel(number)
 
     # Calls.
 
-    def go_on_with(self, call: Call) -> None:
+    def continue_call(self, call: Call) -> None:
         """Continue a call of the lean road, which has its turn and whose method was called."""
         self._schedule.adopt(call)
-        if self._runner.go_on(call):
+        if self._runner.resume(call):
             self._reply(call)
-        self._go_on()
+        self.start_calls()
 
-    def _go_on(self) -> None:
+    def start_calls(self) -> None:
         """Start the calls that may start, for the time of a turn; pause or resume reading."""
         schedule, until = self._schedule, monotonic() + TURN
         call = schedule.next()
@@ -293,7 +293,7 @@ class Session(Connection):
             call = None
             if schedule.waiting and self._keeps_up():
                 if monotonic() > until:
-                    self._later.ask(self._go_on)
+                    self._later.ask(self.start_calls)
                 else:
                     call = schedule.next()
         if schedule.wants_more:
@@ -314,13 +314,13 @@ class Session(Connection):
         except ConnectionError:
             return
         self._schedule.congested = False
-        self._go_on()
+        self.start_calls()
 
     def _finished(self, call: Call) -> None:
         """Reply to a call that was not done at once; start the next ones."""
         self._reply(call)
         if not self._schedule.waiting or self._keeps_up():
-            self._go_on()
+            self.start_calls()
 
     def _reply(self, call: Call) -> None:
         self._schedule.done(call)
@@ -360,23 +360,23 @@ class Session(Connection):
         except (TypeError, RuntimeError) as error:
             self.send_chunks(self._side.refusal(call.number, error))
 
-    def streams_go_on(self) -> None:
+    def resume_streams(self) -> None:
         """Resume the streams that a lease has paused."""
         if self._streams is not None:
-            self._streams.go_on()
+            self._streams.resume()
 
     def fail_streams(self, error: Exception) -> None:
         """End the streams that need turns: the lease of this connection was lost."""
         if self._streams is not None:
             self._streams.fail(describe(error, details=self._side.features.exception_details))
 
-    def stream_advances(self) -> None:
+    def stream_turn_begins(self) -> None:
         """Note that the turn of a stream begins."""
         self._schedule.advancing += 1
 
-    def stream_rests(self) -> None:
+    def stream_turn_ends(self) -> None:
         """Note that the turn of a stream is over."""
-        if self._shared.lost:  # the iterator has forked, and this is the child
+        if self._shared.in_child:  # the iterator has forked, and this is the child
             end_child()
         assert self._seat is not None
         self._schedule.advancing -= 1
@@ -401,7 +401,7 @@ class Session(Connection):
         else:
             self.send_chunks(self._side.confirm(call.number))
         if not self.closed:
-            self._go_on()
+            self.start_calls()
 
     # The end.
 
@@ -424,7 +424,7 @@ class Session(Connection):
         if self._streams is not None:
             self._streams.end()
 
-    def say_goodbye(self) -> None:
+    def notify_and_close(self) -> None:
         """Tell the callers of running calls that the server stops, and close."""
         self.stop_calls()
         for call in self._calls():
@@ -456,11 +456,11 @@ class Session(Connection):
     def forked(self) -> None:
         """See `forks.ForkAware`."""
         super().forked()
-        self._shared.lost = self.gone = True
+        self._shared.in_child = self.gone = True
 
     def _leave_target(self) -> None:
         """Close the instance, if the connection is gone and none of its calls run."""
-        if self._shared.lost:
+        if self._shared.in_child:
             end_child()
         if self._instance is not None and not self._schedule.busy:
             instance, self._instance = self._instance, None

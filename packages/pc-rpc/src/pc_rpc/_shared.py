@@ -46,7 +46,7 @@ class Shared:
     """
 
     stopping = False
-    lost = False  # whether this process is a forked child, without the connections
+    in_child = False  # whether this process is a forked child, without the connections
     _running = False
 
     def __init__(
@@ -144,7 +144,7 @@ class Shared:
             await self.tasks.cancel()
         finally:
             for session in self.sessions.copy():
-                session.say_goodbye()
+                session.notify_and_close()
 
     def _log_running(self) -> None:
         """Log the methods that the stop waits for."""

@@ -111,7 +111,7 @@ class Stream:
     # For the side that advances the iterator.
 
     @property
-    def may_go_on(self) -> bool:
+    def may_continue(self) -> bool:
         """Whether another item is wanted, and there is credit and room for it."""
         return (
             self.wanted
@@ -168,7 +168,7 @@ class Stream:
         """Schedule the first turn."""
         raise NotImplementedError
 
-    def go(self) -> None:
+    def resume(self) -> None:
         """Resume the stream, if it may continue and does not run."""
         raise NotImplementedError
 
@@ -180,9 +180,9 @@ class Stream:
         """Grant more items and bytes."""
         self._items += items
         self._bytes += size
-        self.go()
+        self.resume()
 
-    def look_for_end(self) -> None:
+    def end_if_exhausted(self) -> None:
         """End the stream if its credit is used up and no more comes."""
         if self.sealed and (self._used_items >= self._items or self._used_bytes >= self._bytes):
             self.wanted = False
@@ -217,7 +217,7 @@ class Stream:
         except ConnectionError:
             return
         self._full = False
-        self.go()
+        self.resume()
 
     def finish(self) -> None:
         """Send the remaining items, and notify the owner of the end."""

@@ -66,15 +66,15 @@ class PlainStream(Stream):
 
     def start(self) -> None:
         self._worker = None if self.call.immediate else self._place.worker
-        self._loop.call_soon(self.go)
+        self._loop.call_soon(self.resume)
 
     def cancel(self) -> None:
         self.wanted = False
-        self.go()
+        self.resume()
 
-    def go(self) -> None:
-        self.look_for_end()
-        if self._busy or self._over or (self.wanted and not self.may_go_on):
+    def resume(self) -> None:
+        self.end_if_exhausted()
+        if self._busy or self._over or (self.wanted and not self.may_continue):
             return
         self._busy = True
         if self._lane is None:
@@ -84,30 +84,30 @@ class PlainStream(Stream):
 
     def start_in_turn(self, call: Call) -> bool:
         """See `InTurn`."""
-        self._owner.stream_advances()
+        self._owner.stream_turn_begins()
         if self._worker is not None:
-            self._worker.submit(self._advance, self._came_back)
+            self._worker.submit(self._advance, self._worker_returned)
             return False
         self._advance()
-        self._went()
+        self._turn_ended()
         return True
 
-    def _came_back(self) -> None:
+    def _worker_returned(self) -> None:
         try:
-            self._went()
+            self._turn_ended()
         finally:
             if self._lane is not None:
                 self._lane.release()
 
-    def _went(self) -> None:
+    def _turn_ended(self) -> None:
         """Handle the end of a turn, on the event loop."""
         self._busy = False
-        self._owner.stream_rests()
+        self._owner.stream_turn_ends()
         if self._over:
             self.finish()
             return
         self.flush()
-        self._loop.call_soon(self.go)
+        self._loop.call_soon(self.resume)
 
     # In the place of the target.
 
@@ -131,12 +131,12 @@ class PlainStream(Stream):
 
     def _run(self, make: Callable[[], Any]) -> None:
         box, items, began, used = Outcome(), 0, monotonic(), self._used_bytes
-        while self.may_go_on:
+        while self.may_continue:
             box.result = make()
             self.add(box)
             items += 1
             if self._worker is not None:
-                self._have_it_sent()
+                self._schedule_flush()
             elif self._quick < QUICK_ITEMS:
                 break
             if self.turn_is_over(began, used):
@@ -144,7 +144,7 @@ class PlainStream(Stream):
         quick = monotonic() - began < items * QUICK
         self._quick = self._quick + items if quick else 0
 
-    def _have_it_sent(self) -> None:
+    def _schedule_flush(self) -> None:
         """Have the loop send the items while the next one is made."""
         if not self._flushes:
             self._flushes = True
@@ -171,7 +171,7 @@ class AwaitedStream(Stream):
         self._task = self._place.tasks.start(self._follow())
         self._task.add_done_callback(lambda _: self.finish())  # also if it was never begun
 
-    def go(self) -> None:
+    def resume(self) -> None:
         if self._waiter is not None:
             settle(self._waiter, None)
 
@@ -193,7 +193,7 @@ class AwaitedStream(Stream):
         try:
             make = aiter(self._iterator).__anext__
             while self.wanted:
-                await self._permission()
+                await self._wait_for_credit()
                 async with self._in_turn():
                     await self._run(make)
         except StopAsyncIteration:
@@ -207,7 +207,7 @@ class AwaitedStream(Stream):
 
     async def _run(self, make: Callable[[], Awaitable[Any]]) -> None:
         box, began, used = Outcome(), monotonic(), self._used_bytes
-        while self.may_go_on:
+        while self.may_continue:
             box.result = await make()
             self.add(box)
             if not self._flushes:
@@ -216,25 +216,25 @@ class AwaitedStream(Stream):
             if self.turn_is_over(began, used):
                 break
 
-    async def _permission(self) -> None:
+    async def _wait_for_credit(self) -> None:
         """Wait for credit; let other tasks run in any case."""
         await asyncio.sleep(0)
-        self.look_for_end()
-        while self.wanted and not self.may_go_on:
+        self.end_if_exhausted()
+        while self.wanted and not self.may_continue:
             self._waiter = self._loop.create_future()
             await self._waiter
-            self.look_for_end()
+            self.end_if_exhausted()
 
     @contextlib.asynccontextmanager
     async def _in_turn(self) -> Any:
         lane = self._lane
         if lane is not None:
             await self._take_turn(lane)
-        self._owner.stream_advances()
+        self._owner.stream_turn_begins()
         try:
             yield
         finally:
-            self._owner.stream_rests()
+            self._owner.stream_turn_ends()
             if lane is not None:
                 lane.release()
 

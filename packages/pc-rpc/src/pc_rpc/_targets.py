@@ -223,7 +223,7 @@ class Target:
         if not self._is_factory:
             if not alone:
                 _require_object(name, given)
-            self._warn_of_waiting(self._look_at(self._given))
+            self._warn_of_waiting(self._find_methods(self._given))
         elif issubclass(type(given), type):
             self._warn_of_waiting(methods_of_class(given))
 
@@ -249,7 +249,7 @@ class Target:
         """Return the instance of all connections, with the current methods if it is a client."""
         instance = self._instance
         if instance is None or instance.place is not place or type(self._given) is RemoteMethods:
-            methods = self._look_at(self._given, strict=False)
+            methods = self._find_methods(self._given, strict=False)
             instance = Instance(self.name, self._given, methods, place, terminate=self._terminate)
             self._instance = instance
         return instance
@@ -280,9 +280,9 @@ class Target:
             if outcome.error is None or explain(outcome, fail, place, then, details=details):
                 then(outcome)
 
-        place.closings.start(self._live(outcome.take(), place, connection, begun))
+        place.closings.start(self._run_life(outcome.take(), place, connection, begun))
 
-    async def _live(
+    async def _run_life(
         self,
         life: Life,
         place: Place,
@@ -315,12 +315,12 @@ class Target:
     def _instance_of(self, life: Life, place: Place) -> Instance:
         driver = served(life.driver)
         try:
-            methods = self._look_at(driver)
+            methods = self._find_methods(driver)
         except ValueError as error:
             if not self._logged_names:
                 _logger.error("%s", error)
                 self._logged_names = True
-            methods = self._look_at(driver, strict=False)
+            methods = self._find_methods(driver, strict=False)
         self._warn_of_waiting(methods)
         return Instance(self.name, driver, methods, place, life=life, terminate=self._terminate)
 
@@ -329,7 +329,7 @@ class Target:
         _logger.error("%s: target %r cannot be made", peer, self.name, exc_info=error)
         return failure
 
-    def _look_at(self, target: object, *, strict: bool = True) -> Methods:
+    def _find_methods(self, target: object, *, strict: bool = True) -> Methods:
         try:
             methods = find_methods(
                 target,

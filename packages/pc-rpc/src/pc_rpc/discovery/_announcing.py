@@ -18,15 +18,15 @@ from pyon.asyncio_tasks import abandon
 from pc_rpc.discovery._network import (
     library,
     open_network,
+    reachable_addresses,
     reaches_others,
-    told_addresses,
 )
 from pc_rpc.discovery._records import SERVICE, Record, label, properties
 
 if TYPE_CHECKING:
     from pc_rpc._server import Server
 
-LOOK_AGAIN = 10.0
+ADDRESS_CHECK = 10.0
 """Seconds between two checks of the addresses: a controller may start before the network does."""
 
 _logger = logging.getLogger("pc_rpc")
@@ -86,7 +86,7 @@ class _Announcement:
         self._record = Record(called, targets, description, tls)
         self._hosts = [host for host, _ in server.addresses]
         self._port = server.addresses[0][1]
-        self._complaint = ""
+        self._logged = ""
 
     async def run(self) -> None:
         """Announce the server until this task is cancelled, always with its current addresses."""
@@ -94,22 +94,22 @@ class _Announcement:
             _logger.info("%r is not announced: it serves this computer only", self._record.name)
             return
         while True:
-            addresses = told_addresses(self._hosts)
+            addresses = reachable_addresses(self._hosts)
             if not addresses:
-                self._complain("this computer has no network")
+                self._warn("this computer has no network")
             else:
                 try:
                     await self._announce(addresses)
                 except asyncio.CancelledError:
                     raise
                 except Exception as error:  # of the network or the library; the server must go on
-                    self._complain(f"{type(error).__name__}: {error}")
-            await asyncio.sleep(LOOK_AGAIN)
+                    self._warn(f"{type(error).__name__}: {error}")
+            await asyncio.sleep(ADDRESS_CHECK)
 
-    def _complain(self, why: str) -> None:
+    def _warn(self, why: str) -> None:
         """Log why the server is not announced, once for each reason."""
-        if why != self._complaint:
-            self._complaint = why
+        if why != self._logged:
+            self._logged = why
             _logger.warning("%r is not announced, for now: %s", self._record.name, why)
 
     async def _announce(self, addresses: list[str]) -> None:
@@ -127,8 +127,8 @@ class _Announcement:
         try:
             await (await network.async_register_service(info, allow_name_change=True))
             _logger.info("announced as %r", self._record.name)
-            self._complaint = ""
-            while told_addresses(self._hosts) == addresses:  # noqa: ASYNC110 (there is no event)
-                await asyncio.sleep(LOOK_AGAIN)
+            self._logged = ""
+            while reachable_addresses(self._hosts) == addresses:  # noqa: ASYNC110 (no event)
+                await asyncio.sleep(ADDRESS_CHECK)
         finally:
             await network.async_close()  # which withdraws it

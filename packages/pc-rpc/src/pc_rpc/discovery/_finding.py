@@ -134,15 +134,15 @@ def find_server(name: str, timeout: float = SEARCH) -> FoundServer:
     UnknownServer
         No server or several servers have the name, or the server does not answer.
     """
-    return only(find_servers(timeout), name)
+    return select(find_servers(timeout), name)
 
 
 async def asyncio_find_server(name: str, timeout: float = SEARCH) -> FoundServer:
     """Return the server of a name: `find_server` for asyncio."""
-    return only(await asyncio_find_servers(timeout), name)
+    return select(await asyncio_find_servers(timeout), name)
 
 
-def only(servers: Iterable[FoundServer], name: str) -> FoundServer:
+def select(servers: Iterable[FoundServer], name: str) -> FoundServer:
     """Return the server of a name among those found; raise `UnknownServer` as `find_server`."""
     servers = list(servers)
     named = [server for server in servers if server.name == name]
@@ -182,7 +182,7 @@ class _Search:
             if (task := self._tasks.pop(name, None)) is not None:
                 task.cancel()
         elif name not in self._tasks and len(self._tasks) < MOST_SERVERS:
-            self._tasks[name] = asyncio.ensure_future(self._look_at(name))
+            self._tasks[name] = asyncio.ensure_future(self._resolve(name))
 
     async def end(self) -> None:
         """Cancel the tasks that have not finished."""
@@ -190,7 +190,7 @@ class _Search:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _look_at(self, name: str) -> None:
+    async def _resolve(self, name: str) -> None:
         info = library().AsyncServiceInfo(SERVICE, name)
         network, question = self._network.zeroconf, multicast_question()
         while not await info.async_request(network, 1000, question):

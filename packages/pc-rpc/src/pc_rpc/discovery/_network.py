@@ -68,7 +68,7 @@ def multicast_question() -> Any:
     return importlib.import_module("zeroconf").DNSQuestionType.QM
 
 
-def told_addresses(bound: Iterable[str]) -> list[str]:
+def reachable_addresses(bound: Iterable[str]) -> list[str]:
     """Return the addresses at which other computers reach a server that listens on `bound`."""
     found: list[str] = []
     for host in bound:
