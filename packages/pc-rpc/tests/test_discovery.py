@@ -104,7 +104,7 @@ async def until_found(name, count=1):
     return found
 
 
-async def test_a_server_that_is_announced_is_found_with_what_it_says_of_itself():
+async def test_an_announced_server_is_found_with_its_greeting():
     async with announcing("laser one", targets=["laser", "shutter"], description="A laser") as port:
         found = await until_found("laser one")
     assert found == [
@@ -132,7 +132,7 @@ async def test_a_server_that_has_ended_is_not_found():
     assert named(await asyncio_find_servers(1.0), "laser three") == []
 
 
-async def test_one_that_speaks_tls_is_found_and_said_to():
+async def test_a_tls_server_is_found_and_marked():
     async with announcing("laser four", tls=True):
         (found,) = await until_found("laser four")
     assert (found.tls, found.answers, found.targets) == (True, True, ("laser",))
@@ -159,7 +159,7 @@ async def test_a_method_called_find_is_the_targets():
         await client.close_rpc()
 
 
-async def test_two_of_a_name_are_both_found_and_neither_is_chosen():
+async def test_two_servers_of_one_name_are_both_found_and_neither_is_chosen():
     async with announcing("laser seven") as first, announcing("laser seven") as second:
         found = await until_found("laser seven", 2)
         assert {server.port for server in found} == {first, second}
@@ -171,7 +171,7 @@ async def test_two_of_a_name_are_both_found_and_neither_is_chosen():
     assert isinstance(raised.value, RpcError)
 
 
-async def test_who_is_not_there_is_told_with_who_is():
+async def test_the_error_about_an_unknown_server_lists_those_found():
     async with announcing("laser eight"):
         with pytest.raises(UnknownServer, match=r"no server called 'lasre'.*'laser eight'"):
             await asyncio_find_server("lasre", SEARCH)
@@ -203,7 +203,7 @@ async def test_a_record_that_is_stale_is_shown_as_not_answering(caplog):
         silent.socket.close()
 
 
-async def test_one_that_answers_with_nonsense_is_not_answering():
+async def test_a_server_with_a_malformed_greeting_is_not_answering():
     async def nonsense(reader, writer):
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
@@ -258,7 +258,7 @@ async def test_a_server_is_announced_when_there_is_a_network_and_where(monkeypat
     ]
 
 
-def test_addresses_that_are_told_are_those_that_others_reach(monkeypatch):
+def test_announced_addresses_are_those_that_others_can_reach(monkeypatch):
     monkeypatch.setattr(_network, "LOOPBACK", False)
     own = ["127.0.0.1", "::1", "192.0.2.7", "fe80::1", "2001:db8::7", "169.254.3.4"]
     monkeypatch.setattr(_network, "_own_addresses", lambda: own)
@@ -269,7 +269,7 @@ def test_addresses_that_are_told_are_those_that_others_reach(monkeypatch):
     assert _network.reachable_addresses(["0.0.0.0"]) == ["192.0.2.7", "169.254.3.4"]
 
 
-async def test_a_flood_of_records_is_looked_at_up_to_a_limit(monkeypatch):
+async def test_a_flood_of_records_is_followed_up_to_a_limit(monkeypatch):
     async def look_at(self, name):
         await asyncio.Event().wait()
 
@@ -288,7 +288,7 @@ async def test_a_flood_of_records_is_looked_at_up_to_a_limit(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "error"), [("", ValueError), (" ", ValueError), (5, TypeError)])
-def test_what_is_no_name_is_refused_before_the_server_starts(name, error):
+def test_an_invalid_name_is_refused_before_the_server_starts(name, error):
     with pytest.raises(error, match="announce: expected a name"):
         simple_server_loop({"laser": Laser()}, "127.0.0.1", 0, announce=name)
 
@@ -311,7 +311,7 @@ def test_without_the_library_the_error_says_what_to_install():
             use()
 
 
-def test_nothing_of_it_is_loaded_unless_it_is_asked_for():
+def test_discovery_is_loaded_on_demand_only():
     code = (
         "import sys, pc_rpc, pc_rpc._cli, pc_rpc._cli_serve\n"
         "[getattr(pc_rpc, name) for name in pc_rpc.__all__ if name != 'find_servers']\n"
@@ -331,7 +331,7 @@ def wire(record):
     return {key.encode(): value.encode() for key, value in found.items()}
 
 
-def test_a_record_comes_back():
+def test_a_record_is_read_as_it_was_written():
     record = Record("laser of table 3", ("laser", "shutter"), "Läser", True)
     assert read(wire(record), "anything") == record
 
@@ -362,7 +362,7 @@ def test_the_name_of_an_instance_is_a_label_of_dns(name):
     "found",
     [{}, {b"name": None}, {b"name": b"\xff\xfe"}, {b"tls": b"yes", b"targets": b"\xff a\x00b"}],
 )
-def test_whatever_a_record_says_is_text(found):
+def test_any_content_of_a_record_is_read_as_text(found):
     record = read(found, f"laser (pc 3249).{SERVICE}")
     assert isinstance(record.name, str)
     assert record.name

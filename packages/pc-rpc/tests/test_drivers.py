@@ -90,7 +90,7 @@ def test_each_connection_has_a_driver_that_was_entered_for_it(serve, connect, jo
     assert sorted(journal.events) == sorted(["made", "entered"] * 2 + ["left", "called"])
 
 
-def test_what_a_manager_gives_is_served_and_the_manager_is_left(serve, connect, journal):
+def test_the_result_of_enter_is_served_and_the_manager_is_left(serve, connect, journal):
     @contextlib.contextmanager
     def laser():
         driver = managed(journal, close=lambda self: journal.note("closed"))()
@@ -107,7 +107,7 @@ def test_what_a_manager_gives_is_served_and_the_manager_is_left(serve, connect, 
     assert journal.events == ["made", "called", "manager left"]
 
 
-def test_a_manager_that_gives_none_is_served_itself_and_closed_when_it_was_left(
+def test_a_manager_whose_enter_returns_none_is_served_itself_and_closed_after_it_was_left(
     serve, connect, journal
 ):
     driver = managed(
@@ -148,7 +148,7 @@ def test_a_driver_that_cannot_be_closed_twice_is_no_error(serve, connect, journa
     assert "close() of a driver that was left by __exit__ raised OSError" in caplog.text
 
 
-def test_why_a_driver_cannot_be_entered_is_told_to_the_client(serve, connect, caplog):
+def test_the_client_gets_the_error_of_a_driver_that_cannot_be_entered(serve, connect, caplog):
     def refuse(self):
         raise ValueError("no instrument")
 
@@ -158,7 +158,7 @@ def test_why_a_driver_cannot_be_entered_is_told_to_the_client(serve, connect, ca
     assert "target 'laser' cannot be made" in caplog.text
 
 
-def test_what_leaving_raises_is_logged(serve, connect, caplog):
+def test_an_exception_of_leaving_is_logged(serve, connect, caplog):
     def fail(self, *what):
         raise RuntimeError("shutter stuck")
 
@@ -252,7 +252,7 @@ def test_an_asynchronous_manager_is_entered_and_left_in_one_task(serve, connect,
     assert journal == [("left", "server")]
 
 
-def test_an_asynchronous_manager_is_preferred_and_closed_behind(serve, connect, journal):
+def test_an_asynchronous_manager_is_preferred_and_closed_after_it_was_left(serve, connect, journal):
     async def enter(self):
         journal.note("entered asynchronously")
         return self
@@ -270,7 +270,9 @@ def test_an_asynchronous_manager_is_preferred_and_closed_behind(serve, connect, 
     assert journal.events == ["made", "entered asynchronously", "left asynchronously", "closed"]
 
 
-def test_why_a_driver_cannot_be_made_on_the_loop_is_told_to_the_client(serve, connect, caplog):
+def test_the_client_gets_the_error_of_a_driver_that_cannot_be_made_on_the_loop(
+    serve, connect, caplog
+):
     async def make():
         await asyncio.sleep(0)
         raise ValueError("no instrument")

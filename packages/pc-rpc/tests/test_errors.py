@@ -41,7 +41,7 @@ def travel(error, *, details=True):
         (GenericRemoteException, {RpcError}),
     ],
 )
-def test_errors_derive_from_what_a_stranger_would_catch(error, parents):
+def test_errors_derive_from_the_expected_builtins(error, parents):
     assert set(error.__bases__) == parents
 
 
@@ -273,7 +273,7 @@ def test_frames_of_ours_are_not_in_the_traceback_nor_in_those_it_leads_to():
     assert "in broken" in pack["traceback"][-1]
 
 
-def test_what_is_linked_many_times_travels_once():
+def test_an_exception_that_is_linked_many_times_is_sent_once():
     def stop_all(attempts):
         errors = []
         for number in range(10):
@@ -383,7 +383,7 @@ def nested(depth, key):
 
 @pytest.mark.parametrize("key", ["cause", "context", "exceptions"])
 @pytest.mark.parametrize("depth", [MAX_REBUILT + 1, 400, 100_000])
-def test_what_is_nested_too_deeply_is_a_generic_exception(key, depth):
+def test_a_chain_that_is_too_deep_is_a_generic_exception(key, depth):
     error = rebuild_exception(nested(depth, key))
     assert type(error) is GenericRemoteException
     assert "more than 64 exceptions behind each other" in str(error)
@@ -391,7 +391,7 @@ def test_what_is_nested_too_deeply_is_a_generic_exception(key, depth):
 
 
 @pytest.mark.parametrize("key", ["cause", "context", "exceptions"])
-def test_as_many_behind_each_other_as_are_rebuilt_can_be_printed(key):
+def test_the_deepest_chain_that_is_rebuilt_can_be_printed(key):
     error = rebuild_exception(nested(MAX_REBUILT, key))
     assert type(error) is (ExceptionGroup if key == "exceptions" else ValueError)
     printed = "outer" if key == "exceptions" else "the first"  # of groups only the outer ones

@@ -192,7 +192,7 @@ class Meta(type):
         return type.__getattribute__(cls, name)
 
 
-def test_a_metaclass_is_not_asked():
+def test_no_code_of_a_metaclass_runs():
     class Odd(metaclass=Meta):
         def measure(self): ...
 
@@ -201,7 +201,7 @@ def test_a_metaclass_is_not_asked():
     assert public_methods(odd) == {"measure"}
 
 
-def test_an_own_dictionary_that_is_computed_is_not_asked():
+def test_a_computed_dictionary_is_not_read():
     class Odd:
         @property
         def __dict__(self):
@@ -269,7 +269,7 @@ def test_marks_are_seen_through_every_kind_of_method():
 
 @pytest.mark.parametrize("option", ["expose", "hide"])
 @pytest.mark.parametrize("name", ["measur", "clos", ""])
-def test_exposing_or_hiding_a_method_that_does_not_exist_is_a_mistake(option, name):
+def test_exposing_or_hiding_an_unknown_method_is_an_error(option, name):
     with pytest.raises(ValueError, match=f"'main': 'Base' object has no attribute '{name}'"):
         Server({"main": Base()}, **{option: {"main": ["inherited", name]}})
 
@@ -319,7 +319,7 @@ def test_names_that_a_driver_computes_may_be_exposed():
     assert find_methods(Proxy(), expose=["measure"]).names == {"measure"}
 
 
-def test_what_a_factory_made_does_not_have_is_logged_once(serve, connect, caplog):
+def test_a_missing_method_of_a_factory_s_target_is_logged_once(serve, connect, caplog):
     thread = serve({"main": lambda: Base()}, hide={"main": ["onn", "inherited"]})
     for _ in range(2):
         assert dir(connect(thread.port).__rpc__) == ["hidden_by_property", "overridden"]

@@ -123,7 +123,7 @@ def test_a_server_whose_method_has_forked_ends_for_its_clients(controller, endin
 
 
 @pytest.mark.parametrize("method", ["fork_and_return", "fork_and_raise", "fork_and_return_later"])
-def test_a_child_that_comes_back_from_a_method_ends_there(controller, method):
+def test_a_child_that_returns_from_a_method_ends_there(controller, method):
     process, port = controller
     with Client("127.0.0.1", port, timeout=60) as client:
         for _ in range(3):

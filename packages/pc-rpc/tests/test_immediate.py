@@ -83,7 +83,7 @@ def test_with_worker_threads_an_immediate_method_runs_on_the_loop(serve, connect
         assert grinding.result(30) == "done"
 
 
-def test_a_method_learns_whose_call_it_is(serve, connect):
+def test_a_method_gets_the_address_of_its_caller(serve, connect):
     peers = []
     made_for = []
 
@@ -101,7 +101,7 @@ def test_a_method_learns_whose_call_it_is(serve, connect):
     assert all(peer.startswith("127.0.0.1:") for peer in peers)
 
 
-def test_a_method_learns_what_the_transport_knows_of_its_caller(serve, connect):
+def test_a_method_gets_the_transport_information_of_its_caller(serve, connect):
     class Target:
         def ends(self):
             return current_extra_info("sockname"), current_extra_info("peercert")

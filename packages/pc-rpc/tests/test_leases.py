@@ -74,7 +74,7 @@ def test_a_call_that_ran_gives_the_whole_time_again():
     assert leases.due == 1010
 
 
-def test_who_has_lost_a_lease_calls_nothing_until_it_has_given_all_claims_back():
+def test_a_connection_that_lost_its_lease_may_not_call_until_it_has_released_all_claims():
     leases = held()
     assert told(leases.ask(claim("a", 2), 1)) == [(GRANTED, "a", 2)]
     leases.expire(11, busy=False)
@@ -99,7 +99,7 @@ def test_a_lease_within_a_lease_ends_with_the_last_of_them_and_lasts_as_the_long
     assert told(leases.release("a", 1)) == [(ENDED, "a", 1)]
 
 
-def test_those_who_wait_come_in_their_order():
+def test_claims_are_granted_in_order():
     leases = held()
     for who in "bcd":
         assert leases.ask(claim(who), 1) == []
@@ -111,7 +111,7 @@ def test_those_who_wait_come_in_their_order():
         leases.drained(2)
 
 
-def test_nobody_overtakes_who_waits_in_the_moment_between_two_leases():
+def test_no_claim_overtakes_the_queue_between_two_leases():
     leases = held()
     leases.ask(claim("b"), 1)
     leases.release("a", 1)
@@ -131,7 +131,7 @@ def test_two_claims_of_one_connection_that_wait_are_one_lease():
     assert [waiting.who for waiting in leases.waiting] == ["c"]
 
 
-def test_who_does_not_wait_is_refused_at_once_and_who_waits_when_its_time_is_over():
+def test_a_claim_is_refused_when_its_wait_is_over():
     leases = held(ttl=100)
     assert told(leases.ask(claim("b", until=1), 1)) == [(REFUSED, "b", 1)]
     assert leases.ask(claim("b", 2, until=5), 1) == []
@@ -141,7 +141,7 @@ def test_who_does_not_wait_is_refused_at_once_and_who_waits_when_its_time_is_ove
     assert leases.due == 100
 
 
-def test_a_claim_that_was_given_up_is_taken_back_wherever_it_is():
+def test_a_claim_that_was_given_up_is_removed_in_any_state():
     leases = held()
     leases.ask(claim("b", 5), 1)
     assert told(leases.cancel("b", 5)) == [(CANCELLED, "b", 5)]
@@ -188,7 +188,7 @@ def test_a_lease_that_is_broken_before_it_was_granted_is_refused():
     assert leases.may_call("a")
 
 
-def test_a_server_that_has_not_listened_excuses_those_it_has_not_heard():
+def test_a_server_that_could_not_read_extends_the_lease():
     leases = held(ttl=10)
     leases.extend(50, 1)
     assert leases.expire(50.9, busy=False) == []
@@ -197,13 +197,13 @@ def test_a_server_that_has_not_listened_excuses_those_it_has_not_heard():
 
 
 @pytest.mark.parametrize("calls", [False, True])
-def test_calls_are_a_sign_of_life_where_the_claim_says_so(calls):
+def test_calls_are_a_sign_of_life_if_the_claim_asks_for_it(calls):
     leases = Leases()
     leases.ask(claim("a", calls=calls), 0)
     assert leases.lease.calls is calls
 
 
-def test_a_connection_has_so_many_claims_and_no_more():
+def test_a_connection_has_a_maximum_number_of_claims():
     leases = held()
     for who, begin in (("a", 2), ("b", 1)):
         for number in range(begin, MAX_CLAIMS + 1):

@@ -117,7 +117,7 @@ def until(condition):
         assert time.monotonic() < deadline
 
 
-def test_who_has_a_lease_calls_and_others_are_told_who_why_and_since_when(client):
+def test_a_leased_target_refuses_others_with_holder_purpose_and_time(client):
     holder, other = client(), client()
     with holder.lease("scan 4711", ttl=10):
         assert holder.set_power(1) == 1
@@ -130,7 +130,7 @@ def test_who_has_a_lease_calls_and_others_are_told_who_why_and_since_when(client
     assert other.get_rpc_lease() is None
 
 
-def test_what_is_immediate_or_no_call_is_not_locked_out(server, client, connect):
+def test_immediate_calls_pings_and_method_lists_pass_during_a_lease(server, client, connect):
     holder, other = client(), client()
     with holder.lease("scan"):
         assert other.abort() == "aborted"
@@ -234,7 +234,7 @@ def test_between_two_leases_every_connection_that_waits_has_its_turn(server, cli
 
 
 @pytest.mark.parametrize("wait", [0, 0.05])
-def test_who_does_not_wait_longer_for_a_lease_is_told_who_has_it(client, wait):
+def test_the_error_after_waiting_for_a_lease_names_its_holder(client, wait):
     holder, other = client(), client()
     with holder.lease("scan"):
         with pytest.raises(TargetLeased, match="'scan'"), other.lease("mine", wait=wait):
@@ -276,7 +276,7 @@ def test_a_lease_is_renewed_by_itself(server, client):
         assert (lease.lost, holder.set_power(2)) == (None, 2)
 
 
-def test_who_gives_no_sign_of_life_loses_the_lease_and_hears_of_it_before_it_calls(
+def test_a_client_without_a_sign_of_life_loses_the_lease_and_its_next_call_fails(
     client, laser, caplog
 ):
     caplog.set_level(logging.INFO, "pc_rpc")
@@ -299,7 +299,7 @@ def test_who_gives_no_sign_of_life_loses_the_lease_and_hears_of_it_before_it_cal
     assert any("is over: it was not renewed within 0.2 s" in message for message in messages)
 
 
-def test_a_thread_that_renews_hears_of_the_loss_as_well(client):
+def test_a_thread_that_renews_a_lease_notices_its_loss(client):
     holder, other = client(), client()
     with holder.lease("scan", ttl=1) as lease:
         other.break_lease("beam dump")
@@ -343,7 +343,7 @@ def test_a_method_that_blocks_the_event_loop_costs_nobody_the_lease(serve, conne
         assert (holder.set_power(1), lease.lost) == (1, None)
 
 
-def test_what_a_server_has_not_read_yet_counts_as_heard(serve, connect, pool):
+def test_unread_messages_extend_a_lease(serve, connect, pool):
     """The sign of life is behind more than one read takes in, when the event loop goes on."""
     other = Laser()
     server = serve({"laser": Laser(), "other": other})
@@ -366,7 +366,7 @@ def test_what_a_server_has_not_read_yet_counts_as_heard(serve, connect, pool):
         assert running.result(LONG) == "ground"
 
 
-def test_a_lease_can_be_broken_and_its_holder_is_told_by_whom_and_why(client, laser, caplog):
+def test_the_holder_of_a_broken_lease_gets_the_reason(client, laser, caplog):
     caplog.set_level(logging.INFO, "pc_rpc")
     holder, administrator = client(), client()
     with holder.lease("scan"):
@@ -384,7 +384,7 @@ def test_a_lease_can_be_broken_and_its_holder_is_told_by_whom_and_why(client, la
     assert any("is over: it was broken by" in record.getMessage() for record in caplog.records)
 
 
-def test_who_breaks_a_lease_waits_for_the_call_that_runs_as_everybody_does(client, pool, laser):
+def test_a_lease_after_a_broken_one_waits_for_the_running_call(client, pool, laser):
     holder, administrator = client(), client()
     with holder.lease("scan"):
         running = pool.submit(holder.ramp)
@@ -413,7 +413,7 @@ def test_a_call_that_outlives_its_connection_is_waited_for(serve, connect, pool)
     taking.result(LONG).__exit__(None, None, None)
 
 
-def test_a_claim_that_is_given_up_is_taken_back(server, client, pool):
+def test_a_claim_that_is_given_up_is_removed(server, client, pool):
     holder, other = client(), client()
     with holder.lease("scan"):
         hasty = client(timeout=0.1)
@@ -443,7 +443,7 @@ def test_an_instance_for_each_connection_cannot_be_leased(serve, connect):
         ({"purpose": "x", "wait": -1}, "wait: expected a number of seconds or None"),
     ],
 )
-def test_a_lease_of_no_sense_is_refused_at_once(client, options, message):
+def test_an_invalid_lease_is_refused_at_once(client, options, message):
     with pytest.raises(ValueError, match=message):
         client().lease(**options)
 
@@ -469,7 +469,7 @@ def test_an_older_server_knows_no_leases(scripted_peer, greet, connect):
 
 
 @pytest.mark.parametrize("features", [b"", b" pyon_v2", b" pyon_v2 request_ids"])
-def test_an_older_client_is_told_in_words(serve, connect, features):
+def test_an_older_client_gets_the_message_about_a_lease(serve, connect, features):
     server = serve({"laser": Laser()})
     call = b'{"id": 1, "action": "call", "name": "set_power", "args": [1], "kwargs": {}}\n'
     with (
@@ -488,7 +488,7 @@ def test_an_older_client_is_told_in_words(serve, connect, features):
             assert b"pc_rpc.TargetLeased: the target 'laser' is leased for 'scan 4711' by" in reply
 
 
-def test_the_words_of_the_protocol(serve):
+def test_the_messages_about_leases_byte_for_byte(serve):
     """PROTOCOL.md, Leases, to the byte."""
     server = serve({"laser": Laser()})
     with (
@@ -526,7 +526,7 @@ def test_the_words_of_the_protocol(serve):
         assert ask(b'{"id":9,"action":"get_lease"}') == b'{"id":9,"status":"ok","ret":null}\n'
 
 
-def test_a_client_can_have_the_server_keep_so_many_claims_and_no_more(serve):
+def test_the_claims_of_a_connection_are_limited_in_number(serve):
     server = serve({"laser": Laser()})
     with (
         socket.create_connection(("127.0.0.1", server.port), LONG) as sock,
@@ -540,7 +540,7 @@ def test_a_client_can_have_the_server_keep_so_many_claims_and_no_more(serve):
         assert b"at most 100 leases" in replies[-1]
 
 
-def test_a_greeting_tells_of_so_many_leases_and_no_more(serve):
+def test_the_leases_in_a_greeting_are_limited_in_number(serve):
     server = serve({f"laser{number}": Laser() for number in range(MOST_SHOWN + 2)})
     with contextlib.ExitStack() as stack:
         for number in range(MOST_SHOWN + 2):
@@ -550,7 +550,7 @@ def test_a_greeting_tells_of_so_many_leases_and_no_more(serve):
             assert len(client._target.side.leases) == MOST_SHOWN
 
 
-def test_without_the_word_the_actions_are_unknown(serve):
+def test_without_the_feature_the_actions_are_unknown(serve):
     server = serve({"laser": Laser()})
     with (
         socket.create_connection(("127.0.0.1", server.port), LONG) as sock,
@@ -643,7 +643,7 @@ def test_the_command_shows_and_breaks_leases(run, connect, monkeypatch):
     assert run("list-targets")[1] == "laser\nother\n"
 
 
-def test_what_a_hostile_server_says_of_leases_is_shown_and_harmless(
+def test_leases_of_a_hostile_server_are_shown_and_harmless(
     scripted_peer, capsys, monkeypatch
 ):
     def script(sock, lines):
@@ -675,7 +675,7 @@ async def test_tasks_of_a_client_share_a_lease(server, client, laser, asyncio_cl
         assert await holder.get_rpc_lease() is None
 
 
-async def test_a_task_whose_lease_is_broken_hears_of_it(server, asyncio_client):
+async def test_a_task_whose_lease_is_broken_gets_an_error(server, asyncio_client):
     async with (
         asyncio_client(server.port, "laser") as holder,
         asyncio_client(server.port, "laser", wait_for_leases=True) as other,
@@ -726,7 +726,7 @@ async def test_calls_in_flight_of_a_lease_that_is_lost_are_refused(server, async
         assert await holder.set_power(1) == 1
 
 
-def test_a_lease_says_what_has_become_of_it(serve, connect):
+def test_the_repr_of_a_lease_shows_its_state(serve, connect):
     client = connect(serve({"main": Laser()}).port)
     lease = client.lease("scan 4711")
     assert repr(lease) == "<pc_rpc lease for 'scan 4711': not taken>"

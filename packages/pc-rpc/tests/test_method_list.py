@@ -119,7 +119,7 @@ class Odd:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_what_fails_to_show_itself_spoils_nothing(version):
+def test_a_default_whose_repr_fails_spoils_no_other_entry(version):
     methods, _ = described(Odd(), version, ["shown", "searching"])
     assert set(methods) == {"shown", "searching"}
     spec, _ = methods["shown"]

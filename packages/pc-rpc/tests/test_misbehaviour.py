@@ -110,7 +110,7 @@ METHODS = [
 
 @pytest.mark.parametrize("worker_threads", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_what_cannot_be_encoded_is_the_callers_to_hear_and_nobody_else_waits(
+def test_a_result_that_cannot_be_encoded_is_an_error_of_its_caller_only(
     serve, connect, odd_form, method, worker_threads
 ):
     server = serve({"main": Target()}, worker_threads=worker_threads)
@@ -288,7 +288,7 @@ def test_auto_target_may_be_written_with_parentheses(serve, either_client):
     "answer",
     [b'"text"', b"5", b"[1]", b'{"methods":5,"values":7}', b'{"methods":[1],"values":"x"}'],
 )
-def test_a_method_list_of_no_sense_tells_nothing(scripted_peer, either_client, greet, answer):
+def test_a_malformed_method_list_is_ignored(scripted_peer, either_client, greet, answer):
     def script(sock, lines):
         greet(sock, lines)
         while lines.readline():

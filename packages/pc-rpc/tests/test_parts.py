@@ -91,7 +91,7 @@ def port(serve):
     return serve({"stage": Stage()}, expose={"stage": EXPOSED}).port
 
 
-def test_they_are_called_as_methods_of_an_attribute(port, connect, either_road):
+def test_methods_of_parts_are_called_as_methods_of_an_attribute(port, connect, either_road):
     stage = connect(port)
     assert stage.axis.move(3) == "x at 3 on server"
     assert stage.axis.move(to=4.5) == "x at 4.5 on server"
@@ -105,13 +105,13 @@ def test_they_are_called_as_methods_of_an_attribute(port, connect, either_road):
     assert "_parts.py" not in "".join(raised.value.parent_traceback).replace("test_parts", "")
 
 
-async def test_the_asyncio_client_has_them_too(asyncio_client, port):
+async def test_the_asyncio_client_has_methods_of_parts_too(asyncio_client, port):
     async with asyncio_client(port) as stage:
         results = await asyncio.gather(stage.axis.move(3), stage.axis.encoder.read())
         assert results == ["x at 3 on server", 42]
 
 
-def test_worker_threads_run_them_as_methods_of_the_target(serve, connect):
+def test_worker_threads_run_methods_of_parts_as_those_of_the_target(serve, connect):
     server = serve({"stage": Stage()}, expose={"stage": EXPOSED}, worker_threads=True)
     stage = connect(server.port)
     assert stage.axis.move(3) == "x at 3 on target stage"
@@ -153,7 +153,7 @@ def test_what_is_not_listed_cannot_be_reached(port):
         assert answer["exception"]["message"] == f"'Stage' object has no attribute {name!r}"
 
 
-def test_what_a_client_does_not_know_is_an_error_there(port, connect):
+def test_an_unknown_name_is_an_error_at_the_client(port, connect):
     stage = connect(port)
     for look in (
         lambda: stage.axis.nothing, lambda: stage.axis.encoder.nothing, lambda: stage.other,
@@ -176,7 +176,7 @@ def test_what_a_client_does_not_know_is_an_error_there(port, connect):
     assert repr(stage.axis).startswith("<remote methods axis.* of 'stage' at ")
 
 
-def test_their_documentation_and_signatures_are_there(port, connect):
+def test_methods_of_parts_have_documentation_and_signatures(port, connect):
     stage = connect(port)
     assert str(inspect.signature(stage.axis.move)) == "(to: float) -> str"
     assert inspect.getdoc(stage.axis.move) == "Move, in mm."
@@ -271,7 +271,7 @@ def test_properties_of_parts_have_methods_too(serve, connect):
         stage.axis.speed = 3
 
 
-def test_a_gateway_passes_them_on(serve, connect, port):
+def test_a_gateway_offers_methods_of_parts(serve, connect, port):
     stage = connect(serve({"stage": connect(port)}).port)
     assert stage.axis.move(2) == "x at 2 on server"
     assert inspect.getdoc(stage.axis.move) == "Move, in mm."
@@ -290,7 +290,7 @@ def test_a_gateway_offers_no_private_steps_whatever_its_server_announces(scripte
         assert find_methods(client.__rpc__).names == {"ok.go"}
 
 
-def test_an_old_client_takes_dotted_names_for_names_like_others(port):
+def test_to_an_old_client_dotted_names_are_ordinary_names(port):
     with socket.create_connection(("127.0.0.1", port), LONG) as sock, sock.makefile("rwb") as lines:
         lines.write(b"ARTIQ pc_rpc\nstage\n")
         lines.write(b'{"action": "call", "name": "axis.move", "args": (3, ), "kwargs": {}}\n')
@@ -361,7 +361,7 @@ def command(*arguments):
     )
 
 
-def test_the_command_calls_and_lists_them(port):
+def test_the_command_calls_and_lists_methods_of_parts(port):
     done = command("call", "127.0.0.1", str(port), "axis.move", "3")
     assert done.stdout == '"x at 3 on server"\n'
     done = command("call", "127.0.0.1", str(port), "axis.move(to=4)")
@@ -373,7 +373,7 @@ def test_the_command_calls_and_lists_them(port):
     )
 
 
-def test_the_prompt_completes_them(port, connect):
+def test_the_prompt_completes_methods_of_parts(port, connect):
     prompt = Prompt(lambda _: None, connect(port), repr)
     assert list(prompt.completions("axis.en")) == ["axis.encoder.read"]
     assert list(prompt.completions("axis.move ")) == ["to="]
@@ -395,7 +395,7 @@ class Stage:
 """
 
 
-def test_serve_exposes_them(tmp_path):
+def test_serve_exposes_methods_of_parts(tmp_path):
     (tmp_path / "stage.py").write_text(DRIVER)
     serve = [sys.executable, "-m", "pc_rpc", "serve", "stage:Stage", "--bind", "127.0.0.1"]
     with subprocess.Popen(

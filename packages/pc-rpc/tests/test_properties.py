@@ -140,7 +140,7 @@ def test_each_property_has_methods_and_none_is_read_to_find_them():
     assert touched == []
 
 
-def test_they_are_called_like_any_method(serve, either_client, either_road):
+def test_methods_of_properties_are_called_like_any_method(serve, either_client, either_road):
     server = serve({"laser": Laser()}, properties=True)
     laser = either_client(server.port)
     assert touched == []
@@ -159,7 +159,7 @@ def test_they_are_called_like_any_method(serve, either_client, either_road):
     laser.set_written(5)
 
 
-def test_what_a_property_raises_arrives_as_from_any_method(serve, either_client, either_road):
+def test_an_exception_of_a_property_arrives_as_from_any_method(serve, either_client, either_road):
     laser = either_client(serve({"laser": Laser()}, properties=True).port)
     with pytest.raises(ValueError, match="too much for the crystal") as raised:
         laser.set_power(2)
@@ -174,7 +174,7 @@ def test_what_a_property_raises_arrives_as_from_any_method(serve, either_client,
         laser.set_power()
 
 
-def test_worker_threads_and_the_loop_run_them_as_they_run_methods(serve, connect):
+def test_methods_of_properties_run_where_other_methods_run(serve, connect):
     laser = connect(serve({"laser": Laser()}, properties=True, worker_threads=True).port)
     assert [laser.get_power(), laser.get_slow(), laser.get_progress()] == [0.5, 9, 0.5]
     methods = find_methods(Laser(), properties=True)
@@ -182,7 +182,7 @@ def test_worker_threads_and_the_loop_run_them_as_they_run_methods(serve, connect
     assert methods.coroutine == {"get_slow"}
 
 
-def test_a_target_made_for_each_connection_has_them_too(serve, connect):
+def test_a_target_made_for_each_connection_has_methods_of_properties_too(serve, connect):
     server = serve({"laser": Laser}, properties=True)
     first, second = connect(server.port), connect(server.port)
     first.set_power(0.25)
@@ -205,7 +205,7 @@ def test_documentation_and_annotations_are_those_of_the_property(serve, connect)
     }
 
 
-def test_where_the_setter_has_no_annotation_that_of_the_result_holds():
+def test_a_setter_without_an_annotation_has_that_of_the_result():
     class Stage:
         @property
         def position(self) -> float: ...
@@ -232,7 +232,7 @@ def test_an_attribute_of_the_client_says_which_method_to_call(serve, either_clie
         laser.__rpc__.serial = "0043"
 
 
-def test_expose_and_hide_know_the_names():
+def test_expose_and_hide_take_the_names_of_properties_and_their_methods():
     def names(**options):
         return find_methods(Laser(), properties=True, **options).names
 

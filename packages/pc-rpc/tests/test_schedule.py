@@ -208,7 +208,7 @@ def test_an_immediate_call_is_cancelled_by_its_id():
 
 
 @pytest.mark.parametrize("number", [0, 99, None, True, 1.0, "1", [1], {}])
-def test_what_is_the_id_of_no_call_cancels_nothing(number):
+def test_an_unknown_id_cancels_nothing(number):
     server = Server(ids=True)
     calls = server.ask(1, 2)
     server.schedule.cancel(number)
@@ -250,7 +250,7 @@ def test_immediate_calls_that_have_not_started_at_the_end_are_forgotten():
     assert schedule.next() is None
 
 
-def test_a_call_that_was_begun_elsewhere_runs_until_it_is_done():
+def test_an_adopted_call_runs_until_it_is_done():
     schedule, call = Schedule(ids=True), Call(7, "method")
     schedule.turns += 1
     schedule.adopt(call)
@@ -272,7 +272,7 @@ def test_several_method_lists_that_one_read_brought_are_all_awaited():
     assert server.schedule.wants_more
 
 
-def test_in_the_beginning_nothing_has_happened():
+def test_a_new_schedule_is_idle_and_wants_requests():
     call, schedule = Call(1, "method"), Schedule()
     assert (call.size, call.begun, call.ahead, call.wanted) == (0, False, False, True)
     assert (call.result, call.error, call.failure, call.chunks, call.task) == (None,) * 5

@@ -106,7 +106,7 @@ class Driver:
         self.raise_(name)
 
 
-def test_whatever_is_callable_is_a_method(serve, either_client):
+def test_every_kind_of_callable_is_a_method(serve, either_client):
     client = either_client(serve({"main": Driver()}).port)
     assert client.coroutine(1) == ("coroutine", 1)
     assert client.partial() == "partial"
@@ -139,7 +139,7 @@ def test_a_remote_method_named_like_one_of_the_client_can_be_reached(serve, eith
 @pytest.mark.parametrize(
     "name", ["_private", "__len__", "__init__", "touchy", "nope", "helper", "terminate"]
 )
-def test_what_was_not_announced_is_refused_whatever_is_sent(serve, connect, name):
+def test_a_name_that_was_not_announced_cannot_be_called(serve, connect, name):
     thread = serve({"main": Driver()}, hide={"main": ["helper"]})
     client = connect(thread.port)
     if name != "__init__":
@@ -348,7 +348,7 @@ def test_a_target_name_that_cannot_be_selected_is_refused(name):
         Server({name: object()})
 
 
-def test_hiding_methods_of_no_target_is_a_mistake():
+def test_hiding_methods_of_an_unknown_target_is_an_error():
     with pytest.raises(ValueError, match=r"unknown target.*'mian'"):
         Server({"main": object()}, hide={"mian": ["x"]})
 
@@ -475,7 +475,7 @@ def test_a_client_that_half_closed_is_not_kept_for_ever(serve, monkeypatch):
     driver.open(thread.loop)
 
 
-def test_a_client_that_leaves_before_a_large_reply_is_not_written_of(serve, connect, silent_log):
+def test_a_client_that_leaves_before_a_large_reply_is_not_logged(serve, connect, silent_log):
     gate, running = asyncio.Event(), threading.Event()
 
     class Camera:

@@ -144,7 +144,7 @@ def test_any_value_is_an_item(serve, either_client, place):
     assert list(client.values(values)) == values
 
 
-def test_arrays_are_those_of_their_moment(serve, either_client, place):
+def test_an_array_is_sent_as_it_was_when_it_was_yielded(serve, either_client, place):
     client = either_client(serve({"camera": Camera()}, **place).port)
     for number, frame in enumerate(client.frames(40)):
         assert frame.dtype == np.uint16
@@ -211,13 +211,13 @@ def test_an_item_beyond_the_limit_of_the_client_ends_the_stream(serve, either_cl
     assert list(client.count(2000)) == list(range(2000))
 
 
-def test_a_method_that_returns_no_iterator_although_it_says_so(serve, either_client):
+def test_a_method_that_returns_no_iterator_in_spite_of_its_annotation(serve, either_client):
     client = either_client(serve({"camera": Camera()}).port)
     with pytest.raises(TypeError, match=r"liar\(\) gives its result item by item, it says"):
         next(client.liar())
 
 
-def test_wrong_arguments_are_told_of_where_the_first_item_is_asked_for(serve, either_client):
+def test_wrong_arguments_are_an_error_of_the_first_item(serve, either_client):
     client = either_client(serve({"camera": Camera()}).port)
     with pytest.raises(TypeError, match="positional argument"):
         next(client.count())
@@ -378,7 +378,7 @@ async def test_cancelling_the_task_ends_the_generator(asyncio_client):
 
 
 @pytest.mark.parametrize("method", [*METHODS, "frames"])
-def test_a_client_that_goes_closes_its_generators(serve, place, method):
+def test_the_end_of_a_client_closes_its_generators(serve, place, method):
     camera = Camera()
     thread = serve({"camera": camera}, **place)
     with Client("127.0.0.1", thread.port, timeout=LONG) as client:
@@ -431,7 +431,7 @@ async def test_a_server_that_stops_closes_a_generator_whose_turn_does_not_come(a
                 await call
 
 
-def test_a_factory_s_target_is_closed_behind_its_streams(serve, place):
+def test_the_target_of_a_factory_is_closed_after_its_streams(serve, place):
     order, done = [], threading.Event()
 
     class Session:
@@ -561,7 +561,7 @@ def test_a_client_that_grants_much_and_reads_nothing_stops_the_driver(serve, pla
         lines.close()
 
 
-def test_calls_in_the_loop_find_their_turn(serve, either_client, place):
+def test_calls_in_the_body_of_the_loop_have_their_turn(serve, either_client, place):
     client = either_client(serve({"camera": Camera()}, **place).port)
     for method in METHODS:
         for number in getattr(client, method)(2500):
@@ -666,7 +666,7 @@ def test_a_client_that_knows_no_streams_gets_an_error(serve, words):
     assert camera.made == 0
 
 
-def test_credit_of_no_sense_is_refused(serve):
+def test_invalid_credit_is_refused(serve):
     with (
         socket.create_connection(("127.0.0.1", serve({"camera": Camera()}).port)) as sock,
         sock.makefile("rb") as lines,
@@ -685,7 +685,7 @@ def test_credit_of_no_sense_is_refused(serve):
         assert lines.readline() == b'{"id":7,"status":"ok","ret":null}\n'
 
 
-def test_what_travels_is_what_the_protocol_says(serve):
+def test_the_messages_of_a_stream_byte_for_byte(serve):
     with (
         socket.create_connection(("127.0.0.1", serve({"camera": Camera()}).port)) as sock,
         sock.makefile("rb") as lines,
@@ -822,7 +822,7 @@ def test_a_target_that_is_a_client_streams_what_its_own_server_does(serve, conne
     assert was_closed(camera, 3)
 
 
-def test_a_best_effort_client_gives_what_there_is(serve):
+def test_a_best_effort_client_ends_a_stream_when_the_server_is_lost(serve):
     camera = Camera()
     thread = serve({"camera": camera})
     with BestEffortClient("127.0.0.1", thread.port, "camera", retry=LONG) as client:

@@ -134,7 +134,7 @@ async def test_a_target_that_is_busy_for_longer_than_the_stop_waits_is_closed_al
 
 
 @pytest.mark.parametrize("worker_threads", [False, True])
-def test_who_selects_a_target_that_cannot_be_made_hears_why(
+def test_the_client_gets_the_error_of_a_target_that_cannot_be_made(
     serve, either_client, caplog, worker_threads
 ):
     def broken():
@@ -328,7 +328,7 @@ def test_an_immediate_method_that_can_be_called_at_once_is_not_warned_of(given, 
     assert caplog.records == []
 
 
-async def test_what_a_function_made_is_warned_of_once(caplog, asyncio_client):
+async def test_the_target_of_a_function_is_warned_of_once(caplog, asyncio_client):
     async with Server({"stage": lambda: Blocking()}) as server:
         await server.start("127.0.0.1", 0)
         for _ in range(2):
@@ -359,7 +359,7 @@ async def test_a_best_effort_client_tries_again_where_a_target_cannot_be_made_ye
 
 
 @pytest.mark.parametrize("worker_threads", [False, True])
-def test_what_is_called_close_and_is_no_method_is_not_read(serve, connect, caplog, worker_threads):
+def test_an_attribute_close_that_is_no_method_is_not_read(serve, connect, caplog, worker_threads):
     touched = []
 
     class Register:

@@ -86,7 +86,7 @@ class Driver:
 @pytest.mark.parametrize("method", ["fail", "fail_later"])
 @pytest.mark.parametrize("worker_threads", [False, True])
 @pytest.mark.parametrize("what", shown_by(None))
-def test_an_exception_that_never_says_what_it_is_stops_nobody_else(
+def test_an_exception_whose_str_never_returns_blocks_no_other_call(
     serve, connect, endless, what, method, worker_threads
 ):
     make = shown_by(endless)[what]
@@ -127,7 +127,7 @@ def test_the_caller_is_not_kept_waiting_for_a_text_that_is_never_made(
 
 
 @pytest.mark.parametrize("worker_threads", [False, True])
-def test_a_system_exit_that_never_says_why_ends_the_server(
+def test_a_system_exit_whose_str_never_returns_ends_the_server(
     serve, connect, endless, impatient, worker_threads
 ):
     class Exit(SystemExit):
@@ -170,7 +170,7 @@ def trapped(error):
 @pytest.mark.parametrize("what", trapped(None))
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), RuntimeError("x")])
 @pytest.mark.parametrize("options", [{}, {"worker_threads": True}])
-async def test_an_exception_that_raises_when_it_is_looked_at_is_as_any_other(
+async def test_an_exception_whose_attributes_raise_arrives_as_any_other(
     serve, asyncio_client, what, error, options
 ):
     thread = serve({"main": Driver(lambda: trapped(error)[what](2, "two"))}, **options)
@@ -191,7 +191,7 @@ class Label(str):
         return Label("label")
 
 
-def test_a_text_that_is_not_quite_one_arrives(serve, connect):
+def test_a_text_of_a_subclass_of_str_arrives(serve, connect):
     class Odd(Exception):
         def __str__(self):
             return Label("what it says")
@@ -247,7 +247,9 @@ def listing(code):
 
 
 @pytest.mark.parametrize("name", ["default", "annotated", "signed", "documented"])
-def test_a_default_that_never_shows_itself_stops_nobody(serve, connect, endless, impatient, name):
+def test_a_default_whose_repr_never_returns_blocks_no_other_call(
+    serve, connect, endless, impatient, name
+):
     target = listing(endless)
     thread = serve({"main": target}, expose={"main": [name, "echo"]})
     client, other = connect(thread.port), connect(thread.port)
@@ -261,7 +263,7 @@ def test_a_default_that_never_shows_itself_stops_nobody(serve, connect, endless,
 
 @pytest.mark.parametrize("name", ["default", "annotated", "signed", "documented"])
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, RuntimeError])
-def test_a_default_that_raises_ends_nothing(serve, connect, name, error):
+def test_a_default_whose_repr_raises_is_harmless(serve, connect, name, error):
     target = listing(lambda: raising(error)(None))
     client = connect(serve({"main": target}, expose={"main": [name, "echo"]}).port)
     assert name in client.get_rpc_method_list()["methods"]
@@ -283,7 +285,7 @@ async def test_the_method_list_of_a_target_is_made_once(serve, asyncio_client):
 
 @pytest.mark.parametrize("worker_threads", [False, True])
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, RuntimeError])
-def test_a_result_that_raises_when_it_is_shown_is_an_error_of_its_caller(
+def test_a_result_whose_encoding_raises_is_an_error_of_its_caller(
     serve, connect, worker_threads, error
 ):
     class Shown:
@@ -304,7 +306,9 @@ def test_a_result_that_raises_when_it_is_shown_is_an_error_of_its_caller(
     assert client.echo(5) == 5
 
 
-def test_a_result_that_never_shows_itself_keeps_its_worker_thread_only(serve, connect, endless):
+def test_a_result_whose_encoding_never_returns_blocks_its_worker_thread_only(
+    serve, connect, endless
+):
     class Shown:
         def __repr__(self):
             return endless()
