@@ -1,4 +1,4 @@
-"""Servers to talk to: one of ours in a thread, and a peer that says what a script tells it to."""
+"""Servers for tests: one of ours in a thread, and a peer that follows a script."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 LONG = 30.0
-"""Seconds within which whatever is waited for must have happened, on however slow a machine."""
+"""Seconds until a wait fails, also on a slow machine."""
 
 
 class ServerThread:
@@ -60,11 +60,11 @@ class ServerThread:
         await self.server.stop()
 
     def run(self, coroutine: Any) -> Any:
-        """Run a coroutine on the server's loop and return what it gives."""
+        """Run a coroutine on the server's loop and return its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(LONG)
 
     def do(self, function: Callable[[], Any]) -> Any:
-        """Call a function on the server's loop and return what it gives."""
+        """Call a function on the server's loop and return its result."""
 
         async def call() -> Any:
             return function()
@@ -136,7 +136,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Pat
 
 @pytest.fixture
 def contexts(pairs: dict[str, tuple[Path, Path]]) -> Callable[..., ssl.SSLContext]:
-    """Make TLS contexts: ``contexts("server", "client", server=True)``, by whose is whose."""
+    """Make TLS contexts: ``contexts("server", "client", server=True)``: own and peer's name."""
 
     def make(own: str = "client", peer: str = "server", *, server: bool = False) -> ssl.SSLContext:
         factory = pyon.tcp.server_context if server else pyon.tcp.client_context
@@ -198,7 +198,7 @@ class ScriptedPeer:
 
 @pytest.fixture
 def scripted_peer() -> Iterator[Callable[..., ScriptedPeer]]:
-    """Start servers that follow a script; what went wrong in one is raised in the end."""
+    """Start servers that follow a script; an error in a script is raised in the end."""
     peers: list[ScriptedPeer] = []
 
     def start(script: Callable[[socket.socket, Any], None], connections: int = 1) -> ScriptedPeer:
@@ -229,7 +229,7 @@ def greet() -> Callable[[socket.socket, Any], None]:
 
 @pytest.fixture(params=[True, False], ids=["lean", "general"])
 def either_road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have calls take the lean roads of both ends, or never: what is promised is the same."""
+    """Have calls take the lean roads of both ends, or never: the guarantees are the same."""
     for module in ("_connection", "_asyncio_connection", "_session"):
         monkeypatch.setattr(f"pc_rpc.{module}.LEAN", request.param)
 
@@ -306,20 +306,20 @@ class _BlockingStream:
         self._runner.run(self._stream.aclose())
 
     def leave(self) -> None:
-        """Forget it, and let the loop hear of that."""
+        """Drop the stream, and let the loop notice that."""
         del self._stream
         self._runner.run(asyncio.sleep(0))
 
 
 @pytest.fixture
 def free_port():
-    """A port that nobody listens on; reserved until the test ends, so that nobody else takes it."""
+    """A port without a listener, reserved until the test ends."""
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server may join it
         reserved.bind(("127.0.0.1", 0))
         yield reserved.getsockname()[1]
 
 
-# In debug mode asyncio logs which callbacks were slow. That depends on what else the computer does,
-# and would be found among the records that tests count.
+# In debug mode asyncio logs slow callbacks. They depend on the load of the machine, and would be
+# among the records that tests count.
 logging.getLogger("asyncio").addFilter(lambda record: "took %.3f seconds" not in str(record.msg))

@@ -14,11 +14,11 @@ from pc_rpc import ConnectionLost
 pytestmark = pytest.mark.usefixtures("either_road")
 
 CALLS = int(os.environ.get("PC_RPC_CALLS", "100"))
-"""Of each of the many threads. A thousand take longer than a suite that is run all the time may."""
+"""Calls of each thread. A thousand take too long for a suite that runs often."""
 
 
 class Driver:
-    """Methods that return, that wait to be let go, and that count."""
+    """Methods that return, that wait until released, and that count."""
 
     def __init__(self):
         self.gate = asyncio.Event()
@@ -51,7 +51,7 @@ class Driver:
         return x
 
     async def meet(self, number):
-        """Return when that many calls are in here at once."""
+        """Return when that many calls run at once."""
         self.calls += 1
         if self.calls == number:
             self.gate.set()

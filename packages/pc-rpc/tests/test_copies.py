@@ -1,4 +1,4 @@
-"""Arguments and results are copies, arrays too: whoever has them may write into them."""
+"""Arguments and results are copies, arrays too: both ends may write into theirs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("either_road")
 
 GREETING = b'{"targets":["main"],"description":null,"features":["pyon_v2","raw_buffers"]}\n'
 SIZE = 2**22
-"""Elements of an array that no socket takes at once: 32 MiB."""
+"""Elements of an array that no socket accepts at once: 32 MiB."""
 
 
 class Camera:
@@ -47,7 +47,7 @@ def test_a_driver_may_write_into_the_array_that_it_returned(serve, connect):
 
 
 class Detector(Camera):
-    """Returns arrays in every way in which a call can run, and notes what it returned."""
+    """Returns arrays in every way in which a call can run, and records them."""
 
     def __init__(self):
         super().__init__()
@@ -192,13 +192,13 @@ def test_once_a_reply_is_sent_nothing_keeps_the_arguments(serve, connect, way, n
     with contextlib.suppress(ValueError):
         getattr(client, name)(np.ones(SIZE))
     kept = driver.notes.pop()
-    while kept() is not None:  # a thread that described the error may be a moment behind
+    while kept() is not None:  # the thread that described the error may still refer to them
         client.ping_rpc()
 
 
 @pytest.fixture
 def slow_reader(scripted_peer):
-    """A server that reads the array of a request only when told, and the port of it."""
+    """The port of a server that reads the array of a request only when the test says so."""
     given_up = threading.Event()
     arrays = []
 

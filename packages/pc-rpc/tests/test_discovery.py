@@ -1,4 +1,4 @@
-"""Servers that announce themselves on the local network, and who finds them."""
+"""Servers that announce themselves on the local network, and are found."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Laser:
 
 @pytest.fixture(autouse=True)
 def this_computer_only(monkeypatch):
-    """Have this process announce and look for servers on its own loopback interface."""
+    """Have this process announce and search for servers on its own loopback interface."""
     monkeypatch.setattr(_network, "INTERFACES", ["127.0.0.1"])
     monkeypatch.setattr(_network, "LOOPBACK", True)
 
@@ -96,7 +96,7 @@ def named(servers, name):
 
 
 async def until_found(name, count=1):
-    """Search until so many of a name are found: who has just told waits before it repeats."""
+    """Search until a number of servers of a name are found: repeated answers are delayed."""
     found = []
     async with asyncio.timeout(LONG):
         while len(found) < count:
@@ -178,7 +178,7 @@ async def test_the_error_about_an_unknown_server_lists_those_found():
 
 
 class Silent:
-    """Stands in for a server: listens, and never answers."""
+    """A double of a server: listens, and never answers."""
 
     description = None
 
@@ -464,7 +464,7 @@ def computers():
 
 @contextlib.contextmanager
 def controller(computer, *options, folder):
-    """Serve on a computer; give the port, once the server has been announced."""
+    """Serve on a computer; return the port after the server has been announced."""
     (folder / "laser.py").write_text("class Laser:\n    def idn(self):\n        return 'a laser'\n")
     process = subprocess.Popen(
         ["ip", "netns", "exec", computer, sys.executable, "-m", "pc_rpc", "serve", "laser:Laser",

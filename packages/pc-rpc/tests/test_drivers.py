@@ -1,4 +1,4 @@
-"""Drivers as they come: context managers, drivers that need the event loop, those of others."""
+"""Unchanged drivers: context managers, drivers that need the event loop, third-party drivers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG = 30.0
 
 
 class Journal(list):
-    """What happened to a driver, and on which thread."""
+    """Records events of a driver, with their threads."""
 
     def __init__(self):
         super().__init__()
@@ -34,7 +34,7 @@ class Journal(list):
         return [what for what, _ in self]
 
     def wait_for(self, what):
-        """Wait until something has happened that the end of a connection leads to."""
+        """Wait for an event that follows the end of a connection."""
         with self._news:
             assert self._news.wait_for(lambda: what in self.events, LONG), self
 
@@ -481,7 +481,7 @@ def command(tmp_path):
 
 
 def port_of(process):
-    """Return the port of a command, and what it printed before it served."""
+    """Return the port of a command, and its output before it served."""
     before = []
     while " serving " not in (line := process.stderr.readline()):
         assert line, before
@@ -547,7 +547,7 @@ def test_a_signal_has_the_driver_left(command, name):
     assert "left" in err.split()
 
 
-# Of others.
+# Third-party drivers.
 
 
 def test_a_connection_of_sqlite_is_served_as_it_is(command, tmp_path):

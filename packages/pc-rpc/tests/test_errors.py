@@ -20,7 +20,7 @@ from pc_rpc._outcome import Outcome
 
 
 def raised(error, cause=None):
-    """Return the exception as it is when it has been raised."""
+    """Raise an exception and return it, with its traceback."""
     try:
         raise error from cause
     except BaseException as caught:
@@ -369,7 +369,7 @@ def test_python_prints_the_remote_traceback_with_the_local_one():
 
 
 def nested(depth, key):
-    """Return the pack of an exception with so many behind it."""
+    """Return the pack of an exception with a chain of a given depth."""
     pack = {"class": "ValueError", "message": "the first", "traceback": [], "type": "ValueError"}
     for _ in range(depth):
         outer = {"class": "ValueError", "message": "outer", "traceback": []}

@@ -1,4 +1,4 @@
-"""Which methods a target offers, and that it is not touched when they are looked for."""
+"""The methods that a target offers; finding them runs no code of the target."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_marks_are_seen_through_every_kind_of_method():
     assert methods.plain == {"plain"}
 
 
-# What can be exposed and hidden.
+# Exposing and hiding.
 
 
 @pytest.mark.parametrize("option", ["expose", "hide"])
@@ -342,7 +342,7 @@ class Closing:
 
 @pytest.mark.parametrize("expose", [None, ["measure", "_private"]])
 def test_a_gateway_offers_no_names_with_a_leading_underscore(expose):
-    """Whatever its own server announces."""
+    """Even if its own server announces such names."""
     behind = types.SimpleNamespace(names={"measure", "_private", "__reduce__"}, label="the server")
     behind.streams = frozenset({"measure"})
     offered = find_methods(RemoteMethods(behind, None), expose=expose, strict=False)
@@ -364,7 +364,7 @@ def test_a_driver_can_be_closed_where_that_is_exposed(serve, connect):
     assert client.get() is True
 
 
-# What is a factory.
+# Factories.
 
 
 @pytest.mark.parametrize("given", [Base, lambda: Base(), functools.partial(Base), [].copy, len])

@@ -1,4 +1,4 @@
-"""Methods that start processes by forking: the server and its clients live and end as without."""
+"""Methods that fork processes: the server and its clients are not affected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Methods that do not wait for their turn, and whose call it is."""
+"""Methods that do not wait for their turn, and the client of a call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("either_road")
 
 
 class Stage:
-    """`move` ends when it is aborted; `grind` when the test says so."""
+    """`move` ends when it is aborted; `grind` when the test releases it."""
 
     def __init__(self):
         self.moving = threading.Event()

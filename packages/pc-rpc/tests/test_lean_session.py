@@ -1,4 +1,4 @@
-"""The lean road of a session: when it is taken, and that it promises no less."""
+"""The lean road of a session: when it is taken, and that its guarantees are the same."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LIMIT = 20_000
 
 @pytest.fixture(autouse=True)
 def long_turns(monkeypatch):
-    """How much is done in a turn is a matter of time, but for the tests of that."""
+    """Turns are not limited in time, except in the tests of that limit."""
     monkeypatch.setattr(_lean_session, "TURN", 60.0)
 
 
 class Driver:
-    """Methods that come to their results in every way."""
+    """Methods that return and raise in every way."""
 
     def __init__(self):
         self.notes = []
@@ -94,7 +94,7 @@ class Driver:
 
 
 def call(name: str, *args, **kwargs) -> bytes:
-    """Return a call as our clients write it, but for its id."""
+    """Return a call as our clients write it, with a place for its id."""
     content = {"action": "call", "name": name, "args": args, "kwargs": kwargs}
     if all(type(x) in {int, str, float, list, dict, type(None)} for x in args):
         content["args"] = list(args)
@@ -178,7 +178,7 @@ LAST = [
     b'{"id":%d,"action":"call","name":"note","args":[' + b"[" * 3000 + b"\n",
     b"\xff\n",
 ]
-"""Requests behind which a connection is closed."""
+"""Requests after which a connection is closed."""
 
 
 def numbered(requests: list[bytes]) -> bytes:
@@ -186,7 +186,7 @@ def numbered(requests: list[bytes]) -> bytes:
 
 
 def answers(port: int, features: bytes, pieces: list[bytes]) -> bytes:
-    """Return all that a server says to what it is sent in pieces."""
+    """Return all bytes that a server sends in reply to pieces of requests."""
     with socket.create_connection(("127.0.0.1", port), 30) as sock, sock.makefile("rb") as stream:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(b"ARTIQ pc_rpc\nmain" + features + b"\n")
@@ -206,7 +206,7 @@ def answers(port: int, features: bytes, pieces: list[bytes]) -> bytes:
 
 @pytest.fixture(params=[False, True], ids=["in turns", "parallel"])
 def both_roads(request, serve, monkeypatch):
-    """Return what a server on the lean road says to some requests, and one on the general road."""
+    """Return the replies of the lean road and of the general road to some requests."""
     options = {"allow_parallel": request.param, "limit": LIMIT, "line_limit": LIMIT}
     for module in (asyncio_connection, _execution, _session, _lean_session):
         monkeypatch.setattr(module, "TURN", 60.0)  # or who is first would be a matter of time
@@ -265,7 +265,7 @@ def test_any_requests_in_any_pieces_are_answered_with_the_same_bytes(both_roads,
 
 
 class Gate:
-    """Methods that the test lets end."""
+    """Methods that end when the test releases them."""
 
     def __init__(self):
         self.order = []
@@ -287,7 +287,7 @@ class Gate:
 
 @pytest.fixture
 def general_calls(monkeypatch):
-    """Note the requests that go the general road."""
+    """Record the requests that take the general road."""
     lines = []
     take = _session.Session.message_received
 
@@ -418,7 +418,7 @@ def test_replies_that_nobody_reads_stop_the_lean_road(serve, monkeypatch):
 
 @contextlib.contextmanager
 def lean_session(thread):
-    """Give the only session of a server, whose client was made by hand."""
+    """Return the only session of a server, with a client written by hand."""
     with socket.socket() as sock, sock.makefile("rb") as lines:
         sock.connect(("127.0.0.1", thread.port))
         sock.sendall(b"ARTIQ pc_rpc\nmain" + OURS + b"\n")
@@ -449,7 +449,7 @@ def test_once_the_server_stops_nothing_begins_on_the_lean_road(serve):
 
 
 class Meeting:
-    """Has the caller of the first method let another client make a call meanwhile."""
+    """Lets another client make a call while the first method runs."""
 
     def __init__(self):
         self.order = []
@@ -521,7 +521,7 @@ def test_calls_that_one_read_brought_let_others_have_their_turn(
 
 
 class Nested:
-    """Has the event loop run while a method runs, as some libraries do."""
+    """Runs the event loop within a method, as some libraries do."""
 
     def __init__(self):
         self.order = []

@@ -16,7 +16,7 @@ TTL = 0.1
 
 
 class Instrument:
-    """Notices by whom it is driven: once another one was served, a lease is over."""
+    """Records which client calls: after a call of another one, a lease must be over."""
 
     def __init__(self):
         self.block = 0
@@ -41,7 +41,7 @@ class Instrument:
 
 
 class Crowd:
-    """Its clients, and what they have done."""
+    """The clients, and their counts of events."""
 
     def __init__(self, port, instrument):
         self.port = port
@@ -78,14 +78,14 @@ class Crowd:
             self.served.notify_all()
 
     async def work(self, client, block):
-        with contextlib.suppress(LeaseLost):  # the computer was busy with something else
+        with contextlib.suppress(LeaseLost):  # the machine was too busy to renew it
             async with client.lease(f"work {block}", ttl=10, wait=None):
                 await asyncio.gather(*(client.move(block) for _ in range(3)))
                 await self.serve(client, block)
                 self.done["worked"] += 1
 
     async def stall(self, client, block):
-        """Give no sign of life until another one was served."""
+        """Give no sign of life until another client was served."""
         async with client.lease(f"stall {block}", ttl=TTL, wait=None, renew=False):
             with contextlib.suppress(LeaseLost):
                 await self.serve(client, block)
@@ -110,7 +110,7 @@ class Crowd:
         self.done["given up"] += 1
 
     async def referee(self):
-        """Take leases as long as anybody may wait for another one to be served."""
+        """Take leases as long as a stalled client may wait for another one to be served."""
         async with AsyncioClient() as client:
             await client.connect_rpc("127.0.0.1", self.port)
             while True:
@@ -133,7 +133,7 @@ async def test_fifty_clients_that_die_and_stall_at_random(options):
             await referee
         assert instrument.wrong == []
         assert min(crowd.done.values()) > 5, crowd.done
-        async with AsyncioClient() as client:  # nobody has it any more
+        async with AsyncioClient() as client:  # the lease is over
             await client.connect_rpc("127.0.0.1", server.port)
             async with client.lease("the last one", wait=60):
                 assert await client.work(0) == 0

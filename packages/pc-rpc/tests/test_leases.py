@@ -1,4 +1,4 @@
-"""Who has a target, who waits, and until when: pure code; the times are those of the table."""
+"""Holder, queue and expiry of leases: pure code, with the times of the tests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_lease_is_taken_at_once_and_granted_when_the_calls_of_others_have_ende
     assert told(leases.ask(claim("a"), 0)) == [(TAKEN, "a", 1)]
     assert leases.may_call("a")
     assert not leases.may_call("b")
-    assert leases.due is None  # it does not run out before it is granted
+    assert leases.due is None  # it does not expire before it is granted
     assert told(leases.drained(5)) == [(GRANTED, "a", 1)]
     assert leases.drained(6) == []
     assert leases.due == 15
@@ -214,14 +214,14 @@ def test_a_connection_has_a_maximum_number_of_claims():
 
 
 class Laboratory:
-    """Fifty connections, at random, on a simulated clock; what must hold is looked at each time."""
+    """Fifty connections, at random, on a simulated clock; invariants are checked at each step."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
         self.leases = Leases()
         self.now = 0.0
         self.numbers = {}
-        self.believes = {}  # what each connection was told that it holds, by its claims
+        self.believes = {}  # the granted claims of each connection, as it was told
         self.stalled = {}  # connections that give no sign of life, until when
         self.heard = {}
         self.alive = set(range(50))

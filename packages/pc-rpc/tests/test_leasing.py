@@ -1,4 +1,4 @@
-"""Leases between clients and servers: who may call, who is told what, and how a lease ends."""
+"""Leases between clients and servers: refused and waiting calls, errors, and ends of leases."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LONG = 30
 
 
 class Laser:
-    """Notes what was called; `ramp` and `grind` end when the test says so."""
+    """Records calls; `ramp` and `grind` end when the test releases them."""
 
     def __init__(self):
         self.called = []
@@ -93,25 +93,25 @@ def client(server, connect):
 
 
 def waiting(server, target="laser"):
-    """Return how many claims wait at the server."""
+    """Return the number of claims that wait at the server."""
     desk = server.server._shared.desk(target)
     return server.do(lambda: len(desk._leases.waiting))
 
 
 def calls_waiting(server):
-    """Return how many calls wait at the server for the end of a lease."""
+    """Return the number of calls that wait at the server for the end of a lease."""
     desk = server.server._shared.desk("laser")
     return server.do(lambda: sum(len(seat.schedule.waiting) for seat in desk._seats))
 
 
 def heard(server):
-    """Return when the holder last gave a sign of life, on the server's clock."""
+    """Return the time of the holder's last sign of life, on the server's clock."""
     lease = server.server._shared.desk("laser")._leases.lease
     return lease.renewed
 
 
 def until(condition):
-    """Wait until something is so at the server."""
+    """Wait until a condition holds at the server."""
     deadline = time.monotonic() + LONG
     while not condition():
         assert time.monotonic() < deadline
@@ -344,7 +344,7 @@ def test_a_method_that_blocks_the_event_loop_costs_nobody_the_lease(serve, conne
 
 
 def test_unread_messages_extend_a_lease(serve, connect, pool):
-    """The sign of life is behind more than one read takes in, when the event loop goes on."""
+    """The sign of life comes after more data than one read takes, when the event loop resumes."""
     other = Laser()
     server = serve({"laser": Laser(), "other": other})
     elsewhere = connect(server.port, "other")
@@ -489,7 +489,7 @@ def test_an_older_client_gets_the_message_about_a_lease(serve, connect, features
 
 
 def test_the_messages_about_leases_byte_for_byte(serve):
-    """PROTOCOL.md, Leases, to the byte."""
+    """PROTOCOL.md, Leases, byte for byte."""
     server = serve({"laser": Laser()})
     with (
         socket.create_connection(("127.0.0.1", server.port), LONG) as sock,

@@ -1,4 +1,4 @@
-"""What people and programs are told about methods, at the server and through a client."""
+"""The description of methods, at the server and through a client."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ SHY = Shy()
 
 
 class Off:
-    """What computes an attribute, in its own way."""
+    """A descriptor whose attribute cannot be read."""
 
     def __get__(self, instance, owner):
         if instance is None:
@@ -99,7 +99,7 @@ class Off:
 
 
 class Searching:
-    """Can be called, and looks for its attributes far away."""
+    """A callable that computes its attributes, and fails."""
 
     def __call__(self): ...
 
@@ -241,7 +241,7 @@ def test_an_object_that_was_never_initialised_does_not_recurse(name):
 
 
 class WithValues:
-    """Has what cannot be called: touching it is an error."""
+    """Has attributes that are no methods, and must not be read."""
 
     power = 0.1
     rate = property(lambda self: 1 / 0)

@@ -1,4 +1,4 @@
-"""What targets and clients do that they should not costs nobody else anything."""
+"""Misbehaving targets and clients do not affect others."""
 
 import asyncio
 import dataclasses
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("either_road")
 
 
 class Odd:
-    """A result that its registered form fails to take apart."""
+    """A result whose registered form cannot encode it."""
 
 
 class Secretive(Exception):
@@ -35,7 +35,7 @@ class Speechless(Exception):
 
 
 class Both(Exception):
-    """Neither its arguments nor the reason why can be had."""
+    """An exception whose attributes cannot be read."""
 
     @property
     def args(self):
@@ -44,7 +44,7 @@ class Both(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Unlocked(Exception):
-    """Nothing can be assigned to it: no traceback, no cause."""
+    """An exception whose attributes cannot be set, not even traceback and cause."""
 
     power: float
 

@@ -1,4 +1,4 @@
-"""Exceptions that programs carry themselves."""
+"""Exceptions that programs send over channels of their own."""
 
 from __future__ import annotations
 

@@ -432,7 +432,7 @@ class Parameter:
 
 
 class Module:
-    """What QCoDeS calls an instrument module: attributes are delegated to dicts."""
+    """An instrument module of QCoDeS: attributes are delegated to dicts."""
 
     def __init__(self):
         self.parameters, self.submodules = {}, {}

@@ -49,7 +49,7 @@ class ReadOnly:
 class Base:
     @property
     def inherited(self) -> int:
-        """What all of them have."""
+        """The common base class."""
         touched.append("inherited")
         return 1
 

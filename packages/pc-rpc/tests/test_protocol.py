@@ -28,14 +28,14 @@ FEATURE_SETS = [
 
 
 def greeted(line):
-    """Return a client's end that has been greeted."""
+    """Return a client's half that has read a greeting."""
     client = ClientSide("198.51.100.7:3249")
     take(client, client.greet()[0], line)
     return client
 
 
 def take(client, step, line):
-    """Have the client's end take a step of the handshake with this answer."""
+    """Have the client's half take a step of the handshake with this answer."""
     client.expect(step)
     assert client.receive(Message(line)) is step
     assert client.result(step) is None
@@ -47,7 +47,7 @@ def selection(client, target):
 
 
 def pair(offered=FEATURES, *, client_limit=10**6, server_limit=10**6):
-    """Return both ends after the handshake."""
+    """Return both halves after the handshake."""
     client = ClientSide("198.51.100.7:3249", limit=client_limit)
     server = ServerSide(["main"], None, limit=server_limit)
     greeting = json.loads(server.greeting())

@@ -8,7 +8,7 @@ from pc_rpc._schedule import Call, Schedule
 
 
 class Server:
-    """Acts on a schedule as a connection does, and notes what started."""
+    """Acts on a schedule as a connection does, and records the calls that started."""
 
     def __init__(self, **options):
         self.schedule = Schedule(**options)
@@ -111,7 +111,7 @@ def test_an_immediate_call_starts_before_those_that_wait():
     assert server.started == [1, 3]
     assert ahead.ahead
     server.end(ahead)
-    assert server.started == [1, 3]  # it took nobody's turn
+    assert server.started == [1, 3]  # it took no turn
 
 
 def test_an_immediate_call_without_ids_waits_for_its_turn():

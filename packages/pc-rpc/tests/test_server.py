@@ -1,4 +1,4 @@
-"""The server: what can be called, what peers that misbehave cost, and how it ends."""
+"""The server: methods, targets, misbehaving peers, and the end."""
 
 from __future__ import annotations
 
@@ -353,7 +353,7 @@ def test_hiding_methods_of_an_unknown_target_is_an_error():
         Server({"main": object()}, hide={"mian": ["x"]})
 
 
-# Peers that are no clients.
+# Peers that do not speak the protocol.
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ def silent_log(caplog):
     def warnings():
         assert all(record.exc_info is None for record in caplog.records)
         messages = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-        # What asyncio's debug mode says of a slow machine is not the server's.
+        # Records of asyncio's debug mode about slow callbacks are not the server's.
         return [message for message in messages if not message.startswith("Executing <")]
 
     return warnings
@@ -596,7 +596,7 @@ def test_calls_that_wait_are_not_made_for_a_client_that_does_not_read(serve):
 
 
 class Other:
-    """A second client, by hand."""
+    """A second client, written by hand."""
 
     def __init__(self, port):
         from pc_rpc import Client
@@ -674,7 +674,7 @@ def test_worker_threads_end_with_the_server(serve, connect):
 
 
 class Stubborn:
-    """Coroutine methods that take their time when they are cancelled."""
+    """Coroutine methods that end slowly when they are cancelled."""
 
     def __init__(self):
         self.running = threading.Event()
@@ -865,7 +865,7 @@ async def test_a_ping_is_answered_while_a_method_runs_on_the_same_connection(ser
 
 
 class Gate:
-    """Holds one call until it is let go, and notes which others ran."""
+    """Holds one call until it is released, and records the others that ran."""
 
     def __init__(self):
         self.begun, self.gate, self.ran = threading.Event(), threading.Event(), []
@@ -903,7 +903,7 @@ async def test_what_is_cancelled_while_it_waits_for_the_call_of_another_client_i
         await second.ping_rpc()  # now the server has it
         waiting.cancel()
         await asyncio.sleep(0)
-        await second.ping_rpc()  # and knows that nobody wants it
+        await second.ping_rpc()  # and has read the cancellation
         driver.gate.set()
         await asyncio.gather(holding, waiting, return_exceptions=True)
         await second.note(2)
@@ -964,9 +964,9 @@ def test_up_to_the_limit_arguments_and_results_pass_and_one_byte_more_names_both
     numbers = rf"has (\d+) bytes, beyond the limit of {LARGE} bytes"
 
     def most(call):
-        """Give the size of the largest array that passes, by what the error says of one."""
+        """Return the size of the largest array that passes, from the numbers in the error."""
         with pytest.raises(ValueError, match=numbers) as caught:
-            call(LARGE - 1)  # as many digits as what passes
+            call(LARGE - 1)  # as many digits as the largest that passes
         return 2 * LARGE - 1 - int(re.search(numbers, str(caught.value))[1])
 
     for call in (

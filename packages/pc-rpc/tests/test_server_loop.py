@@ -37,7 +37,7 @@ print("ended in order", flush=True)
 
 @pytest.fixture
 def controller():
-    """Start a controller in a process; gives the process and its port."""
+    """Start a controller in a process; return the process and its port."""
     processes = []
 
     def start(**options):
@@ -56,7 +56,7 @@ def controller():
 
 
 def ended(process):
-    """Wait for the process; return its status and what it wrote to stderr."""
+    """Wait for the process; return its status and stderr."""
     out, err = process.communicate(timeout=30)
     assert out == "ended in order\n"
     return process.returncode, err
@@ -158,7 +158,7 @@ def test_a_signal_that_comes_before_the_server_has_started_ends_it(monkeypatch, 
 
 
 class SimpleSSLConfig:
-    """Stands in for that of the established stack."""
+    """A double of that of the established stack."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Signals while a controller is busy: what a person hears, and how to end it at once."""
+"""Signals while a controller is busy: log records, and ending it at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Laser:
             pass
 
     def fork(self):
-        """Start a process, end it as multiprocessing does, and tell how it ended."""
+        """Start a process, end it as multiprocessing does, and return its exit status."""
         receiver, sender = multiprocessing.Pipe(duplex=False)
         context = multiprocessing.get_context("fork")
         child = context.Process(target=_wait_in_child, args=(sender,))
@@ -77,7 +77,7 @@ def controller(tmp_path, request):
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of another kind")
 async def test_a_signal_that_does_not_interrupt_the_wait_of_the_loop_ends_it_all_the_same():
-    """As one that comes just before the wait; then nothing would happen until somebody calls."""
+    """Like a signal just before the wait, which would be noticed only at the next call."""
     came, main = asyncio.Event(), threading.get_ident()
 
     def take_it():
@@ -151,7 +151,7 @@ def test_a_loop_that_is_idle_is_not_taken_for_a_method(controller, thread_of):
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(
         timeout=60
-    )  # a second at most: the server says what it waits for
+    )  # a second at most: the server logs the method that it waits for
     assert (process.returncode, out, err) == (0, "ended in order\n", "")
 
 

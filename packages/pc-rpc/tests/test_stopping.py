@@ -1,4 +1,4 @@
-"""What callers and the log hear when a server stops while calls run and wait."""
+"""Errors of callers and log records when a server stops while calls run and wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("either_road")
 
 
 class Driver:
-    """Methods that end when the test says so, or when they are cancelled."""
+    """Methods that end when the test releases them, or when they are cancelled."""
 
     def __init__(self):
         self.begun = threading.Event()
@@ -32,14 +32,14 @@ class Driver:
         await asyncio.Event().wait()
 
     async def swallow(self):
-        """Take no notice of being cancelled."""
+        """Ignore a cancellation."""
         self.begun.set()
         while not self.may_end.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.to_thread(self.may_end.wait, 30)
 
     async def go_on(self):
-        """Take no notice of being cancelled, for ever."""
+        """Ignore all cancellations."""
         self.begun.set()
         while True:
             with contextlib.suppress(asyncio.CancelledError):
@@ -64,7 +64,7 @@ OPTIONS = {
 
 
 def stop_during(thread, call):
-    """Have the server stop; return what became of the call."""
+    """Stop the server; return the outcome of the call."""
     thread.loop.call_soon_threadsafe(thread.server.terminate)
     return call.exception(30)
 

@@ -1,4 +1,4 @@
-"""What people and programs are told of streams: the method list, stubs, the command."""
+"""Streams in the method list, in stubs and in the command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONG = 30.0
 
 
 class Stage:
-    """Moves, and tells how far it is."""
+    """Moves, and yields its progress."""
 
     def __init__(self):
         self.closed = threading.Semaphore(0)
@@ -137,7 +137,7 @@ def test_the_method_list_says_which_methods_are_streams(serve, connect):
 
 
 class Oddly:
-    """Has streams that are called like what stubs import."""
+    """Has streams with the names of imports in stubs."""
 
     def Iterator(self) -> Iterator[int]:
         yield 1

@@ -1,4 +1,4 @@
-"""Methods that give their results item by item: in order, bounded, and closed however they end."""
+"""Methods that give their results item by item: in order, bounded, and always closed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pc_rpc._stream_call import MOST_BYTES, MOST_ITEMS
 LONG = 30.0
 
 ABANDONED = int(os.environ.get("STREAMS_TO_ABANDON", "30"))
-"""For each kind and place; a thousand are as well, and take a minute."""
+"""Streams for each kind and place. A thousand pass, too, and take a minute."""
 
 PLACES = {
     "loop": {},
@@ -32,12 +32,12 @@ PLACES = {
 
 @pytest.fixture(params=PLACES)
 def place(request):
-    """Options of a server: where methods run."""
+    """Options of a server for the place of methods."""
     return PLACES[request.param]
 
 
 class Camera:
-    """Gives items, and notes what becomes of its generators."""
+    """Gives items, and records the ends of its generators."""
 
     def __init__(self):
         self.made = 0
@@ -109,7 +109,7 @@ class Camera:
     def exposures(self, n):
         for number in range(n):
             self.running = 1
-            threading.Event().wait(0.0005)  # another thread, if there is one, has its chance
+            threading.Event().wait(0.0005)  # lets another thread run, if there is one
             self.running = 0
             yield number
 
@@ -174,7 +174,7 @@ def test_an_exception_comes_behind_the_items_before_it(serve, either_client, pla
     client = either_client(serve({"camera": camera}, **place).port)
     stream, got = client.fail_at(1234), []
     with pytest.raises(LookupError, match="no frame 1234") as raised:
-        got.extend(stream)  # which takes what there is
+        got.extend(stream)  # which keeps the items before the error
     assert "fail_at" in "".join(raised.value.parent_traceback)
     stream = client.fail_at(1234)
     assert [next(stream) for _ in range(1234)] == list(range(1234))
@@ -266,12 +266,12 @@ def test_what_the_generator_raised_ahead_of_its_reader_is_not_raised_by_close(
     client = either_client(serve({"camera": camera}, **place).port)
     stream = client.fail_at(10)
     assert next(stream) == 0
-    assert was_closed(camera)  # it has run ahead, and has failed
+    assert was_closed(camera)  # it ran ahead, and has failed
     stream.close()
 
 
 async def test_a_connection_that_is_lost_ends_the_wait_for_the_end(asyncio_client):
-    """It is nobody's but that of the one who closes."""
+    """Only `close` waits for it."""
 
     class Stubborn(Camera):
         async def stuck(self):
@@ -321,7 +321,7 @@ async def test_an_async_for_that_is_left_closes_the_generator(asyncio_client, pl
 
 
 class Patient(Camera):
-    """Gives one item, and then none for long."""
+    """Gives one item, then waits."""
 
     def __init__(self):
         super().__init__()
@@ -483,7 +483,7 @@ def test_streams_abandoned_at_random_moments_are_all_closed(serve, connect, plac
     assert was_closed(camera, times)
     assert client.set_gain(5) == 5
     (session,) = thread.server._shared.sessions
-    while session._streams.calls:  # each ends with a reply, which is on its way
+    while session._streams.calls:  # each reply is still on its way
         client.ping_rpc()
     assert held() == before
 
@@ -557,7 +557,7 @@ def test_a_client_that_grants_much_and_reads_nothing_stops_the_driver(serve, pla
                 thread.do(lambda: None)
         assert thread.do(lambda: session.backlog) < 2**20
         sock.sendall(b'{"action":"cancel","request":1}\n')
-        assert was_closed(camera)  # although nothing was read
+        assert was_closed(camera)  # although the client has read nothing
         lines.close()
 
 

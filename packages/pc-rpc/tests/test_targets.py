@@ -1,4 +1,4 @@
-"""The life of a target: where it is made, called and closed, and what clients hear of it."""
+"""The life of a target: where it is made, called and closed, and errors that clients get."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Driver:
 
 
 class Database:
-    """Can be used only by the thread that made it."""
+    """Can only be used by the thread that made it."""
 
     def __init__(self):
         self._connection = sqlite3.connect(":memory:")
@@ -176,7 +176,7 @@ def test_an_error_that_is_too_long_for_the_handshake_is_shortened(serve, connect
 
 
 class Channel(str):
-    """A text that is not quite one."""
+    """A subclass of str."""
 
     __slots__ = ()
 
@@ -293,7 +293,7 @@ async def test_a_gateway_whose_server_is_off_offers_what_is_exposed(free_port):
         inner.close_rpc()
 
 
-# Immediate methods that cannot be.
+# Immediate methods that must wait.
 
 
 class Blocking:

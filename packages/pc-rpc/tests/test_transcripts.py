@@ -162,7 +162,7 @@ class Counter:
 # Our server and a recorded client.
 
 DIFFERENT_CLASS = {
-    # Classes that the recorded client cannot make of a message, or that are no `Exception`s.
+    # Classes that the recorded client cannot make from a message, or that are no `Exception`s.
     "raises unicode_decode": "UnicodeDecodeError: ",
     "raises generator_exit": "GeneratorExit: ",
 }
@@ -267,7 +267,7 @@ def test_our_server_offers_targets_to_a_recorded_client(serve, generation):
     assert beta.count == 1
 
 
-# The same with all of it switched on, of which such a client knows nothing.
+# The same with all options of the server, which such a client does not know.
 
 
 class Axis:
@@ -377,7 +377,7 @@ SEEN_DIFFERENTLY = {
     # The key itself, not the text of its repr quoted once more.
     "raises key_error": "KeyError: 'missing'",
     "raises key_error_int": "KeyError: 3",
-    # What cannot be made of a message, or is no `Exception`, keeps its text.
+    # An exception that cannot be made from a message, or is no `Exception`, keeps its text.
     "raises unicode_decode": (
         "GenericRemoteException: UnicodeDecodeError: "
         "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"

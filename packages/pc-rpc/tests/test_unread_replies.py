@@ -1,4 +1,4 @@
-"""A client that does not read its replies is not read any further, whatever it asks for."""
+"""The server stops reading from a client that does not read its replies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyon import asyncio_connection
 pytestmark = pytest.mark.usefixtures("either_road")
 
 HIGH_WATER = 2**15
-"""Bytes of backlog that the servers of these tests have patience for."""
+"""Backlog at which the servers of these tests stop reading, in bytes."""
 
 
 class Driver:
@@ -47,7 +47,7 @@ REQUESTS = {
 
 
 def come_to_rest(thread, session):
-    """Wait until the server does nothing more for its client; return the bytes that wait for it."""
+    """Wait until the server pauses; return its backlog for the client, in bytes."""
     same, before = 0, -1
     while same < 50 or before < HIGH_WATER // 2:
         now = thread.do(lambda: session.backlog)
@@ -78,5 +78,5 @@ def test_replies_that_nobody_reads_stop_what_is_read(serve, monkeypatch, what, w
         sender.start()
         assert come_to_rest(thread, session) < 4 * HIGH_WATER
         size = sum(len(lines.readline()) for _ in range(count))
-        assert size > 10 * HIGH_WATER  # or nothing was shown
+        assert size > 10 * HIGH_WATER  # otherwise the test shows nothing
         sender.join(30)

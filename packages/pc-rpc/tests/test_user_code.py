@@ -1,4 +1,4 @@
-"""Code of users that shows something (texts, defaults) stops nobody, whatever it does."""
+"""Users' code that makes texts (of exceptions, defaults) blocks no other call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("either_road")
 
 
 class Endless:
-    """Code that does not return before the test is over."""
+    """Code that returns when the test is over."""
 
     def __init__(self):
         self.running = threading.Event()
@@ -35,7 +35,7 @@ def endless():
 
 
 def shown_by(code):
-    """Return exceptions whose description calls the code."""
+    """Return exceptions whose description runs the code."""
 
     class Shown:
         def __str__(self):
@@ -140,7 +140,7 @@ def test_a_system_exit_whose_str_never_returns_ends_the_server(
     thread.join()
 
 
-# Exceptions that do things when they are looked at.
+# Exceptions that run code when they are described.
 
 
 def raising(error):
@@ -151,7 +151,7 @@ def raising(error):
 
 
 def trapped(error):
-    """Return exceptions that raise another one when something of them is read."""
+    """Return exceptions that raise another one when an attribute is read."""
     code = raising(error)
     names = ["args", "__traceback__", "__cause__", "__context__", "__suppress_context__",
              "__notes__", "__dict__", "__class__"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Both asyncio ends on uvloop: the promises are the same there."""
+"""Both asyncio ends on uvloop: the guarantees are the same."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def runner():
 
 
 async def use(client, driver):
-    """Do what clients do; return when all of it has been as it should be."""
+    """Use a client in every way; return if all results are right."""
     assert await asyncio.gather(*map(client.echo, range(200))) == list(range(200))
     for value in ("a\nb€", [1, {"a": (2, 3)}], "x" * 4 * HIGH_WATER):
         assert await client.echo(value) == value
