@@ -14,7 +14,7 @@ import pyon
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pc_rpc import _execution, _lean_session, _session, current_peer, immediate
+from pc_rpc import _lane, _lean_session, _session, current_peer, immediate
 from pc_rpc._lean_session import MOST
 from pyon import asyncio_connection
 from pyon.framing import SCRATCH_SIZE
@@ -208,7 +208,7 @@ def answers(port: int, features: bytes, pieces: list[bytes]) -> bytes:
 def both_roads(request, serve, monkeypatch):
     """Return the replies of the lean road and of the general road to some requests."""
     options = {"allow_parallel": request.param, "limit": LIMIT, "line_limit": LIMIT}
-    for module in (asyncio_connection, _execution, _session, _lean_session):
+    for module in (asyncio_connection, _lane, _session, _lean_session):
         monkeypatch.setattr(module, "TURN", 60.0)  # or who is first would be a matter of time
     servers = [serve({"main": Driver()}, **options) for _ in range(2)]
 
@@ -496,7 +496,7 @@ def test_a_client_that_sends_many_calls_does_not_keep_others_waiting(serve, eith
 def test_calls_that_one_read_brought_let_others_have_their_turn(
     serve, either_road, monkeypatch, waits
 ):
-    for module in (asyncio_connection, _execution, _session, _lean_session):
+    for module in (asyncio_connection, _lane, _session, _lean_session):
         monkeypatch.setattr(module, "TURN", 0.0)
     meeting, count = Meeting(), 50
     thread = serve({"main": meeting, "other": meeting})

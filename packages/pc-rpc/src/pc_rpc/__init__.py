@@ -14,6 +14,7 @@ __version__ = "1.0.0"
 if TYPE_CHECKING:
     from pc_rpc._asyncio_client import AsyncioClient
     from pc_rpc._best_effort import BestEffortClient
+    from pc_rpc._caller import current_extra_info, current_peer
     from pc_rpc._client import Client
     from pc_rpc._errors import (
         ConnectionLost,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         UnknownServer,
         register_exception,
     )
-    from pc_rpc._execution import current_extra_info, current_peer
     from pc_rpc._exposure import immediate
     from pc_rpc._protocol import AutoTarget
     from pc_rpc._server import Server
@@ -62,8 +62,8 @@ _HOMES = {
     "BestEffortClient": "_best_effort",
     "Client": "_client",
     "Server": "_server",
-    "current_extra_info": "_execution",
-    "current_peer": "_execution",
+    "current_extra_info": "_caller",
+    "current_peer": "_caller",
     "find_servers": "discovery",
     "immediate": "_exposure",
     "serve": "_server_loop",

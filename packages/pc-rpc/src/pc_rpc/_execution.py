@@ -9,174 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import deque
-from contextvars import ContextVar
-from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING
 
-from pyon.asyncio_connection import TURN
-from pyon.asyncio_tasks import Later, abandon, keep
-
-from pc_rpc._failures import Failure, bare, describe, is_quiet
-from pc_rpc._outcome import Outcome
-from pc_rpc._schedule import Call
-from pc_rpc._worker import Worker
+from pc_rpc._caller import executing
+from pc_rpc._failures import Failure, describe
+from pc_rpc._place import explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from pyon.asyncio_connection import Connection
 
-    from pc_rpc._aside import Aside
+    from pc_rpc._outcome import Outcome
     from pc_rpc._protocol import ServerSide
+    from pc_rpc._schedule import Call
     from pc_rpc._session import Session
     from pc_rpc._stream import Stream
     from pc_rpc._targets import Instance
 
 NOT_BEGUN = describe(asyncio.CancelledError())._replace(cancelled=True)
 """The outcome of a call that was cancelled before its method was called."""
-
-NO_TEXT = "<its text took too long to make>"
-
-STOP_GRACE = 1.0
-"""Seconds that coroutine methods have to clean up when a stopping server cancels them."""
-
-executing: ContextVar[Connection] = ContextVar("executing")
-"""The connection whose call is being executed."""
-
-
-def current_peer() -> str | None:
-    """Return the address of the client whose call is being executed, as "host:port".
-
-    For methods of targets, and for target factories. None if no call is being executed.
-    """
-    connection = executing.get(None)
-    return None if connection is None else connection.peername
-
-
-def current_extra_info(name: str) -> Any:
-    """Return information of the transport of the client whose call is being executed.
-
-    For methods of targets, and for target factories.
-
-    Parameters
-    ----------
-    name : str
-        As for `asyncio.BaseTransport.get_extra_info`: "peername" and "sockname" are addresses in
-        the form of the socket, "peercert" is the client's verified TLS certificate, empty or None
-        without one.
-
-    Raises
-    ------
-    LookupError
-        No call of a connection is being executed.
-    """
-    return executing.get().transport.get_extra_info(name)
-
-
-class InTurn(Protocol):
-    """An object that takes turns in a lane: a runner, or a stream."""
-
-    def start_in_turn(self, call: Call) -> bool:
-        """Start a call that waited for its turn; return whether the turn is over."""
-
-
-class Lane:
-    """Turns: one call at a time, in the order of arrival, of all connections.
-
-    Attributes
-    ----------
-    busy : bool
-        Whether the turn is taken.
-    waiting : deque of (InTurn, Call)
-        Calls that wait for a turn; streams are represented by their calls.
-    """
-
-    __slots__ = ("_later", "busy", "waiting")
-
-    def __init__(self) -> None:
-        self._later = Later()
-        self.busy = False
-        self.waiting: deque[tuple[InTurn, Call]] = deque()
-
-    def take(self, runner: InTurn, call: Call) -> bool:
-        """Take the turn if it is free, and return True; else queue the call for `release`."""
-        if self.busy or self.waiting:
-            self.waiting.append((runner, call))
-            return False
-        self.busy = True
-        return True
-
-    def release(self) -> None:
-        """End a turn; start the waiting calls, for as long as a turn of the loop may take."""
-        self.busy = False
-        until = monotonic() + TURN if self.waiting else 0.0
-        while self.waiting and not self.busy:
-            self.busy = True
-            runner, call = self.waiting.popleft()
-            if runner.start_in_turn(call):
-                self.busy = False
-            if self.waiting and not self.busy and monotonic() > until:
-                self._later.ask(self._go_on)  # after other callbacks of the loop
-                break
-
-    def _go_on(self) -> None:
-        if not self.busy:
-            self.release()
-
-
-class Tasks:
-    """Coroutines that run until they end, or until the server stops."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a coroutine."""
-        return keep(self._tasks, coroutine)
-
-    async def wait(self) -> None:
-        """Wait until they have ended, no longer than the grace period."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_GRACE)
-
-    async def cancel(self) -> None:
-        """Cancel them, and give them some time to clean up."""
-        for task in self._tasks:
-            task.cancel()
-        await self.wait()
-
-    def abandon(self) -> None:
-        """Abandon tasks that do not end, so that the process can end."""
-        for task in self._tasks - {asyncio.current_task()}:
-            abandon(task)
-
-
-class Place(NamedTuple):
-    """Where the methods of one target run.
-
-    Attributes
-    ----------
-    tasks : Tasks
-        Tasks of coroutine methods.
-    closings : Tasks
-        Tasks that close targets: cancelled last.
-    aside : Aside
-        Describes exceptions that were raised on the event loop.
-    lane : Lane or None
-        Turns, shared by all connections; None if calls run in parallel.
-    worker : Worker or None
-        The thread of plain methods; None if they run on the event loop.
-    """
-
-    tasks: Tasks
-    closings: Tasks
-    aside: Aside
-    lane: Lane | None
-    worker: Worker | None
 
 
 class Runner:
@@ -331,76 +183,3 @@ class Runner:
         finally:
             if self._place.lane is not None and not call.immediate:
                 self._place.lane.release()
-
-
-AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
-
-
-def explain(
-    outcome: AnyOutcome,
-    describe: Callable[[BaseException], Failure],
-    place: Place,
-    then: Callable[[AnyOutcome], object],
-    *,
-    details: bool,
-) -> bool:
-    """Have an exception that was raised on the event loop described, without blocking the loop.
-
-    Return whether that is done; otherwise `then` is called when it is. Only descriptions that run
-    users' code are made in another thread.
-    """
-    error = outcome.error
-    assert error is not None
-    if is_quiet(error, details=details):
-        outcome.explain(describe)
-        return True
-    _describe_aside(outcome, describe, place, then)
-    return False
-
-
-def _describe_aside(
-    outcome: AnyOutcome,
-    describe: Callable[[BaseException], Failure],
-    place: Place,
-    then: Callable[[AnyOutcome], object],
-) -> None:
-    error = cast("BaseException", outcome.error)
-
-    def described(description: Outcome) -> None:
-        outcome.failure = description.take() or bare(error, NO_TEXT)
-        outcome.error = None
-        then(outcome)
-
-    place.aside.run(functools.partial(describe, error), described)
-
-
-def run_at(
-    place: Place,
-    function: Callable[[], Any],
-    describe: Callable[[BaseException], Failure],
-    then: Callable[[Outcome], object],
-    connection: Connection,
-) -> None:
-    """Call a function where the methods of a target run; then `then` on the event loop.
-
-    An exception of the function is passed to `describe`, in a thread other than the event loop's,
-    so that `describe` may log it.
-    """
-    outcome = Outcome()
-
-    def work() -> None:
-        executing.set(connection)
-        outcome.run(function)
-
-    def work_and_describe() -> None:
-        work()
-        outcome.explain(describe)
-
-    if place.worker is not None:
-        place.worker.submit(work_and_describe, functools.partial(then, outcome))
-        return
-    work()
-    if outcome.error is None:
-        then(outcome)
-    else:
-        _describe_aside(outcome, describe, place, then)

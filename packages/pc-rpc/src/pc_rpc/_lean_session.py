@@ -20,7 +20,8 @@ from pyon.asyncio_connection import TURN
 from pyon.framing import frame_size
 from pyon.wire import LINE_SIZE, line_scanner, small_text
 
-from pc_rpc._execution import Lane, executing
+from pc_rpc._caller import executing
+from pc_rpc._lane import Lane
 from pc_rpc._outcome import Outcome
 from pc_rpc._protocol import ID_END, Request
 from pc_rpc._schedule import Call

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pc_rpc._aside import Aside
-from pc_rpc._execution import STOP_GRACE, Lane, Place, Tasks
+from pc_rpc._lane import Lane
 from pc_rpc._lease_desk import Desk
+from pc_rpc._place import STOP_GRACE, Place, Tasks
 from pc_rpc._targets import Target
 from pc_rpc._worker import Worker
 

@@ -19,16 +19,16 @@ from pyon.asyncio_connection import HIGH_WATER, TURN
 from pyon.framing import copy_if_shared, frame
 from pyon.wire import LINE_SIZE, around, small_text
 
-from pc_rpc._execution import explain
 from pc_rpc._failures import text_of
+from pc_rpc._place import explain
 from pc_rpc._protocol import Chunks, _beyond, _size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pc_rpc._execution import Place
     from pc_rpc._failures import Failure
     from pc_rpc._outcome import Outcome
+    from pc_rpc._place import Place
     from pc_rpc._protocol import ServerSide
     from pc_rpc._schedule import Call, Schedule
     from pc_rpc._session import Session

@@ -18,7 +18,7 @@ from pyon.asyncio_tasks import settle
 
 from pc_rpc._asyncio_stream import AsyncioRemoteStream
 from pc_rpc._attributes import kind_of
-from pc_rpc._execution import executing
+from pc_rpc._caller import executing
 from pc_rpc._outcome import Outcome
 from pc_rpc._remote_stream import RemoteStream
 from pc_rpc._stream import Stream
@@ -26,7 +26,7 @@ from pc_rpc._stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pc_rpc._execution import Lane
+    from pc_rpc._lane import Lane
     from pc_rpc._schedule import Call
 
 QUICK = 1e-4

@@ -17,7 +17,7 @@ from pyon.framing import frame
 from pyon.wire import encode_pieces
 
 from pc_rpc._attributes import kind_of
-from pc_rpc._execution import Place, executing, explain, run_at
+from pc_rpc._caller import executing
 from pc_rpc._exposure import (
     Methods,
     Sole,
@@ -31,6 +31,7 @@ from pc_rpc._life import Life, is_cancelled
 from pc_rpc._method_list import method_list
 from pc_rpc._methods import RemoteMethods
 from pc_rpc._outcome import Outcome
+from pc_rpc._place import Place, explain, run_at
 from pc_rpc._protocol import Chunks, Features
 
 if TYPE_CHECKING:
