@@ -24,6 +24,7 @@ from pc_rpc import (
     ConnectionLost,
     GenericRemoteException,
     Server,
+    _handshake,
     _schedule,
     _session,
 )
@@ -406,8 +407,8 @@ def test_junk_is_dropped_with_one_line_in_the_log(serve, connect, silent_log, ju
 
 @pytest.mark.parametrize("begin", [b"", b"ARTIQ", b"ARTIQ pc_rpc\n"])
 def test_half_a_handshake_is_dropped_within_a_time_limit(serve, monkeypatch, silent_log, begin):
-    monkeypatch.setattr(_session, "BANNER_TIMEOUT", 0.05)
-    monkeypatch.setattr(_session, "SELECTION_TIMEOUT", 0.05)
+    monkeypatch.setattr(_handshake, "BANNER_TIMEOUT", 0.05)
+    monkeypatch.setattr(_handshake, "SELECTION_TIMEOUT", 0.05)
     thread = serve({"main": Driver()})
     with socket.create_connection(("127.0.0.1", thread.port), 30) as sock:
         sock.sendall(begin)

@@ -21,12 +21,13 @@ from pc_rpc._attributes import kind_of
 from pc_rpc._errors import ProtocolError
 from pc_rpc._execution import NOT_BEGUN, Runner
 from pc_rpc._failures import describe
+from pc_rpc._handshake import Handshake
 from pc_rpc._lean_session import lean_road
 from pc_rpc._lease_requests import ACTIONS
 from pc_rpc._lease_seat import Seat
 from pc_rpc._open_streams import OpenStreams
 from pc_rpc._outcome import Outcome
-from pc_rpc._protocol import BANNER, SELECTION_LIMIT, Request, ServerSide, arguments
+from pc_rpc._protocol import SELECTION_LIMIT, Request, ServerSide, arguments
 from pc_rpc._schedule import Call, Schedule
 from pc_rpc._worker import end_child
 
@@ -37,12 +38,6 @@ if TYPE_CHECKING:
     from pc_rpc._targets import Instance
 
 _logger = logging.getLogger("pc_rpc")
-
-BANNER_TIMEOUT = 10.0
-"""Seconds until the banner must have come. Clients send it at once; a port scanner never does."""
-
-SELECTION_TIMEOUT = 600.0
-"""Seconds until a target must be selected: a person may be choosing it."""
 
 LEAN = True
 """Whether common calls take the lean road. Tests switch it off, to test the general road."""
@@ -80,34 +75,20 @@ class Session(Connection):
         self._side = ServerSide(shared.targets, shared.description, limit=shared.limit)
         self._schedule = Schedule()
         self._later = Later()
-        self._handle = self._read_banner
-        self._deadline: asyncio.TimerHandle | None = None
+        self._handshake: Handshake | None = Handshake(self, self._side)
+        self._handle = self._handshake.read
+        self._deadline: asyncio.TimerHandle | None = None  # after the client's last request
         self._refused = False
         if LEAN:
-            self.lines_received = self._take_line
-
-    def _take_line(self, text: str) -> int:
-        """Handle a line of the handshake that came alone, without splitting the read."""
-        if text.count("\n") > 1 or len(text) > SELECTION_LIMIT:
-            return 0
-        self._handle(Message(text[:-1].encode()))
-        return len(text)
+            self.lines_received = self._handshake.read_text
 
     def message_received(self, message: Message) -> None:
         self._handle(message)
 
-    # Handshake.
+    def connection_broken(self, error: FramingError) -> None:
+        self.refuse(error)
 
-    def connection_opened(self) -> None:
-        self._deadline = self._loop.call_later(BANNER_TIMEOUT, self._banner_timed_out)
-
-    def take_in(self, nbytes: int, done: int) -> None:
-        """See `Connection.take_in`."""
-        super().take_in(nbytes, done)
-        if self._handle == self._read_banner and self.receiver.pending > len(BANNER):
-            self._refuse("expected the banner, got something else")  # TLS, for example
-
-    def _refuse(self, reason: object) -> None:
+    def refuse(self, reason: object) -> None:
         """Abort the connection, with one record in the log."""
         if not self._refused:
             self._refused = True
@@ -115,37 +96,24 @@ class Session(Connection):
             self._flush()  # replies to earlier requests of the same read
             self.abort()
 
-    def connection_broken(self, error: FramingError) -> None:
-        self._refuse(error)
+    # Handshake.
 
-    def _read_banner(self, message: Message) -> None:
-        if message.line != BANNER:
-            self._refuse(f"expected the banner {BANNER.decode()!r}, got {message.line[:60]!r}")
-            return
-        self._handle = self._read_selection
+    def connection_opened(self) -> None:
+        if self._handshake is not None:
+            self._handshake.start()
+
+    def take_in(self, nbytes: int, done: int) -> None:
+        """See `Connection.take_in`."""
+        super().take_in(nbytes, done)
+        if self._handshake is not None:
+            self._handshake.check_pending(self.receiver.pending)
+
+    def greet(self) -> None:
+        """Send the greeting."""
         self.send(self._side.greeting(self._shared.leases()))
 
-    def _banner_timed_out(self) -> None:
-        """Refuse a client that has sent no banner; else start the time-out of the selection."""
-        if self._handle == self._read_banner:
-            self._refuse(f"no banner within {BANNER_TIMEOUT:g} s")
-        else:
-            more = max(SELECTION_TIMEOUT - BANNER_TIMEOUT, 0)
-            late = f"no target selected within {SELECTION_TIMEOUT:g} s"
-            self._deadline = self._loop.call_later(more, self._refuse, late)
-
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _read_selection(self, message: Message) -> None:
-        try:
-            name = self._side.read_selection(bytes(message.line))
-        except ProtocolError as error:
-            self._refuse(error)
-            return
-        self._cancel_deadline()
+    def select(self, name: str) -> None:
+        """Have the instance of a target made, or found."""
         target, place = self._shared.targets[name], self._shared.place(name)
         target.open(place, self, self._begin, details=self._side.features.exception_details)
         if self._instance is None:
@@ -170,7 +138,7 @@ class Session(Connection):
         self.receiver.raw_buffers = features.raw_buffers
         if features.streams and instance.methods.streams:
             self._streams = OpenStreams(instance.methods.streams, self._schedule)
-        self._handle = self._read_request
+        self._handshake, self._handle = None, self._read_request
         self.send_chunks(instance.announcement(features))
         self.lines_received = None
         if LEAN:
@@ -190,7 +158,7 @@ class Session(Connection):
         try:
             request = self._side.read_request(message)
         except ProtocolError as error:
-            self._refuse(error)
+            self.refuse(error)
             return
         if request.action == "call":
             self.read_call(request)
@@ -262,7 +230,7 @@ class Session(Connection):
             if self._streams is not None:
                 self._streams.credit(request.content)
         except ValueError as error:
-            self._refuse(error)
+            self.refuse(error)
 
     def _cancel(self, number: object, seat: Seat) -> None:
         """Cancel a call, a stream or a claim for a lease, by the id of its request."""
@@ -445,7 +413,10 @@ class Session(Connection):
         self.gone = True
         self.lines_received = None
         self._shared.sessions.discard(self)
-        self._cancel_deadline()
+        if self._handshake is not None:
+            self._handshake.stop()
+        if self._deadline is not None:
+            self._deadline.cancel()
         self._schedule.withdraw()
         if self._seat is not None:
             self._seat.leave()
