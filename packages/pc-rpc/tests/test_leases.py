@@ -24,7 +24,7 @@ def claim(who, number=1, *, ttl=10.0, until=None, calls=False):
 
 
 def told(events):
-    return [(event.kind, event.claim.who, event.claim.number) for event in events]
+    return [(event.kind, event.claim.owner, event.claim.number) for event in events]
 
 
 def held(*, who="a", now=0.0, ttl=10.0):
@@ -128,7 +128,7 @@ def test_two_claims_of_one_connection_that_wait_are_one_lease():
     leases.release("a", 1)
     leases.advance(2)
     assert told(leases.drained(2)) == [(GRANTED, "b", 1), (GRANTED, "b", 2)]
-    assert [waiting.who for waiting in leases.waiting] == ["c"]
+    assert [waiting.owner for waiting in leases.waiting] == ["c"]
 
 
 def test_a_claim_is_refused_when_its_wait_is_over():
@@ -229,7 +229,7 @@ class Laboratory:
 
     def act(self, events):
         for event in events:
-            who = event.claim.who
+            who = event.claim.owner
             if event.kind == GRANTED:
                 self.granted += 1
                 self.believes.setdefault(who, set()).add(event.claim.number)
@@ -248,9 +248,9 @@ class Laboratory:
         assert len(may) <= 1, "two holders"
         lease = self.leases.lease
         if lease is not None:
-            assert lease.first.who in self.alive
-            assert all(not self.leases.may_call(who) for who in self.alive - {lease.first.who})
-            assert may in ([], [lease.first.who])
+            assert lease.first.owner in self.alive
+            assert all(not self.leases.may_call(who) for who in self.alive - {lease.first.owner})
+            assert may in ([], [lease.first.owner])
 
     def step(self):
         who = self.random.choice(sorted(self.alive))
@@ -261,10 +261,10 @@ class Laboratory:
             self.act(self.leases.expire(due, busy=False))
         lease = self.leases.lease
         if lease is not None:
-            assert self.now - self.heard[lease.first.who] < 10, "a lease past its time"
-            if self.stalled.get(lease.first.who, 0) <= self.now and self.random.random() < 0.5:
-                self.heard[lease.first.who] = self.now
-                assert self.leases.renew(lease.first.who, self.now)
+            assert self.now - self.heard[lease.first.owner] < 10, "a lease past its time"
+            if self.stalled.get(lease.first.owner, 0) <= self.now and self.random.random() < 0.5:
+                self.heard[lease.first.owner] = self.now
+                assert self.leases.renew(lease.first.owner, self.now)
         elif self.leases.waiting:
             self.act(self.leases.advance(self.now))
 
@@ -295,7 +295,7 @@ class Laboratory:
 
     def claims_of(self, who):
         lease, loss = self.leases.lease, self.leases._lost.get(who)
-        mine = set(lease.claims) if lease is not None and lease.first.who == who else set()
+        mine = set(lease.claims) if lease is not None and lease.first.owner == who else set()
         return mine | (loss.claims if loss is not None else set())
 
 

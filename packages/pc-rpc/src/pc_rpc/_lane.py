@@ -1,7 +1,7 @@
 """Turns: one call of a target at a time, in the order of arrival, of all connections.
 
-The one idea to keep in mind: whoever takes a turn ends it with `Lane.release`, which starts the
-next. A lane knows neither methods nor streams: it queues objects that start themselves.
+The one idea to keep in mind: the object that took a turn ends it with `Lane.release`, which starts
+the next. A lane knows neither methods nor streams: it queues objects that start themselves.
 """
 
 from __future__ import annotations

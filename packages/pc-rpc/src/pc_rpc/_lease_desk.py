@@ -182,7 +182,7 @@ class Desk:
             elif event.kind in {ENDED, LOST}:
                 self._lease_ended()
             elif event.kind == CLEARED:
-                self._unbar(event.claim.who)
+                self._unbar(event.claim.owner)
             else:
                 self._answer(event)
         self._set_timer()
@@ -216,7 +216,7 @@ class Desk:
     def _bar(self, seat: Seat) -> None:
         """Set which calls of a connection may begin, and whether their ends are reported."""
         lease = self._leases.lease
-        mine = lease is not None and lease.first.who is seat
+        mine = lease is not None and lease.first.owner is seat
         counted = lease is not None and mine and lease.calls
         seat.watched = counted or (lease is not None and not mine and not lease.granted)
         seat.schedule.bar(barred=not self._leases.may_call(seat), counted=counted)
@@ -226,14 +226,14 @@ class Desk:
         lease = self._leases.lease
         if lease is None or lease.granted:
             return
-        if any(seat.schedule.active for seat in self._seats if seat is not lease.first.who):
+        if any(seat.schedule.active for seat in self._seats if seat is not lease.first.owner):
             return
         self._handle(self._leases.drained(self._now()))
         for seat in self._seats:
             self._bar(seat)
 
     def _answer(self, event: Event) -> None:
-        seat: Any = event.claim.who
+        seat: Any = event.claim.owner
         if event.kind == GRANTED:
             seat.confirm(event.claim.number)
         elif event.kind == REFUSED:
@@ -281,6 +281,6 @@ class Desk:
         if late > TIMER_DELAY:
             self._leases.extend(now, GRACE)
         lease = self._leases.lease
-        holder: Any = None if lease is None else lease.first.who
+        holder: Any = None if lease is None else lease.first.owner
         busy = holder is not None and holder.schedule.active
         self._handle(self._leases.expire(now, busy=busy))

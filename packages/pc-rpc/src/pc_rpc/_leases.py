@@ -29,7 +29,7 @@ class Claim:
 
     Attributes
     ----------
-    who : hashable
+    owner : hashable
         The connection that makes it.
     number : int
         Id of the request; it identifies the claim until the claim is released.
@@ -45,7 +45,7 @@ class Claim:
         Whether calls are a sign of life.
     """
 
-    who: Hashable
+    owner: Hashable
     number: int
     purpose: str
     ttl: float
@@ -146,22 +146,22 @@ class Leases:
 
     # Queries.
 
-    def loss_of(self, who: Hashable) -> str | None:
+    def loss_of(self, owner: Hashable) -> str | None:
         """Return why a connection has lost its lease; None if it has not, or has released it."""
-        loss = self._lost.get(who)
+        loss = self._lost.get(owner)
         return None if loss is None else loss.text
 
-    def may_call(self, who: Hashable) -> bool:
+    def may_call(self, owner: Hashable) -> bool:
         """Say whether calls of a connection may begin."""
-        if who in self._lost:
+        if owner in self._lost:
             return False
-        return self.lease is None or self.lease.first.who == who
+        return self.lease is None or self.lease.first.owner == owner
 
-    def is_full(self, who: Hashable) -> bool:
+    def is_full(self, owner: Hashable) -> bool:
         """Say whether a connection has the maximum number of claims."""
         lease = self.lease
-        mine = len(lease.claims) if lease is not None and lease.first.who == who else 0
-        return mine + sum(claim.who == who for claim in self.waiting) >= MAX_CLAIMS
+        mine = len(lease.claims) if lease is not None and lease.first.owner == owner else 0
+        return mine + sum(claim.owner == owner for claim in self.waiting) >= MAX_CLAIMS
 
     @property
     def due(self) -> float | None:
@@ -176,9 +176,9 @@ class Leases:
     def ask(self, claim: Claim, now: float) -> list[Event]:
         """Add a claim: grant, queue or refuse it."""
         lease = self.lease
-        if claim.who in self._lost:
+        if claim.owner in self._lost:
             return [Event(REFUSED, claim)]
-        if lease is not None and lease.first.who == claim.who:  # a lease within a lease
+        if lease is not None and lease.first.owner == claim.owner:  # a lease within a lease
             lease.claims[claim.number] = claim
             lease.renewed = now
             return [Event(GRANTED, claim)] if lease.granted else []
@@ -196,7 +196,7 @@ class Leases:
             return []
         claim = self.waiting.popleft()
         self.lease = Lease({claim.number: claim}, claim, now, now)
-        for other in [other for other in self.waiting if other.who == claim.who]:
+        for other in [other for other in self.waiting if other.owner == claim.owner]:
             self.waiting.remove(other)
             self.lease.claims[other.number] = other
         return [Event(TAKEN, claim)]
@@ -209,10 +209,10 @@ class Leases:
         lease.granted, lease.renewed, lease.since = True, now, now
         return [Event(GRANTED, claim) for claim in lease.claims.values()]
 
-    def renew(self, who: Hashable, now: float) -> bool:
+    def renew(self, owner: Hashable, now: float) -> bool:
         """Note a sign of life; return whether the connection has the lease."""
         lease = self.lease
-        if lease is None or lease.first.who != who:
+        if lease is None or lease.first.owner != owner:
             return False
         lease.renewed = now
         return True
@@ -222,35 +222,35 @@ class Leases:
         if self.lease is not None:
             self.lease.renewed = max(self.lease.renewed, now + seconds - self.lease.ttl)
 
-    def release(self, who: Hashable, number: int) -> list[Event]:
+    def release(self, owner: Hashable, number: int) -> list[Event]:
         """Release a claim, also one of a lost lease. Unknown numbers are ignored."""
-        loss = self._lost.get(who)
+        loss = self._lost.get(owner)
         if loss is not None and number in loss.claims:
             loss.claims.discard(number)
             if loss.claims:
                 return []
-            del self._lost[who]
-            return [Event(CLEARED, Claim(who, number, "", 0))]
+            del self._lost[owner]
+            return [Event(CLEARED, Claim(owner, number, "", 0))]
         lease = self.lease
-        if lease is None or lease.first.who != who or number not in lease.claims:
+        if lease is None or lease.first.owner != owner or number not in lease.claims:
             return []
         claim = lease.claims.pop(number)
         unanswered = [] if lease.granted else [Event(CANCELLED, claim)]
         return unanswered if lease.claims else [*unanswered, self._end(ENDED, "given back")]
 
-    def cancel(self, who: Hashable, number: int) -> list[Event]:
+    def cancel(self, owner: Hashable, number: int) -> list[Event]:
         """Remove a claim whose caller has given it up. Unknown numbers are ignored."""
         for claim in self.waiting:
-            if claim.who == who and claim.number == number:
+            if claim.owner == owner and claim.number == number:
                 self.waiting.remove(claim)
                 return [Event(CANCELLED, claim)]
-        return self.release(who, number)
+        return self.release(owner, number)
 
-    def leave(self, who: Hashable) -> list[Event]:
+    def leave(self, owner: Hashable) -> list[Event]:
         """Note that a connection has ended: remove its claims, and end its lease."""
-        self._lost.pop(who, None)
-        self.waiting = deque(claim for claim in self.waiting if claim.who != who)
-        if self.lease is not None and self.lease.first.who == who:
+        self._lost.pop(owner, None)
+        self.waiting = deque(claim for claim in self.waiting if claim.owner != owner)
+        if self.lease is not None and self.lease.first.owner == owner:
             return [self._end(ENDED, "its connection has ended")]
         return []
 
@@ -288,7 +288,7 @@ class Leases:
         if lease is None:
             return
         if lease.granted:
-            self._lost[lease.first.who] = Loss(text, set(lease.claims))
+            self._lost[lease.first.owner] = Loss(text, set(lease.claims))
             yield self._end(LOST, text)
         else:
             yield from [Event(CANCELLED, claim, text) for claim in lease.claims.values()]
