@@ -643,9 +643,7 @@ def test_the_command_shows_and_breaks_leases(run, connect, monkeypatch):
     assert run("list-targets")[1] == "laser\nother\n"
 
 
-def test_leases_of_a_hostile_server_are_shown_and_harmless(
-    scripted_peer, capsys, monkeypatch
-):
+def test_leases_of_a_hostile_server_are_shown_and_harmless(scripted_peer, capsys, monkeypatch):
     def script(sock, lines):
         lines.readline()
         leases = b'[{"target":"a\\u001b[2J","seconds":"x"},5,{"target":[]},{"seconds":1e400}]'
