@@ -229,7 +229,7 @@ def greet() -> Callable[[socket.socket, Any], None]:
 
 @pytest.fixture(params=[True, False], ids=["lean", "general"])
 def either_road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have calls take the lean roads of both ends, or never: the guarantees are the same."""
+    """Have calls take the fast paths of both ends, or never: the guarantees are the same."""
     for module in ("_connection", "_asyncio_connection", "_session"):
         monkeypatch.setattr(f"pc_rpc.{module}.LEAN", request.param)
 

@@ -1,4 +1,4 @@
-"""The lean road of a session: when it is taken, and that its guarantees are the same."""
+"""The fast path of a session: when it is taken, and that its guarantees are the same."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def answers(port: int, features: bytes, pieces: list[bytes]) -> bytes:
 
 @pytest.fixture(params=[False, True], ids=["in turns", "parallel"])
 def both_roads(request, serve, monkeypatch):
-    """Return the replies of the lean road and of the general road to some requests."""
+    """Return the replies of the fast path and of the general path to some requests."""
     options = {"allow_parallel": request.param, "limit": LIMIT, "line_limit": LIMIT}
     for module in (asyncio_connection, _lane, _session, _lean_session):
         monkeypatch.setattr(module, "TURN", 60.0)  # or who is first would be a matter of time
@@ -287,7 +287,7 @@ class Gate:
 
 @pytest.fixture
 def general_calls(monkeypatch):
-    """Record the requests that take the general road."""
+    """Record the requests that take the general path."""
     lines = []
     take = _session.Session.message_received
 

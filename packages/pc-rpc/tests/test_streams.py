@@ -213,7 +213,7 @@ def test_an_item_beyond_the_limit_of_the_client_ends_the_stream(serve, either_cl
 
 def test_a_method_that_returns_no_iterator_in_spite_of_its_annotation(serve, either_client):
     client = either_client(serve({"camera": Camera()}).port)
-    with pytest.raises(TypeError, match=r"liar\(\) gives its result item by item, it says"):
+    with pytest.raises(TypeError, match=r"liar\(\) must return an iterator"):
         next(client.liar())
 
 

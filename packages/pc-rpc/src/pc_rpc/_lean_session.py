@@ -1,13 +1,13 @@
-"""The lean road of a session: the calls of one read, in one function.
+"""The fast path of a session: the calls of one read, in one function.
 
 The common case: small requests on a connection with ids, for methods that just return, while no
 call of this connection runs or waits and the lane of the target is free. Nearly all calls are like
-that, and the cost of a call is mostly the number of functions and objects on its road.
+that, and the cost of a call is mostly the number of functions and objects on its path.
 
 The one idea to keep in mind: everything is tested before a method is called. The first request that
-is not the common case, and all requests after it, are left to the general road. A call that turns
+is not the common case, and all requests after it, are left to the general path. A call that turns
 out to be unusual after its method has been called (it raised, or must be awaited) continues there,
-and keeps its turn. So both roads give the same guarantees.
+and keeps its turn. So both paths give the same guarantees.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pc_rpc._targets import Instance
 
 MOST = 64 * 2**10
-"""Size of the replies to one read after which the general road takes over, in bytes. That road
+"""Size of the replies to one read after which the general path takes over, in bytes. That path
 stops reading from a client that does not read its replies. Few reads have so many requests."""
 
 _fields = itemgetter("id", "action", "name", "args", "kwargs")
@@ -47,7 +47,7 @@ _NO_CALL = (ValueError, StopIteration, RecursionError, LookupError, TypeError)
 def lean_road(
     session: Session, instance: Instance, schedule: Schedule, side: ServerSide, limit: int
 ) -> Callable[[str], int] | None:
-    """Return the function that handles the lines of a read; None if the road cannot be used.
+    """Return the function that handles the lines of a read; None if the path cannot be used.
 
     Parameters
     ----------

@@ -128,7 +128,7 @@ class Schedule:
     barred : bool
         Whether calls must wait because of leases: only immediate calls are started. See `bar`.
     turns : int
-        Number of running calls that take a turn, those of the lean road included.
+        Number of running calls that take a turn, those of the fast path included.
     streams, advancing : int
         Numbers of open streams, and of those that have a turn now. Each of their turns waits.
     """
@@ -143,7 +143,7 @@ class Schedule:
         self.half_closed = False
         self.barred = False
         self._ended = False
-        self._general = False  # whether no call may take the lean road
+        self._general = False  # whether no call may take the fast path
         self._ids = ids
         self._most = MAX_IN_PARALLEL if ids and parallel else 1
         self.waiting: deque[Call] = deque()
@@ -229,7 +229,7 @@ class Schedule:
         barred : bool
             Only immediate calls may start. Waiting calls stay in the queue.
         counted : bool, optional
-            The end of each call must be noted, so none may take the lean road.
+            The end of each call must be noted, so none may take the fast path.
         """
         self.barred = barred
         self._general = self._ended or barred or counted
@@ -268,7 +268,7 @@ class Schedule:
 
     @property
     def idle(self) -> bool:
-        """Whether no call runs or waits, and the next one may take the lean road."""
+        """Whether no call runs or waits, and the next one may take the fast path."""
         return not (self.turns or self._ahead or self.waiting or self._general)
 
     @property

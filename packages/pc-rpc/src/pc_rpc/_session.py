@@ -1,9 +1,9 @@
 """One connection of a server: reads requests, has the calls run, sends replies.
 
-The one idea to keep in mind: there is one road. A request becomes a `Call`, the `Schedule` says
+The one idea to keep in mind: there is one path. A request becomes a `Call`, the `Schedule` says
 when it may start, the `Runner` runs it, and `Session._reply` sends the outcome. For a call that is
-done at once, this takes one callback of the event loop. The lean road of `_lean_session` is a short
-cut for calls that are alone; an unusual call continues on the general road.
+done at once, this takes one callback of the event loop. The fast path of `_lean_session` is a short
+cut for calls that are alone; an unusual call continues on the general path.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pc_rpc")
 
 LEAN = True
-"""Whether common calls take the lean road. Tests switch it off, to test the general road."""
+"""Whether common calls take the fast path. Tests switch it off, to test the general path."""
 
 FAREWELL_TIMEOUT = 600.0
 """Seconds that calls may still take after the client has closed its sending side. A script that
@@ -245,7 +245,7 @@ class Session(Connection):
     # Calls.
 
     def continue_call(self, call: Call) -> None:
-        """Continue a call of the lean road, which has its turn and whose method was called."""
+        """Continue a call of the fast path, which has its turn and whose method was called."""
         self._schedule.adopt(call)
         if self._runner.resume(call):
             self._reply(call)
