@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A controller as programs of the established stack have them, moved here line by line.
+"""A controller of the established stack, moved to this one line by line.
 
-Its options are the established ones, so that whatever starts it need not change:
+Its options are the established ones, so that scripts that start it need not change:
 
     python controller.py -p 3249 --bind 192.0.2.7 -v
 
-Above each line that is new stands the one that it replaces.
+Above each new line is the line that it replaces, as a comment.
 """
 
 import argparse
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Shutter:
-    """A shutter, or what would drive one."""
+    """The driver of a shutter."""
 
     def __init__(self):
         self._is_open = False
@@ -54,7 +54,7 @@ def get_argparser():
 
 
 def bind_address(args):
-    """Return the addresses to listen on; None stands for all of this computer."""
+    """Return the addresses to listen on; None: all addresses of this computer."""
     if "*" in args.bind:
         return None
     return args.bind if args.no_localhost_bind else [*args.bind, "127.0.0.1", "::1"]

@@ -32,14 +32,14 @@ class PowerSupply:
     def set_voltage(self, voltage: float) -> None:
         """Set the output, in volts.
 
-        Raises ValueError beyond what the supply can do.
+        Raises ValueError outside of 0 to 30 V.
         """
         if not 0 <= voltage <= 30:
             raise ValueError(f"expected 0 to 30 V, got {voltage} V")
         self._supply.write(f"VOLT {voltage:.4f}")
 
     def voltage(self) -> float:
-        """Return what the output is set to, in volts."""
+        """Return the voltage that is set, in volts."""
         return float(self._supply.query("VOLT?"))
 
     def switch(self, on: bool) -> None:
@@ -51,10 +51,9 @@ class PowerSupply:
         return self._supply.query("OUTP?") == "1"
 
     def sweep(self, start: float, stop: float, points: int) -> np.ndarray:
-        """Step through voltages; return a row per point: what was asked for, what was set."""
-        asked = np.linspace(start, stop, points)
+        """Step through voltages; return a row per point: the voltage requested, the one set."""
         rows = []
-        for voltage in asked:
+        for voltage in np.linspace(start, stop, points):
             self.set_voltage(float(voltage))
             rows.append((voltage, self.voltage()))
         return np.array(rows)
@@ -64,7 +63,7 @@ class PowerSupply:
         return bool(self.identify())
 
     def close(self) -> None:
-        """Switch the output off and leave the instrument."""
+        """Switch the output off and close the resource."""
         self.switch(False)
         self._supply.close()
         self._manager.close()
