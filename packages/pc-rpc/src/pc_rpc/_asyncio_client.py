@@ -1,8 +1,8 @@
 """The client for asyncio.
 
-The one idea to keep in mind: a call sends its request at once and waits for nothing but its own
-reply, so the calls of many tasks are in flight together. A task that is cancelled, or whose time is
-up, leaves its reply pending; where that was agreed, the server is told to cancel the call as well.
+The one idea to keep in mind: a call sends its request at once and waits for its own reply only, so
+that the calls of many tasks are in flight together. A task that is cancelled or times out leaves
+its reply pending; if request ids were negotiated, it also asks the server to cancel the call.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class _Closing:
 
 
 class _Target:
-    """What remote methods of an `AsyncioClient` call through: its connection of the moment."""
+    """The `Target` of an `AsyncioClient`: its current connection, and how to replace it."""
 
     def __init__(self) -> None:
         self.connection: AsyncioConnection | None = None
         self.timeout: float | None = None
         self.description: Mapping[str, Any] = {}
-        self.made = 0  # connections
-        self.again: AsyncioReconnecting | None = None
+        self.made = 0  # connections so far
+        self.again: AsyncioReconnecting | None = None  # with `reconnect`
         self.forget_methods: weakref.WeakMethod[Callable[[], None]] | None = None
 
     @property
@@ -68,17 +68,17 @@ class _Target:
 
     @property
     def streams(self) -> frozenset[str]:
-        """Names of those that give their result item by item."""
+        """Names of the methods that return streams."""
         return frozenset() if self.connection is None else self.connection.side.streams
 
     @property
     def gone(self) -> Mapping[str, str]:
-        """Why methods cannot be called any more that there were before."""
+        """Methods that the server has no longer, each with the text of the error."""
         return {} if self.connection is None else self.connection.side.requests.gone
 
     @property
     def label(self) -> str:
-        """Target and server, as people write them."""
+        """Target and server, for messages."""
         if self.connection is None:
             return "an AsyncioClient that is not connected (await connect_rpc() first)"
         return self.connection.side.label
@@ -100,7 +100,7 @@ class _Target:
     def _invoke(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> Awaitable[Any]:
-        """Do what `invoke` does, on the general road; connect again, if that is to be."""
+        """Do what `invoke` does, on the general road; connect again if needed."""
         connection = self.connected()
         if self.again is None or connection.side.reason is None:
             return connection.call(name, args, kwargs, timeout)
@@ -111,7 +111,7 @@ class _Target:
     def stream(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> AsyncioRemoteStream | AsyncioLateStream:
-        """Return the asynchronous iterator of a method that gives its result item by item."""
+        """Return the asynchronous iterator over the items of a stream."""
 
         def on(connection: AsyncioConnection) -> AsyncioRemoteStream:
             call, chunks = encode_stream(connection.side, name, args, kwargs)
@@ -126,7 +126,7 @@ class _Target:
         return AsyncioLateStream(begin)
 
     async def request(self, action: str, fields: Mapping[str, Any] | None = None) -> Any:
-        """Make a request that is no call of a method and return what it gives."""
+        """Make a request other than a call of a method, and return the result."""
 
         def use(connection: AsyncioConnection, timeout: float | None) -> Awaitable[Any]:
             return connection.complete(*connection.side.encode_action(action, fields), timeout)
@@ -139,14 +139,14 @@ class _Target:
         use: Callable[[AsyncioConnection, float | None], Awaitable[Any]],
         timeout: float | None,
     ) -> Any:
-        """Return what `use` gives with a connection that is made again if that is to be."""
+        """Return the result of `use` with the connection, which is made again if needed."""
         connection = self.connected()
         if self.again is None or connection.side.reason is None:
             return await use(connection, timeout)
         return await self.again.through(what, use, timeout)
 
     async def ready(self, what: str, timeout: float | None) -> AsyncioConnection:
-        """Return a connection that is not known to be lost, made again if that is to be."""
+        """Return a connection that is not known to be lost, made again if needed."""
 
         async def use(connection: AsyncioConnection, timeout: float | None) -> AsyncioConnection:
             return connection
@@ -154,19 +154,19 @@ class _Target:
         return cast("AsyncioConnection", await self.through(what, use, timeout))
 
     def renewed(self, connection: AsyncioConnection, *, changed: bool) -> None:
-        """Take a new connection, and note whether its methods are others than before."""
-        if connection is not self.connection:  # else it was opened by connect_rpc
+        """Use a new connection; `changed` tells whether its methods differ from before."""
+        if connection is not self.connection:  # otherwise connect_rpc has opened it
             self.made += 1
         self.connection, self.description = connection, {}
         if changed and self.forget_methods is not None and (forget := self.forget_methods()):
             forget()
 
     def described(self) -> Mapping[str, Any]:
-        """Return the method list, if it was asked for."""
+        """Return the method list, an empty one if it was not fetched yet."""
         return self.description
 
     def look_again(self) -> bool:
-        """Say whether the methods are others than before: nobody can wait for that here."""
+        """Return False: an attribute look-up cannot wait for a new connection here."""
         return False
 
     def close(self) -> _Closing:
@@ -182,15 +182,15 @@ class _Target:
         if connection is None or connection.side.reason is not None or sys.is_finalizing():
             return
         warn_unclosed(self)
-        connection.end_soon(ConnectionAbortedError("nobody refers to the client any more"))
+        connection.end_soon(ConnectionAbortedError("the client was garbage-collected"))
 
 
 class AsyncioClient(Proxy[Driver]):
-    """Proxies the methods of a target; like `Client`, for asyncio.
+    """The client for asyncio: as `Client`, with coroutine functions as remote methods.
 
-    Remote methods are coroutine functions: ``await client.foo(1, x=2)``. Any number of tasks may
-    use one client; their calls are in flight together, and a server with ``allow_parallel`` runs
-    them together. To be used on one event loop.
+    Call them as ``await client.foo(1, x=2)``. Any number of tasks may use one client; their calls
+    are in flight together, and a server with ``allow_parallel`` runs them together. To be used on
+    one event loop.
 
     Examples
     --------
@@ -216,7 +216,7 @@ class AsyncioClient(Proxy[Driver]):
         search: float | None = None,
         **options: Any,
     ) -> Self:
-        """Return a client that is connected to the one server of a name. See `Client.find`.
+        """Return a client that is connected to the server of that name. See `Client.find`.
 
         Examples
         --------
@@ -270,7 +270,7 @@ class AsyncioClient(Proxy[Driver]):
             )
 
         where, again = (host, port, target_name), None
-        if self._target.again is not None:  # which has lost its connection
+        if self._target.again is not None:  # its connection is lost
             self._target.again.close()
             self._target.again = None
         if reconnect:
@@ -324,55 +324,55 @@ class AsyncioClient(Proxy[Driver]):
         return str(connection.transport.get_extra_info("sockname")[0])
 
     async def get_rpc_method_list(self) -> dict[str, Any]:
-        """Return what the server tells about the target's methods: see PROTOCOL.md, Method list.
+        """Return the signatures and docstrings of the methods: see PROTOCOL.md, Method list.
 
-        From then on, `help` and signatures of the methods show it as well.
+        From then on, `help` and `inspect.signature` show them, too.
         """
         answer = cast("dict[str, Any]", await self._target.request("get_rpc_method_list"))
         self._target.description = answer
         return answer
 
     def get_rpc_connection_count(self) -> int:
-        """Return the number of connections that were made so far. See `Client`."""
+        """Return the number of connections made so far. See `Client`."""
         return self._target.made
 
     def close_rpc(self) -> Awaitable[None]:
-        """Close the connection. Calls that wait end in `ConnectionLost`.
+        """Close the connection. Pending calls raise `ConnectionLost`.
 
-        The result may be awaited: then the connection is gone to the last.
+        The result may be awaited, until the transport is closed.
         """
         if self._connecting is not None:
             self._connecting.end(ConnectionLost("closed by close_rpc()"))
         return self._target.close()
 
-    # More than the established.
+    # New names.
 
     async def ping_rpc(self) -> None:
-        """Make sure that the server answers. With our servers also while a method runs there."""
+        """Check that the server answers. Our servers answer while a method runs there, too."""
         try:
             await self._target.request("ping")
         except ValueError as error:
-            if not hasattr(error, "parent_traceback"):  # then an older server knows no ping,
-                raise  # but it has answered
+            if not hasattr(error, "parent_traceback"):
+                raise  # otherwise an older server, which does not know pings, has answered
 
     def lease(
         self, purpose: str, *, ttl: float = 10.0, wait: float | None = 0.0, renew: bool = True
     ) -> AsyncioLease:
-        """Have the target to oneself for a block: ``async with laser.lease("scan 4711"):``.
+        """Reserve the target within a block: ``async with laser.lease("scan 4711"):``.
 
-        As `Client.lease`; a task renews it, and all tasks that use this client share it.
+        As `Client.lease`; a task renews the lease, and all tasks that use this client share it.
         """
         target = self._target
         ready = partial(target.ready, "lease", target.timeout)
         return AsyncioLease(ready, target.timeout, purpose, ttl, wait, renew=renew)
 
     async def get_rpc_lease(self) -> dict[str, Any] | None:
-        """Return who has a lease on the target, None if nobody has. See `Client.get_rpc_lease`."""
+        """Return the current lease on the target, None if there is none. See `Client`."""
         require(self._target.connected().side)
         return cast("dict[str, Any] | None", await self._target.request("get_lease"))
 
     async def break_lease(self, reason: str = "") -> dict[str, Any] | None:
-        """End the lease that anybody has on the target. See `Client.break_lease`."""
+        """End the current lease on the target. See `Client.break_lease`."""
         require(self._target.connected().side)
         lease = await self._target.request("break_lease", breaking(reason))
         return cast("dict[str, Any] | None", lease)

@@ -1,7 +1,7 @@
 """The blocking client.
 
-The one idea to keep in mind: the client is a thin object in front of a `BlockingConnection`, which
-remote methods refer to as well. The last of them that is in use keeps the connection open.
+The one idea to keep in mind: the client is a thin object in front of a `BlockingConnection`, to
+which remote methods refer as well. A reference to any of them keeps the connection open.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ if TYPE_CHECKING:
 
 
 class Client(Proxy[Driver]):
-    """Proxies the methods of a target, so that they are called like local ones.
+    """A client whose attributes are the methods of a target: they are called like local ones.
 
-    If the server has a method ``foo``, ``client.foo(1, x=2)`` calls it and returns what it returns.
-    Arguments and results are copies. Connects when it is made; call `close_rpc` in the end, or use
-    it as a context manager. A client that nobody refers to any more is closed with a warning.
+    If the target has a method ``foo``, ``client.foo(1, x=2)`` calls it and returns its result.
+    Arguments and results are copies. The client connects when it is made; call `close_rpc` in the
+    end, or use it as a context manager. A client that is not referred to any more is closed, with a
+    `ResourceWarning`.
 
     May be used from any number of threads, which do not wait for each other's calls, and from
-    signal handlers: these are refused with an `RpcError` where they have interrupted the client in
-    the middle of a message. In the child of a fork it is lost; make a new one there.
+    signal handlers: a handler that has interrupted the client in the middle of a message gets an
+    `RpcError`. In the child of a fork the client is lost; make a new one there.
 
     Parameters
     ----------
@@ -46,29 +47,30 @@ class Client(Proxy[Driver]):
     port : int
         TCP port.
     target_name : str, AutoTarget or None, optional
-        The target to select; by default the only one that the server has. None selects none yet:
+        The target to select; by default the only one that the server has. None: select it later,
         see `get_rpc_id` and `select_rpc_target`.
     timeout : float or None, optional
-        Seconds that connecting and every call may take. None: no limit; 0: give up at once.
+        Seconds that connecting and every call may take. None: no limit; 0: time out at once.
     connect_timeout : float or None, optional
         Seconds that connecting may take, the look-up of the name included. None: as `timeout`.
     ssl : ssl.SSLContext, optional
         Speak TLS; `pyon.tcp.client_context` makes the usual context.
     limit : int, optional
-        Bytes that one message may have, in both directions.
+        Maximum size of a message in bytes, in both directions.
     line_limit : int, optional
-        Bytes that the text of a reply may have. Arrays and bytes of our servers do not count.
+        Maximum size of the text of a reply in bytes. Arrays and bytes from our servers do not count.
     wait_for_leases : bool, optional
-        Have calls wait while another connection has a lease on the target, no longer than their
-        time-out. By default they raise `TargetLeased` at once.
+        True: calls wait while another connection has a lease on the target, until their time-out.
+        By default they raise `TargetLeased` at once.
     reconnect : bool, optional
         Connect again when a call finds the connection lost. The calls that were in flight raise
-        `ConnectionLost`, and nothing is ever sent twice. The time-out of the call that connects
-        again bounds that, too; without one, `connect_timeout`, or else 10 s. The first connection
-        is made, or not, when the object is.
+        `ConnectionLost`; no request is sent twice. Connecting again counts towards the time-out of
+        the call; without one it may take `connect_timeout`, or else 10 s. The first connection is
+        made in the constructor, which raises if that fails.
     state_cb : callable, optional
-        With `reconnect`: called with "connected", "lost" or "closed" at each change, of which
-        calls are what notices. From any thread, one at a time and in order; it should not block.
+        With `reconnect`: called with "connected", "lost" or "closed" at each change. A loss is
+        noticed by the next call. Called from any thread, one call at a time and in order; it should
+        not block.
 
     Raises
     ------
@@ -79,7 +81,7 @@ class Client(Proxy[Driver]):
     TimeoutError
         There was no connection, or no answer, within `timeout`.
     OSError
-        No connection can be made.
+        The server cannot be reached.
 
     Examples
     --------
@@ -137,13 +139,13 @@ class Client(Proxy[Driver]):
     ) -> Self:
         """Connect to the one server on the local network that is announced by a name.
 
-        Needs the extra ``pc-rpc[discovery]``. Anybody on the network may announce anything: where
-        that matters, use TLS. Clients have no such method: ``client.find`` is the target's.
+        Needs the extra ``pc-rpc[discovery]``. Anybody on the network may announce any name: where
+        that matters, use TLS. This method belongs to the class; ``client.find`` is the target's.
 
         Parameters
         ----------
         name : str
-            What the server is announced as.
+            The name under which the server is announced.
         target_name, timeout, **options
             As for `Client`.
         search : float, optional
@@ -162,7 +164,7 @@ class Client(Proxy[Driver]):
     # The established names.
 
     def select_rpc_target(self, target_name: str | AutoTarget | type[AutoTarget]) -> None:
-        """Select a target: once, if the client was made with ``target_name=None``.
+        """Select a target, if the client was made with ``target_name=None``. Possible once.
 
         Raises
         ------
@@ -186,34 +188,34 @@ class Client(Proxy[Driver]):
         return self._target.local_host()
 
     def get_rpc_method_list(self) -> dict[str, Any]:
-        """Return what the server tells about the target's methods: see PROTOCOL.md, Method list."""
+        """Return the signatures and docstrings of the methods: see PROTOCOL.md, Method list."""
         return cast("dict[str, Any]", self._target.request("get_rpc_method_list"))
 
     def get_rpc_connection_count(self) -> int:
-        """Return the number of connections that were made so far.
+        """Return the number of connections made so far.
 
-        It grows with `reconnect`. What a server keeps for each connection is gone then.
+        With `reconnect` it may grow. State that the server keeps for each connection is then lost.
         """
         return self._target.made
 
     def close_rpc(self) -> None:
-        """Close the connection. Calls that other threads wait for end in `ConnectionLost`."""
+        """Close the connection. Pending calls of other threads raise `ConnectionLost`."""
         self._target.close()
 
-    # More than the established.
+    # New names.
 
     def ping_rpc(self) -> None:
-        """Make sure that the server answers. With our servers also while a method runs there."""
+        """Check that the server answers. Our servers answer while a method runs there, too."""
         try:
             self._target.request("ping")
         except ValueError as error:
-            if not hasattr(error, "parent_traceback"):  # then an older server knows no ping,
-                raise  # but it has answered
+            if not hasattr(error, "parent_traceback"):
+                raise  # otherwise an older server, which does not know pings, has answered
 
     def lease(
         self, purpose: str, *, ttl: float = 10.0, wait: float | None = 0.0, renew: bool = True
     ) -> Lease:
-        """Have the target to oneself for a block: ``with laser.lease("scan 4711"):``.
+        """Reserve the target for this client within a block: ``with laser.lease("scan 4711"):``.
 
         Calls of other connections wait or fail meanwhile, except those of `immediate` methods. The
         lease belongs to this connection: all threads that use this client share it, and may take it
@@ -222,17 +224,17 @@ class Client(Proxy[Driver]):
         Parameters
         ----------
         purpose : str
-            What it is for: shown to those who are kept out.
+            What the lease is for: shown to other clients.
         ttl : float, optional
-            Seconds after which the lease is lost if this program gives no sign of life. It is
-            renewed by a thread of its own, and lasts while a call runs.
+            Seconds after which the lease is lost if it is not renewed. A thread renews it, and it
+            lasts while a call runs.
         wait : float or None, optional
-            Seconds to wait until the leases of others are over. None: as long as it takes. Calls
-            of others that run are waited for in any case, for as long as `timeout` of the client
-            says if `wait` is a number.
+            Seconds to wait until the leases of other clients have ended. None: no limit. Running
+            calls of other clients are always waited for; if `wait` is a number, for `timeout` of
+            this client at most.
         renew : bool, optional
-            False: calls, and the lease's ``renew()``, are the only signs of life, so that a program
-            that hangs loses it.
+            False: no thread renews the lease. Only calls and the lease's ``renew()`` do, so that a
+            program that hangs loses it.
 
         Returns
         -------
@@ -240,11 +242,11 @@ class Client(Proxy[Driver]):
             To be used in a ``with`` statement, which raises:
 
             TargetLeased
-                Another connection has the target; the error says who, why and since when.
+                Another connection has a lease; the error says whose, what for and since when.
             LeaseLost
                 It was broken before it was granted, or this connection has lost one before.
             IncompatibleServer
-                The server knows no leases.
+                The server does not support leases.
             ValueError
                 The target is made for each connection, so that there is nothing to lease.
 
@@ -259,25 +261,25 @@ class Client(Proxy[Driver]):
         return Lease(lambda: self._target.ready(), purpose, ttl, wait, renew=renew)
 
     def get_rpc_lease(self) -> dict[str, Any] | None:
-        """Return who has a lease on the target, None if nobody has.
+        """Return the current lease on the target, None if there is none.
 
-        The keys are "target", "purpose", "client", "peer" and "seconds", which it has lasted.
+        The keys are "target", "purpose", "client", "peer" and "seconds" (its age).
         """
         require(self._target.side)
         return cast("dict[str, Any] | None", self._target.request("get_lease"))
 
     def break_lease(self, reason: str = "") -> dict[str, Any] | None:
-        """End the lease that anybody has on the target; return whose it was, None if nobody's.
+        """End the current lease on the target; return it as `get_rpc_lease` does.
 
-        Its holder is told who did that, and why, by `LeaseLost` at the next call. Calls that run go
-        on; the next lease waits for their end.
+        The next call of its holder raises `LeaseLost`, which names this client and the reason.
+        Running calls go on; the next lease waits for their end.
         """
         require(self._target.side)
         lease = self._target.request("break_lease", breaking(reason))
         return cast("dict[str, Any] | None", lease)
 
     def __enter__(self) -> Driver:
-        """Return the client itself, as what it stands for."""
+        """Return the client itself, typed as the driver."""
         return cast("Driver", self)
 
     def __exit__(
