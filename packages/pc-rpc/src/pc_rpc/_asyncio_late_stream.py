@@ -6,18 +6,17 @@ item is asked for. Only then is there a task that can wait for a connection.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
+
+from pc_rpc._stream_iterator import AsyncioClosingIterator
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
-    from typing import Self
 
     from pc_rpc._asyncio_stream import AsyncioRemoteStream
 
 
-class AsyncioLateStream(AsyncIterator[Any]):
+class AsyncioLateStream(AsyncioClosingIterator):
     """The items of a remote method, one after the other. See `AsyncioRemoteStream`.
 
     Parameters
@@ -43,16 +42,3 @@ class AsyncioLateStream(AsyncIterator[Any]):
         self._closed = True
         if self._stream is not None:
             await self._stream.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Return the iterator."""
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        await self.aclose()

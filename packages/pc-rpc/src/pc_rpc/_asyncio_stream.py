@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from pc_rpc._client_streams import closed, next_items, too_late
+from pc_rpc._stream_iterator import AsyncioClosingIterator, StreamState
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from pc_rpc._asyncio_connection import AsyncioConnection
     from pc_rpc._protocol import Chunks
     from pc_rpc._stream_call import StreamCall
 
 
-class AsyncioRemoteStream(AsyncIterator[Any]):
+class AsyncioRemoteStream(StreamState["AsyncioConnection"], AsyncioClosingIterator):
     """The items of a remote method, one after the other. Use it in an ``async for`` loop.
 
     To be closed (``await stream.aclose()``), or used in an ``async with`` statement, where it may
@@ -30,21 +27,13 @@ class AsyncioRemoteStream(AsyncIterator[Any]):
 
     Parameters
     ----------
-    connection : AsyncioConnection
-        Where the call goes.
-    call : StreamCall
-        It.
-    chunks : sequence of bytes
-        Its request.
-    timeout : float or None
-        Seconds that each item, and the end, may take.
+    connection, call, chunks, timeout
+        As for `StreamState`.
     owner : object
         What keeps the connection open.
     """
 
-    __slots__ = (
-        "__weakref__", "_call", "_chunks", "_connection", "_items", "_owner", "_timeout", "_used",
-    )  # fmt: skip
+    __slots__ = ("_owner",)
 
     def __init__(
         self,
@@ -54,13 +43,8 @@ class AsyncioRemoteStream(AsyncIterator[Any]):
         timeout: float | None,
         owner: object,
     ) -> None:
+        super().__init__(connection, call, chunks, timeout)
         self._owner = owner
-        self._items: list[Any] = []  # of the current message, the next one last
-        self._connection: AsyncioConnection | None = connection  # None: there is nothing more
-        self._call = call
-        self._chunks = chunks
-        self._timeout = timeout
-        self._used = False
 
     async def __anext__(self) -> Any:
         if self._items:
@@ -108,12 +92,6 @@ class AsyncioRemoteStream(AsyncIterator[Any]):
             raise too_late(connection.side, self._call, self._timeout) from None
         self._chunks = ()
 
-    def _leave(self) -> None:
-        """Have the server close the generator, without waiting for that."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.leave(self._call)
-
     async def aclose(self) -> None:
         """Close the generator at the driver, and wait for that. Without effect behind the end.
 
@@ -134,25 +112,8 @@ class AsyncioRemoteStream(AsyncIterator[Any]):
         if self._call.at_end:
             closed(connection.side, self._call)
 
-    async def __aenter__(self) -> Self:
-        """Return the iterator."""
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        await self.aclose()
-
     def __del__(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and self._call.sent:
             with contextlib.suppress(RuntimeError):  # its loop is closed
                 connection.loop.call_soon_threadsafe(connection.leave, self._call)
-
-    def __repr__(self) -> str:
-        state = "" if self._connection is not None else ", at its end"
-        return f"<{self._call.what}{state}>"

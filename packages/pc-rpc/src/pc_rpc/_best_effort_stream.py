@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pc_rpc._errors import ConnectionLost
+from pc_rpc._stream_iterator import ClosingIterator
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Callable
 
     from pc_rpc._remote_stream import RemoteStream
 
 
-class BestEffortStream(Iterator[Any]):
+class BestEffortStream(ClosingIterator):
     """The items of a remote method for as long as there is a connection. See `RemoteStream`.
 
     Parameters
@@ -53,16 +52,3 @@ class BestEffortStream(Iterator[Any]):
             raise error  # the method itself raised it
         self._stream = None
         self._lost(error)
-
-    def __enter__(self) -> Self:
-        """Return the iterator."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()

@@ -7,55 +7,25 @@ further, and whoever leaves, in whatever way, closes the generator at the driver
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pc_rpc._client_streams import next_items, result_of, too_late
 from pc_rpc._errors import ConnectionLost
+from pc_rpc._stream_iterator import ClosingIterator, StreamState
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from pc_rpc._connection import BlockingConnection
-    from pc_rpc._protocol import Chunks
-    from pc_rpc._stream_call import StreamCall
 
 
-class RemoteStream(Iterator[Any]):
+class RemoteStream(StreamState["BlockingConnection"], ClosingIterator):
     """The items of a remote method, one after the other. Use it in a `for` loop.
 
     To be closed, or used as a context manager, where it may be left before its end and something
     else still refers to it: then the generator at the driver has been closed when `close` returns.
-    For one thread at a time.
-
-    Parameters
-    ----------
-    connection : BlockingConnection
-        Where the call goes.
-    call : StreamCall
-        It.
-    chunks : sequence of bytes
-        Its request.
-    timeout : float or None
-        Seconds that each item, and the end, may take.
+    For one thread at a time. The parameters are those of `StreamState`.
     """
 
-    __slots__ = ("__weakref__", "_call", "_chunks", "_connection", "_items", "_timeout", "_used")
-
-    def __init__(
-        self,
-        connection: BlockingConnection,
-        call: StreamCall,
-        chunks: Chunks,
-        timeout: float | None,
-    ) -> None:
-        self._items: list[Any] = []  # of the current message, the next one last
-        self._connection: BlockingConnection | None = connection  # None: there is nothing more
-        self._call = call
-        self._chunks = chunks
-        self._timeout = timeout
-        self._used = False
+    __slots__ = ()
 
     def __next__(self) -> Any:
         if self._items:
@@ -98,12 +68,6 @@ class RemoteStream(Iterator[Any]):
         items.reverse()
         self._items = items
 
-    def _leave(self) -> None:
-        """Have the server close the generator, without waiting for that."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.leave(self._call)
-
     def close(self) -> None:
         """Close the generator at the driver, and wait for that. Without effect behind the end.
 
@@ -122,22 +86,5 @@ class RemoteStream(Iterator[Any]):
             except ConnectionLost:
                 pass  # with which the generator ends
 
-    def __enter__(self) -> Self:
-        """Return the iterator."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
-
     def __del__(self) -> None:
         self._leave()
-
-    def __repr__(self) -> str:
-        state = "" if self._connection is not None else ", at its end"
-        return f"<{self._call.what}{state}>"
