@@ -239,7 +239,7 @@ def restart(serve):
         servers.append(serve(targets or {"main": NewLaser(0.7)}))
         first.stop()
         laser.released.set()
-        prompt.client._target._heard = 0.0  # in a process of its own a restart takes longer
+        prompt.client._target._received_at = 0.0  # in a process of its own a restart takes longer
 
     restart.laser = laser
     yield prompt, notes, restart

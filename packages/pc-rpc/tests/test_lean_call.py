@@ -163,7 +163,7 @@ def test_a_peer_that_has_closed_long_ago_is_noticed_before_anything_is_sent(scri
     assert client.echo(1) is None
     assert closed.wait(60)
     assert client._target._socket.wait_readable(60)
-    client._target._heard = 0.0
+    client._target._received_at = 0.0
     with pytest.raises(ConnectionLost, match="was not sent") as caught:
         client.echo(2)
     assert not caught.value.sent

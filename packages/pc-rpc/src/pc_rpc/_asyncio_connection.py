@@ -1,7 +1,7 @@
 """The asyncio client's end of one connection: moves bytes and wakes tasks.
 
-The one idea to keep in mind: a request is sent at once and waits for nothing but its own reply.
-What is pending, and what the end means, `ClientSide` knows; here is one future for each call.
+The one idea to keep in mind: a request is sent at once and waits for its own reply only.
+`ClientSide` has the pending calls and their errors; this module has a future for each of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pc_rpc._stream_call import StreamCall
 
 LEAN = True
-"""Whether common calls may take the lean road: off in tests that the general one is as good."""
+"""Whether calls may take the lean road. Tests of the general road switch it off."""
 
 
 class AsyncioConnection(Connection):
@@ -44,12 +44,12 @@ class AsyncioConnection(Connection):
     Parameters
     ----------
     side : ClientSide
-        What was agreed, and what is pending.
+        The negotiated features and the pending calls.
 
     Attributes
     ----------
     waiting : dict of str to asyncio.Future
-        What is pending on the lean road: see `_lean_asyncio`.
+        The pending calls of the lean road: see `_lean_asyncio`.
     """
 
     def __init__(self, side: ClientSide) -> None:
@@ -59,7 +59,7 @@ class AsyncioConnection(Connection):
         self.waiting: dict[str, asyncio.Future[Any]] = {}
         self._process = os.getpid()
 
-    # What comes in.
+    # Receiving.
 
     def message_received(self, message: Message) -> None:
         if self.waiting and receive(self, message):
@@ -79,8 +79,8 @@ class AsyncioConnection(Connection):
         self.end(exc or self.side.closed_by_peer(self.receiver.pending))
 
     def end(self, reason: BaseException) -> None:
-        """Close the connection: nothing that is pending will come."""
-        self.lines_received = None  # which refers to this object
+        """Close the connection; pending calls raise `ConnectionLost`."""
+        self.lines_received = None  # it refers to this object
         for call in self.side.lost(reason):
             if call.waiter is not None:
                 settle(call.waiter, None)
@@ -89,7 +89,7 @@ class AsyncioConnection(Connection):
             self.abort()
 
     def end_soon(self, reason: BaseException) -> None:
-        """Close the connection, from any thread, if its event loop is still there."""
+        """Close the connection, from any thread, unless its event loop is closed."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.end, reason)
 
@@ -98,7 +98,7 @@ class AsyncioConnection(Connection):
         super().forked()
         self.side.lost(ConnectionLost(f"made in another process, {self._process}"))
 
-    # What goes out.
+    # Sending.
 
     async def take_step(self, call: Call, chunks: Chunks, timeout: float | None) -> None:
         """Take a step of the handshake. Any error here ends the connection."""
@@ -120,7 +120,7 @@ class AsyncioConnection(Connection):
         return await self.complete(call, copy_if_shared(chunks), timeout)
 
     async def complete(self, call: Call, chunks: Chunks, timeout: float | None) -> Any:
-        """Make a request and return what it gives."""
+        """Make a request and return the result."""
         if timeout is None:
             await self._exchange(call, chunks)
         else:
@@ -132,7 +132,7 @@ class AsyncioConnection(Connection):
         return self.result(call)
 
     def result(self, call: Call) -> Any:
-        """Return what a call gave, or raise why there is nothing."""
+        """Return the result of a call, or raise its error."""
         if call.reply is None:
             raise self.side.error_for(call)
         try:
@@ -141,7 +141,7 @@ class AsyncioConnection(Connection):
             raise GenericRemoteException(f"StopIteration: {error}".removesuffix(": ")) from error
 
     async def exchange_part(self, call: StreamCall, chunks: Chunks) -> None:
-        """Send the request of a stream, if it is not out; wait for a message, or for the end."""
+        """Send the request of a stream, unless it was sent; wait for a message, or for the end."""
         if self.side.reason is not None:
             return
         call.waiter = self._loop.create_future()
@@ -154,14 +154,14 @@ class AsyncioConnection(Connection):
             call.waiter = None
 
     def leave(self, call: StreamCall) -> bool:
-        """Have the server end a stream, if it has begun and not ended; say whether that is so."""
+        """Have the server end a stream; return whether it has begun and not ended."""
         chunks = self.side.abandon(call) if call.sent else ()
         self.send_chunks(chunks)
         return len(chunks) > 0
 
     async def _exchange(self, call: Call, chunks: Chunks) -> None:
         if self.backlog > HIGH_WATER:
-            with contextlib.suppress(ConnectionError):  # told of below
+            with contextlib.suppress(ConnectionError):  # raised below
                 await self.drained()
         if self.side.reason is not None:
             raise self.side.error_for(call)
@@ -183,12 +183,12 @@ async def connect(
     what: str,
     deadline: float | None,
 ) -> None:
-    """Open a connection. The caller cancels it at the deadline, which the addresses share.
+    """Open a connection. The addresses share the time until the deadline; the caller cancels then.
 
     Raises
     ------
     OSError
-        No connection can be made. The text says to what: `what`.
+        The server cannot be reached. The text names `what`.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -218,11 +218,11 @@ async def open_connection(
     connection : AsyncioConnection
         A new one.
     where : tuple
-        Host, port and the target to select; None: none yet.
+        Host, port and the target to select; None: select it later.
     context : ssl.SSLContext or None
         Speak TLS.
     timeout : float or None
-        Seconds for all of it.
+        Seconds that all of it may take.
     opened : callable, optional
         Called before the handshake.
     """
@@ -241,32 +241,32 @@ async def open_connection(
         connection.end(error)
         if began:
             await connection.wait_closed()
-        if isinstance(error, TimeoutError) and not _speaks(error):
+        if isinstance(error, TimeoutError) and not _has_text(error):
             raise TimeoutError(f"{peer} did not answer within {timeout} s") from error
         raise
 
 
-def _speaks(error: BaseException) -> bool:
-    """Say whether a time-out tells what it was about: that of asyncio does not."""
+def _has_text(error: BaseException) -> bool:
+    """Return whether a `TimeoutError` has a message, unlike that of asyncio."""
     return error.args != () or hasattr(error, "parent_traceback")
 
 
 async def _look_up(host: str, port: int) -> list[AddressInfo]:
     """Return the addresses of a host.
 
-    Not in asyncio's pool of threads: that is waited for when the loop ends.
+    Not in asyncio's thread pool: the event loop waits for that when it is closed.
     """
     if is_numeric(host):
         return look_up_now(host, port)
     loop = asyncio.get_running_loop()
     done = loop.create_future()
 
-    def tell() -> None:
+    def wake() -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(settle, done, None)
 
     look_up = begin(host, port)
-    look_up.when_done(tell)
+    look_up.when_done(wake)
     await done
     return look_up.wait(0)
 

@@ -1,7 +1,7 @@
-"""A stream of an asyncio client that finds the connection lost, and connects again for it.
+"""A stream of an asyncio client whose connection was lost: connects again first.
 
-The one idea to keep in mind: a method that gives its result item by item is called when the first
-item is asked for. Only then is there a task that can wait for a connection.
+The one idea to keep in mind: the method of a stream is called when the first item is requested.
+Only then is there a task that can wait for a connection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class AsyncioLateStream(AsyncioClosingIterator):
     Parameters
     ----------
     begin : callable
-        Connects, and returns the stream, when that is awaited.
+        Coroutine function that connects and returns the stream.
     """
 
     def __init__(self, begin: Callable[[], Awaitable[AsyncioRemoteStream]]) -> None:

@@ -1,7 +1,7 @@
-"""What an asyncio client gives for a method that gives its result item by item.
+"""The asynchronous iterator over the items of a stream, for asyncio clients.
 
-The one idea to keep in mind: as `RemoteStream`, but that it is iterated over by ``async for``. This
-client always reads, so whoever leaves only has the server told.
+The one idea to keep in mind: it is `RemoteStream` for ``async for``. The connection is always read,
+so that leaving the stream only has to notify the server.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class AsyncioRemoteStream(StreamState["AsyncioConnection"], AsyncioClosingIterator):
     """The items of a remote method, one after the other. Use it in an ``async for`` loop.
 
-    To be closed (``await stream.aclose()``), or used in an ``async with`` statement, where it may
-    be left before its end and something else still refers to it. For one task at a time.
+    Close it (``await stream.aclose()``), or use it in an ``async with`` statement, if the loop may
+    be left while something else still refers to it. For one task at a time.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class AsyncioRemoteStream(StreamState["AsyncioConnection"], AsyncioClosingIterat
         self._items = items
 
     async def _arrival(self, connection: AsyncioConnection) -> None:
-        """Wait until there is a message, or the connection is lost, for a limited time."""
+        """Wait until there is a message or the connection is lost, within the time-out."""
         if self._call.reply is not None:
             return
         try:
@@ -93,7 +93,7 @@ class AsyncioRemoteStream(StreamState["AsyncioConnection"], AsyncioClosingIterat
         self._chunks = ()
 
     async def aclose(self) -> None:
-        """Close the generator at the driver, and wait for that. Without effect behind the end.
+        """Close the generator at the driver, and wait for that. Does nothing at the end.
 
         Raises
         ------

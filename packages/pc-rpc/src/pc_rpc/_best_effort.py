@@ -1,7 +1,7 @@
-"""A client for what an experiment can do without: no network error gets through.
+"""A client for optional instruments: it suppresses network errors.
 
-The one idea to keep in mind: it is a `Reconnecting` connection which always wants to be made again,
-from the moment in which it was lost, and whose callers do not wait for that.
+The one idea to keep in mind: it is a `Reconnecting` connection that is made again as soon as it was
+lost, and whose callers do not wait for that.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pc_rpc")
 
 MAX_RETRY_FACTOR = 8
-"""The longest wait between attempts, in units of the first: a device that was off for a night is
-back within a minute of its start, and the log of that night is short."""
+"""The longest wait between attempts, as a multiple of the first: a device that was off for a night
+is connected within a minute of its start, and the log of that night is short."""
 
 
 class _Reconnecting(Reconnecting):
-    """What remote methods of a `BestEffortClient` call through.
+    """The `Target` of a `BestEffortClient`.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ class _Reconnecting(Reconnecting):
     retry : float
         Seconds until the first new attempt to connect.
     state_cb : callable or None
-        Told of each change.
+        Called at each change of the state.
     options : dict
-        Of each `BlockingConnection`.
+        Keyword arguments of each `BlockingConnection`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class _Reconnecting(Reconnecting):
         state_cb: Callable[[bool], object] | None,
         options: dict[str, Any],
     ) -> None:
-        def tell(state: State) -> None:
+        def notify(state: State) -> None:
             if state_cb is not None and state != "closed":
                 state_cb(state == "connected")
 
@@ -65,14 +65,14 @@ class _Reconnecting(Reconnecting):
             where,
             options,
             Attempts(retry, retry * MAX_RETRY_FACTOR, at_once=False),
-            tell if state_cb is not None else None,
+            notify if state_cb is not None else None,
         )
         self.last_error: BaseException | None = None
         self._streams: frozenset[str] = frozenset()
-        self._told: object = None  # of which kind of error the log has been told
-        self._told_lease: object = None  # of which lease
+        self._logged: object = None  # the kind of error that was logged last
+        self._logged_lease: object = None  # the lease that was logged last
 
-    # What remote methods call through.
+    # Calls.
 
     @property
     def names(self) -> Collection[str] | None:
@@ -82,12 +82,12 @@ class _Reconnecting(Reconnecting):
 
     @property
     def gone(self) -> Mapping[str, str]:
-        """Why methods cannot be called any more that there were before."""
+        """Methods that the server has no longer, each with the text of the error."""
         return {} if self.last is None else self.last.gone
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection now, as far as the last call could tell."""
+        """Whether there is a connection, as far as is known. The next call may find it lost."""
         return self.connection is not None and self.foreign is None
 
     def invoke(
@@ -96,11 +96,11 @@ class _Reconnecting(Reconnecting):
         """Call a method; None while there is no connection."""
         if name in self.streams:  # the method was looked up before any was known
             return self.stream(name, args, kwargs, timeout)
-        return self.guarded(lambda connection: connection.invoke(name, args, kwargs, timeout))
+        return self.suppressing(lambda connection: connection.invoke(name, args, kwargs, timeout))
 
     @property
     def streams(self) -> frozenset[str]:
-        """Names of those that give their result item by item, as far as they were ever known."""
+        """Names of the methods that return streams, of the last connection if there is none."""
         if self.connection is not None:
             self._streams = self.connection.streams
         return self._streams
@@ -108,27 +108,27 @@ class _Reconnecting(Reconnecting):
     def stream(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> BestEffortStream:
-        """Return the iterator of such a method, an empty one while there is no connection."""
+        """Return the iterator over a stream, an empty one while there is no connection."""
         connection = self.connection
 
         def lost(error: BaseException) -> None:
             if connection is not None:
                 self._lose(connection, error)
 
-        found = self.guarded(lambda connection: connection.stream(name, args, kwargs, timeout))
+        found = self.suppressing(lambda connection: connection.stream(name, args, kwargs, timeout))
         return BestEffortStream(found, lost)
 
     def described(self) -> Mapping[str, Any]:
-        """Return the method list, an empty one if it cannot be had now."""
+        """Return the method list, an empty one if it is not available."""
         connection = self.connection
         return {} if connection is None else connection.described()
 
     def look_again(self) -> bool:
-        """Say whether the methods are others than before: whatever there is now is taken."""
+        """Return False: an attribute look-up does not wait for a new connection here."""
         return False
 
-    def guarded(self, use: Callable[[BlockingConnection], Any]) -> Any:
-        """Return what `use` gives with the connection; None if there is none."""
+    def suppressing(self, use: Callable[[BlockingConnection], Any]) -> Any:
+        """Return the result of `use` with the connection; None after a network error."""
         if self.foreign is not None:
             raise self.foreign
         connection = self.connection
@@ -148,7 +148,7 @@ class _Reconnecting(Reconnecting):
             return None
 
     def _lose(self, connection: BlockingConnection, error: BaseException) -> None:
-        """Note that a connection was lost, or counts as lost."""
+        """Close a connection after a network error."""
         if self.foreign is None:
             connection.close()
             self.drop(connection, without_frames(error))
@@ -156,12 +156,12 @@ class _Reconnecting(Reconnecting):
     # Connecting.
 
     def start(self) -> None:
-        """Try to connect, then keep at it in a thread.
+        """Try to connect once; if that fails, a thread goes on trying.
 
         Raises
         ------
         IncompatibleServer, ValueError
-            The server does not have that target: nothing that time would mend.
+            The server does not have that target, so that further attempts are useless.
         """
         try:
             self.adopt(self.connect())
@@ -179,7 +179,7 @@ class _Reconnecting(Reconnecting):
         return timeout
 
     def _was_made(self, connection: BlockingConnection, changed: bool) -> None:
-        self._told = None
+        self._logged = None
 
     def _was_lost(self, reason: BaseException | None) -> None:
         assert reason is not None
@@ -190,47 +190,47 @@ class _Reconnecting(Reconnecting):
         self._note_error(error)
 
     def _note_error(self, error: BaseException) -> None:
-        """Tell the log of the first error of each kind since there was a connection."""
+        """Log the first error of each kind since there was a connection."""
         self.last_error = error
         serious = is_mistake(error)
         kind = type(error) if serious else OSError
-        told, self._told = self._told, kind
-        if told is not kind:
+        logged, self._logged = self._logged, kind
+        if logged is not kind:
             level = logging.ERROR if serious else logging.WARNING
-            _logger.log(level, "%s: %s; calls give None until it is back", self.label, error)
+            _logger.log(level, "%s: %s; calls return None until it is back", self.label, error)
 
     def _note_lease(self, error: TargetLeased) -> None:
-        """Tell the log of a lease that keeps calls out, once."""
+        """Log a lease of another client, once."""
         self.last_error = without_frames(error)
         lease = error.purpose, error.peer
-        told, self._told_lease = self._told_lease, lease
-        if told != lease:
-            _logger.warning("%s: %s; calls give None until that is over", self.label, error)
+        logged, self._logged_lease = self._logged_lease, lease
+        if logged != lease:
+            _logger.warning("%s: %s; calls return None until it ends", self.label, error)
 
 
 class BestEffortClient(Proxy[Any]):
-    """A client whose calls give None while the server cannot be reached, or the target is leased.
+    """A client whose calls return None while the server is not reachable or the target is leased.
 
     Network errors are suppressed and the connection is made again in the background. Other errors
-    are raised, those that the remote method raises and arguments that cannot be sent included. May
+    are raised, including those of the remote method and of arguments that cannot be encoded. May
     be used from any number of threads, but not in the child of a fork: make a new one there.
 
-    A server that is there, but has no such target, is an error of the program: raised when the
-    object is made, and written to the log if it turns out later.
+    A server that answers, but does not have the target, is an error of the program: it is raised by
+    the constructor, and logged if it turns out later.
 
     Parameters
     ----------
     host, port, target_name : str, int, str or AutoTarget
         As for `Client`.
     firstcon_timeout : float, optional
-        Seconds that making the object may take, for a first attempt to connect.
+        Seconds that each attempt to connect may take, including the one of the constructor.
     retry : float, optional
         Seconds until the first new attempt to connect; grows up to eight times as long.
     timeout : float or None, optional
-        Seconds that a call may take: beyond it, the server counts as lost. None: no limit.
+        Seconds that a call may take; then the connection counts as lost. None: no limit.
     state_cb : callable, optional
-        Called with True when a connection was made and with False when it was lost, from whichever
-        thread found out; it must not block.
+        Called with True when a connection was made and with False when it was lost, from any
+        thread; it must not block.
     ssl, limit, line_limit
         As for `Client`.
 
@@ -275,7 +275,7 @@ class BestEffortClient(Proxy[Any]):
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection now, as far as the last call could tell."""
+        """Whether there is a connection, as far as is known. The next call may find it lost."""
         return self._target.connected
 
     @property
@@ -287,30 +287,30 @@ class BestEffortClient(Proxy[Any]):
 
     def get_selected_target(self) -> str | None:
         """Return the name of the selected target, None while there is no connection."""
-        selected: str | None = self._target.guarded(lambda c: c.side.selected_target)
+        selected: str | None = self._target.suppressing(lambda c: c.side.selected_target)
         return selected
 
     def get_rpc_id(self) -> tuple[list[str], str | None] | None:
         """Return the server's targets and description, None while there is no connection."""
         known: tuple[list[str], str | None] | None
-        known = self._target.guarded(lambda c: (list(c.side.targets), c.side.description))
+        known = self._target.suppressing(lambda c: (list(c.side.targets), c.side.description))
         return known
 
     def get_local_host(self) -> str | None:
         """Return the address of the local end, None while there is no connection."""
-        host: str | None = self._target.guarded(lambda c: c.local_host())
+        host: str | None = self._target.suppressing(lambda c: c.local_host())
         return host
 
     def get_rpc_method_list(self) -> Any:
-        """Return what the server tells about the methods, None while there is no connection."""
-        return self._target.guarded(lambda c: c.request("get_rpc_method_list"))
+        """Return signatures and docstrings of the methods, None while there is no connection."""
+        return self._target.suppressing(lambda c: c.request("get_rpc_method_list"))
 
     def get_rpc_connection_count(self) -> int:
-        """Return the number of connections that were made so far."""
+        """Return the number of connections made so far."""
         return self._target.made
 
     def close_rpc(self) -> None:
-        """Close the connection and cease to make it again. Returns at once."""
+        """Close the connection and stop reconnecting. Returns at once."""
         self._target.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The iterator of a `BestEffortClient`: no network error gets through, it is the end."""
+"""The iterator over a stream of `BestEffortClient`: a network error ends it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class BestEffortStream(ClosingIterator):
     Parameters
     ----------
     stream : RemoteStream or None
-        Where they come from; None: there is no connection.
+        The source of the items; None: there is no connection.
     lost : callable
-        Told of a network error.
+        Called with a network error.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class BestEffortStream(ClosingIterator):
         try:
             return next(self._stream)
         except (ConnectionLost, TimeoutError) as error:
-            self._forgive(error)
+            self._end(error)
             raise StopIteration from error
 
     def close(self) -> None:
@@ -45,9 +45,10 @@ class BestEffortStream(ClosingIterator):
             try:
                 self._stream.close()
             except TimeoutError as error:
-                self._forgive(error)
+                self._end(error)
 
-    def _forgive(self, error: BaseException) -> None:
+    def _end(self, error: BaseException) -> None:
+        """Note a network error; raise the error of a method again."""
         if hasattr(error, "parent_traceback"):
             raise error  # the method itself raised it
         self._stream = None

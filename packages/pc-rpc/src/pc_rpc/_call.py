@@ -1,6 +1,6 @@
-"""One request of a client: what it says, and what becomes of it.
+"""One request of a client and its state.
 
-Pure state that lean and general roads share: one goes on with a call where the other has left it.
+Pure state that the lean and the general road share: either can go on with a call of the other.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from pyon.framing import Message
 
 
 class Call:
-    """A request and, once it came, its reply.
+    """A request and, once it has arrived, its reply.
 
     Attributes
     ----------
     number : int
         Its id; where ids were not negotiated, only a serial number.
     what : str
-        What was asked, for messages to people.
+        Description of the request, for messages.
     step : bool
         A step of the handshake, not a request.
     sent : bool
-        It may have gone out, in part at least.
+        It may have been sent, at least in part.
     abandoned : bool
-        Nobody waits for the reply any more.
+        It was given up.
     reply : Message or None
-        The reply, once it came.
+        The reply, once it has arrived.
     waiter : object
-        What the front end needs to wake the waiting thread or task.
+        The lock or future that the front end uses to wake the waiting thread or task.
     """
 
     __slots__ = ("abandoned", "number", "reply", "sent", "step", "waiter", "what")
@@ -45,12 +45,12 @@ class Call:
 
 
 class Requests(dict[str, str]):
-    """What a request says between its id and its arguments, by the name of the method.
+    """The text of a request between its id and its arguments, by the name of the method.
 
     Attributes
     ----------
     gone : dict of str to str
-        Why methods cannot be called any more that the connection before this one had.
+        Methods that only the connection before this one had, each with the text of the error.
     """
 
     def __init__(self) -> None:

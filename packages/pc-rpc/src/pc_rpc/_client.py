@@ -58,7 +58,7 @@ class Client(Proxy[Driver]):
     limit : int, optional
         Maximum size of a message in bytes, in both directions.
     line_limit : int, optional
-        Maximum size of the text of a reply in bytes. Arrays and bytes from our servers do not count.
+        Maximum size of the text of a reply in bytes. Arrays and bytes of our servers do not count.
     wait_for_leases : bool, optional
         True: calls wait while another connection has a lease on the target, until their time-out.
         By default they raise `TargetLeased` at once.

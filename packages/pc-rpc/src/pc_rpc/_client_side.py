@@ -1,14 +1,14 @@
 """The client's end of the conversation as pure code: handshake, requests, replies, the end.
 
-No socket, no thread, no clock, no event loop: `ClientSide` takes messages and returns what is to be
-sent. PROTOCOL.md is the normative description.
+No socket, no thread, no clock, no event loop: `ClientSide` takes messages and returns messages to
+send. PROTOCOL.md is the normative description.
 
 The one idea to keep in mind: everything that is sent is a `Call`, the two steps of the handshake
-included, and is pending until its reply came. A call that was given up stays pending, so that its
-reply is recognised when it comes, by its position or by its id, and dropped. Nobody else gets it.
+included, and is pending until its reply arrives. A call that was given up stays pending, so that
+its reply is recognised, by its position or by its id, and dropped. No other call gets it.
 
-Each change of what is pending is one operation of a built-in container. So a front end with threads
-needs no lock for it, and may be interrupted anywhere.
+Each change of the pending calls is one operation of a built-in container. So a front end with
+threads needs no lock for them, and may be interrupted anywhere.
 """
 
 from __future__ import annotations
@@ -52,45 +52,46 @@ GREETING = "greeting"
 SELECTION = "selection of a target"
 
 _FAILED = re.compile(rb'\{(?:"buffers":\[[0-9,]*\],)?(?:"id":[0-9]{1,18},)?"status": ?"failed"')
-"""What the reply of a call that raised begins with, for one that cannot be read to its end."""
+"""The beginning of the reply to a call that raised, for a reply that cannot be decoded."""
 
 
 class ClientSide:
     """The client's end of one connection.
 
-    A front end sends what `greet`, `select`, `encode_call` or `encode_action` returned, tells
-    `expect` of it before, hands what comes in to `receive`, wakes the one whose call is returned,
-    who takes the `result`. When the connection ends it calls `lost`, and wakes all of the calls
-    that are returned: these raise `error_for`. All methods may be called from any thread, `receive`
+    To send a request, a front end gets the call and its message from `greet`, `select`,
+    `encode_call` or `encode_action`, passes the call to `expect`, then sends the message. It passes
+    each message that arrives to `receive`, and wakes the waiter of the call that is returned, which
+    gets the `result`. When the connection ends, it calls `lost` and wakes the waiters of the calls
+    that are returned, which raise `error_for`. All methods may be called from any thread, `receive`
     from one at a time.
 
     Parameters
     ----------
     peer : str
-        Address of the server, as people write it.
+        Address of the server, for messages.
     limit : int, optional
-        Bytes that one message may have, in both directions.
+        Maximum size of a message in bytes, in both directions.
     line_limit : int, optional
-        Bytes that the line of a reply may have.
+        Maximum size of the line of a reply in bytes.
     tls : bool, optional
         The connection speaks TLS: for hints only.
     again : str, optional
-        How to connect again, as the end of a sentence for people.
+        How to connect again, as the end of an error message.
     wait_for_leases : bool, optional
         Calls wait while another connection has a lease on the target.
 
     Attributes
     ----------
     targets, description, leases : list of str, str or None, list of dict
-        What the greeting said.
+        The content of the greeting.
     selected_target : str or None
-        The target, as soon as it is selected.
+        The target, None until one is selected.
     methods, streams : frozenset of str
-        Names of its methods, and of those that give their result item by item; empty before.
+        Names of its methods, and of those that return streams; empty until one is selected.
     reason : BaseException or None
-        Why the connection is gone, None while it is not.
+        Why the connection is lost, None while it is not.
     blocks : dict of int to str
-        What leases are for, by their numbers, whose blocks have not ended.
+        Purposes of the leases whose blocks have not ended, by their numbers.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class ClientSide:
 
     @property
     def label(self) -> str:
-        """Target and server, as people write them."""
+        """Target and server, for messages."""
         target = self.selected_target
         return self.peer if target is None else f"{target!r} at {self.peer}"
 
@@ -134,7 +135,7 @@ class ClientSide:
 
     @property
     def greeted(self) -> bool:
-        """Whether the server has said who it is."""
+        """Whether the greeting of the server has arrived."""
         return self._offered is not None
 
     def greet(self) -> tuple[Call, Chunks]:
@@ -142,14 +143,14 @@ class ClientSide:
         return Call(0, GREETING, step=True), frame(BANNER)
 
     def select(self, target_name: str | AutoTarget | type[AutoTarget]) -> tuple[Call, Chunks]:
-        """Return the step that selects a target, and all the features that both ends have.
+        """Return the step that selects a target and the common features, and the message to send.
 
         Raises
         ------
         IncompatibleServer
             There is no such target.
         ValueError
-            `AutoTarget`, and the server does not have exactly one; or a target is selected.
+            `AutoTarget`, and the server does not have exactly one; or a target is selected already.
         """
         if self.selected_target is not None:
             raise ValueError(f"the target {self.selected_target!r} has been selected already")
@@ -162,7 +163,7 @@ class ClientSide:
         return call, frame(" ".join([name, *words]))
 
     def come_after(self, before: ClientSide) -> bool:
-        """Take the place of a connection that was lost; say whether the methods are others."""
+        """Take the place of a lost connection; return whether the methods have changed."""
         gone = self.requests.gone
         for name in {*before.methods, *before.requests.gone} - self.methods:
             gone[name] = (
@@ -172,14 +173,14 @@ class ClientSide:
         return (before.methods, before.streams) != (self.methods, self.streams)
 
     def configure(self, receiver: Receiver) -> None:
-        """Have a receiver take what the server may send now: after each step of the handshake."""
+        """Set the limits of a receiver. To be called after each step of the handshake."""
         selected = self.selected_target is not None
         receiver.limit = self.limit if selected else HANDSHAKE_LIMIT
         receiver.line_limit = self.line_limit if selected else None
         receiver.raw_buffers = self.features.raw_buffers
 
     def takes(self, size: int) -> bool:
-        """Say whether replies of that many bytes are within the limits."""
+        """Return whether a reply of that many bytes is within the limits."""
         return size <= min(self.limit, self.line_limit)
 
     # Requests.
@@ -187,19 +188,19 @@ class ClientSide:
     def encode_call(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Call, Chunks]:
-        """Return a call of a method, and the message to send: after `expect`, and all of it.
+        """Return a call of a method, and the message to send after `expect`.
 
         Raises
         ------
         TypeError
-            An argument cannot be encoded: nothing has happened.
+            An argument cannot be encoded. The state is unchanged.
         ValueError
-            The message would be beyond the limit: nothing has happened.
+            The message would be beyond the limit. The state is unchanged.
         AttributeError
-            The connection before this one had such a method: see `come_after`.
+            Only the connection before this one had such a method: see `come_after`.
         """
         features = self.features
-        # Our own servers take a list as well, which is read twice as fast.
+        # Our own servers accept a list, too, which is decoded in half the time.
         values = list(args) if features.request_ids else tuple(args)
         head = self.requests[name]
         try:
@@ -218,19 +219,19 @@ class ClientSide:
     def encode_action(
         self, action: str, fields: Mapping[str, Any] | None = None
     ) -> tuple[Call, Chunks]:
-        """Return a request that is no call of a method, and the message to send.
+        """Return a request other than a call of a method, and the message to send.
 
         Raises
         ------
         RuntimeError
-            No target has been selected yet: nothing can be asked for.
+            No target has been selected yet.
         """
         if self.selected_target is None:
             raise RuntimeError("no target has been selected yet: see select_rpc_target")
         return self.issue(action, *self.features.encode({"action": action, **(fields or {})}))
 
     def issue(self, what: str, text: Pieces, buffers: list[memoryview]) -> tuple[Call, Chunks]:
-        """Return a request of an encoded text, without an id yet, and the message to send."""
+        """Return a request, and the message to send, from an encoded text without an id."""
         call = Call(next(self.numbers), what)
         if self.features.request_ids:
             text[0] = f'{{"id":{call.number},{text[0][1:]}'
@@ -240,7 +241,7 @@ class ClientSide:
         return call, chunks
 
     def expect(self, call: Call) -> None:
-        """Note that the request is going out: the order of these calls is the order on the wire."""
+        """Note that a request is about to be sent. To be called in the order on the wire."""
         call.sent = True
         if self.features.request_ids and not call.step:
             if call.number:
@@ -249,10 +250,7 @@ class ClientSide:
             self._in_order.append(call)
 
     def abandon(self, call: Call) -> Chunks:
-        """Note that nobody waits for the reply any more; return what should be sent, if anything.
-
-        That is the request to cancel the call.
-        """
+        """Note that a call is given up; return the request to cancel it, empty if not needed."""
         call.abandoned = True
         if isinstance(call, StreamCall):
             call.forget()
@@ -270,7 +268,7 @@ class ClientSide:
         Raises
         ------
         ProtocolError
-            It replies to nothing that was asked: the connection is of no use any more.
+            It replies to no pending call: the connection cannot be used any more.
         """
         call: Call | None = None
         if self._in_order:
@@ -291,9 +289,9 @@ class ClientSide:
         return call
 
     def result(self, call: Call) -> Any:
-        """Return what the method returned, or raise what it raised.
+        """Return the result of the method, or raise its exception.
 
-        For a step of the handshake: take in what the server said, and return None.
+        For a step of the handshake: read the answer of the server, and return None.
         """
         message, call.reply = call.reply, None
         assert message is not None
@@ -341,10 +339,10 @@ class ClientSide:
     # The end.
 
     def lost(self, reason: BaseException) -> list[Call]:
-        """Note that the connection is gone; return the calls that will never be replied to.
+        """Note that the connection is lost; return the calls that were pending.
 
-        The first reason is kept. Calls that were given up are not returned, except for streams:
-        somebody may wait for their end.
+        The first reason is kept. Calls that were given up are not returned, except streams: their
+        end may still be waited for.
         """
         if self.reason is None:
             self.reason = reason
@@ -354,23 +352,23 @@ class ClientSide:
         return [call for call in pending if not call.abandoned or isinstance(call, StreamCall)]
 
     def closed_by_peer(self, pending: int) -> EOFError:
-        """Return the reason of an end that the server made.
+        """Return the reason for `lost` if the server closed the connection.
 
         Parameters
         ----------
         pending : int
-            Bytes that came of a message that is not complete.
+            Bytes received of an incomplete message.
         """
         where = " in the middle of a reply" if pending and self.greeted else ""
         return EOFError(f"closed by the server{where}")
 
     def error_for(self, call: Call | None = None) -> ConnectionLost:
-        """Return the error that tells of the end of the connection.
+        """Return the error of a call whose connection is lost.
 
         Parameters
         ----------
         call : Call or None, optional
-            What the error is about; None: nothing that was to be sent.
+            The call; None: the error is not about a request.
         """
         reason = self.reason
         text = f"connection to {self.peer} lost: {str(reason) or type(reason).__name__}"
@@ -385,7 +383,7 @@ class ClientSide:
         return error
 
     def _hint(self) -> str:
-        """Say what may be the reason why a server closed the connection without a word."""
+        """Return the probable reason why the server closed the connection without an answer."""
         if is_refusal(self.reason):
             return ": the server refused this client's certificate"
         by_server = isinstance(self.reason, (EOFError, ConnectionError))
@@ -396,14 +394,14 @@ class ClientSide:
         return " before its greeting: the port may speak TLS, or be that of something else"
 
     def too_late(self, call: Call, timeout: float | None) -> TimeoutError:
-        """Return the error of a call that was given up because its time was over."""
+        """Return the error of a call that timed out."""
         if call.step:
             return TimeoutError(f"{self.peer} did not answer within the time-out of {timeout} s")
         return TimeoutError(f"no reply to the {call.what} from {self.peer} within {timeout} s")
 
 
 def unreadable(call: Call, line: bytes | bytearray, error: Exception) -> Exception:
-    """Return the error of a reply that cannot be understood, for its caller."""
+    """Return the error of a call whose reply cannot be decoded."""
     if isinstance(error, (pyon.DecodeError, RecursionError)) and _FAILED.match(line):
         return GenericRemoteException(
             f"the {call.what} raised what cannot be read here ({error}): {line!r:.200}"

@@ -1,8 +1,8 @@
-"""The client's half of a stream, as pure code beside `ClientSide`: what both clients do with one.
+"""The client's half of a stream, for both clients; pure functions beside `ClientSide`.
 
-The one idea to keep in mind: a stream is one call. Its request goes out when the first item is
-asked for, as a generator begins then; each message with items is taken when those before it have
-been; its reply is the end, with what the generator returned or raised.
+The one idea to keep in mind: a stream is one call. Its request is sent when the first item is
+requested, as a generator begins then. Messages with items are taken in their order. The reply is
+the end, with the return value or the exception of the generator.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _CLOSING = CLOSING.encode()
 def encode_stream(
     side: ClientSide, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[StreamCall, Chunks]:
-    """Return a call of a method that gives its result item by item, and the message to send.
+    """Return the call of a stream, and the message to send.
 
     Raises
     ------
     TypeError, ValueError, AttributeError
         As `ClientSide.encode_call`.
     """
-    room = min(side.limit, side.line_limit) // 2  # of which a large item may take the rest
+    room = min(side.limit, side.line_limit) // 2  # the other half is for one large item
     allowed = MOST_ITEMS, min(MOST_BYTES, room)
-    side.requests[name]  # raises if the method has gone
+    side.requests[name]  # raises if the server has the method no longer
     request = {"action": "call", "name": name, "args": list(args), "kwargs": dict(kwargs)}
     try:
         text, buffers = side.features.encode({**request, "credit": list(allowed)})
@@ -42,7 +42,7 @@ def encode_stream(
         raise
     issued, chunks = side.issue(f"stream of {name}()", text, buffers)
     call = StreamCall(issued.number, issued.what, allowed)
-    del text, buffers  # the message alone holds what is sent later
+    del text, buffers  # `copy_if_shared` copies buffers that anything else refers to
     return call, copy_if_shared(chunks)
 
 
@@ -78,14 +78,14 @@ def result_of(side: ClientSide, call: StreamCall) -> Any:
     """Return what the generator returned, or raise what it raised: see `ClientSide.result`."""
     try:
         return side.result(call)
-    except StopIteration as error:  # of no generator: it would pass for the end
+    except StopIteration as error:  # the method's own: it would look like the end
         raise GenericRemoteException(f"StopIteration: {error}".removesuffix(": ")) from error
 
 
 def closed(side: ClientSide, call: StreamCall) -> None:
-    """Look at the reply to a stream that was ended; raise what its generator raised when closed.
+    """Raise the exception that the generator of a stream raised when it was closed.
 
-    What it raised before was that of an item which nobody has asked for.
+    An exception that it raised earlier is dropped: it belongs to an item that was not requested.
     """
     reply = call.reply
     if reply is not None and reply.line.endswith(_CLOSING):

@@ -1,7 +1,7 @@
 """How the connection of a blocking client begins: an address that answers, TLS, the handshake.
 
-The one idea to keep in mind: nobody else knows a connection that begins. So nothing is locked, and
-Ctrl-C is not held back: whatever goes wrong, or interrupts, is its end.
+The one idea to keep in mind: no other thread knows the connection yet. So there are no locks, and
+Ctrl-C is not delayed: any error or interruption ends the connection.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pc_rpc._protocol import AutoTarget, Chunks
 
 READ_SIZE = 4096
-"""Bytes of a read that is to bring one line; the memory is made for each."""
+"""Bytes of a read that should bring one line. Each read allocates them, so it is no more."""
 
 
 def connect(
@@ -42,14 +42,14 @@ def connect(
 ) -> NonBlockingSocket:
     """Connect to a server, within a deadline.
 
-    `begun` is told of each socket before it connects. Who shuts it down ends the attempt.
+    `begun` is called with each socket before it connects. To shut that down ends the attempt.
 
     Raises
     ------
     TimeoutError
         There was no connection before the deadline.
     OSError
-        No connection can be made. The text says to what: `what`.
+        The server cannot be reached. The text names `what`.
     """
     try:
         sock = _connect_any(look_up(host, port, deadline), deadline, begun)
@@ -109,9 +109,9 @@ def shake_hands(
     Raises
     ------
     TimeoutError
-        The deadline has passed; `timeout` is how people know it.
+        The deadline has passed; the message names `timeout`.
     ConnectionLost, ProtocolError, IncompatibleServer, ValueError
-        As `ClientSide` says.
+        As for `ClientSide`.
     """
     side.configure(receiver)
     _take_step(side, sock, receiver, *side.greet(), timeout, deadline)
@@ -131,8 +131,8 @@ def _take_step(
 ) -> None:
     try:
         if deadline is not None:
-            remaining(deadline)  # without any time left, nothing is sent
-        if side.greeted and sock.wait_readable(0):  # it has closed, or says what nobody asked
+            remaining(deadline)  # raises, so that nothing is sent after the deadline
+        if side.greeted and sock.wait_readable(0):  # closed, or an unexpected message
             for message in _read(side, sock, receiver):
                 side.receive(message)
         side.expect(call)
@@ -166,5 +166,5 @@ def _read(side: ClientSide, sock: NonBlockingSocket, receiver: Receiver) -> list
     if not data:
         raise side.closed_by_peer(receiver.pending)
     if data.find(b"\n") == len(data) - 1 and not receiver.pending:
-        return [Message(data[:-1])]  # nearly always: one line, which nobody needs to cut
+        return [Message(data[:-1])]  # nearly always: exactly one line
     return receiver.feed(data)

@@ -1,14 +1,14 @@
-"""A connection that any number of threads call through, without a thread of its own.
+"""A connection for the calls of any number of threads, without a thread of its own.
 
 The one idea to keep in mind: a call sends its request (`_sending`), waits for the reply, perhaps as
-the thread that reads for all (`_receiving`), and has it read. Requests of many threads are in
-flight together, and a thread that gives up only leaves its reply pending. Ctrl-C is such a giving
-up as well: it is let in only where a thread waits, except on the lean road (`_lean_call`), where an
-exception can do no harm at any moment.
+the thread that reads for all (`_receiving`), and decodes it. Requests of many threads are in flight
+together, and a call that is given up leaves its reply pending. Ctrl-C gives a call up, too. It is
+delayed until the thread waits, except on the lean road (`_lean_call`), where an exception does no
+harm at any moment.
 
-Signal handlers and finalisers run in the middle of all this, on the thread that they interrupt, and
-may call the client, too. Hence no lock is held that its own thread would wait for: those that exist
-can be acquired again by their owner, and each change of the state is one step.
+Signal handlers and finalisers run on the thread that they interrupt, at any point of this code, and
+may call the client, too. Hence all locks are reentrant, so that a thread never waits for a lock of
+its own, and each change of the state is one step.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from pc_rpc._stream_call import StreamCall
 
 LEAN = True
-"""Whether common calls may take the lean road: off in tests that the general one is as good."""
+"""Whether calls may take the lean road. Tests of the general road switch it off."""
 
 DESCRIPTION_TIMEOUT = 5.0
-"""Seconds that documentation may take: a server whose event loop is busy answers later, and people
-who asked for help, or mistyped a name, do not wait for that."""
+"""Seconds that fetching the method list may take. A server whose event loop is busy answers later:
+somebody who asks for help, or has mistyped a name, should not wait for that."""
 
 
 class BlockingConnection(Sending):
@@ -59,28 +59,28 @@ class BlockingConnection(Sending):
     host, port : str, int
         Where the server is.
     timeout : float or None, optional
-        Seconds that a request may take which does not say otherwise. None: no limit.
+        Default time-out of a request, in seconds. None: no limit.
     connect_timeout : float or None, optional
         Seconds for connection, greeting and selection together. None: as `timeout`.
     target_name : str, AutoTarget or None, optional
-        The target to select; None: none yet.
+        The target to select; None: select it later.
     ssl : ssl.SSLContext, optional
         Speak TLS.
     limit : int, optional
-        Bytes of one message, in both directions.
+        Maximum size of a message in bytes, in both directions.
     line_limit : int, optional
-        Bytes of the line of a reply.
+        Maximum size of the line of a reply in bytes.
     wait_for_leases : bool, optional
         As for `Client`.
     again : str, optional
-        How to connect again, as the end of a sentence for people.
+        How to connect again, as the end of an error message.
     begun : callable, optional
-        Told of each socket before it connects. Who shuts it down ends the attempt.
+        Called with each socket before it connects. To shut that down ends the attempt.
 
     Attributes
     ----------
     side : ClientSide
-        What was agreed, and what is pending.
+        The negotiated features and the pending calls.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class BlockingConnection(Sending):
             )
         )
         self.lean = False  # whether calls may take the lean road
-        self._freed = False  # whether the socket was given back
+        self._freed = False  # whether the socket was closed
         self._description: Mapping[str, Any] | None = None
         what = wanted(self.side.peer, target_name)
         self._socket = connect(host, port, ssl, deadline, what, begun)
@@ -136,8 +136,8 @@ class BlockingConnection(Sending):
         self._selected()
 
     def _selected(self) -> None:
-        """Note what the handshake has led to."""
-        self._partial, self._heard = self._receiver.pending > 0, time.monotonic()
+        """Set the state that depends on the handshake."""
+        self._partial, self._received_at = self._receiver.pending > 0, time.monotonic()
         plain = self._socket.plain
         ids, roomy = self.side.features.request_ids, self.side.takes(_lean_call.READ_SIZE)
         self.lean = LEAN and plain and ids and roomy
@@ -151,32 +151,32 @@ class BlockingConnection(Sending):
 
     @property
     def streams(self) -> frozenset[str]:
-        """Names of those that give their result item by item."""
+        """Names of the methods that return streams."""
         return self.side.streams
 
     @property
     def gone(self) -> Mapping[str, str]:
-        """Why methods cannot be called any more that there were before."""
+        """Methods that the server has no longer, each with the text of the error."""
         return self.side.requests.gone
 
     @property
     def label(self) -> str:
-        """Target and server, as people write them."""
+        """Target and server, for messages."""
         return self.side.label
 
     made = 1
     """Connections so far: see `Client.get_rpc_connection_count`."""
 
     def ready(self) -> BlockingConnection:
-        """Return the connection that there is."""
+        """Return the connection itself; see `LastingConnection.ready`."""
         return self
 
     @property
     def state(self) -> str:
-        """What is said of it behind the label, to people."""
+        """The state, to be shown behind the label."""
         return "" if self.side.reason is None else ", connection lost"
 
-    invoke = _lean_call.invoke  # the lean road, which goes over to the general one
+    invoke = _lean_call.invoke  # the lean road, which falls back to the general one
 
     def call(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
@@ -187,41 +187,41 @@ class BlockingConnection(Sending):
     def stream(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> RemoteStream:
-        """Return the iterator of a method that gives its result item by item."""
+        """Return the iterator over a stream."""
         return RemoteStream(self, *encode_stream(self.side, name, args, kwargs), timeout)
 
     def request(self, action: str, fields: Mapping[str, Any] | None = None) -> Any:
-        """Make a request that is no call of a method and return what it gives."""
+        """Make a request other than a call of a method, and return the result."""
         return self.act(action, self.timeout, fields)
 
     def act(
         self, action: str, timeout: float | None, fields: Mapping[str, Any] | None = None
     ) -> Any:
-        """Do what `request` does, within another time-out."""
+        """Do what `request` does, with another time-out."""
         return self.complete(*self.side.encode_action(action, fields), timeout)
 
     def complete(self, call: Call, chunks: Chunks, timeout: float | None) -> Any:
-        """Send a request and return what it gives."""
+        """Send a request and return the result."""
         return self._complete(call, chunks, timeout, deadline_of(timeout))
 
     def described(self) -> Mapping[str, Any]:
-        """Return the method list, an empty one if it cannot be had now."""
+        """Return the method list, an empty one if it is not available."""
         if self._description is None:
             try:
                 timeout = DESCRIPTION_TIMEOUT if self.timeout is None else self.timeout
                 timeout = min(timeout, DESCRIPTION_TIMEOUT)
                 self._description = dict(self.act("get_rpc_method_list", timeout))
-            except Exception:  # documentation that cannot be had is no error of its reader
+            except Exception:  # missing documentation is not an error
                 return {}
         return self._description
 
     def look(self) -> None:
-        """Notice it if the server has closed the connection since the last reply."""
+        """Check whether the server has closed the connection since the last reply."""
         if self.side.reason is None and not self._in_the_middle(get_ident()):
             self.interrupts.held_back(self._look_for_the_end)
 
     def look_again(self) -> bool:
-        """Say whether the methods are others than before: this connection has always the same."""
+        """Return False: the methods of one connection do not change."""
         return False
 
     def _complete(
@@ -234,7 +234,7 @@ class BlockingConnection(Sending):
         return self._result(call)
 
     def refuse_in_the_middle(self, call: Call) -> None:
-        """Refuse what this thread cannot do in the middle of a message of its own."""
+        """Raise `RpcError` if this thread is in the middle of a message."""
         if self._in_the_middle(get_ident()):
             raise RpcError(
                 f"{self.side.peer}: the {call.what} was tried by a signal handler or finaliser in "
@@ -250,12 +250,12 @@ class BlockingConnection(Sending):
     def exchange_part(
         self, call: StreamCall, chunks: Chunks, more: Chunks, timeout: float | None
     ) -> None:
-        """Send the request of a stream, if it is not out, and `more` behind it; wait for a message.
+        """Send the request of a stream, unless it was sent, and `more`; wait for a message.
 
         Raises
         ------
         TimeoutError, ConnectionLost
-            As for calls. The connection may be lost before the message came, or behind it.
+            As for calls. If the connection is lost after the message arrived, nothing is raised.
         """
         self.refuse_in_the_middle(call)
         if self.side.reason is None:
@@ -266,12 +266,12 @@ class BlockingConnection(Sending):
             raise self.side.error_for(call)
 
     def leave(self, call: StreamCall) -> None:
-        """Have the server end a stream; nobody waits for that."""
+        """Have the server end a stream, without waiting for that."""
         if call.sent and self.side.reason is None:
             self.interrupts.held_back(self._give_up, call)
 
     def finish(self, call: StreamCall, timeout: float | None) -> None:
-        """End a stream, and wait until it has ended; raise what its generator then raised."""
+        """End a stream and wait for that; raise the exception of its generator, if any."""
         more = self.side.abandon(call) if call.sent else ()
         if not more or self.side.reason is not None:
             return
@@ -294,7 +294,7 @@ class BlockingConnection(Sending):
             if not call.sent or self._unsent:
                 self._send(call, chunks, deadline)
             if more:
-                with contextlib.suppress(ConnectionLost):  # what came before is handed out first
+                with contextlib.suppress(ConnectionLost):  # messages received before come first
                     self._send(Call(0, call.what), more, deadline)
             if call.reply is None:
                 self._wait(call, deadline)
@@ -309,22 +309,24 @@ class BlockingConnection(Sending):
     # The end.
 
     def close(self) -> None:
-        """Close the connection. Calls that wait end in `ConnectionLost`. May be called again."""
+        """Close the connection. Pending calls raise `ConnectionLost`. May be called again."""
         self.interrupts.held_back(self._end)
 
     def _end(self) -> None:
         reason = ConnectionLost("closed by close_rpc()")
-        if not self._free(reason):  # somebody uses the socket: have them leave
+        if not self._free(reason):  # another thread uses the socket: wake it
             self._lose(reason)
             self._free()
 
     def _free(self, reason: BaseException | None = None) -> bool:
-        """Give the socket back, unless somebody uses it: who leaves last does it then.
+        """Close the socket unless a thread uses it; return whether it was closed.
+
+        The last thread that uses it calls this again.
 
         Parameters
         ----------
         reason : BaseException or None, optional
-            Of the end of the connection, if that is not noted yet.
+            Why the connection ends, if that is not noted yet.
         """
         taken = []
         try:
@@ -339,7 +341,7 @@ class BlockingConnection(Sending):
             return True
         finally:
             for lock in taken:
-                self._leave(lock)
+                self._release(lock)
 
     def forked(self) -> None:
         """See `pyon.forks`."""

@@ -1,24 +1,24 @@
-"""Time-outs as points in time, on the clock of `time.monotonic`: for all steps of one call."""
+"""Deadlines: time-outs as points in time of `time.monotonic`, for all steps of one call."""
 
 from __future__ import annotations
 
 import time
 
 LONGEST = 1e6
-"""Seconds, eleven days, beyond which a time-out is none: some systems cannot wait for longer."""
+"""Seconds, eleven days. A longer time-out is no limit: some systems cannot wait for longer."""
 
 RECHECK = 0.05
-"""Seconds after which a thread that waits looks around. Somebody else may have read its reply: a
-signal handler or finaliser that ran on the same thread. Or nobody reads, because the leader is held
-up by one; or a peer takes nothing until it has been read from. All of this is rare."""
+"""Seconds after which a waiting thread checks the state again. A signal handler or finaliser on the
+same thread may have read its reply; or one blocks the leader, so that no thread reads; or the peer
+does not read before its own messages are read. All of this is rare."""
 
 LONGEST_RECHECK = 1.6
-"""What `RECHECK` grows to, twofold each time, for a thread that no signal handler interrupts: so
-threads that wait for long cost nothing to those that work."""
+"""The longest such interval, to which `RECHECK` doubles in threads that no signal handler
+interrupts: threads that wait for long take no processor time from the others."""
 
 
 def deadline_of(timeout: float | None, began: float | None = None) -> float | None:
-    """Return the time that a time-out ends at which began then, or now; None if it has none."""
+    """Return the deadline of a time-out that began then, or now; None if there is no limit."""
     if timeout is None or timeout > LONGEST:
         return None
     return (time.monotonic() if began is None else began) + timeout

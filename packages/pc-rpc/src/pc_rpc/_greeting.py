@@ -1,7 +1,7 @@
-"""What a server says of itself in the handshake, as its clients read it; pure functions.
+"""The lines of a server in the handshake, read by clients; pure functions.
 
-A server of any generation may answer, or something that is no server of ours: what cannot be read
-is an error that shows what came.
+The peer may be a server of any generation, or something else: a line that cannot be read raises an
+error that shows it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class Greeting(NamedTuple):
     offered: list[str]
     """The features that both ends have."""
     leases: list[dict[str, Any]]
-    """The leases that are taken just now: see PROTOCOL.md."""
+    """The current leases: see PROTOCOL.md."""
 
 
 def read_greeting(line: bytes, peer: str) -> Greeting:
-    """Read the first line of a server; `peer` is how people write its address.
+    """Read the first line of a server; `peer` is its address, for messages.
 
     Raises
     ------
     ProtocolError
-        It is no greeting.
+        The line is not a greeting.
     """
     try:
         greeting = _read_json(line.decode())
@@ -49,14 +49,14 @@ def read_greeting(line: bytes, peer: str) -> Greeting:
 
 
 def choose(target_name: str | AutoTarget | type[AutoTarget], targets: list[str]) -> str:
-    """Return the name of the target that is meant.
+    """Return the name of the target to select.
 
     Raises
     ------
     IncompatibleServer
         There is no such target.
     ValueError
-        `AutoTarget`, and there is not exactly one.
+        `AutoTarget`, and there is not exactly one target.
     """
     available = " ".join(sorted(targets)) or "none"
     if isinstance(target_name, AutoTarget) or (
@@ -80,25 +80,25 @@ class Announced(NamedTuple):
     methods: frozenset[str]
     """Their names."""
     streams: frozenset[str]
-    """Those that give their result item by item."""
+    """The names of those that return streams."""
 
 
 def read_methods(line: bytes, peer: str, target: str | None) -> Announced:
-    """Read the names of a target's methods; or raise why the target could not be made.
+    """Read the names of a target's methods; or raise the exception of its factory.
 
     Parameters
     ----------
     line : bytes
-        What the server sent when the target was selected.
+        The answer of the server to the selection of the target.
     peer : str
-        Its address, as people write it.
+        Its address, for messages.
     target : str or None
-        Which target that was, if the server may say that it could not be made.
+        The target, if the server may send an exception instead; None otherwise.
 
     Raises
     ------
     ProtocolError
-        It is neither.
+        The line is neither.
     """
     if (announced := _as_ours(line)) is not None:
         return announced
@@ -126,7 +126,7 @@ def read_methods(line: bytes, peer: str, target: str | None) -> Announced:
 
 
 def _as_ours(line: bytes) -> Announced | None:
-    """Read what our servers write to our clients, quickly; None for all else."""
+    """Read the form that our servers send to our clients, quickly; None for any other."""
     try:
         said = _read_json(line.decode())
     except (ValueError, RecursionError):

@@ -1,13 +1,13 @@
 """The lean road of an asyncio call: one coroutine, and one loop for all replies of a read.
 
-The common case: a small request without keywords, on a connection with ids that keeps up, and a
-small reply that says what was returned. Such a call has no object but the future that its task
-awaits; `AsyncioConnection.waiting` has it under what its request and its reply begin with. A call
-that was given up stays there, with a future that is done, until its reply came.
+The common case: a small request without keywords, on a connection with ids and without a backlog,
+and a small reply with a return value. The only object of such a call is the future that its task
+awaits. `AsyncioConnection.waiting` has the future; its key is the common beginning of request and
+reply. A call that was given up stays there, with a future that is done, until its reply arrives.
 
-The one idea to keep in mind: a line that is not understood here changes nothing. It and all that
-came behind it go the general road, which asks `receive` whether the call began here; and then the
-task reads its reply as all others do.
+The one idea to keep in mind: a line that is not understood here changes nothing. It and the lines
+after it take the general road, which asks `receive` whether the call began here. In that case the
+task decodes its reply as on the general road.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 class _Ending:
-    """What a task is given that is not the value of its reply."""
+    """The result of a future that is not the value of a reply."""
 
     __slots__ = ("message",)
 
     def __init__(self, message: Message | None = None) -> None:
-        self.message = message  # the reply, if it came
+        self.message = message  # the reply, if it arrived
 
 
 _LOST, _TOO_LATE = _Ending(), _Ending()
@@ -78,13 +78,13 @@ async def call(
 
 
 def _abandon(connection: AsyncioConnection, key: str, number: int) -> None:
-    """Have the server cancel a call, unless its reply came already."""
+    """Ask the server to cancel a call, unless its reply has arrived."""
     if key in connection.waiting:
         connection.send_chunks(cancellation(number))
 
 
 def take_replies(connection: AsyncioConnection, text: str) -> int:
-    """Hand out the replies in some lines; return how many characters of them are done with."""
+    """Hand out the replies in some lines; return the number of characters consumed."""
     pending, scan = connection.waiting, line_scanner(text)
     if scan is None:
         return 0
@@ -109,7 +109,7 @@ def take_replies(connection: AsyncioConnection, text: str) -> int:
 
 
 def receive(connection: AsyncioConnection, message: Message) -> bool:
-    """Take a reply in for its task to read; say whether it belongs to a call that began here."""
+    """Pass a reply to the task of its call; return whether that call began here."""
     future = connection.waiting.pop(f'{{"id":{_number(message.line)}', None)
     if future is None:
         return False
@@ -118,7 +118,7 @@ def receive(connection: AsyncioConnection, message: Message) -> bool:
 
 
 def lose(connection: AsyncioConnection) -> None:
-    """Have the tasks hear that their replies will not come."""
+    """Wake all waiting tasks, because the connection is lost."""
     futures = list(connection.waiting.values())
     connection.waiting.clear()
     for future in futures:

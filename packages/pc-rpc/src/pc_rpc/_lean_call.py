@@ -1,17 +1,17 @@
 """The lean road of a blocking call: the common case, in three functions.
 
-The common case: a small request without keywords on a plain connection with ids, which nobody else
-uses just now; the socket takes it at once, and a small reply comes alone in one read. Nearly all
-calls are such calls, and most of what a call takes is the number of functions on its road.
+The common case: a small request without keywords, on a plain connection with ids that no other
+thread uses at the moment; the socket takes it at once, and a small reply arrives alone in one read.
+Nearly all calls are such calls, and most of their time goes into the number of function calls.
 
-The one idea to keep in mind: the general road goes on from whatever is reached here. The conditions
-are tested first, and each step leaves a state that `BlockingConnection` understands: the call is
-not sent yet, sent in part (the rest waits in front of the next message), sent, or replied to. So
-nothing is promised here that is not promised there.
+The one idea to keep in mind: the general road can go on after each step. The conditions are tested
+first, and each step leaves a state that `BlockingConnection` understands: the call is not sent,
+partly sent (the rest goes before the next message), sent, or replied to. So the guarantees are
+those of the general road.
 
-Ctrl-C is not held back here, and other signal handlers may raise as well, between any two steps. So
-bytes that were sent, and bytes that came, are noted in the step in which that happens: ``map`` and
-``extend`` are C code, in between which no handler runs. Whatever is raised finds them noted.
+Ctrl-C is not delayed here, and other signal handlers may raise, too, between any two steps. So the
+bytes that are sent or received are noted in the same step: ``map`` and ``extend`` are C code, in
+which no signal handler runs. After an exception they are known.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
     from pc_rpc._connection import BlockingConnection
 
 READ_SIZE = LINE_SIZE
-"""Bytes of a read that is to bring one small reply; the memory is made for each."""
+"""Bytes of a read that should bring one small reply. Each read allocates them."""
 
 FRESH = 1e-3
-"""Seconds since the last bytes came during which the peer is taken to be there still: that long is
-between the calls of a loop. To look costs a system call, and a change of threads; a peer that
-closes in this time is noticed when the reply is waited for. No process restarts as quickly."""
+"""Seconds after the last received bytes during which the connection is not checked before a call:
+the calls of a loop follow each other faster. The check costs a system call and a thread switch. A
+peer that closes within this time is noticed when the reply is awaited; no process restarts as
+quickly."""
 
-_SIZES, _WAIT = (READ_SIZE,), (0,)  # arguments of a read for `map`, the second to have it wait
+_SIZES, _WAIT = (READ_SIZE,), (0,)  # arguments of `recv` for `map`: sizes, and flags that block
 
 
 def invoke(
@@ -81,7 +82,7 @@ def invoke(
             if reply[end:] == "}\n":
                 return value
     except (ValueError, StopIteration, RecursionError):
-        pass  # said better by who reads all replies
+        pass  # `_result` raises the error
     call.reply = Message(reply[:-1].encode())
     return connection._result(call)
 
@@ -89,9 +90,9 @@ def invoke(
 def _exchange(
     connection: BlockingConnection, call: Call, line: bytes, head: str, me: int, began: float
 ) -> str | None:
-    """Send a request and return its reply; None: this was not the common case, or not to its end.
+    """Send a request and return its reply; None: the general road must go on.
 
-    Where it ended is seen from ``call.sent`` and ``call.reply``.
+    ``call.sent`` and ``call.reply`` tell how far the call got.
     """
     sock, side, interrupts = connection._socket, connection.side, connection.interrupts
     leading, sending = connection._leading, connection._sending
@@ -99,7 +100,7 @@ def _exchange(
     try:
         if not leading.acquire(False):
             return None
-        if began - connection._heard > FRESH and sock.wait_readable(0):
+        if began - connection._received_at > FRESH and sock.wait_readable(0):
             interrupts.held_back(connection._take_in)
         try:
             if not sending.acquire(False) or connection._unsent or side.reason is not None:
@@ -141,9 +142,9 @@ def _exchange(
 
 
 def _receive(connection: BlockingConnection, call: Call, head: str, me: int) -> str | None:
-    """Wait for bytes; return them if they are the reply to the call, and nothing else.
+    """Wait for bytes; return them if they are exactly the reply to the call, else None.
 
-    Off the main thread no signal handler runs while it waits, so that one step can wait and read.
+    Signal handlers run on the main thread only: other threads wait and read in one step.
     """
     sock, reading, flags = connection._socket, connection._reading, _WAIT
     if me == _interrupts.main or not sock.waits:
@@ -158,7 +159,7 @@ def _receive(connection: BlockingConnection, call: Call, head: str, me: int) -> 
         if connection._partial:
             return None
         got.extend(map(sock.recv, _SIZES, flags))
-        connection._heard = monotonic()
+        connection._received_at = monotonic()
         data = got[0]
         reply = data.decode() if data.isascii() else ""
         if reply.startswith(head) and reply.find("\n") == len(reply) - 1:
@@ -183,7 +184,7 @@ def _receive(connection: BlockingConnection, call: Call, head: str, me: int) -> 
 
 
 def _take_in(connection: BlockingConnection, call: Call, got: list[bytes]) -> None:
-    """Take in bytes that are not just a reply, or that an interruption has left."""
+    """Pass on bytes that are not exactly the reply, or that were read before an interruption."""
     if not got:
         return
     data = got.pop()

@@ -1,7 +1,7 @@
-"""What a client shows of the methods of its target: attributes, signatures, documentation.
+"""Remote methods as objects: attributes of a client, with signatures and documentation.
 
 The one idea to keep in mind: a name is looked up among the methods that the server announced, and
-nowhere else; what the server tells about them is fetched once, when somebody asks.
+nowhere else. The method list, with signatures and docstrings, is fetched once, when it is needed.
 """
 
 from __future__ import annotations
@@ -31,48 +31,48 @@ else:
 NEVER_SUGGESTED = frozenset(
     {"terminate", "close", "exit", "kill", "quit", "shutdown", "stop", "abort", "reset"}
 )
-"""Names that are never guessed for a misspelt one: following the hint would end something."""
+"""Names that are never suggested for a misspelt one: a call of them would end something."""
 
 
 _KINDS = {"property": "a property", "attribute": "an attribute"}
 
 
 class Target(Protocol):
-    """What the objects of this module call through: a connection, as they see it."""
+    """The connection of a client, as far as the objects of this module use it."""
 
     timeout: float | None
-    """Seconds that a call may take which does not say otherwise. None: no limit."""
+    """Default time-out of a call, in seconds. None: no limit."""
 
     @property
     def names(self) -> Collection[str] | None:
-        """Names of the methods; None if they are not known yet and any may be one."""
+        """Names of the methods. None: not known yet, so that any name may be one."""
 
     @property
     def streams(self) -> frozenset[str]:
-        """Names of those methods that give their result item by item."""
+        """Names of the methods that return streams."""
 
     @property
     def gone(self) -> Mapping[str, str]:
-        """Why methods cannot be called any more that there were before."""
+        """Methods that the server has no longer, each with the text of the error."""
 
     @property
     def label(self) -> str:
-        """Target and server, as people write them."""
+        """Target and server, for messages."""
 
     def invoke(self, name: str, args: Any, kwargs: Any, timeout: float | None) -> Any:
         """Call a method."""
 
     def stream(self, name: str, args: Any, kwargs: Any, timeout: float | None) -> Any:
-        """Return the iterator of a method that gives its result item by item."""
+        """Return the iterator over a stream."""
 
     def described(self) -> Mapping[str, Any]:
-        """Return the method list, an empty one if it cannot be had now."""
+        """Return the method list, an empty one if it is not available."""
 
     def look_again(self) -> bool:
-        """Make sure that the methods are those of now; return whether they are others."""
+        """Connect again if the connection is lost; return whether the methods have changed."""
 
     def close(self) -> Any:
-        """Close the connection. The result may be awaited if the client is one for asyncio."""
+        """Close the connection. The result is awaitable in an asyncio client."""
 
 
 class RemoteMethod:
@@ -103,7 +103,7 @@ class RemoteMethod:
 
     @property
     def __signature__(self) -> inspect.Signature | None:
-        """The signature that the method has at the server, None if it is not known."""
+        """The signature of the method at the server, None if it is not known."""
         entry = self._entry()
         return None if entry is None else signature(entry[0])
 
@@ -141,11 +141,11 @@ class RemoteMethod:
 
 
 class RemoteStreamMethod(RemoteMethod):
-    """A method of the selected target that gives its result item by item: call it in a `for`."""
+    """A method of the selected target that returns a stream: use it in a ``for`` loop."""
 
     __slots__ = ()
 
-    __doc__ = property(RemoteMethod._remote_doc)  # of the method, as for all of them
+    __doc__ = property(RemoteMethod._remote_doc)  # the class docstring would hide it
 
     def __init__(self, target: Target, name: str, timeout: float | None) -> None:
         super().__init__(target, name, timeout)
@@ -153,7 +153,7 @@ class RemoteStreamMethod(RemoteMethod):
 
 
 class RemoteMethods:
-    """The methods of the selected target as attributes, and nothing besides them."""
+    """The methods of the selected target as attributes, and no other attributes."""
 
     __slots__ = ("_target", "_timeout")
 
@@ -165,7 +165,7 @@ class RemoteMethods:
         object.__setattr__(self, "_timeout", timeout)
 
     def __getattr__(self, name: str) -> RemoteMethod | RemotePart:
-        if name in RemoteMethods.__slots__:  # not yet initialised: a copy in the making
+        if name in RemoteMethods.__slots__:  # not yet initialised: it is being copied
             raise AttributeError(name)
         return find_method(self._target, name, self._timeout)
 
@@ -198,7 +198,7 @@ class RemotePart:
         keep("_timeout", timeout)
 
     def __getattr__(self, name: str) -> RemoteMethod | RemotePart:
-        if name.startswith("_"):  # of no method; or not yet initialised: a copy in the making
+        if name.startswith("_"):  # not a method; or not yet initialised: it is being copied
             raise AttributeError(name)
         return find_method(self._target, f"{self._name}.{name}", self._timeout)
 
@@ -218,12 +218,12 @@ class RemotePart:
 
 
 def first_names(names: Iterable[str]) -> list[str]:
-    """Return what stands in front of the first dot of names of methods, sorted."""
+    """Return the parts of method names in front of the first dot, sorted, each once."""
     return sorted({name.partition(".")[0] for name in names})
 
 
 def _has_parts(names: Collection[str] | None, part: str) -> bool:
-    """Say whether there may be methods with dotted names that begin so."""
+    """Return whether methods of this part may exist: names that begin with `part` and a dot."""
     return names is None or any(name.startswith(f"{part}.") for name in names)
 
 
@@ -233,17 +233,17 @@ def known_names(methods: RemoteMethods) -> Collection[str] | None:
 
 
 def known_streams(methods: RemoteMethods) -> frozenset[str]:
-    """Return the names of those methods that give their result item by item."""
+    """Return the names of the methods that return streams."""
     return methods._target.streams
 
 
 def known_description(methods: RemoteMethods) -> Mapping[str, Any]:
-    """Return the method list, an empty one if it cannot be had now. A client may fetch it."""
+    """Return the method list, an empty one if it is not available. A client may fetch it."""
     return methods._target.described()
 
 
 def known_values(methods: RemoteMethods) -> dict[str, str]:
-    """Return what the server says of attributes that are no methods: see PROTOCOL.md, 8."""
+    """Return the kinds of attributes that are not methods, by name: see PROTOCOL.md, 8."""
     return _values(methods._target)
 
 
@@ -253,7 +253,7 @@ def _values(target: Target) -> dict[str, str]:
 
 
 def _part(described: Any, key: str) -> Mapping[Any, Any]:
-    """Return a part of a method list; empty where a server sent something else in its place."""
+    """Return a dict of a method list; an empty one if the server sent something else."""
     part = described.get(key) if isinstance(described, dict) else None
     return part if isinstance(part, dict) else {}
 
@@ -264,7 +264,7 @@ def close_client(methods: RemoteMethods) -> Any:
 
 
 def find_method(target: Target, name: str, timeout: float | None) -> RemoteMethod | RemotePart:
-    """Return a method of the target, or the part whose methods have such names.
+    """Return a method of the target, or a part of it if methods have names like ``name.move``.
 
     Raises
     ------
@@ -312,15 +312,15 @@ def cannot_change(
     Parameters
     ----------
     target : Target
-        What the client stands for.
+        The target of the client.
     what : str
         "set" or "delete".
     name : str
         The attribute.
     proxy : object
-        The client, or what it was tried on.
+        The object whose attribute it is: the client, or a part of the target.
     value : object, optional
-        What it was to be set to.
+        The value to set.
     """
     names = target.names or ()
     text = f"cannot {what} {name!r} of {target.label} from here: only its methods can be called"
@@ -335,7 +335,7 @@ def cannot_change(
 
 
 def _accesses(name: str) -> tuple[str, str]:
-    """Return how the methods that read and set an attribute are called.
+    """Return the names of the methods that would read and set an attribute.
 
     Examples
     --------
@@ -347,13 +347,13 @@ def _accesses(name: str) -> tuple[str, str]:
 
 
 def _spelt(value: object) -> str:
-    """Return a number as it is written; "value" for all that may take long, or run code."""
+    """Return a number as a literal; "value" for others, whose repr may be long, or run code."""
     short = type(value) in {bool, float} or (type(value) is int and abs(value) < 10**18)
     return repr(value) if short else "value"
 
 
 def warn_unclosed(target: Target) -> None:
-    """Warn that nobody refers to an open connection any more. Silent when the interpreter ends."""
+    """Warn that a client was garbage-collected while open; not when the interpreter exits."""
     if not sys.is_finalizing():
         warnings.warn(
             f"the client of {target.label} was not closed: see close_rpc()",
@@ -364,7 +364,7 @@ def warn_unclosed(target: Target) -> None:
 
 
 class _ClassOnly:
-    """A class method that objects of the class do not have: theirs is the remote one."""
+    """A class method that instances do not have: there, the name is a remote method."""
 
     def __init__(self, method: Any) -> None:
         self._method = method
@@ -372,23 +372,23 @@ class _ClassOnly:
 
     def __get__(self, instance: object, owner: type) -> Any:
         if instance is not None:
-            raise AttributeError(self._method.__name__)  # so that `__getattr__` is asked
+            raise AttributeError(self._method.__name__)  # so that `__getattr__` is called
         return self._method.__get__(None, owner)
 
 
 def class_only(method: Method) -> Method:
-    """Have objects of a class not have one of its class methods. A decorator."""
+    """Hide a class method from instances of the class. A decorator."""
     return cast("Method", _ClassOnly(method))
 
 
 class Proxy(Generic[Driver]):
-    """What the clients have in common: they stand for a target.
+    """The base of the clients: looks attributes up as methods of the target.
 
-    The established names and those that end in ``_rpc`` are the client's own; everything else that
-    is asked of it is a method of the target.
+    The established names and those that end in ``_rpc`` are the client's own; every other attribute
+    is a method of the target.
 
-    It refers to the target, never the other way round, and so do remote methods: the last one of
-    them that is in use is what keeps a connection open.
+    A client and its remote methods refer to the `Target`, which does not refer to them. So the
+    connection is closed when neither is referred to any more.
     """
 
     _target: Target
@@ -411,15 +411,15 @@ class Proxy(Generic[Driver]):
 
     @property
     def __rpc__(self) -> Driver:
-        """The methods of the target and nothing else: also those named like one of the client's."""
+        """The methods of the target only, including those with a name of the client's own."""
         return cast("Driver", RemoteMethods(self._target, self._target.timeout))
 
     def __getattr__(self, name: str) -> Any:
-        if "_target" not in self.__dict__:  # not initialised: a copy in the making
+        if "_target" not in self.__dict__:  # not initialised: it is being copied
             raise AttributeError(name)
         target = self._target
         method = find_method(target, name, target.timeout)
-        if target.names is not None:  # then it stays so, and the next look-up ends here
+        if target.names is not None:  # it is final: the next look-up finds it in `__dict__`
             self.__dict__[name] = method
         return method
 
@@ -434,14 +434,14 @@ class Proxy(Generic[Driver]):
         object.__delattr__(self, name)
 
     def _is_own(self, name: str) -> bool:
-        """Say whether an attribute is private, or declared by a class derived from the client's.
+        """Return whether an attribute is private, or a descriptor of a derived class.
 
-        No name of a remote method begins with an underscore.
+        Names of remote methods do not begin with an underscore.
         """
         return name.startswith("_") or hasattr(getattr(type(self), name, None), "__set__")
 
     def _forget_methods(self) -> None:
-        """Have methods looked up anew: another server may have others."""
+        """Drop the remembered methods: another server may have other ones."""
         for name, value in list(self.__dict__.items()):
             if isinstance(value, (RemoteMethod, RemotePart)):
                 self.__dict__.pop(name, None)

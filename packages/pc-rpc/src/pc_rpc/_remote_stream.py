@@ -1,8 +1,8 @@
-"""What a blocking client gives for a method that gives its result item by item: an iterator.
+"""The iterator over the items of a stream, for blocking clients.
 
-The one idea to keep in mind: it behaves like the generator that it stands for. The method is called
-when the first item is asked for, the driver may run ahead by the credit of `StreamCall`, no
-further, and whoever leaves, in whatever way, closes the generator at the driver.
+The one idea to keep in mind: it behaves like the remote generator. The method is called when the
+first item is requested, the driver runs ahead by the credit of `StreamCall` at most, and leaving
+the loop in any way closes the generator at the driver.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class RemoteStream(StreamState["BlockingConnection"], ClosingIterator):
     """The items of a remote method, one after the other. Use it in a `for` loop.
 
-    To be closed, or used as a context manager, where it may be left before its end and something
-    else still refers to it: then the generator at the driver has been closed when `close` returns.
-    For one thread at a time. The parameters are those of `StreamState`.
+    Close it, or use it as a context manager, if the loop may be left while something else still
+    refers to it. When `close` returns, the generator at the driver has been closed. For one thread
+    at a time. The parameters are those of `StreamState`.
     """
 
     __slots__ = ()
@@ -69,7 +69,7 @@ class RemoteStream(StreamState["BlockingConnection"], ClosingIterator):
         self._items = items
 
     def close(self) -> None:
-        """Close the generator at the driver, and wait for that. Without effect behind the end.
+        """Close the generator at the driver, and wait for that. Does nothing at the end.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class RemoteStream(StreamState["BlockingConnection"], ClosingIterator):
             try:
                 connection.finish(self._call, self._timeout)
             except ConnectionLost:
-                pass  # with which the generator ends
+                pass  # the server closes the generator then
 
     def __del__(self) -> None:
         self._leave()

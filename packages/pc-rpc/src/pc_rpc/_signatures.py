@@ -1,4 +1,4 @@
-"""Signatures of remote methods, as the method list describes them."""
+"""Signatures of remote methods, from the method list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Annotation(str):
-    """The text of an annotation, which shows itself without quotes."""
+    """The text of an annotation, whose repr has no quotes."""
 
     __slots__ = ()
 
@@ -21,7 +21,7 @@ class Annotation(str):
 def signature(spec: Mapping[str, Any]) -> inspect.Signature | None:
     """Return the signature that an entry of the method list describes, without ``self``.
 
-    None if the entry is not in order.
+    None if the entry is malformed.
     """
     import inspect
 

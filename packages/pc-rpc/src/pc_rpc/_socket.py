@@ -1,8 +1,8 @@
-"""A connected socket for the blocking client, plain or TLS: never blocks, except to wait for it.
+"""A connected socket for the blocking client, plain or TLS: blocks in explicit waits only.
 
-The one idea to keep in mind: the socket stays non-blocking, and waiting is a separate step. So one
-thread can wait to read while another one writes, each with a deadline of its own, and an
-interruption (Ctrl-C in a notebook) while waiting costs no byte. TLS runs over memory, under a lock,
+The one idea to keep in mind: reading and writing do not block, and waiting is a separate step. So
+one thread can wait to read while another one writes, each with its own deadline, and an
+interruption (Ctrl-C in a notebook) while waiting loses no byte. TLS runs over memory, under a lock,
 because one `ssl.SSLSocket` must not be read and written by two threads at once.
 """
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PIECE_SIZE = 2**20
-"""Bytes of one write: more than a socket takes at once, so that no large buffer is cut in vain."""
+"""Maximum size of one write in bytes: more than a socket takes at once."""
 
 TLS_PIECE_SIZE = 2**18
-"""Plain bytes encrypted ahead of the socket: enough to keep it busy."""
+"""Plain bytes that are encrypted before the socket takes them: enough to keep it busy."""
 
 _RECEIVE_TIMEOUT = struct.pack("@ll", 0, int(RECHECK * 1e6))  # a `struct timeval`
 
@@ -51,48 +51,47 @@ class NonBlockingSocket:
         set_keepalive(sock)
         self._sock = sock
         self.at_once, self.waits = _waiting_receive(sock)
-        """The flags of a step that must not wait; and whether `recv` does wait without them."""
+        """The flags of a step that must not block; and whether `recv` blocks without them."""
         self.send: Callable[..., int] = sock.send
         self.recv: Callable[..., bytes] = sock.recv
-        """Functions in C that send what the socket takes, and receive, on a plain socket."""
+        """The socket's functions in C, for a plain socket."""
         self.plain = True
-        """Whether `send` and `recv` may be used: there is no TLS in between."""
-        self._polls: list[Any] = []  # those that nobody uses now: each is for one wait at a time
+        """Whether `send` and `recv` may be used: not with TLS."""
+        self._polls: list[Any] = []  # free poll objects: each is for one wait at a time
 
     def recv_into(self, buffer: memoryview) -> int:
-        """Receive into `buffer`; zero bytes: the peer has closed.
+        """Receive into `buffer` and return the number of bytes; zero: the peer has closed.
 
         Raises
         ------
         BlockingIOError
-            Nothing came yet.
+            No bytes have arrived.
         """
         return self._sock.recv_into(buffer, 0, *self.at_once)
 
     def receive(self, size: int) -> bytes:
-        """Wait for bytes, but no longer than `RECHECK`, and receive so many at most.
+        """Wait for bytes, for `RECHECK` at most, and receive at most `size` of them.
 
         Raises
         ------
         BlockingIOError
-            Nothing came.
+            No bytes have arrived.
         """
         if self.waits or self.wait_readable(RECHECK):
             return self._sock.recv(size)
         raise BlockingIOError
 
     def wait_readable(self, timeout: float | None) -> bool:
-        """Wait until `recv_into` has something to say, for so many seconds; return whether it has.
+        """Wait until `recv_into` would not block; return False after `timeout` seconds.
 
-        It waits with ``poll``, where there is one: that knows no limit on file numbers, unlike
-        ``select``.
+        It uses ``poll`` where there is one: unlike ``select``, that has no limit on file numbers.
         """
         if not hasattr(select, "poll"):
             return bool(select.select([self._sock], [], [], timeout)[0])
         polls = self._polls
         try:
             poll = polls.pop() if polls else _poll(self._sock, select.POLLIN)
-        except ValueError:  # it was closed just now: to read tells so
+        except ValueError:  # it was closed just now: reading raises the error
             return True
         try:
             return bool(poll.poll(None if timeout is None else timeout * 1e3))
@@ -100,14 +99,14 @@ class NonBlockingSocket:
             polls.append(poll)
 
     def wait_writable(self, timeout: float | None, or_readable: bool) -> tuple[bool, bool]:
-        """Wait for room to write; return whether there is some, and whether something came in."""
+        """Wait for room to write; return whether there is some, and whether bytes have arrived."""
         if not hasattr(select, "poll"):
             reading = [self._sock] if or_readable else []
             readable, writable, _ = select.select(reading, [self._sock], [], timeout)
             return bool(writable), bool(readable)
         try:
             poll = _poll(self._sock, select.POLLOUT | (select.POLLIN if or_readable else 0))
-        except ValueError:  # it was closed just now: to write tells so
+        except ValueError:  # it was closed just now: writing raises the error
             return True, False
         found = 0
         for _, event in poll.poll(None if timeout is None else timeout * 1e3):
@@ -115,12 +114,12 @@ class NonBlockingSocket:
         return bool(found & ~select.POLLIN), bool(found & select.POLLIN)
 
     def write(self, queue: Queue) -> None:
-        """Write all that is queued.
+        """Write everything in the queue.
 
         Raises
         ------
         BlockingIOError
-            The socket took no more: the rest is still in the queue.
+            The socket took only a part: the rest is still in the queue.
         """
         while queue:
             chunk = queue[0]
@@ -132,16 +131,16 @@ class NonBlockingSocket:
                 queue[0] = memoryview(chunk)[size:]
 
     def shutdown(self) -> None:
-        """End the connection: threads that wait for it are woken."""
-        with contextlib.suppress(OSError):  # the peer was faster
+        """End the connection, and wake the threads that wait for it."""
+        with contextlib.suppress(OSError):  # the peer has closed already
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Free the socket: nobody may be using it any more."""
+        """Close the socket, which no thread may be using any more."""
         self._sock.close()
 
     def forget(self) -> None:
-        """Leave the connection alone: it belongs to the process that forked this one."""
+        """Drop the descriptor only: the connection belongs to the parent process."""
         drop_descriptor(self._sock.fileno())
 
     def getsockname(self) -> object:
@@ -150,15 +149,15 @@ class NonBlockingSocket:
 
 
 def _waiting_receive(sock: socket.socket) -> tuple[tuple[int], bool]:
-    """Set a socket up; return the flags of a step that must not wait, and whether others do.
+    """Set a socket up; return the flags of a step that must not block, and whether others block.
 
-    To wait for bytes and to receive them in one step costs one change of threads less. That takes
-    a socket that blocks, for a while, and a flag for the steps that must not. Linux has both.
+    To wait for bytes and receive them in one step saves a thread switch. That needs a socket with a
+    receive time-out, and a flag for the steps that must not block. Linux has both.
     """
     if sys.platform == "linux":
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _RECEIVE_TIMEOUT)
-        except OSError:  # another layout of the same fields
+        except OSError:  # the system has another layout of `struct timeval`
             pass
         else:
             if sock.gettimeout() is not None:
@@ -182,11 +181,11 @@ class TlsSocket(NonBlockingSocket):
     sock : socket
         Connected.
     context : ssl.SSLContext
-        What to present and whom to trust.
+        The own certificate, and those to trust.
     hostname : str
-        The name of the server, for contexts that compare it.
+        The name of the server, for contexts that check it.
     deadline : float or None
-        Of the TLS handshake.
+        Deadline of the TLS handshake.
     """
 
     def __init__(
@@ -214,7 +213,7 @@ class TlsSocket(NonBlockingSocket):
                 if not super().wait_readable(remaining(deadline)):
                     raise TimeoutError("timed out") from None
                 self._feed()
-            except OSError:  # refused by us: the alert tells the server why
+            except OSError:  # we refuse: send the alert, which tells the server why
                 with contextlib.suppress(OSError):
                     self._flush_all(deadline)
                 raise
@@ -242,7 +241,7 @@ class TlsSocket(NonBlockingSocket):
             self._incoming.write_eof()
 
     def recv_into(self, buffer: memoryview) -> int:
-        """See `NonBlockingSocket`; decrypts. BlockingIOError: what came is no whole record yet."""
+        """See `NonBlockingSocket`; decrypts. BlockingIOError: there is no complete record yet."""
         with self._lock:
             if not self._tls.pending():
                 with contextlib.suppress(BlockingIOError):
@@ -262,13 +261,13 @@ class TlsSocket(NonBlockingSocket):
         return bytes(buffer[: self.recv_into(memoryview(buffer))])
 
     def wait_readable(self, timeout: float | None) -> bool:
-        """See `NonBlockingSocket`; what was decrypted with an earlier record counts as well."""
+        """See `NonBlockingSocket`; bytes that were decrypted before count, too."""
         if self._tls.pending() or self._incoming.pending:
             return True
         return super().wait_readable(timeout)
 
     def write(self, queue: Queue) -> None:
-        """See `NonBlockingSocket`; what was encrypted and not yet written goes with the next."""
+        """See `NonBlockingSocket`; encrypted bytes that were not written go before the next."""
         super().write(self._ciphertext)
         while queue:
             with self._lock:
