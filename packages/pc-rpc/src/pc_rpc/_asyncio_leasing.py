@@ -1,4 +1,4 @@
-"""Leases of the asyncio client: as those of `_leasing`, with a task for the signs of life."""
+"""Leases of the asyncio client: as those of `_leasing`, renewed by a task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AsyncioLease(ClaimOfBlock):
     Parameters
     ----------
     connection : callable
-        Returns the connection, when that is awaited.
+        Coroutine function that returns the connection.
     timeout : float or None
         Seconds that requests may take.
     purpose, ttl, wait, renew
@@ -42,18 +42,18 @@ class AsyncioLease(ClaimOfBlock):
     ) -> None:
         super().__init__(purpose, ttl, wait, renew=renew)
         self._connect = connection
-        self._of_requests = timeout
+        self._request_timeout = timeout
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Take the lease, or raise why it cannot be had."""
+        """Take the lease. See `Client.lease` for the errors."""
         self._enter()
         self._connection = connection = await self._connect()
         require(connection.side)
         call, chunks = connection.side.encode_action("lease", self._fields)
         self._begin(connection.side, call.number)
         try:
-            await connection.complete(call, chunks, self._timeout(self._of_requests))
+            await connection.complete(call, chunks, self._timeout(self._request_timeout))
         except BaseException:
             self._end()
             raise
@@ -62,7 +62,7 @@ class AsyncioLease(ClaimOfBlock):
         return self
 
     async def renew(self) -> None:
-        """Give a sign of life: for ``renew=False``, else that is done by itself.
+        """Renew the lease. Needed with ``renew=False`` only.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class AsyncioLease(ClaimOfBlock):
             The lease is over.
         """
         try:
-            await self._request("renew_lease", self._of_requests)
+            await self._request("renew_lease", self._request_timeout)
         except (LeaseLost, ConnectionLost) as error:
             self._note(error)
             raise
@@ -96,11 +96,11 @@ class AsyncioLease(ClaimOfBlock):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the lease back. Raises nothing: calls have told if it was lost."""
+        """Give the lease back. Raises nothing: calls have raised `LeaseLost` if it was lost."""
         if self._task is not None:
             self._task.cancel()
         self._end()
-        with contextlib.suppress(RpcError, OSError):  # then it is over by itself, soon
+        with contextlib.suppress(RpcError, OSError):  # then it expires soon
             fields = {"lease": self._number}
-            text = await self._request("release_lease", self._of_requests, fields)
+            text = await self._request("release_lease", self._request_timeout, fields)
             self._lost = self._lost or text

@@ -1,8 +1,8 @@
-"""The asyncio client's search for its next connection: one task, for all that wait for it.
+"""The asyncio client's search for its next connection: one task for all callers that wait.
 
-The one idea to keep in mind: the task searches for as long as anybody waits, and belongs to none of
-them. So a caller can leave, at its deadline or because it was cancelled, whatever the attempt is
-waiting for. A call is made again only if nothing of it had left, as by `_lasting`.
+The one idea to keep in mind: the task makes attempts while any caller waits, and is independent of
+each of them. So a caller can leave, at its deadline or because it was cancelled, whatever the
+attempt is waiting for. A call is made again only if no byte of it was sent, as in `_lasting`.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ _logger = logging.getLogger("pc_rpc")
 
 
 class Holder(Protocol):
-    """What has the connection of the moment."""
+    """The object with the current connection."""
 
     connection: AsyncioConnection | None
     timeout: float | None
 
     def renewed(self, connection: AsyncioConnection, *, changed: bool) -> None:
-        """Take a new connection, and note whether its methods are others than before."""
+        """Use a new connection; `changed` tells whether its methods differ from before."""
 
 
 class _Watched(AsyncioConnection):
-    """A connection whose end is noticed."""
+    """A connection that reports its end to an `AsyncioReconnecting`."""
 
     def __init__(self, side: ClientSide, watcher: AsyncioReconnecting) -> None:
         super().__init__(side)
-        self._watcher = weakref.ref(watcher)  # or a client that nobody refers to would stay
+        self._watcher = weakref.ref(watcher)  # weak, so that an unused client is freed
 
     def end(self, reason: BaseException) -> None:
-        """Close the connection: nothing that is pending will come."""
+        """Close the connection; pending calls raise `ConnectionLost`."""
         lost, watcher = self.side.reason is None, self._watcher()
         super().end(reason)
         if lost and watcher is not None:
@@ -76,15 +76,15 @@ class AsyncioReconnecting:
     Parameters
     ----------
     holder : Holder
-        Has the connection of the moment. Referred to weakly: it refers to this object.
+        The object with the current connection. Kept as a weak reference: it refers to this one.
     where : tuple
         Host, port and name of the target.
     side : callable
-        Makes the `ClientSide` of each connection, given how to connect again, for people.
+        Makes the `ClientSide` of each connection. Its argument is that class's `again`.
     context : ssl.SSLContext or None
         Speak TLS.
     state_cb : callable or None
-        Told of each change of the state.
+        Called at each change of the state.
     """
 
     def __init__(
@@ -113,44 +113,44 @@ class AsyncioReconnecting:
         return _Watched(self._side(AGAIN), self)
 
     def adopt(self, connection: AsyncioConnection) -> None:
-        """Take a connection that was opened."""
+        """Use a connection that was opened."""
         holder = self._holder()
         if holder is None or self.closed:
-            connection.end(ConnectionLost("nobody needs it any more"))
+            connection.end(ConnectionLost("the client was closed"))
             return
         before, self._connection = self._connection, connection
         self.note_target(connection.side)
         changed = before is not None and connection.side.come_after(before.side)
         holder.renewed(connection, changed=changed)
         self._attempts.made(time.monotonic())
-        self._tell(connection)
+        self._wake_waiters(connection)
         self._note("connected")
 
     def note_target(self, side: ClientSide) -> None:
-        """Have later connections select what was selected, whoever chose it."""
+        """Have later connections select the same target."""
         if side.selected_target is not None:
             self._where = (*self._where[:2], side.selected_target)
 
     def ended(self, connection: AsyncioConnection, reason: BaseException) -> None:
-        """Note that a connection is gone."""
+        """Note that a connection is lost."""
         if connection is self._connection and not self.closed:
             self._attempts.lost(time.monotonic(), reason)
             self._note("lost")
 
     def _note(self, state: State) -> None:
         self._states.note(state)
-        self._loop.call_soon(self._states.tell)
+        self._loop.call_soon(self._states.deliver)
 
     def close(self) -> None:
-        """Cease to connect. Calls that wait for a connection end in `ConnectionLost`."""
+        """Stop connecting. Calls that wait for a connection raise `ConnectionLost`."""
         if not self.closed:
             self.closed = True
             if self._task is not None:
                 self._task.cancel()
-            self._tell(None)
+            self._wake_waiters(None)
             self._note("closed")
 
-    def _tell(self, outcome: AsyncioConnection | Exception | None) -> None:
+    def _wake_waiters(self, outcome: AsyncioConnection | Exception | None) -> None:
         for waiter in self._waiters:
             settle(waiter, outcome)
 
@@ -162,14 +162,14 @@ class AsyncioReconnecting:
         use: Callable[[AsyncioConnection, float | None], Awaitable[Any]],
         timeout: float | None,
     ) -> Any:
-        """Return what `use` gives with a connection, which may have to be made, and the time left.
+        """Return the result of `use` with a connection, which is made again if needed.
 
         Parameters
         ----------
         what : str
-            What is done, for errors.
+            Description of the request, for errors.
         use : callable
-            Does it. Called again only if nothing had been sent.
+            Called with the connection and the seconds left. Called again only if nothing was sent.
         timeout : float or None
             Seconds that all of it may take.
         """
@@ -180,7 +180,7 @@ class AsyncioReconnecting:
                 deadline = began + (UNLIMITED_CALL if timeout is None else timeout)
                 connection = await self._await_connection(what, began, deadline)
             left = None
-            if timeout is not None:  # whole milliseconds: people see it in errors
+            if timeout is not None:  # whole milliseconds, for error messages
                 left = round(max(began + timeout - time.monotonic(), 0.0), 3)
             try:
                 return await use(connection, left)
@@ -225,7 +225,7 @@ class AsyncioReconnecting:
     # The search.
 
     async def _search(self) -> None:
-        """Connect, as soon as it may be and for as long as somebody waits."""
+        """Make attempts when they are due, while any caller waits."""
         try:
             while self._waiters and not self.closed:
                 if (pause := self._attempts.due - time.monotonic()) > 0:
@@ -241,12 +241,12 @@ class AsyncioReconnecting:
         longest = max(self._waiters.values()) - time.monotonic()
         try:
             await open_connection(connection, self._where, self._context, max(longest, FIRST_WAIT))
-        except Exception as error:  # of the top of a task: told to those who wait
+        except Exception as error:  # at the top of a task: the waiting callers get it
             if not is_foreseen(error):
                 _logger.exception("%s: connecting again failed", self._label)
             self._attempts.failed(time.monotonic(), without_frames(error))
             if is_mistake(error):
-                self._tell(error)
+                self._wake_waiters(error)
             return False
         self.adopt(connection)
         return True

@@ -1,8 +1,8 @@
-"""When a lost connection may be made again, and what is said of the attempts; pure code.
+"""When the next attempt to connect may be made, and the errors of failed attempts; pure code.
 
-No clock and no socket: whoever drives `Attempts` says what time it is. The one idea to keep in
-mind: a connection that was lost as soon as it was made counts as an attempt that has failed, or a
-server that closes each connection would be visited without a pause.
+No clock and no socket: the caller passes the time. The one idea to keep in mind: a connection that
+is lost as soon as it was made counts as a failed attempt. Otherwise a server that closes each
+connection would get attempts without a pause.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FIRST_WAIT = 0.05
-"""Seconds after a failed attempt of a client whose callers wait: a controller that is restarted
-listens again within a second."""
+"""Seconds after the first failed attempt of a client whose callers wait: a controller that is
+restarted listens again within a second."""
 
 LONGEST_WAIT = 2.0
-"""Seconds that these waits grow to: a caller whose time-out is longer sees the server return."""
+"""Seconds that these waits grow to: a call with a longer time-out finds the server when it is
+back."""
 
 UNLIMITED_CALL = 10.0
 """Seconds that connecting again may take for a call without a time-out: most controllers are back
-by then, and who waits for a server that is switched off wants to know."""
+by then, and a server that is switched off should be reported."""
 
 
 NEEDS_RECONNECT = "state_cb= needs reconnect=True: without it there is only one connection"
 AGAIN = "the next call connects again"
-"""How to connect again, as the end of a sentence for people."""
+"""How to connect again, as the end of an error message."""
 
 
 class Attempts:
@@ -39,7 +40,7 @@ class Attempts:
     Parameters
     ----------
     first, longest : float
-        Seconds between attempts: of the first wait, and in the long run.
+        Seconds between attempts: the first wait, and the longest.
     at_once : bool
         Whether the first attempt is due as soon as the connection was lost.
     jitter : float, optional
@@ -48,13 +49,13 @@ class Attempts:
     Attributes
     ----------
     due : float
-        When the next attempt may be.
+        The time from which the next attempt may be made.
     failed_times : int
-        Attempts that failed since the connection was lost.
+        Number of failed attempts since the connection was lost.
     reason : BaseException or None
         Why the connection was lost.
     last_error : BaseException or None
-        Why the last attempt failed, None if there was none since then.
+        Why the last attempt failed, None if none has failed since the loss.
     """
 
     def __init__(
@@ -66,11 +67,11 @@ class Attempts:
         self.last_error: BaseException | None = None
         self._at_once = at_once
         self._backoff = Backoff(first, longest, jitter=jitter)
-        self._settled = longest  # seconds of life after which a connection counts as a success
+        self._settled = longest  # seconds after which a connection counts as a success
         self._made: float | None = None
 
     def made(self, now: float) -> None:
-        """Note that there is a connection."""
+        """Note that a connection was made."""
         self._made = now
 
     def lost(self, now: float, reason: BaseException | None) -> None:
@@ -89,24 +90,24 @@ class Attempts:
 
 
 def is_foreseen(error: BaseException) -> bool:
-    """Say whether it is among the errors of an attempt to connect; else something is broken here.
+    """Return whether an attempt to connect may raise this; otherwise it is a defect here.
 
-    A remote exception says that the server cannot make the target, yet.
+    A remote exception means that the server could not make the target.
     """
     return isinstance(error, (OSError, RpcError, ValueError)) or hasattr(error, "parent_traceback")
 
 
 def is_mistake(error: BaseException) -> bool:
-    """Say whether the server answered and has no such target: nothing that time would mend."""
+    """Return whether the server answered and has no such target: further attempts are useless."""
     remote = hasattr(error, "parent_traceback")
     named = isinstance(error, (IncompatibleServer, ValueError))
     return named and not isinstance(error, OSError) and not remote
 
 
 def without_frames(error: BaseException) -> BaseException:
-    """Take the frames off an error, and off those behind it; return it.
+    """Remove the tracebacks of an error and of its causes and contexts; return the error.
 
-    A client that keeps it would be kept by it: frames refer to those that have called them.
+    A client that keeps an error with its traceback would keep itself alive: the frames refer to it.
     """
     part: BaseException | None = error
     for _ in range(MAX_REBUILT):
@@ -118,15 +119,15 @@ def without_frames(error: BaseException) -> BaseException:
 
 
 def was_not_sent(error: ConnectionLost, reason: BaseException | None) -> bool:
-    """Say whether nothing of a call has left, so that sending it is no repetition.
+    """Return whether no byte of a call was sent, so that it may be sent on another connection.
 
     Parameters
     ----------
     error : ConnectionLost
-        What the call raised.
+        The error of the call.
     reason : BaseException or None
-        Why the connection of the call is gone. Another error with that class came as a reply: a
-        server that stopped, or a method, has raised it.
+        Why the connection of the call was lost. An error with another cause arrived as a reply,
+        from a server that stopped, or from the method.
     """
     return not error.sent and reason is not None and error.__cause__ is reason
 
@@ -134,18 +135,18 @@ def was_not_sent(error: ConnectionLost, reason: BaseException | None) -> bool:
 def no_connection(
     label: str, what: str, attempts: Attempts, failed_times: int, seconds: float
 ) -> str:
-    """Return the text of the error of a call that waited in vain for a new connection.
+    """Return the message of the error of a call that got no new connection in time.
 
     Parameters
     ----------
     label : str
-        Target and server, as people write them.
+        Target and server.
     what : str
-        What was to be sent.
+        Description of the request.
     attempts : Attempts
-        What is known.
+        The attempts since the loss.
     failed_times : int
-        Attempts that failed while the call waited.
+        Number of attempts that failed while the call waited.
     seconds : float
         How long it waited.
     """
@@ -164,20 +165,20 @@ def no_connection(
 
 
 def closed_by_user(label: str, what: str) -> ConnectionLost:
-    """Return the error of a call that cannot be made because the client was closed."""
+    """Return the error of a call of a closed client."""
     return ConnectionLost(
         f"connection to {label} lost: closed by close_rpc(); the {what} was not sent"
     )
 
 
 def not_the_target(error: Exception, what: str) -> Exception:
-    """Return the error of a call whose server was found without its target: see `is_mistake`."""
+    """Return the error of a call if the server does not have the target: see `is_mistake`."""
     text = f"{error}; the {what} was not sent"
     return IncompatibleServer(text) if isinstance(error, IncompatibleServer) else ValueError(text)
 
 
 def lease_lost(label: str, purposes: Iterable[str], what: str) -> LeaseLost:
-    """Return the error of a call in a block of a lease which was lost with its connection."""
+    """Return the error of a call within the block of a lease that was lost with its connection."""
     leases = " and ".join(map(repr, purposes))
     return LeaseLost(
         f"connection to {label} lost, and with it the lease for {leases}; the {what} was not sent: "

@@ -1,8 +1,8 @@
-"""What a `Client` that connects again calls through: the connection of the moment, and the next.
+"""The connection of a `Client` that reconnects: the current one, and the next.
 
-The one idea to keep in mind: a call is handed to a connection, and to another one only if the
-first was found lost before anything of the call had left. So nothing is sent twice. Callers that
-find no connection have one searched and wait for it, each until its own deadline.
+The one idea to keep in mind: a call is given to a connection, and to another one only if the first
+was lost before any byte of the call was sent. So no request is sent twice. Callers that find no
+connection start a search and wait for it, each until its own deadline.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class _Waiter:
         self.lock = allocate_lock()
         self.lock.acquire()
 
-    def tell(self, outcome: BlockingConnection | Exception | None) -> None:
-        """Wake it with what there is for it; None: it should look around."""
+    def wake(self, outcome: BlockingConnection | Exception | None) -> None:
+        """Wake it with a connection or an error; None: it should check the state."""
         self.outcome = outcome
         try:
             self.lock.release()
-        except RuntimeError:  # told already
+        except RuntimeError:  # awake already
             pass
 
 
@@ -66,12 +66,11 @@ class LastingConnection(Reconnecting):
     where : tuple
         Host, port and name of the target.
     options : dict
-        Of each `BlockingConnection`.
+        Keyword arguments of each `BlockingConnection`.
     state_cb : callable or None
-        Told of each change of the state.
-    renewed : callable
-        Called when the methods are others than before. What it returns is called, if anything: it
-        is a weak reference.
+        Called at each change of the state.
+    renewed : weakref.WeakMethod
+        The method to call when the methods of the target have changed.
     """
 
     def __init__(
@@ -95,15 +94,15 @@ class LastingConnection(Reconnecting):
 
     @property
     def _known(self) -> BlockingConnection:
-        """The last connection, from which there is still something to be learnt."""
-        assert self.last is not None  # there was one, or there would not be this object
+        """The current connection, or the last one."""
+        assert self.last is not None  # the constructor has made one
         return self.last
 
-    # What there is to know, of the last connection if there is none.
+    # State, of the last connection if there is no current one.
 
     @property
     def side(self) -> ClientSide:
-        """What was agreed."""
+        """The negotiated features and the pending calls."""
         return self._known.side
 
     @property
@@ -113,37 +112,37 @@ class LastingConnection(Reconnecting):
 
     @property
     def streams(self) -> frozenset[str]:
-        """Names of those that give their result item by item."""
+        """Names of the methods that return streams."""
         return self._known.streams
 
     @property
     def gone(self) -> Mapping[str, str]:
-        """Why methods cannot be called any more that there were before."""
+        """Methods that the server has no longer, each with the text of the error."""
         return self.side.requests.gone
 
     @property
     def label(self) -> str:
-        """Target and server, as people write them."""
+        """Target and server, for messages."""
         return super().label if self.last is None else self.last.label
 
     @property
     def state(self) -> str:
-        """What is said of it behind the label, to people."""
+        """The state, to be shown behind the label."""
         if self.closed or self.foreign is not None:
             return ", closed" if self.closed else ", connection lost"
         return ", not connected" if self.connection is None else ""
 
     def described(self) -> Mapping[str, Any]:
-        """Return the method list, an empty one if it cannot be had now."""
+        """Return the method list, an empty one if it is not available."""
         return self._known.described()
 
     def look_again(self) -> bool:
-        """Connect if the connection is seen to have gone; return whether the methods are others."""
+        """Connect again if the connection is lost; return whether the methods have changed."""
         before = self._known
         try:
             longest = DESCRIPTION_TIMEOUT
             self._ready("question", min(self.timeout or longest, longest))
-        except (OSError, RpcError, ValueError):  # who asked is told that there is no such method
+        except (OSError, RpcError, ValueError):  # the look-up raises AttributeError
             return False
         return self._known.names != before.names
 
@@ -169,20 +168,20 @@ class LastingConnection(Reconnecting):
     def stream(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> RemoteStream:
-        """Return the iterator of a method that gives its result item by item.
+        """Return the iterator over a stream.
 
-        It is that of one connection: if that is lost, it ends in `ConnectionLost`.
+        It belongs to one connection: if that is lost, it raises `ConnectionLost`.
         """
         return self._ready(f"stream of {name}()", timeout).stream(name, args, kwargs, timeout)
 
     def request(self, action: str, fields: Mapping[str, Any] | None = None) -> Any:
-        """Make a request that is no call of a method and return what it gives."""
+        """Make a request other than a call of a method, and return the result."""
         return self._through(
             f"request {action}", lambda c, left: c.act(action, left, fields), self.timeout
         )
 
     def ready(self) -> BlockingConnection:
-        """Return a connection that is not seen to be lost, made again if need be."""
+        """Return a connection that is not known to be lost, made again if needed."""
         return self._ready("lease", self.timeout)
 
     def _ready(self, what: str, timeout: float | None) -> BlockingConnection:
@@ -198,7 +197,7 @@ class LastingConnection(Reconnecting):
         return str(self._through("question", lambda c, _: c.local_host(), self.timeout))
 
     def select(self, target_name: str | AutoTarget | type[AutoTarget]) -> None:
-        """Select a target and learn its methods; it is that of later connections, too."""
+        """Select a target, for this connection and later ones."""
         self._through("selection", lambda c, _: c.select(target_name), self.timeout)
         self._note_target()
 
@@ -209,18 +208,18 @@ class LastingConnection(Reconnecting):
         timeout: float | None,
         began: float | None = None,
     ) -> Any:
-        """Return what `use` gives with a connection, which may have to be made, and the time left.
+        """Return the result of `use` with a connection, which is made again if needed.
 
         Parameters
         ----------
         what : str
-            What is done, for errors.
+            Description of the request, for errors.
         use : callable
-            Does it. Called again only if nothing had been sent.
+            Called with the connection and the seconds left. Called again only if nothing was sent.
         timeout : float or None
             Seconds that all of it may take.
         began : float, optional
-            When it began; now, if that is not said.
+            When it began; now by default.
         """
         began = time.monotonic() if began is None else began
         wait = timeout
@@ -230,7 +229,7 @@ class LastingConnection(Reconnecting):
         while True:
             connection = self.connection or self._await_connection(what, began, deadline)
             left = None
-            if call_deadline is not None:  # whole milliseconds: people see it in errors
+            if call_deadline is not None:  # whole milliseconds, for error messages
                 left = round(max(call_deadline - time.monotonic(), 0.0), 3)
             try:
                 return use(connection, left)
@@ -238,7 +237,7 @@ class LastingConnection(Reconnecting):
                 self._note_loss(connection, error)
 
     def _note_loss(self, connection: BlockingConnection, error: ConnectionLost) -> None:
-        """Note that a call has found a connection lost; raise that again unless it was not sent."""
+        """Note that a call has found the connection lost; raise the error if the call was sent."""
         reason = connection.side.reason
         stopped = error.__cause__ is None and not hasattr(error, "parent_traceback")
         if reason is not None or stopped:
@@ -258,7 +257,7 @@ class LastingConnection(Reconnecting):
             while waiter.outcome is None and not self.closed:
                 waiter.lock.acquire(True, within(deadline, pause))
                 pause = min(2 * pause, LONGEST_RECHECK)
-        except (TimeoutError, RuntimeError):  # no time, or no thread: the interpreter ends
+        except (TimeoutError, RuntimeError):  # no time left; or no thread: the interpreter exits
             raise self._refusal(what, began, failed) from self.attempts.last_error
         finally:
             self._waiters.pop(waiter, None)
@@ -274,7 +273,7 @@ class LastingConnection(Reconnecting):
         with self.changing():
             self._waiters[waiter] = None
             if self.connection is not None:
-                waiter.tell(self.connection)
+                waiter.wake(self.connection)
         remaining(waiter.deadline)
         self.search()
 
@@ -296,25 +295,25 @@ class LastingConnection(Reconnecting):
         self._note_target()
         if changed and (renewed := self._renewed()) is not None:
             renewed()
-        self._tell(connection)
+        self._wake_waiters(connection)
 
     def _note_target(self) -> None:
-        """Have later connections select what was selected, whoever chose it."""
+        """Have later connections select the same target."""
         if self.side.selected_target is not None:
             self.where = (*self.where[:2], self.side.selected_target)
 
     def _has_failed(self, error: Exception) -> None:
         if is_mistake(error):
-            self._tell(error)
+            self._wake_waiters(error)
 
     def close(self) -> None:
-        """Close the connection. Calls that wait, for replies or for a connection, end."""
+        """Close the connection. Calls that wait for a reply or a connection raise an error."""
         super().close()
-        self._tell(None)
+        self._wake_waiters(None)
 
-    def _tell(self, outcome: BlockingConnection | Exception | None) -> None:
+    def _wake_waiters(self, outcome: BlockingConnection | Exception | None) -> None:
         for waiter in list(self._waiters):
-            waiter.tell(outcome)
+            waiter.wake(outcome)
 
     def forked(self) -> None:
         """See `pyon.forks`."""

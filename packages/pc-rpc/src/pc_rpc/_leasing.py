@@ -1,8 +1,8 @@
-"""Leases at the client: taken where a block begins, renewed in it, given back where it ends.
+"""Leases at the client: taken at the beginning of a block, renewed in it, given back at its end.
 
 The one idea to keep in mind: the server knows who has a lease, and refuses the calls of a
-connection that has lost its own. So nothing is looked at here before a call; what is done here is
-to give a sign of life, from a thread that lasts as long as the block.
+connection that has lost its own. So nothing is checked here before a call. This module only renews
+the lease, in a thread that lasts as long as the block.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from pc_rpc._connection import BlockingConnection
 
 BEATS = 3
-"""Signs of life within the time that a lease lasts: two may be late, or lost in a busy network."""
+"""Renewals within the ttl of a lease: two may be late, or lost in a busy network."""
 
-PATIENCE = 1.0
-"""Seconds that the end of a block waits for its thread, which has nothing left to do."""
+JOIN_TIMEOUT = 1.0
+"""Seconds that the end of a block waits for its thread, which nearly always ends at once."""
 
 
 def require(side: ClientSide) -> None:
-    """Raise `IncompatibleServer` if the server knows no leases."""
+    """Raise an error if no target is selected, or the server does not support leases."""
     if side.selected_target is None:
         raise RuntimeError("no target has been selected yet: see select_rpc_target")
     if not side.features.leases:
@@ -39,12 +39,12 @@ def require(side: ClientSide) -> None:
 
 
 def breaking(reason: str) -> dict[str, Any]:
-    """Return what a request that breaks a lease says."""
+    """Return the fields of a request that breaks a lease."""
     return {"reason": reason, "client": own_name()}
 
 
 class ClaimOfBlock:
-    """What leases of both clients are: a claim, and what has become of it.
+    """The base of the leases of both clients: a claim and its state.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class ClaimOfBlock:
 
     @property
     def lost(self) -> str | None:
-        """Why the lease was lost, as far as that is known here; None while it is not."""
+        """Why the lease was lost, None while no loss is known."""
         return self._lost
 
     @property
@@ -68,7 +68,7 @@ class ClaimOfBlock:
         return float(self._fields["ttl"]) / BEATS
 
     def _timeout(self, of_calls: float | None) -> float | None:
-        """Return how long the claim may take: to wait for others, then for calls that run."""
+        """Return the time-out of the claim: to wait for other leases, then for running calls."""
         wait = self._fields["wait"]
         return None if wait is None or of_calls is None else wait + of_calls
 
@@ -77,7 +77,7 @@ class ClaimOfBlock:
             raise RuntimeError("a lease is for one block; ask for another one")
 
     def _begin(self, side: ClientSide, number: int) -> None:
-        """Note that the block of this lease begins: with the request of that number."""
+        """Note that the block of this lease begins; `number` is that of the request."""
         self._number, self._side = number, side
         side.blocks[number] = str(self._fields["purpose"])
 
@@ -86,7 +86,7 @@ class ClaimOfBlock:
         self._side.blocks.pop(self._number, None)
 
     def _note(self, error: BaseException) -> bool:
-        """Take in what a sign of life met; say whether another one is of any use."""
+        """Note the error of a renewal; return whether to go on renewing."""
         if isinstance(error, (LeaseLost, ConnectionLost)):
             self._lost = str(error)
             return False
@@ -127,7 +127,7 @@ class Lease(ClaimOfBlock):
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        """Take the lease, or raise why it cannot be had."""
+        """Take the lease. See `Client.lease` for the errors."""
         self._enter()
         self._connection = connection = self._connect()
         require(connection.side)
@@ -153,7 +153,7 @@ class Lease(ClaimOfBlock):
         return self
 
     def renew(self) -> None:
-        """Give a sign of life: for ``renew=False``, else that is done by itself.
+        """Renew the lease. Needed with ``renew=False`` only.
 
         Raises
         ------
@@ -167,7 +167,7 @@ class Lease(ClaimOfBlock):
             raise
 
     def _give_back(self) -> None:
-        with contextlib.suppress(RpcError, OSError):  # then it is over by itself, soon
+        with contextlib.suppress(RpcError, OSError):  # then it expires soon
             text = self._connection.request("release_lease", {"lease": self._number})
             self._lost = self._lost or text
 
@@ -177,16 +177,16 @@ class Lease(ClaimOfBlock):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the lease back. Raises nothing: calls have told if it was lost."""
+        """Give the lease back. Raises nothing: calls have raised `LeaseLost` if it was lost."""
         self._stop.set()
         self._end()
         self._give_back()
         if self._thread is not None:
-            self._thread.join(PATIENCE)
+            self._thread.join(JOIN_TIMEOUT)
 
 
 def _keep_renewing(reference: weakref.ref[Lease], stop: threading.Event, pause: float) -> None:
-    """Give a sign of life now and then, as long as anybody has the lease."""
+    """Renew the lease regularly, as long as it is referred to. Runs in the thread."""
     while not stop.wait(pause):
         lease = reference()
         if lease is None:
@@ -196,4 +196,4 @@ def _keep_renewing(reference: weakref.ref[Lease], stop: threading.Event, pause: 
         except Exception as error:
             if not lease._note(error):
                 return
-        del lease  # or nobody could see that its last user has gone
+        del lease  # so that it can be freed during the pause

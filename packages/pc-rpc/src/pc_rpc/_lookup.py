@@ -1,9 +1,9 @@
 """Names of hosts to addresses, within a deadline.
 
-The one idea to keep in mind: the system's look-up cannot be interrupted, and a name server that is
-away takes it many seconds. So where time is limited a name is looked up in a daemon thread, and the
-caller leaves when the time is over. There is one such thread for each name, however often the name
-is asked for meanwhile. A numeric address needs no look-up and no thread.
+The one idea to keep in mind: the system's look-up cannot be interrupted, and takes many seconds if
+the name server does not answer. So with a deadline a name is looked up in a daemon thread, and the
+caller leaves at the deadline. There is one such thread for each name, for all callers that ask for
+it meanwhile. A numeric address needs no look-up and no thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LookUp:
         self._callbacks: list[Callable[[], object]] = []
 
     def run(self) -> None:
-        """Look up; what the thread does."""
+        """Look up. Runs in the thread."""
         try:
             self._found = look_up_now(*self._key)
         except Exception as error:
@@ -42,18 +42,18 @@ class LookUp:
             callback()
 
     def when_done(self, callback: Callable[[], object]) -> None:
-        """Have a function called when it is done: from the thread, perhaps twice."""
+        """Call a function when the look-up is done: in the thread, perhaps twice."""
         self._callbacks.append(callback)
         if self._done.is_set():
             callback()
 
     def wait(self, timeout: float | None) -> list[AddressInfo]:
-        """Return what was found.
+        """Return the addresses.
 
         Raises
         ------
         TimeoutError
-            Nothing was found within `timeout` seconds.
+            The look-up was not done within `timeout` seconds.
         OSError
             There is no such name.
         """
@@ -71,7 +71,7 @@ if hasattr(os, "register_at_fork"):  # the threads do not exist in the child
 
 
 def look_up(host: str, port: int, deadline: float | None) -> list[AddressInfo]:
-    """Return the addresses of a host, of which there is at least one.
+    """Return the addresses of a host, at least one.
 
     Raises
     ------
@@ -91,12 +91,12 @@ def look_up_now(host: str, port: int) -> list[AddressInfo]:
     """Return the addresses of a host, however long it takes."""
     try:
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    except UnicodeError as error:  # too long a label, an empty one
+    except UnicodeError as error:  # a label is too long, or empty
         raise socket.gaierror(socket.EAI_NONAME, "no name of a host") from error
 
 
 def numeric_address(host: str, port: int) -> AddressInfo | None:
-    """Return a plain numeric address without asking the system; None if it is something else."""
+    """Return a plain numeric address without a look-up; None for other hosts and ports."""
     if type(port) is not int or not 0 < port < 2**16:
         return None
     for family, rest in ((socket.AF_INET, ()), (socket.AF_INET6, (0, 0))):
@@ -109,20 +109,20 @@ def numeric_address(host: str, port: int) -> AddressInfo | None:
 
 
 def begin(host: str, port: int) -> LookUp:
-    """Begin the look-up of a name, or join the one that is under way."""
+    """Begin the look-up of a name, or return the one that is under way."""
     ours = LookUp(host, port)
     found = _under_way.setdefault((host, port), ours)
     if found is ours:
         try:
             threading.Thread(target=ours.run, name=f"look-up of {host}", daemon=True).start()
-        except BaseException:  # no more threads: nobody is to wait for it
+        except BaseException:  # no more threads: no caller should wait for it
             _under_way.pop((host, port), None)
             raise
     return found
 
 
 def is_numeric(host: str) -> bool:
-    """Say whether a host is given as an address of IPv4 or IPv6."""
+    """Return whether a host is an IPv4 or IPv6 address."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host.partition("%")[0])

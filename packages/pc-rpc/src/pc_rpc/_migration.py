@@ -1,7 +1,7 @@
-"""What programs written for the established stack pass, and what to write instead.
+"""Errors that tell programs of the established stack what to write instead.
 
-The one idea to keep in mind: such a program fails at its first line of ours that differs, so the
-error of that line is the guide. Nothing is translated silently.
+The one idea to keep in mind: such a program fails at its first call that differs here, and the
+error of that call says what to write. Nothing is translated silently.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 def takes_context(
     maker: str,
 ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Have a function that takes ``ssl=`` say so to those who pass ``ssl_config=``. A decorator.
+    """Make a function with ``ssl=`` raise an error for ``ssl_config=`` that says so. A decorator.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def takes_context(
 
 
 def _is_other(context: Any) -> bool:
-    """Say whether something was given as a context that is none."""
+    """Return whether an object is not an `ssl.SSLContext`."""
     import ssl
 
     return not isinstance(context, ssl.SSLContext)

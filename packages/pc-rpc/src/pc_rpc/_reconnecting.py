@@ -1,12 +1,12 @@
-"""A blocking connection that is made again: the one of the moment, and the thread for the next.
+"""A blocking connection that is made again: the current one, and the thread that makes the next.
 
-The one idea to keep in mind: nobody who calls ever connects. While there is no connection and
-somebody wants one, a thread makes the attempts, so a caller can leave at its deadline, by Ctrl-C or
-because the client was closed, whatever the attempt is waiting for. The thread refers weakly to all
-of it: when nobody uses the client any more, it ends.
+The one idea to keep in mind: callers never connect. While there is no connection and one is wanted,
+a thread makes the attempts. So a caller can leave at its deadline, by Ctrl-C, or because the client
+was closed, whatever the attempt is waiting for. The thread has weak references only, and ends when
+the client is not referred to any more.
 
-Signal handlers and finalisers may call the client in the middle of all this. What is locked is a
-few assignments; see `Reconnecting.changing`.
+Signal handlers and finalisers may call the client at any point of this code. The lock protects a
+few assignments only; see `Reconnecting.changing`.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ class Reconnecting:
     where : tuple
         Host, port and name of the target.
     options : dict
-        Of each `BlockingConnection`.
+        Keyword arguments of each `BlockingConnection`.
     attempts : Attempts
-        When they may be.
+        When attempts may be made.
     state_cb : callable or None
-        Told of each change.
+        Called at each change of the state.
 
     Attributes
     ----------
     connection : BlockingConnection or None
-        The one for calls. None: it was lost, or closed, or not made yet.
+        The current one. None: it was lost, or closed, or not made yet.
     last : BlockingConnection or None
-        The last one that there was.
+        The last one that was made.
     """
 
     def __init__(
@@ -74,23 +74,23 @@ class Reconnecting:
         self.timeout: float | None = options["timeout"]
         self.connection: BlockingConnection | None = None
         self.last: BlockingConnection | None = None
-        self.made = 0  # connections
+        self.made = 0  # connections so far
         self.closed = False
         self.thread: threading.Thread | None = None
         self.attempts = attempts
-        self.foreign: ConnectionLost | None = None  # in the child of a fork: why it is of no use
+        self.foreign: ConnectionLost | None = None  # in the child of a fork: the error of calls
         self._options = options
         self._states = States(state_cb)
         self._interrupts = Interrupts()
         self._changing = threading.RLock()
-        self._opening: socket.socket | None = None  # that of an attempt
-        self._wake = allocate_lock()  # held, unless the thread is to look around at once
+        self._opening: socket.socket | None = None  # the socket of an attempt
+        self._wake = allocate_lock()  # released to wake the thread at once
         self._wake.acquire()
         forks.register(self)
 
     @property
     def label(self) -> str:
-        """Target and server, as people write them."""
+        """Target and server, for messages."""
         host, port, target = self.where
         peer = format_address((host, port))
         return f"{target!r} at {peer}" if isinstance(target, str) else peer
@@ -102,20 +102,20 @@ class Reconnecting:
         Raises
         ------
         RpcError
-            This thread is changing it already: a signal handler or finaliser has come in between.
+            This thread is changing it already: it was interrupted by a signal handler or finaliser.
         """
         if self._changing._is_owned():  # type: ignore[attr-defined]
             raise RpcError(
-                f"{self.label}: the client was called by a signal handler or finaliser in the "
-                "moment in which its connection was lost or made; nothing was sent"
+                f"{self.label}: the client was called by a signal handler or finaliser at the "
+                "moment when its connection was lost or made; nothing was sent"
             )
         with self._changing:
             yield
 
-    # The connection that there is.
+    # The current connection.
 
-    def adopt(self, connection: BlockingConnection) -> bool:
-        """Take a new connection, unless there is one or none is wanted; say whether it was."""
+    def adopt(self, connection: BlockingConnection) -> None:
+        """Use a new connection; close it if there is one already, or the client is closed."""
         with self.changing():
             taken = self.connection is None and not self.closed
             if taken:
@@ -127,17 +127,16 @@ class Reconnecting:
                 self.connection = connection
         if not taken:
             connection.close()
-            return False
+            return
         if before is not None:
-            before.close()  # which a server that stops may not have closed yet
+            before.close()  # a server that is stopping may not have closed it yet
         self._was_made(connection, changed)
-        self._states.tell()
-        return True
+        self._states.deliver()
 
     def drop(self, connection: BlockingConnection, reason: BaseException | None) -> None:
         """Note that a connection was lost. May be called again."""
         self._interrupts.held_back(self._drop, connection, reason)
-        self._states.tell()
+        self._states.deliver()
 
     def _drop(self, connection: BlockingConnection, reason: BaseException | None) -> None:
         with self.changing():
@@ -148,10 +147,10 @@ class Reconnecting:
             self._states.note("lost")
         self._was_lost(reason)
 
-    # What those who derive from it decide.
+    # For derived classes.
 
     def _is_wanted(self) -> bool:
-        """Say whether there should be attempts to connect now."""
+        """Return whether attempts to connect should be made."""
         raise NotImplementedError
 
     def _time_for_attempt(self) -> float | None:
@@ -159,18 +158,18 @@ class Reconnecting:
         raise NotImplementedError
 
     def _was_made(self, connection: BlockingConnection, changed: bool) -> None:
-        """Note that there is a connection now, and whether its methods are others than before."""
+        """Called after a connection was made; `changed`: its methods differ from before."""
 
     def _was_lost(self, reason: BaseException | None) -> None:
-        """Note that there is none any more."""
+        """Called after the connection was lost."""
 
     def _has_failed(self, error: Exception) -> None:
-        """Note that an attempt has failed."""
+        """Called after an attempt has failed."""
 
     # The search.
 
     def search(self) -> None:
-        """Have a thread connect, unless one does, or there is no need."""
+        """Start a thread that connects, unless there is one, or no need for it."""
         with self.changing():
             if self.thread is not None or self.connection is not None or self.closed:
                 return
@@ -188,9 +187,9 @@ class Reconnecting:
             raise
 
     def step(self) -> float | None:
-        """Try to connect, if it is time. Return the seconds until the next step; None: it is over.
+        """Try to connect, if an attempt is due.
 
-        To be called by the thread.
+        Return the seconds until the next step; None: the search is over. For the thread.
         """
         with self.changing():
             if self.closed or self.connection is not None or not self._is_wanted():
@@ -200,17 +199,17 @@ class Reconnecting:
         if pause <= 0:
             try:
                 self.adopt(self.connect())
-            except Exception as error:  # of the top of a thread: told to those who wait
+            except Exception as error:  # at the top of a thread: the waiting callers get it
                 if not is_foreseen(error):
                     _logger.exception("%s: connecting again failed", self.label)
                 self.note_failure(error)
-            except BaseException:  # of a callback: another thread will search the next time
+            except BaseException:  # of a callback: the next search starts another thread
                 self.thread = None
                 raise
         return max(0.0, min(pause, LONGEST))
 
     def connect(self) -> BlockingConnection:
-        """Return a new connection, of which nobody knows yet."""
+        """Return a new connection."""
         options = {**self._options, "connect_timeout": self._time_for_attempt()}
         try:
             return BlockingConnection(*self.where, begun=self._begin_attempt, **options)
@@ -232,10 +231,10 @@ class Reconnecting:
     # The end.
 
     def close(self) -> None:
-        """Close the connection and cease to make it again."""
+        """Close the connection and stop reconnecting."""
         if self.foreign is None:
             self._interrupts.held_back(self._close)
-            self._states.tell()
+            self._states.deliver()
 
     def _close(self) -> None:
         with self._changing:
@@ -252,7 +251,7 @@ class Reconnecting:
             self.last.close()
 
     def forked(self) -> None:
-        """See `pyon.forks`: there is no thread here, and those of the parent may hold the locks."""
+        """See `pyon.forks`: the child has no threads, and those of the parent may hold the lock."""
         if self.foreign is None:  # not forked before
             self.foreign = ConnectionLost(
                 f"connection to {self.label} lost: made in another process, {os.getppid()}; "
@@ -268,7 +267,7 @@ class Reconnecting:
 
 
 def _search(reference: weakref.ref[Reconnecting], wake: Any) -> None:
-    """Make attempts until there is a connection, or none is wanted: what the thread does."""
-    while (core := reference()) is not None and (pause := core.step()) is not None:
-        del core  # or nobody could see that its last user has gone
+    """Make attempts until there is a connection, or none is wanted. Runs in the thread."""
+    while (client := reference()) is not None and (pause := client.step()) is not None:
+        del client  # so that it can be freed during the pause
         wake.acquire(timeout=pause)

@@ -1,8 +1,8 @@
-"""The states of a connection that is made again, told to a function of the user's.
+"""Calls of `state_cb`: the states of a connection that is made again.
 
-The one idea to keep in mind: a change is noted by whoever makes it, in the step that makes it, and
-told afterwards, where no lock is held. Whoever tells goes on until nothing is left, so the function
-hears of all changes in their order, of one at a time, whichever threads they came from.
+The one idea to keep in mind: each change is queued in the step that makes it, and the callback is
+called afterwards, under no lock. The thread that calls it goes on until the queue is empty. So the
+callback gets all changes in order, one at a time, from any number of threads.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ State = Literal["connected", "lost", "closed"]
 
 
 class States:
-    """Tells of changes of the state.
+    """Queues changes of the state, and calls the callback.
 
     Parameters
     ----------
     callback : callable or None
-        The function. What it raises is logged.
+        The user's function. Its exceptions are logged.
     """
 
     def __init__(self, callback: Callable[[State], object] | None) -> None:
         self._callback = callback
-        self._news: deque[State] = deque()
-        self._teller: dict[None, int] = {}  # the thread that tells, while one does
+        self._queue: deque[State] = deque()
+        self._caller: dict[None, int] = {}  # the thread that is calling the callback, if any
 
     def note(self, state: State) -> None:
-        """Note a change, to be told by the next `tell`."""
+        """Queue a change."""
         if self._callback is not None:
-            self._news.append(state)
+            self._queue.append(state)
 
-    def tell(self) -> None:
-        """Tell of what was noted. If that goes on already, whoever does it will."""
+    def deliver(self) -> None:
+        """Call the callback with the queued changes, unless another thread is doing so."""
         me = get_ident()
-        if self._teller.get(None) == me:
-            return  # the function has called the client
-        while self._news:
+        if self._caller.get(None) == me:
+            return  # the callback has called the client
+        while self._queue:
             try:
-                if self._teller.setdefault(None, me) != me:
+                if self._caller.setdefault(None, me) != me:
                     return
-                self._tell_all()
+                self._deliver_all()
             finally:
-                if self._teller.get(None) == me:
-                    del self._teller[None]
+                if self._caller.get(None) == me:
+                    del self._caller[None]
 
-    def _tell_all(self) -> None:
+    def _deliver_all(self) -> None:
         assert self._callback is not None
-        while self._news:
-            state = self._news.popleft()
+        while self._queue:
+            state = self._queue.popleft()
             try:
                 self._callback(state)
             except Exception:
                 _logger.exception("the callback for the state of a client failed")
 
     def forget(self) -> None:
-        """Tell nothing any more: in the child of a fork, where the teller may not exist."""
+        """Call nothing any more: in the child of a fork, the calling thread may not exist."""
         self._callback = None
-        self._news.clear()
+        self._queue.clear()
