@@ -78,14 +78,14 @@ def test_without_annotations_the_default_tells():
 )
 def test_a_method_list_that_is_nonsense_gives_forms_all_the_same(nonsense):
     for form in forms_of(nonsense).values():
-        form.told()
+        form.as_dict()
 
 
 def test_a_method_list_of_html_stays_text():
     html = "<img src=x onerror=alert(1)>"
     spec = {"args": ["self", html], "annotations": {html: html}, "defaults": (html,)}
     form = forms_of({"methods": {html: [spec, html]}})[html]
-    assert form.told()["fields"][0]["name"] == html
+    assert form.as_dict()["fields"][0]["name"] == html
 
 
 def test_what_is_typed_becomes_arguments():

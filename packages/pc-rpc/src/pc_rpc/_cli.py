@@ -1,7 +1,7 @@
 """The ``pc-rpc`` command: talk to any RPC server from a shell, and serve any driver.
 
-The one idea to keep in mind: what a person sees in a terminal is pretty; what a pipe gets is PYON,
-which any of the programs reads back exactly. `_cli_errors` has the exit statuses.
+The one idea to keep in mind: a terminal gets formatted text; a pipe gets PYON, which programs read
+back exactly. `_cli_errors` has the exit statuses.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_TIMEOUT = 10.0
-"""Seconds that connecting may take. Calls may take as long as they need, without --timeout."""
+"""Seconds that connecting may take without --timeout. Calls then have no limit."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +88,7 @@ def _client(options: argparse.Namespace, target: Any) -> Iterator[Client[Any]]:
 
 
 def _connect(options: argparse.Namespace, target: Any) -> Client[Any]:
-    """Connect, within --timeout or the default one, which pings and lists of methods have, too."""
+    """Connect. The time-out, --timeout or the default, also holds for pings and method lists."""
     timeout = DEFAULT_TIMEOUT if options.timeout is None else options.timeout
     client: Client[Any]
     client = Client(
@@ -113,8 +113,8 @@ def _list_targets(options: argparse.Namespace) -> None:
         targets, description = client.get_rpc_id()
         leases = client._target.side.leases
     if options.json or not sys.stdout.isatty():
-        told: dict[str, Any] = {"targets": targets, "description": description}
-        _write(told | {"leases": leases} if leases else told, options)
+        listed: dict[str, Any] = {"targets": targets, "description": description}
+        _write(listed | {"leases": leases} if leases else listed, options)
         return
     say("\n".join(targets_with_leases(targets, leases)))
     if description:
@@ -162,7 +162,7 @@ def _call(options: argparse.Namespace) -> None:
         if not isinstance(result, RemoteStream):
             _write(result, options)
             return
-        with result:  # so that the generator is closed when Ctrl-C ends the command
+        with result:  # closes the generator when Ctrl-C ends the command
             for item in result:
                 _write(item, options)
 
@@ -174,7 +174,7 @@ def _ping(options: argparse.Namespace) -> None:
             say("connected; no targets")
             return
         client.select_rpc_target(targets[0])
-        client.ping_rpc()  # the first one pays for warming up
+        client.ping_rpc()  # not measured: the first one takes longer
         began = time.perf_counter()
         client.ping_rpc()
         milliseconds = 1e3 * (time.perf_counter() - began)
@@ -230,7 +230,7 @@ def _is_for_people() -> bool:
 
 
 def _answer(prompt: Prompt, read: Callable[[], str]) -> str | None:
-    """Read a line and do what it says. A person is told of an error, a script ends with it."""
+    """Read and execute a line. An error is shown at a terminal, and ends a script."""
     try:
         line = read()
     except EOFError:
@@ -276,7 +276,7 @@ def _web(options: argparse.Namespace) -> None:
     try:
         asyncio_signals.run(web(options, door, _tls(options)))
     except KeyboardInterrupt:
-        return  # it has served for as long as it was meant to
+        return  # the usual end
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Arguments of a call as people type them: PYON values, in a shell or at a prompt.
+"""Arguments of a call as typed in a shell or at a prompt: PYON values.
 
 The one idea to keep in mind: nothing typed is ever evaluated. A word is a PYON value or, as
 ``name=value``, a keyword argument.
@@ -16,7 +16,7 @@ _OPENING, _CLOSING = "([{", ")]}"
 
 
 def split_words(line: str) -> list[str]:
-    """Cut a line at white space, except within strings and brackets.
+    """Split a line at white space, except within strings and brackets.
 
     Examples
     --------
@@ -27,12 +27,12 @@ def split_words(line: str) -> list[str]:
 
 
 def split_call(line: str) -> list[str]:
-    """Return the words of a line, which may be written as Python writes a call.
+    """Return the words of a line, which may have the syntax of a call in Python.
 
     Raises
     ------
     ValueError
-        It begins like a call in Python, and is none.
+        The line begins like a call in Python, but is not one.
 
     Examples
     --------
@@ -48,13 +48,13 @@ def split_call(line: str) -> list[str]:
     if len(words) > 1 or not rest.endswith(")"):
         raise ValueError(f"expected METHOD(ARGUMENT, NAME=ARGUMENT), got {line.strip()!r}")
     arguments = [word.strip() for word in _cut(rest[:-1], ",".__eq__)[0]]
-    if not arguments[-1]:  # none at all, or behind the last comma
+    if not arguments[-1]:  # no arguments, or a trailing comma
         arguments.pop()
     return [name, *arguments]
 
 
 def is_open(text: str) -> bool:
-    """Say whether a string or a bracket has not ended where the text ends.
+    """Return whether a string or a bracket is still open at the end of the text.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def is_open(text: str) -> bool:
 
 
 def _cut(text: str, separates: Callable[[str], bool]) -> tuple[list[str], bool]:
-    """Cut a text at separators outside of strings and brackets; say whether one is open."""
+    """Split a text at separators outside of strings and brackets; return whether one is open."""
     pieces, piece, quote, depth = [], "", "", 0
     characters = iter(text)
     for character in characters:
@@ -89,12 +89,12 @@ def _cut(text: str, separates: Callable[[str], bool]) -> tuple[list[str], bool]:
 
 
 def parse_arguments(words: Iterable[str]) -> tuple[list[Any], dict[str, Any]]:
-    """Return the positional and keyword arguments that words stand for.
+    """Return the positional and keyword arguments of a list of words.
 
     Raises
     ------
     ValueError
-        A word is no PYON value, or comes too late.
+        A word is not a PYON value, or a positional argument is behind a keyword argument.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def _value(text: str) -> Any:
 
 
 def _hint(text: str) -> str:
-    r"""Return how to write a text that is no value, if it looks like one without its quotes.
+    r"""Return how to write a text that looks like a string without its quotes, else "".
 
     Examples
     --------

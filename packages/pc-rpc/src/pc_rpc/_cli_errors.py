@@ -1,7 +1,7 @@
 """Errors of the ``pc-rpc`` command: whose they are, how they are shown, and their exit statuses.
 
 The one idea to keep in mind: whose fault an error is depends on where it was raised. A traceback is
-shown for the user's code only, here or at the server, and without any frame of this package.
+shown for the user's code only, here or at the server, and without the frames of this package.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STATUSES = {
 
 
 class Exit(Exception):  # noqa: N818
-    """End the command with this status; everything has been said."""
+    """End the command with this status; the error was already shown."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -50,20 +50,20 @@ class Exit(Exception):  # noqa: N818
 
 
 class UsageError(ValueError):
-    """The command line asks for something that cannot be done."""
+    """An error in the command line."""
 
 
 def complain(text: str) -> None:
-    """Write to stderr. What came from elsewhere cannot control the terminal."""
+    """Write to stderr, with control characters escaped."""
     if sys.stderr is not None:
-        with contextlib.suppress(OSError):  # there is nowhere left to say it
+        with contextlib.suppress(OSError):  # there is no other place to report it
             sys.stderr.write(legible(text.rstrip(), lines=True) + "\n")
             sys.stderr.flush()
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Show what is raised within the block on stderr, in words for people, and raise `Exit`."""
+    """Show an exception of the block on stderr, and raise `Exit` with its status."""
     try:
         yield
     except (Exit, OutputError):
@@ -88,7 +88,7 @@ def _explanation(error: Exception) -> tuple[int, str]:
 
 @contextmanager
 def files_of(what: str) -> Iterator[None]:
-    """Have an `OSError` of local files, within the block, be a mistake in the command line."""
+    """Turn an `OSError` of the block, about local files, into a `UsageError`."""
     try:
         yield
     except OSError as error:
@@ -100,13 +100,13 @@ def files_of(what: str) -> Iterator[None]:
 
 @contextmanager
 def user_code(what: str) -> Iterator[None]:
-    """Have what the user's code raises within the block end the command, with its traceback.
+    """End the command if the user's code in the block raises, and show its traceback.
 
-    Ctrl-C passes, and so does the end of the task: they are the user's, not the code's.
+    `KeyboardInterrupt` and the cancellation of the task are not caught.
     """
     try:
         yield
-    except BaseException as error:  # SystemExit too: the code ends, and says why
+    except BaseException as error:  # SystemExit, too
         if isinstance(error, KeyboardInterrupt) or _ends_task(error):
             raise
         complain(f"{user_traceback(error)}pc-rpc: {what} raised {type(error).__name__}")
@@ -114,7 +114,7 @@ def user_code(what: str) -> Iterator[None]:
 
 
 def _ends_task(error: BaseException) -> bool:
-    """Say whether an exception ends a task of asyncio, if the command uses that."""
+    """Return whether an exception is the cancellation of a task, if asyncio is loaded."""
     if "asyncio" not in sys.modules or isinstance(error, Exception):
         return False
     from pc_rpc._life import is_cancelled
@@ -144,27 +144,27 @@ def _is_machinery(file: str) -> bool:
 
 
 def remote_traceback(error: BaseException) -> str:
-    """Return what Python would have shown at the server: with causes, notes, members of groups."""
-    told = traceback.TracebackException(type(error), error, None)
-    _use_remote_frames(told, error)
-    return "".join(told.format())
+    """Return the traceback as Python shows it at the server: with causes, notes and groups."""
+    shown = traceback.TracebackException(type(error), error, None)
+    _use_remote_frames(shown, error)
+    return "".join(shown.format())
 
 
 class _RemoteFrames(traceback.StackSummary):
-    """The frames at a server, which came as texts."""
+    """The frames at a server, which arrive as texts."""
 
     def format(self, **_: object) -> list[str]:
         return [str(frame) for frame in self]
 
 
-def _use_remote_frames(told: traceback.TracebackException, error: BaseException) -> None:
+def _use_remote_frames(shown: traceback.TracebackException, error: BaseException) -> None:
     frames = getattr(error, "parent_traceback", None)
     if frames:
-        told.stack = _RemoteFrames(frames)
-        told.__notes__ = (told.__notes__ or [])[:-1]  # the last one has the frames once more
-    links = [(told.__cause__, error.__cause__), (told.__context__, error.__context__)]
+        shown.stack = _RemoteFrames(frames)
+        shown.__notes__ = (shown.__notes__ or [])[:-1]  # the last one repeats the frames
+    links = [(shown.__cause__, error.__cause__), (shown.__context__, error.__context__)]
     if isinstance(error, BaseExceptionGroup):
-        links += zip(told.exceptions or (), error.exceptions, strict=False)
-    for told_link, link in links:
-        if told_link is not None and link is not None:
-            _use_remote_frames(told_link, link)
+        links += zip(shown.exceptions or (), error.exceptions, strict=False)
+    for shown_link, link in links:
+        if shown_link is not None and link is not None:
+            _use_remote_frames(shown_link, link)

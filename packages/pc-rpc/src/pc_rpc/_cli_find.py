@@ -1,4 +1,4 @@
-"""Servers on the local network in the ``pc-rpc`` command: who is there, as a table for people."""
+"""The servers on the local network as a table, for the ``pc-rpc`` command."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 TITLES = ("NAME", "HOST", "PORT", "TLS", "TARGETS", "DESCRIPTION")
 
 WIDEST = 40
-"""Characters of a column that others stand behind. What is longer is cut: anybody may say it."""
+"""Characters of a column, except the last one. Longer texts are cut: anybody may announce them."""
 
 
 def found(timeout: float | None) -> list[FoundServer]:
-    """Return the servers that are announced.
+    """Return the announced servers.
 
     Raises
     ------
     UsageError
-        The library for it is not installed.
+        The library for discovery is not installed.
     """
     from pc_rpc.discovery import SEARCH, find_servers
 
@@ -35,7 +35,7 @@ def found(timeout: float | None) -> list[FoundServer]:
 
 
 def table(servers: Sequence[FoundServer]) -> str:
-    """Return a line for each server; a sentence if there is none."""
+    """Return a line for each server; "no servers found" if there is none."""
     if not servers:
         return "no servers found"
     rows = [TITLES, *map(_row, servers)]

@@ -1,7 +1,7 @@
-"""Leases in the ``pc-rpc`` command: who has which target, and breaking that.
+"""Leases as text, for the ``pc-rpc`` command.
 
-The one idea to keep in mind: a server tells of its leases in its greeting, before any target is
-selected, so that to look at them makes no instance of anything.
+The one idea to keep in mind: the leases are in the greeting of the server, before a target is
+selected, so that listing them makes no instance of a target.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 LONGEST_SHOWN = 1e9
-"""Seconds, thirty years: what lasts longer is nonsense, and no time that a clock can show."""
+"""Seconds, thirty years: a longer duration is an error of the server, and may overflow a clock."""
 
 
 def described(lease: Mapping[str, Any]) -> str:
-    """Return who has a target, why and since when, for people."""
+    """Return the purpose, the holder and the beginning of a lease as text."""
     seconds = lease.get("seconds")
     since = ""
     if isinstance(seconds, (int, float)) and 0 <= seconds < LONGEST_SHOWN:
@@ -27,7 +27,7 @@ def described(lease: Mapping[str, Any]) -> str:
 
 
 def targets_with_leases(targets: Iterable[str], leases: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of targets, each with its lease behind it, if it has one."""
+    """Return the names of targets, each with its lease, if there is one."""
     found = {str(lease.get("target")): f"  ({described(lease)})" for lease in leases}
     return [name + found.get(name, "") for name in targets]
 

@@ -1,8 +1,8 @@
 """Where the lines of the interactive prompt come from: a terminal, or a pipe.
 
-The one idea to keep in mind: what is read is one line to the prompt, however many it took to type:
-as long as a bracket or a string is open, it goes on. With prompt_toolkit a terminal has completion
-and a history that is kept; with the `readline` of Python too, a little plainer; else neither.
+The one idea to keep in mind: a line with an open bracket or string continues in the next line; the
+prompt gets all of it as one. With prompt_toolkit, and with Python's `readline`, a terminal has
+completion and a history in a file; without both, it has neither.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pc_rpc._cli_prompt import Prompt
 
 CONTINUED = "... "
-"""Stands in front of a line that goes on."""
+"""The prompt in front of a continued line."""
 
 
 def pipe_reader() -> str:
@@ -32,12 +32,12 @@ def pipe_reader() -> str:
 
 
 def _whole(read: Callable[[str], str], text: str) -> str:
-    """Read a line, and further ones while something is open; `text` stands in front of it."""
+    """Read a line, and further ones while a bracket or string is open; `text` is the prompt."""
     line = read(text)
     while is_open(line):
         try:
             line += "\n" + read(CONTINUED)
-        except EOFError:  # what there is shows what is missing
+        except EOFError:  # the error of the incomplete line says what is missing
             break
     return line
 
@@ -45,7 +45,7 @@ def _whole(read: Callable[[str], str], text: str) -> str:
 def terminal_reader(prompt: Prompt) -> Callable[[], str]:
     """Return a function that reads a line from the terminal; it raises EOFError at the end.
 
-    Where the history cannot be kept, it lasts as long as the session.
+    If the history cannot be written to a file, it lasts as long as the session.
     """
     with contextlib.suppress(ImportError):
         return _toolkit_reader(prompt)
@@ -55,7 +55,7 @@ def terminal_reader(prompt: Prompt) -> Callable[[], str]:
 
 
 def _typed(text: str) -> str:
-    """Read a line with `input`; leave the cursor on a new line, also after Ctrl-D or Ctrl-C."""
+    """Read a line with `input`; begin a new line after Ctrl-D or Ctrl-C."""
     try:
         return input(text)
     except (EOFError, KeyboardInterrupt):
@@ -64,7 +64,7 @@ def _typed(text: str) -> str:
 
 
 def missing_toolkit() -> str | None:
-    """Return what to do for a better prompt, None if there is nothing to do."""
+    """Return how to get a better prompt, None if prompt_toolkit is installed."""
     if importlib.util.find_spec("prompt_toolkit") is not None:
         return None
     if importlib.util.find_spec("pip") is not None:
@@ -92,7 +92,7 @@ def _toolkit_reader(prompt: Prompt) -> Callable[[], str]:
     session: PromptSession[str] = PromptSession(
         history=None if file is None else FileHistory(str(file)),
         completer=WordCompleter(),
-        complete_while_typing=False,  # what is typed fast, or pasted, is taken as it is
+        complete_while_typing=False,  # text that is typed fast, or pasted, stays as it is
         multiline=Condition(lambda: is_open(get_app().current_buffer.text)),
         prompt_continuation=CONTINUED,
     )
@@ -105,7 +105,7 @@ def _ready(word: str) -> str:
 
 
 def _use_readline(prompt: Prompt) -> None:
-    """Have `input` complete words, and keep what was typed."""
+    """Give `input` completion and a history."""
     import readline
 
     found: list[str] = []
@@ -123,7 +123,7 @@ def _use_readline(prompt: Prompt) -> None:
     if file is not None:
         import atexit
 
-        with contextlib.suppress(OSError):  # another program's, or none yet
+        with contextlib.suppress(OSError):  # there is none yet, or it has another format
             readline.read_history_file(file)
         atexit.register(_keep_history, file)
 
@@ -136,12 +136,12 @@ def _keep_history(file: Path) -> None:
 
 
 def history_file(name: str) -> Path | None:
-    """Return a file for what is typed, None if there can be none."""
+    """Return the file for the history, None if it cannot be made."""
     try:
         base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         file = Path(base) / "pc-rpc" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("a+b").close()  # it can be read and written
-    except (OSError, RuntimeError):  # the latter if there is no home
+        file.open("a+b").close()  # raises if it cannot be read and written
+    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
         return None
     return file

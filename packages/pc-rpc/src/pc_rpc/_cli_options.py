@@ -1,8 +1,8 @@
 """The command line of ``pc-rpc``: its commands and their options.
 
-The one idea to keep in mind: to argparse, ``-1e-3`` and ``-inf`` are options that it does not know,
-and options may not stand among arguments. So it is not told of the arguments of a call: they are
-what it leaves over.
+The one idea to keep in mind: argparse takes ``-1e-3`` and ``-inf`` for unknown options, and allows
+no options among arguments. So the arguments of a call are not declared to it: they are the words
+that it does not recognise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ANNOUNCE = "--announce"
 TAKE_ARGUMENTS = {"call", "serve"}
 
 LAST_PORT = 2**16 - 1
-"""What a TCP header has room for: a larger number would be cut silently."""
+"""The largest TCP port: a larger number would be truncated silently."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _with_values(argv: Sequence[str] | None) -> list[str]:
     """Return a command line in which `ANNOUNCE` has a value, maybe an empty one.
 
-    To argparse, the word behind an option whose value may be missing would be its value.
+    argparse would take the word behind an option with an optional value for that value.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     end = words.index("--") if "--" in words else len(words)
@@ -81,24 +81,26 @@ def _parser() -> argparse.ArgumentParser:
     calling = add_client("call", "Call a method and show what it returns.")
     prompt = add_client("interactive", "Call methods at a prompt, with completion.")
     leases = add_client("leases", "Show which targets are leased, by whom, why and since when.")
-    breaking = add_client("break-lease", "End the lease that anybody has on a target.")
-    add_client("ping", "Ask the server for a sign of life and tell how long it took.")
+    breaking = add_client("break-lease", "End the current lease on a target.")
+    add_client("ping", "Send a request to the server and show how long the answer took.")
     stubs = add_client("stubs", "Write a Python module with the types of all targets.")
     page = add_client("web", "Call methods in a browser: the extra [web].")
     page.add_argument(
-        "only_target", nargs="?", metavar="target", help="the only one to show (default: all)"
+        "only_target", nargs="?", metavar="target", help="show this target only (default: all)"
     )
     add_page_options(page, always_token=True)
     for command in (methods, calling, prompt):
-        command.add_argument("-t", "--target", help="the target; needless if there is only one")
+        command.add_argument("-t", "--target", help="the target; optional if there is only one")
     for command in (calling, prompt):
         command.add_argument(
-            "--wait", action="store_true", help="wait while somebody else has a lease on the target"
+            "--wait", action="store_true", help="wait while another client has a lease"
         )
     for command in (listing, methods, calling, leases):
         command.add_argument("--json", action="store_true", help="write JSON (PYON v2)")
     breaking.add_argument("target", help="the target")
-    breaking.add_argument("--reason", default="", metavar="TEXT", help="told to the holder")
+    breaking.add_argument(
+        "--reason", default="", metavar="TEXT", help="shown to the holder of the lease"
+    )
     calling.add_argument("method")
     calling.usage = "%(prog)s [option ...] host port method [argument ...]"
     calling.epilog = f"Arguments: {ARGUMENTS}"
@@ -134,37 +136,47 @@ def _seconds(text: str) -> float:
 
 
 def _add_serve(command: argparse.ArgumentParser) -> None:
-    command.add_argument("factory", metavar="MODULE:CLASS", help="what makes the driver")
+    command.add_argument(
+        "factory", metavar="MODULE:CLASS", help="the class or function that makes the driver"
+    )
     command.usage = "%(prog)s [option ...] MODULE:CLASS [argument ...]"
     command.epilog = f"Arguments of the class: {ARGUMENTS}"
     command.add_argument(
         "--bind",
         action="append",
         metavar="ADDRESS",
-        help="may be given several times; default: this computer only (::1 and 127.0.0.1)",
+        help="address to listen on; may be repeated; default: this computer only (::1, 127.0.0.1)",
     )
-    command.add_argument("--port", type=_port, default=0, help="default: any that is free")
-    command.add_argument("--target", help="name of the target; default: that of the class")
-    command.add_argument("--description", help="what the server tells about itself")
-    command.add_argument("--allow-parallel", action="store_true", help="see pc_rpc.Server")
+    command.add_argument("--port", type=_port, default=0, help="default: any free port")
+    command.add_argument("--target", help="name of the target; default: name of the class")
+    command.add_argument("--description", help="description of the server, shown to clients")
     command.add_argument(
-        "--worker-threads", action="store_true", help="make, call and close it on its own thread"
+        "--allow-parallel", action="store_true", help="let coroutine methods run in parallel"
     )
     command.add_argument(
-        "--properties", action="store_true", help="offer get_NAME and set_NAME for each property"
+        "--worker-threads",
+        action="store_true",
+        help="make, call and close the driver on a thread of its own",
+    )
+    command.add_argument(
+        "--properties", action="store_true", help="add get_NAME and set_NAME for each property"
     )
     command.add_argument(
         "--expose",
         action="append",
         metavar="METHOD",
-        help="the only methods that clients can call; default: all but close",
+        help="let clients call only this method; may be repeated; default: all but close",
     )
     command.add_argument(
-        "--hide", action="append", default=[], metavar="METHOD", help="clients cannot call it"
+        "--hide",
+        action="append",
+        default=[],
+        metavar="METHOD",
+        help="do not let clients call this method; may be repeated",
     )
     command.add_argument(
         ANNOUNCE,
         metavar="[NAME]",
-        help="have `pc-rpc find` find it, by this name or by its description",
+        help="announce the server to `pc-rpc find`; default name: its description",
     )
     add_tls_options(command, "clients'")

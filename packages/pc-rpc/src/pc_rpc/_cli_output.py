@@ -1,7 +1,7 @@
-"""What the ``pc-rpc`` command shows of a value: pretty on a terminal, PYON in a pipe.
+"""How the ``pc-rpc`` command writes a value: formatted on a terminal, as PYON in a pipe.
 
-The one idea to keep in mind: a pipe gets everything, exactly; a terminal gets what a person can
-read, and is told how much was left out.
+The one idea to keep in mind: in a pipe a value is complete and exact; on a terminal it is readable,
+and the text says how much was left out.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import pyon
 from pyon.terminal import emit, legible
 
 SUMMARY_SIZE = 100
-"""Elements beyond which a terminal is shown only the ends of an array: a screen has room for few
-more. A pipe gets them all."""
+"""Elements beyond which a terminal gets only the ends of an array: a screen has room for few
+more."""
 
 LONGEST_SHOWN = 8000
-"""Characters of a value that a terminal is shown: some four screens of 25 lines."""
+"""Characters of a value that are written to a terminal: some four screens of 25 lines."""
 
 
 def shown(value: Any) -> str:
-    """Return a value as a person, or as the program behind a pipe, wants it."""
+    """Return a value as text, for a terminal or for a pipe."""
     if not sys.stdout.isatty():
         return pyon.encode(value)
     return "" if value is None else _shortened(_pretty(value))
@@ -45,5 +45,5 @@ def _shortened(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Write lines to stdout. What came from elsewhere cannot control the terminal."""
+    """Write lines to stdout, with control characters escaped."""
     emit(legible(text, lines=True) + "\n")

@@ -1,7 +1,7 @@
-"""The interactive prompt of the ``pc-rpc`` command: what a line means, and what may stand in it.
+"""The interactive prompt of the ``pc-rpc`` command: execution and completion of lines.
 
-The one idea to keep in mind: `Prompt` takes lines and returns texts; where lines come from is the
-business of `_cli_lines`. A connection that was lost is made again as soon as it is needed.
+The one idea to keep in mind: `Prompt` takes lines and returns texts; `_cli_lines` reads the lines.
+A lost connection is made again as soon as it is needed.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     ":targets": "list the targets of the server",
-    ":use": "go to another target: :use NAME",
+    ":use": "select another target: :use NAME",
     ":methods": "list the methods of the target",
     ":help": "show a method, or this: :help METHOD, METHOD?",
     ":quit": "leave (as Ctrl-D does)",
 }
 SYNONYMS = {":exit": ":quit", ":?": ":help"}
 
-GLANCE = 0.3
-"""Seconds that Tab waits for a server: a person expects words at once."""
+COMPLETION_TIMEOUT = 0.3
+"""Seconds that Tab waits for a server: completion should seem immediate."""
 
 USAGE = """\
 METHOD ARGUMENT... NAME=ARGUMENT...     call a method
 METHOD(ARGUMENT, ..., NAME=ARGUMENT)    the same, as Python writes it
 
-Arguments are PYON values: 0.5, true, "text", [1, 2]. While a bracket or a string
-is open, the next line belongs to it. Ctrl-C gives up a call.
+Arguments are PYON values: 0.5, true, "text", [1, 2]. An open bracket or string
+continues in the next line. Ctrl-C gives up a call.
 
 """
 
 
 class Prompt:
-    """What happens to the lines that a person types.
+    """Executes and completes the lines of a session.
 
     Parameters
     ----------
     connect : callable
-        Makes a client for a target's name (None: none yet).
+        Makes a client for the name of a target (None: no target).
     client : Client
-        The first client; its target is the first one.
+        The first client, with the first target.
     show : callable
-        Makes a text of what a method returned, an empty one if there is nothing to show.
+        Returns the text of a result, an empty one if there is nothing to show.
     notify : callable, optional
-        Told what happened besides, in a line.
+        Called with a line of text about other events.
     timeout : float, optional
-        Seconds that a call may take. None: as long as it takes.
+        Seconds that a call may take. None: no limit.
     say : callable, optional
-        Told the text of each item of a stream, when it comes.
+        Called with the text of each item of a stream, when it arrives.
     """
 
     def __init__(
@@ -76,18 +76,15 @@ class Prompt:
         self._show = show
         self._notify = notify
         self._timeout = timeout
-        self._news: str | None = None  # not told yet: a line was being typed
+        self._news: str | None = None  # to be shown when the line is complete
 
     @property
     def text(self) -> str:
-        """What stands in front of the line."""
+        """The prompt in front of the line."""
         return f"{self.client.get_selected_target() or 'no target'}> "
 
     def run(self, line: str) -> str | None:
-        """Do what a line says; return what is to be shown, None to end.
-
-        What the call raises is raised.
-        """
+        """Execute a line; return the text to show, None to end. Raises the error of the call."""
         if self._news is not None:
             self._notify(self._news)
             self._news = None
@@ -105,20 +102,20 @@ class Prompt:
         return self._show_items(result) if type(result) is RemoteStream else self._show(result)
 
     def _show_items(self, stream: RemoteStream) -> str:
-        """Show the items of a stream as they come."""
+        """Show the items of a stream as they arrive."""
         with stream:
             for item in stream:
                 if text := self._show(item):
                     self._say(text)
         return ""
 
-    # Methods, on a connection that may have to be made again.
+    # Methods. They connect again if needed.
 
     def _methods(self) -> list[str]:
         return sorted(known_names(self.client.__rpc__) or ())
 
     def _method(self, name: str) -> Any:
-        """Return a method; a controller that was restarted may have others than before."""
+        """Return a method. If its name is not known, ask again: the controller may be a new one."""
         if self.client.get_selected_target() is None:
             names = ", ".join(sorted(self.client.get_rpc_id()[0]))
             raise ValueError(f"no target is selected: `:use NAME` selects one of {names}")
@@ -128,7 +125,7 @@ class Prompt:
 
     def _call(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         method = self._method(name)
-        if type(method) is RemoteStreamMethod:  # it would hear of a lost connection too late
+        if type(method) is RemoteStreamMethod:  # it would notice a lost connection too late
             self.refresh()
             method = self._method(name)
         try:
@@ -143,7 +140,7 @@ class Prompt:
         return self._method(name)(*args, **kwargs)
 
     def refresh(self) -> None:
-        """Make sure that there is a connection, and that its methods are those of today."""
+        """Connect again if the connection is lost, so that the methods are up to date."""
         try:
             if self.client.get_selected_target() is not None:
                 self.client.ping_rpc()
@@ -151,7 +148,7 @@ class Prompt:
             self._notify(self._connect_again())
 
     def _connect_again(self) -> str:
-        """Replace the client, whose connection is lost; return what to tell about that."""
+        """Replace the client, whose connection is lost; return a text about that."""
         client = self._connect(self.client.get_selected_target())
         self.client.close_rpc()
         self.client = client
@@ -189,14 +186,14 @@ class Prompt:
     # Completion.
 
     def completions(self, before: str) -> Iterator[str]:
-        """Return the words that may stand where the line ends."""
+        """Return the possible words at the end of the line."""
         words = split_words(before)
         begun = "" if not words or before[-1:].isspace() else words.pop()
-        self._glance()
+        self._refresh_quickly()
         yield from (word for word in self._candidates(words) if word.startswith(begun))
 
-    def _glance(self) -> None:
-        """Connect again if the server is seen to have gone; a busy one is not waited for."""
+    def _refresh_quickly(self) -> None:
+        """Connect again if the connection is lost; do not wait for a busy server."""
         lost = threading.Event()
 
         def ping(client: Client[Any]) -> None:
@@ -205,14 +202,14 @@ class Prompt:
             except ConnectionLost:
                 lost.set()
             except (OSError, RpcError):
-                pass  # not known: as it was
+                pass  # not known: keep the connection
 
         if self.client.get_selected_target() is not None:
             thread = threading.Thread(target=ping, args=(self.client,), daemon=True)
             thread.start()
-            thread.join(GLANCE)
+            thread.join(COMPLETION_TIMEOUT)
         if lost.is_set():
-            with contextlib.suppress(OSError, RpcError):  # no server now: as it was
+            with contextlib.suppress(OSError, RpcError):  # no server: keep the known methods
                 self._news = self._connect_again()
 
     def _candidates(self, words: list[str]) -> Iterable[str]:

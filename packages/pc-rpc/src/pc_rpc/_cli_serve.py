@@ -1,8 +1,8 @@
 """``pc-rpc serve``: make a driver from a user's module, serve it, close it.
 
-The one idea to keep in mind: the user's code runs within `user_code` and nowhere else. What it
-raises is shown as the user's; every other error here is about the command line. The driver is made,
-called and closed on the event loop, or with worker threads on one thread of its own.
+The one idea to keep in mind: the user's code runs only within `user_code`, which shows its
+exceptions with their traceback; every other error here is about the command line. The driver is
+made, called and closed on the event loop, or with worker threads on one thread of its own.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ def _require_discovery(options: argparse.Namespace) -> None:
 
 
 def find_factory(named: str) -> Any:
-    """Return what ``MODULE:CLASS`` names.
+    """Return the object with the name ``MODULE:CLASS``.
 
     Raises
     ------
     UsageError
-        There is no such thing, or it makes nothing.
+        There is no such object, or it is not callable.
     """
     module_name, separator, name = named.partition(":")
     is_path = bool(set(module_name) & set("/\\"))
@@ -108,7 +108,7 @@ def _import(name: str) -> Any:
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if user_frames(error) is not None:  # a module that the user's one imports
+            if user_frames(error) is not None:  # the user's module imports a missing one
                 raise
             where = os.getcwd()
             hint = f"; write {name[:-3]}:CLASS, without .py" if name.endswith(".py") else ""
@@ -123,12 +123,12 @@ def _no_such_name(module: Any, name: str) -> str:
 
 
 def make_driver(name: str, factory: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Call what makes the driver. What it returns may have to be awaited, or entered.
+    """Call the factory of the driver. Its result may have to be awaited, or entered.
 
     Raises
     ------
     UsageError
-        It takes other arguments.
+        The factory does not accept the arguments.
     """
     signature = _signature(factory)
     if signature is not None:
@@ -145,10 +145,10 @@ def _name_of(factory: Any) -> str:
 
 
 def _signature(factory: Any) -> inspect.Signature | None:
-    """Return the signature of a class or a function, None if it tells none."""
+    """Return the signature of a class or a function, None if it is not known."""
     try:
         return inspect.signature(factory)
-    except Exception:  # it may be computed, by code of the user's
+    except Exception:  # user's code may compute it
         return None
 
 
@@ -157,8 +157,8 @@ def _signature(factory: Any) -> inspect.Signature | None:
 CLOSING = "close() of the driver"
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds that closing a driver on its thread may take. A method that still runs there comes first;
-if it never ends, neither would this process."""
+"""Seconds that closing a driver on its thread may take. A method that runs there has to end first;
+without a limit, a method that never ends would keep the process alive."""
 
 
 async def _serve_on_loop(
@@ -168,7 +168,7 @@ async def _serve_on_loop(
     options: argparse.Namespace,
     context: ssl.SSLContext | None,
 ) -> None:
-    """Make a driver on the event loop, serve it until terminated, then leave and close it."""
+    """Make a driver on the event loop, serve it until terminated, then exit and close it."""
     with _interruptible():
         life = Life(make(), None)
         if not life.on_loop:
@@ -204,7 +204,7 @@ async def _serve_on_own_thread(
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Have Ctrl-C end what blocks the event loop; that of asyncio would wait for the loop."""
+    """Let Ctrl-C interrupt code that blocks the event loop; asyncio's handler would wait."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -261,12 +261,12 @@ async def _serve_until_end(
             await serve_until(
                 signals, server, bind, options.port, ssl=context, announce=_announce(options)
             )
-        if signals.received is not None:  # a client's terminate is nothing to report
+        if signals.received is not None:  # a client's terminate is not logged
             log_end(server, signals)
 
 
 class _DriverServer(Server):
-    """A server of one target, whose thread may exist already."""
+    """A server of one target, which may have a thread already."""
 
     def __init__(self, target: str, driver: Any, worker: Worker | None, **options: Any) -> None:
         super().__init__({target: Sole(driver)}, builtin_terminate=True, **options)
@@ -294,14 +294,14 @@ def _server(driver: Any, target: str, options: argparse.Namespace, worker: Worke
 
 
 def _announce(options: argparse.Namespace) -> bool | str:
-    """Return what to announce the server as."""
+    """Return the argument `announce` of the server."""
     return options.announce is not None and (options.announce or True)
 
 
 def _has(driver: Any, name: str, *, properties: bool) -> bool:
-    """Say whether a driver may have an attribute, without reading it."""
+    """Return whether a driver may have an attribute, without reading it."""
     if "." in name:
-        return True  # what is wrong with it is told when the server is made
+        return True  # `Server` checks it
     known = attributes(driver)
     if properties:
         known |= accessors(driver, known)

@@ -1,8 +1,8 @@
 """Typed stubs of a live server's targets, for editors and type checkers.
 
-The one idea to keep in mind: what the server says is text from elsewhere. An annotation goes into
-the stub only if it is made of nothing but types that the stub itself knows; all else is ``Any``.
-The stub is valid Python, also if the server is faulty or hostile.
+The one idea to keep in mind: the texts of the server are not trusted. An annotation goes into the
+stub only if it consists of types that the stub itself knows; others become ``Any``. The stub is
+valid Python even if the server is faulty or hostile.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ _ALIASES = {
 _IMPORTED = frozenset({"Any", "Optional", "Protocol", "Union"})
 
 _ITERATORS = {"def": "Iterator", "async def": "AsyncIterator"}
-"""What methods return that give their results item by item, by how other methods are defined."""
+"""The return type of a stream, by the keyword of the other methods of the class."""
 
 _ITEM_TYPES = frozenset({"Iterator", "Generator", "AsyncIterator", "AsyncGenerator"})
 
 _LOOKED_UP = _IMPORTED | {"builtins", "numpy"} | set(_ITERATORS.values())
-"""Names that annotations use besides the built-in types. Where a method of the class has one of
-them, the annotation uses it with an underscore in front, which no method of a stub begins with."""
+"""Names in annotations besides the built-in types. If a method of the class has one of these names,
+the annotation uses an alias with a leading underscore; no method of a stub has one."""
 
 _RESERVED = _IMPORTED | set(_ITERATORS.values())
 
 LONGEST_ANNOTATION = 800
-"""Characters. Python reads no more than 200 brackets within each other, and the shortest type with
-brackets, "set[...]", has five characters; the types of real methods are far shorter."""
+"""Characters. Python reads at most 200 nested brackets, and the shortest type with brackets,
+"set[...]", has five characters; the types of real methods are far shorter."""
 
 MOST_DOTS = 16
-"""In a name. Python reads no more than 100 levels of indentation, and each dot is one."""
+"""Dots in a name. Python reads at most 100 levels of indentation, and each dot makes one."""
 
-HEADER = '''"""Methods of the RPC server {server}, as told by itself.
+HEADER = '''"""Methods of the RPC server {server}.
 
 Written by ``pc-rpc stubs``. Not needed when the program runs: import it for type checking only.
 
@@ -74,7 +74,7 @@ def stub_module(server: str, arguments: str, targets: Mapping[str, Mapping[str, 
     Parameters
     ----------
     server, arguments : str
-        The server as people, and as the arguments of a client, write it.
+        The server in words, and as the arguments of a client.
     targets : dict of str to dict
         The method lists, by the names of the targets.
     """
@@ -92,7 +92,7 @@ def stub_module(server: str, arguments: str, targets: Mapping[str, Mapping[str, 
 
 
 def _imports(classes: str) -> str:
-    """Return the lines that import what annotations use."""
+    """Return the import lines for the names that annotations use."""
 
     def used(module: str, name: str) -> list[str]:
         found = re.search(rf"\b{name}\.", classes)
@@ -117,7 +117,7 @@ def _imports(classes: str) -> str:
 
 
 def _class_names(targets: Iterable[str]) -> dict[str, str]:
-    """Return a class name of its own for each target."""
+    """Return a unique class name for each target."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for target in targets:
@@ -148,7 +148,7 @@ def class_name(target: str) -> str:
 
 
 def _is_name(text: str) -> bool:
-    """Say whether a class, method or parameter can have this name, and no other one."""
+    """Return whether a class, method or parameter can have exactly this name."""
     return (
         text.isidentifier()
         and not keyword.iskeyword(text)
@@ -200,9 +200,9 @@ def _docstring(text: str) -> str:
 
 
 def _parameters(spec: Mapping[str, Any], methods: Collection[str], items: str | None) -> str:
-    """Return the parameters and the result of a method, as they stand behind its name.
+    """Return the parameters and the return type of a method, as written behind its name.
 
-    `items` is what it returns if it gives its result item by item.
+    `items` is the return type without its argument if the method returns a stream.
     """
     found = signature(spec)
     if found is None or not all(map(_is_name, found.parameters)):
@@ -213,7 +213,7 @@ def _parameters(spec: Mapping[str, Any], methods: Collection[str], items: str | 
         return Annotation(_unshadowed(annotation_text(annotation), methods))
 
     own = "self"
-    while own in found.parameters:  # an argument, and not the object itself
+    while own in found.parameters:  # an argument that is called "self"
         own = f"_{own}"
     parameters = [inspect.Parameter(own, inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     for parameter in found.parameters.values():
@@ -231,7 +231,7 @@ def _parameters(spec: Mapping[str, Any], methods: Collection[str], items: str | 
 
 
 def _unshadowed(annotation: str, methods: Collection[str]) -> str:
-    """Have an annotation mean what it says, where methods of the class have such names, too.
+    """Qualify the names in an annotation that methods of the class would hide.
 
     Examples
     --------
@@ -254,7 +254,7 @@ def _unshadowed(annotation: str, methods: Collection[str]) -> str:
 
 
 def annotation_text(annotation: Any) -> str:
-    """Return an annotation from a method list as the stub may have it.
+    """Return an annotation of a method list as text for the stub.
 
     Examples
     --------
@@ -271,7 +271,7 @@ def annotation_text(annotation: Any) -> str:
 
 
 def item_text(annotation: Any) -> str:
-    """Return what an iterator gives, of its annotation in a method list.
+    """Return the type of the items of an iterator, from its annotation in a method list.
 
     Examples
     --------
@@ -292,7 +292,7 @@ def item_text(annotation: Any) -> str:
 
 
 def _safe(node: ast.expr) -> str:
-    """Return the text of a type, or raise ValueError if it is not made of known ones."""
+    """Return the text of a type; raise ValueError if it contains unknown ones."""
     match node:
         case ast.Constant(value=None):
             return "None"
@@ -311,7 +311,7 @@ def _safe(node: ast.expr) -> str:
             | ast.Attribute(value=ast.Name("typing"), attr="Annotated"),
             slice=ast.Tuple(elts=[kind, *_]),
         ):
-            return _safe(kind)  # what stands behind it is for people: a unit, for example
+            return _safe(kind)  # the rest is documentation, a unit for example
         case ast.Subscript(value=value, slice=ast.Tuple(elts=items)):
             return f"{_generic(value)}[{', '.join(map(_safe, items)) or '()'}]"
         case ast.Subscript(value=value, slice=item):
@@ -322,5 +322,5 @@ def _safe(node: ast.expr) -> str:
 
 
 def _generic(node: ast.expr) -> str:
-    """Return the text of a type that parameters are about to be given to."""
+    """Return the text of a generic type, without its default arguments."""
     return _safe(node).removesuffix("[Any, Any]")

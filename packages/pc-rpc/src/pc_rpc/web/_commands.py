@@ -1,4 +1,4 @@
-"""What `pc-rpc web` does."""
+"""The command `pc-rpc web`."""
 
 from __future__ import annotations
 

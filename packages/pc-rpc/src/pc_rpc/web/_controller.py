@@ -1,7 +1,7 @@
 """The targets of a server, each with a connection that is made again, and the forms of its methods.
 
-The one idea to keep in mind: all pages share these connections. To connect, and to ask for the
-method list, is all that is done without somebody's click.
+The one idea to keep in mind: all pages share these connections. Without a click, the controller
+only connects, pings, and asks for the method list.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ CONNECT_TIMEOUT = 10.0
 """Seconds that an attempt to connect may take."""
 
 LONGEST_WAIT = 5.0
-"""Seconds between attempts to connect: somebody looks on."""
+"""Longest time between attempts to connect, in seconds: somebody may be watching."""
 
 PING_INTERVAL = 2.0
-"""Seconds between questions whether the server is there. One that does not answer for as long is
-"stale": it may be at work on a call, so the connection is kept."""
+"""Seconds between pings. A server that does not answer within this time is "stale": it may be busy
+with a call, so the connection is kept."""
 
 
 @dataclass
 class Station:
-    """One target: its state, since when (on the monotonic clock), what is wrong, its forms."""
+    """One target: its state, since when (on the monotonic clock), its last error, its forms."""
 
     name: str
     state: str = "connecting"
@@ -46,21 +46,21 @@ class Station:
     forms: dict[str, Form] = field(default_factory=dict)
     client: AsyncioClient[Any] | None = None
 
-    def told(self) -> dict[str, Any]:
-        """Return what a page is told of its state."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the state, as it is sent to a page."""
         age = time.monotonic() - self.since
         return {"state": self.state, "age": age, "trouble": self.trouble}
 
 
 class Controller:
-    """What is known of a server.
+    """The connections to the targets of a server, and their state.
 
     Parameters
     ----------
     host, port
-        Of the server.
+        Address of the server.
     target : str or None
-        The only target to show; None: all.
+        Show this target only; None: all targets.
     ssl : ssl.SSLContext or None
         Speak TLS.
     """
@@ -74,19 +74,19 @@ class Controller:
         self.description = ""
         self.stations: dict[str, Station] = {}
         self.trouble = ""
-        self.lookers: set[Callable[[], None]] = set()
-        """Called when anything of this has changed."""
+        self.observers: set[Callable[[], None]] = set()
+        """Called when any of these attributes has changed."""
 
     async def run(self) -> None:
         """Find the targets and stay connected to them, until this is cancelled."""
-        names = await self._insist(self._find)
+        names = await self._retry(self._find_targets)
         self.stations = {name: Station(name) for name in names}
-        self._tell()
+        self._notify()
         async with asyncio.TaskGroup() as group:
             for station in self.stations.values():
-                group.create_task(self._attend(station))
+                group.create_task(self._stay_connected(station))
 
-    async def _find(self) -> list[str]:
+    async def _find_targets(self) -> list[str]:
         if self._target is not None:
             return [self._target]
         async with AsyncioClient[Any]() as client:
@@ -95,37 +95,37 @@ class Controller:
             self.description = description or ""
             return names
 
-    async def _insist(self, attempt: Callable[[], Any]) -> Any:
+    async def _retry(self, attempt: Callable[[], Any]) -> Any:
         backoff = Backoff(0.25, LONGEST_WAIT)
         while True:
             try:
                 result = await attempt()
             except Exception as error:
                 self.trouble = str(error)
-                self._tell()
+                self._notify()
                 await asyncio.sleep(backoff.next())
             else:
                 self.trouble = ""
                 return result
 
-    async def _attend(self, station: Station) -> None:
+    async def _stay_connected(self, station: Station) -> None:
         while True:
             async with AsyncioClient[Any]() as client:
-                await self._insist(functools.partial(self._connect, station, client))
+                await self._retry(functools.partial(self._connect, station, client))
                 try:
-                    await self._watch(station, client)
+                    await self._ping(station, client)
                 except Exception as error:
                     self._lose(station, error)
 
-    async def _watch(self, station: Station, client: AsyncioClient[Any]) -> None:
-        """Ask for signs of life until the connection is lost, which is raised."""
+    async def _ping(self, station: Station, client: AsyncioClient[Any]) -> None:
+        """Ping regularly, until the connection is lost, which is raised."""
         while True:
             await asyncio.sleep(PING_INTERVAL)
             ping = asyncio.ensure_future(client.ping_rpc())
             try:
                 await asyncio.wait({ping}, timeout=PING_INTERVAL)
                 if not ping.done():
-                    self._mark(station, "stale", "the server does not answer; it may be at work")
+                    self._mark(station, "stale", "the server does not answer; it may be busy")
                 await ping
             finally:
                 ping.cancel()
@@ -156,8 +156,8 @@ class Controller:
         if station.state != state:
             station.state, station.since = state, time.monotonic()
         station.trouble = trouble
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        for looker in self.lookers:
-            looker()
+    def _notify(self) -> None:
+        for observer in self.observers:
+            observer()

@@ -1,7 +1,7 @@
-"""The desk of one page: the calls that were made there, what became of them, and their results.
+"""The desk of one page: its calls, with their state and their results.
 
-The one idea to keep in mind: a desk outlives the connection of its page, for a while. Who comes
-back, after a moment without network, finds the calls that went on and the results that came.
+The one idea to keep in mind: a desk outlives the connection of its page, for a while. A page that
+reconnects, after a moment without network, finds the calls that went on and their results.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pc_rpc.web._forms import arguments
 __all__ = ["Call", "Desk", "Desks"]
 
 MOST_CALLS = 30
-"""Calls that a desk remembers; of those that have ended, the oldest goes first."""
+"""Calls that a desk keeps. Beyond that, the oldest call that has ended is dropped."""
 
 MOST_RUNNING = 10
-"""Calls of one desk that are on their way together."""
+"""Calls of one desk that run at the same time."""
 
 MOST_ITEMS = 10_000
-"""Items of a stream that are kept, the last ones."""
+"""Items of a stream that are kept: the last ones."""
 
 MOST_DESKS = 64
-"""Desks that are kept; of those without a page, the one that was left first goes first."""
+"""Desks that are kept. Beyond that, the oldest desk without a page is dropped."""
 
 LONGEST_TEXT = 20_000
 """Characters of a traceback that are shown."""
@@ -51,13 +51,13 @@ class Call:
     items: int = 0  # of a stream, so far
     task: asyncio.Future[None] | None = None
 
-    def told(self) -> dict[str, Any]:
-        """Return what a page is told."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the call, as it is sent to a page."""
         running = self.state == "running"
         seconds = time.monotonic() - self.begun if running else self.seconds
-        told: dict[str, Any] = {"number": self.number, "title": self.title, "state": self.state}
-        told |= {"error": self.error, "traceback": self.traceback, "items": self.items}
-        return {**told, "seconds": seconds}
+        sent: dict[str, Any] = {"number": self.number, "title": self.title, "state": self.state}
+        sent |= {"error": self.error, "traceback": self.traceback, "items": self.items}
+        return {**sent, "seconds": seconds}
 
 
 class Desk:
@@ -66,20 +66,20 @@ class Desk:
     Parameters
     ----------
     controller : Controller
-        Whose targets are called.
+        Has the targets.
     """
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self.calls: dict[int, Call] = {}
         self.results: dict[str, Any] = {}
-        self.look: Callable[[int], None] | None = None
-        """Of the page that is there: called with the number of each call that has changed."""
+        self.observer: Callable[[int], None] | None = None
+        """Callback of the open page, with the number of each call that has changed."""
 
     def begin(self, number: int, target: str, method: str, typed: dict[str, str]) -> None:
-        """Make a call; what is wrong with it is told as its error."""
+        """Make a call. A mistake in it becomes the error of the call."""
         if number in self.calls:
-            return  # the page has said it twice
+            return  # the page has sent it twice
         call = self.calls[number] = Call(number, f"{method}()")
         self._forget_oldest()
         try:
@@ -88,7 +88,7 @@ class Desk:
             self._end(call, "failed", str(error))
         else:
             call.task = asyncio.ensure_future(self._run(call, invoke))
-            self._tell(number)
+            self._notify(number)
 
     def _prepared(
         self, call: Call, target: str, method: str, typed: dict[str, str]
@@ -131,20 +131,20 @@ class Desk:
             self._end(call, "done")
 
     async def _gather(self, call: Call, stream: Any) -> None:
-        """Keep the items of a stream as they come."""
+        """Keep the items of a stream as they arrive."""
         items = self.results[str(call.number)] = []
         async with contextlib.aclosing(stream):
             async for item in stream:
                 call.items += 1
                 items.append(item)
                 del items[:-MOST_ITEMS]
-                self._tell(call.number)
+                self._notify(call.number)
 
     def _end(self, call: Call, state: str, error: str = "", traceback: str = "") -> None:
         call.seconds = time.monotonic() - call.begun
         call.state, call.error = state, error[:LONGEST_TEXT]
         call.traceback = traceback[-LONGEST_TEXT:]
-        self._tell(call.number)
+        self._notify(call.number)
 
     def cancel(self, number: int) -> None:
         """Give up a call."""
@@ -164,9 +164,9 @@ class Desk:
         for number in ended[: max(0, len(self.calls) - MOST_CALLS)]:
             self.forget(number)
 
-    def _tell(self, number: int) -> None:
-        if self.look is not None:
-            self.look(number)
+    def _notify(self, number: int) -> None:
+        if self.observer is not None:
+            self.observer(number)
 
 
 def _brief(value: Any) -> str:
@@ -175,12 +175,12 @@ def _brief(value: Any) -> str:
 
 
 class Desks:
-    """The desks of all pages, by the names that the pages have made up.
+    """The desks of all pages, by names that the pages make.
 
     Parameters
     ----------
     controller : Controller
-        Whose targets are called.
+        Has the targets.
     """
 
     def __init__(self, controller: Controller) -> None:
@@ -188,11 +188,13 @@ class Desks:
         self._desks: OrderedDict[str, Desk] = OrderedDict()
 
     def of(self, name: str) -> Desk:
-        """Return the desk of a page; a new one, if the page has not been here lately."""
+        """Return the desk of a page; make one if there is none."""
         if name not in self._desks:
             self._desks[name] = Desk(self._controller)
-            left = [one for one, desk in self._desks.items() if desk.look is None and one != name]
-            for one in left[: max(0, len(self._desks) - MOST_DESKS)]:
+            unused = [
+                one for one, desk in self._desks.items() if desk.observer is None and one != name
+            ]
+            for one in unused[: max(0, len(self._desks) - MOST_DESKS)]:
                 del self._desks[one]
         self._desks.move_to_end(name)
         return self._desks[name]

@@ -1,7 +1,7 @@
-"""Forms for methods, out of the method list, and the arguments that are typed into them; pure.
+"""Forms for methods, from the method list, and arguments from the texts typed into them; pure.
 
-The one idea to keep in mind: nothing of a method list is evaluated, nor what is typed: annotations
-are texts of few known spellings, all else is PYON.
+The one idea to keep in mind: neither the method list nor the typed texts are evaluated. Annotations
+are texts with a few known spellings; everything else is PYON.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Field:
     Attributes
     ----------
     name : str
-        Of the parameter.
+        Name of the parameter.
     kind : {"float", "int", "bool", "str", "choice", "pyon"}
-        What is typed.
+        Kind of the value.
     required : bool
-        Whether something must be.
+        Whether the parameter has no default value.
     default : str
         The default value, as text.
     unit : str
-        Of an annotation such as ``Annotated[float, "W"]``.
+        The unit of an annotation such as ``Annotated[float, "W"]``.
     help : str
-        What the docstring says of the parameter.
+        The description of the parameter in the docstring.
     choices : list
-        Of a choice, as values.
+        The values of a choice.
     place : {"argument", "keyword", "arguments", "keywords"}
         How it is passed; the last two are ``*args`` and ``**kwargs``.
     """
@@ -65,8 +65,8 @@ class Field:
     choices: list[Any] = field(default_factory=list)
     place: str = "argument"
 
-    def told(self) -> dict[str, Any]:
-        """Return what a page is told."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the field, as it is sent to a page."""
         shown = [choice if isinstance(choice, str) else repr(choice) for choice in self.choices]
         return {**self.__dict__, "choices": shown}
 
@@ -79,13 +79,14 @@ class Form:
     doc: str
     fields: list[Field]
 
-    def told(self) -> dict[str, Any]:
-        """Return what a page is told."""
-        return {"name": self.name, "doc": self.doc, "fields": [one.told() for one in self.fields]}
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form, as it is sent to a page."""
+        fields = [one.as_dict() for one in self.fields]
+        return {"name": self.name, "doc": self.doc, "fields": fields}
 
 
 def forms_of(listed: Mapping[str, Any]) -> dict[str, Form]:
-    """Return the forms of a method list; whatever is wrong in it, there is one for each method."""
+    """Return a form for each method of a method list, also for malformed entries."""
     methods = listed.get("methods")
     if not isinstance(methods, Mapping):
         return {}
@@ -175,7 +176,7 @@ def _kind(annotation: str, *, optional: bool) -> tuple[str, str, list[Any]]:
 
 
 def _helps(doc: str) -> dict[str, str]:
-    r"""Return what a docstring in numpydoc's style says of each parameter.
+    r"""Return the description of each parameter in a docstring in numpydoc's style.
 
     Examples
     --------
@@ -197,12 +198,12 @@ def arguments(form: Form, typed: Mapping[str, str]) -> tuple[list[Any], dict[str
     form : Form
         The form.
     typed : mapping
-        Texts by names of parameters. An empty one stands for the default.
+        Texts by names of parameters. An empty text: the default value.
 
     Raises
     ------
     ValueError
-        Something is missing, or cannot be understood; the message names the parameter.
+        A value is missing or invalid; the message names the parameter.
     """
     args: list[Any] = []
     kwargs: dict[str, Any] = {}

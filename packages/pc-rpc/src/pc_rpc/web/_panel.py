@@ -1,4 +1,4 @@
-"""The control panel: each browser at it, and the server of all of them."""
+"""The control panel: the session of each browser, and the web server of all of them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["controlling"]
 _logger = logging.getLogger("pc_rpc.web")
 
 LONGEST_NAME = 64
-"""Characters of what a page calls its desk."""
+"""Characters of the name of a desk."""
 
 LONGEST_ARGUMENT = 200_000
-"""Characters of all that is typed into one form."""
+"""Characters of all texts that are typed into one form."""
 
 
 def _read(text: str) -> list[Any]:
@@ -55,17 +55,17 @@ async def controlling(
     *,
     ssl: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Serving]:
-    """Return a context in which a page calls methods of a server, when somebody submits a form.
+    """Serve a control panel within a context: a page that calls methods of a server.
 
     Parameters
     ----------
     host, port
-        Of the server, which need not be there yet.
+        Address of the server, which need not be running yet.
     target : str, optional
-        The only target to show. By default all are.
+        Show this target only. By default all targets.
     door : pyon.web.Door, optional
         Where the page is served, and who may use it: always with a token. By default on this
-        computer, with a token made anew, which the address that is yielded has.
+        computer, with a new token, which the address that is yielded contains.
     ssl : ssl.SSLContext, optional
         Speak TLS with the server.
 
@@ -74,7 +74,7 @@ async def controlling(
     OSError
         The address of the page cannot be bound.
     ValueError
-        Other machines could enter without TLS.
+        Other computers could open the page without TLS.
     """
     door = door or Door()
     if door.token is None:
@@ -84,7 +84,7 @@ async def controlling(
     place = format_address((host, port))
 
     async def attend(websocket: Any) -> None:
-        await _Operator(websocket, controller, desks, place).attend()
+        await _Session(websocket, controller, desks, place).attend()
 
     async with serving(Site(Path(__file__).parent / "static", attend), door) as served:
         running = asyncio.ensure_future(controller.run())
@@ -96,8 +96,8 @@ async def controlling(
             await asyncio.gather(running, return_exceptions=True)
 
 
-class _Operator:
-    """One browser."""
+class _Session:
+    """The session of one browser."""
 
     def __init__(self, websocket: Any, controller: Controller, desks: Desks, place: str) -> None:
         self._controller = controller
@@ -105,66 +105,68 @@ class _Operator:
         self._place = place
         self._desk: Desk | None = None
         self._changed = True  # the targets or their states
-        self._forms_told: dict[str, Any] = {}
-        self._calls_due: set[int] = set()
+        self._sent_forms: dict[str, Any] = {}
+        self._changed_calls: set[int] = set()
         self._view = View(lambda: self._desk.results if self._desk else {}, SPELLING)
-        self._conversation = Conversation(websocket, self._view, self._hear, self._take_news)
+        self._conversation = Conversation(websocket, self._view, self._handle, self._take_news)
 
     async def attend(self) -> None:
-        self._controller.lookers.add(self._look)
+        self._controller.observers.add(self._note_targets)
         try:
             await self._conversation.attend()
         finally:
-            self._controller.lookers.discard(self._look)
-            if self._desk is not None and self._desk.look == self._look_at_call:
-                self._desk.look = None
+            self._controller.observers.discard(self._note_targets)
+            if self._desk is not None and self._desk.observer == self._note_call:
+                self._desk.observer = None
 
-    def _look(self) -> None:
+    def _note_targets(self) -> None:
         self._changed = True
         self._conversation.wake()
 
-    def _look_at_call(self, number: int) -> None:
-        self._calls_due.add(number)
+    def _note_call(self, number: int) -> None:
+        self._changed_calls.add(number)
         self._view.changes.note((str(number),))
         self._conversation.wake()
 
     def _take_news(self) -> dict[str, Any]:
+        """Return what has changed since the last frame, except rows."""
         news: dict[str, Any] = {}
         if self._changed:
             self._changed = False
             news = self._targets()
-        if self._calls_due and self._desk is not None:
+        if self._changed_calls and self._desk is not None:
             calls = self._desk.calls
-            news["calls"] = [calls[one].told() for one in sorted(self._calls_due) if one in calls]
-            self._calls_due.clear()
+            changed = [calls[number] for number in sorted(self._changed_calls) if number in calls]
+            news["calls"] = [call.as_dict() for call in changed]
+            self._changed_calls.clear()
         return news
 
     def _targets(self) -> dict[str, Any]:
-        """Return what a page is told of the server, and the forms that are not as it knows them."""
+        """Return the state of the server, and the forms that were not sent yet."""
         controller = self._controller
         news: dict[str, Any] = {
             "place": self._place,
             "description": controller.description,
             "trouble": controller.trouble if not controller.stations else "",
-            "states": {name: one.told() for name, one in controller.stations.items()},
+            "states": {name: one.as_dict() for name, one in controller.stations.items()},
         }
         forms = {}
         for name, station in controller.stations.items():
-            if self._forms_told.get(name) is not station.forms:
-                self._forms_told[name] = station.forms
-                methods = [form.told() for form in station.forms.values()]
+            if self._sent_forms.get(name) is not station.forms:
+                self._sent_forms[name] = station.forms
+                methods = [form.as_dict() for form in station.forms.values()]
                 forms[name] = {"doc": station.doc, "methods": methods}
         return {**news, "targets": forms} if forms else news
 
-    # What the page says.
+    # Messages of the page.
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         match message:
             case {"desk": str(name)} if len(name) <= LONGEST_NAME and self._desk is None:
                 self._desk = self._desks.of(name)
-                self._desk.look = self._look_at_call
+                self._desk.observer = self._note_call
                 for number in self._desk.calls:
-                    self._look_at_call(number)
+                    self._note_call(number)
             case {
                 "call": int(number),
                 "target": str(target),

@@ -1,12 +1,12 @@
-// Calls: each a card that says how it goes, and what came of it.
+// Calls: each is a card with its state and its result.
 
 import { Tree } from "./tree.js";
 
-const MOST = 30; // that are kept, as at the server
+const MOST = 30; // cards that are kept, as many as at the server
 
 class Card {
   constructor(number, store, { cancel, drop }) {
-    Object.assign(this, { number, store, seconds: 0, told: performance.now() });
+    Object.assign(this, { number, store, seconds: 0, received: performance.now() });
     this.id = JSON.stringify([String(number)]);
     this.element = document.createElement("article");
     this.element.className = "card call";
@@ -40,7 +40,7 @@ class Card {
 
   show(call) {
     const running = call.state === "running";
-    Object.assign(this, { state: call.state, seconds: call.seconds, told: performance.now() });
+    Object.assign(this, { state: call.state, seconds: call.seconds, received: performance.now() });
     this.element.dataset.state = call.state;
     this.title.textContent = call.title;
     this.title.title = call.title;
@@ -57,12 +57,12 @@ class Card {
 
   tick() {
     const running = this.state === "running";
-    const seconds = this.seconds + (running ? (performance.now() - this.told) / 1000 : 0);
+    const seconds = this.seconds + (running ? (performance.now() - this.received) / 1000 : 0);
     const text = running ? `${Math.floor(seconds)} s` : `${this.state}, ${time(seconds)}`;
     if (this.how.textContent !== text) this.how.textContent = text;
   }
 
-  // The result is shown as soon as there is one: items of a stream come while the call runs.
+  // The result is shown as soon as there is one: items of a stream arrive while the call runs.
   showResult() {
     if (this.tree) return;
     const element = this.add("div", "");

@@ -1,7 +1,7 @@
-// The page of `pc-rpc web`: a form for each method, and what became of each call.
+// The page of `pc-rpc web`: a form for each method, and the state of each call.
 //
-// Nothing is called but what somebody submits. The page has a desk at the server: after a moment
-// without connection it finds the calls that went on there.
+// Methods are called only when somebody submits a form. The page has a desk at the server: after a
+// moment without connection it finds the calls that went on there.
 
 import { Calls } from "./calls.js";
 import { Target } from "./forms.js";
@@ -26,7 +26,7 @@ const wire = new Wire({
   },
   onState(...state) {
     link = state;
-    tell();
+    showStates();
   },
   onFrame(header, buffers) {
     if (header.states) {
@@ -36,25 +36,25 @@ const wire = new Wire({
       for (const state of Object.values(header.states)) state.since = new Date(now - 1000 * state.age);
       [states, trouble] = [header.states, header.trouble];
     }
-    for (const [name, told] of Object.entries(header.targets ?? {})) show(name, told);
-    if (header.states) tell();
+    for (const [name, target] of Object.entries(header.targets ?? {})) show(name, target);
+    if (header.states) showStates();
     for (const call of header.calls ?? []) calls.take(call);
     store.take(header.rows, buffers);
   },
 });
 
-function show(name, told) {
+function show(name, target) {
   if (!targets.has(name)) {
     targets.set(name, new Target(name, (method, typed) => calls.begin(name, method, typed)));
     at("targets").append(targets.get(name).element);
   }
-  targets.get(name).show(told);
+  targets.get(name).show(target);
   filter();
 }
 
 // The state of each connection: of this page, and to each target.
 
-function tell() {
+function showStates() {
   const [connected, since] = link;
   const shown = connected
     ? Object.entries(states).map(([name, one]) => [name, one.state, one.since])
@@ -62,7 +62,7 @@ function tell() {
   at("states").replaceChildren(...shown.map((one) => chip(...one)));
   const troubles = connected
     ? [trouble, ...Object.entries(states).map(([name, one]) => one.trouble && `${name}: ${one.trouble}`)]
-    : ["No connection to the server of this page. What runs goes on; nothing new can be called."];
+    : ["No connection to the server of this page. Running calls go on; new calls are not possible."];
   const text = [...new Set(troubles.filter(Boolean))].join(" · ");
   if (at("trouble").textContent !== text) at("trouble").textContent = text;
   for (const [name, target] of targets) target.allow(connected && states[name]?.state !== "connecting");
@@ -95,4 +95,4 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-tell();
+showStates();

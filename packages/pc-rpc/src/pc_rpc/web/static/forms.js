@@ -1,4 +1,4 @@
-// Forms: a target, its methods, the fields of each. All texts are texts.
+// Forms: a target, its methods, the fields of each. Texts are never inserted as HTML.
 
 function make(tag, className, text) {
   const element = document.createElement(tag);
@@ -10,21 +10,21 @@ function make(tag, className, text) {
 let count = 0;
 
 class Field {
-  constructor(told) {
-    this.told = told;
+  constructor(spec) {
+    this.spec = spec;
     this.element = make("div", "field");
     const id = `field-${(count += 1)}`;
     const label = this.element.appendChild(make("label"));
     label.htmlFor = id;
-    const stars = { arguments: "*", keywords: "**" }[told.place] ?? "";
-    label.append(make("b", "", stars + told.name), make("span", "", this.kind()));
+    const stars = { arguments: "*", keywords: "**" }[spec.place] ?? "";
+    label.append(make("b", "", stars + spec.name), make("span", "", this.kind()));
     const entry = this.element.appendChild(make("div", "entry"));
     this.input = entry.appendChild(this.entry());
     this.input.id = id;
-    this.input.name = told.name;
-    if (told.unit) entry.append(make("span", "unit", told.unit));
-    if (told.help) {
-      const help = this.element.appendChild(make("p", "help", told.help));
+    this.input.name = spec.name;
+    if (spec.unit) entry.append(make("span", "unit", spec.unit));
+    if (spec.help) {
+      const help = this.element.appendChild(make("p", "help", spec.help));
       help.id = `${id}-help`;
       this.input.setAttribute("aria-describedby", help.id);
     }
@@ -32,15 +32,15 @@ class Field {
 
   kind() {
     const names = { float: "number", int: "whole number", bool: "", str: "text", choice: "", pyon: "PYON" };
-    return names[this.told.kind];
+    return names[this.spec.kind];
   }
 
   entry() {
-    const { kind, required, choices } = this.told;
+    const { kind, required, choices } = this.spec;
     if (kind === "choice" || kind === "bool") {
       const select = make("select");
       const options = kind === "bool" ? [["true", "True"], ["false", "False"]] : choices.map((one, i) => [i, one]);
-      if (!required) options.unshift(["", `default: ${this.told.default}`]);
+      if (!required) options.unshift(["", `default: ${this.spec.default}`]);
       for (const [value, text] of options) select.add(new Option(text, value));
       return select;
     }
@@ -49,24 +49,24 @@ class Field {
     input.autocomplete = "off";
     input.spellcheck = false;
     if (kind === "float" || kind === "int") input.inputMode = kind === "int" ? "numeric" : "decimal";
-    if (!required && this.told.default !== "") input.placeholder = `default: ${this.told.default}`;
+    if (!required && this.spec.default !== "") input.placeholder = `default: ${this.spec.default}`;
     return input;
   }
 }
 
 class Method {
-  constructor(told, submit) {
-    this.name = told.name;
+  constructor(spec, submit) {
+    this.name = spec.name;
     this.element = make("form", "method");
     this.element.noValidate = true;
-    this.element.ariaLabel = told.name;
+    this.element.ariaLabel = spec.name;
     const line = this.element.appendChild(make("div", "line"));
-    line.append(make("h3", "", told.name));
-    const [first, ...rest] = told.doc.split("\n");
+    line.append(make("h3", "", spec.name));
+    const [first, ...rest] = spec.doc.split("\n");
     line.append(make("span", "about", first));
     this.button = line.appendChild(make("button", "go", "Call"));
-    this.button.ariaLabel = `Call ${told.name}`;
-    this.fields = told.fields.map((one) => new Field(one));
+    this.button.ariaLabel = `Call ${spec.name}`;
+    this.fields = spec.fields.map((one) => new Field(one));
     if (this.fields.length) {
       const fields = this.element.appendChild(make("div", "fields"));
       fields.append(...this.fields.map((one) => one.element));
@@ -78,7 +78,7 @@ class Method {
       const text = details.appendChild(make("pre", "", more));
       text.tabIndex = 0;
       text.setAttribute("role", "group");
-      text.ariaLabel = `Documentation of ${told.name}`;
+      text.ariaLabel = `Documentation of ${spec.name}`;
     }
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -103,7 +103,7 @@ export class Target {
   show({ doc, methods }) {
     const [first] = doc.split("\n\n");
     this.doc.textContent = first;
-    this.methods = methods.map((told) => new Method(told, this.submit));
+    this.methods = methods.map((spec) => new Method(spec, this.submit));
     this.list.replaceChildren(...this.methods.map((one) => one.element));
   }
 
