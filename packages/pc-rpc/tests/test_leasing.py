@@ -601,6 +601,27 @@ def test_the_streams_of_a_lease_that_is_lost_end_and_say_why(client, laser):
     assert list(holder.steps(3)) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("argument", "program"),
+    [
+        ("/home/anna/scan.py", "scan.py"),
+        ("/opt/lab/alignment/__main__.py", "alignment"),  # python -m alignment
+        ("__main__.py", "__main__.py"),
+        ("-", "stdin"),  # python - < scan.py
+        ("-c", "python -c"),
+        ("", "python"),
+    ],
+)
+def test_the_holder_of_a_lease_is_shown_with_the_name_of_its_program(
+    serve, connect, monkeypatch, argument, program
+):
+    monkeypatch.setattr("sys.argv", [argument])
+    laser = connect(serve({"laser": Laser()}).port, "laser")
+    with laser.lease("scan 4711"):
+        name = laser.get_rpc_lease()["client"]
+    assert re.fullmatch(rf"{program} of .+ on .+, process {os.getpid()}", name)
+
+
 # The command.
 
 

@@ -25,6 +25,9 @@ SHORTEST_TTL = 0.1
 LONGEST_TTL = 86400.0
 """Seconds, a day. A lease that lasts longer without a sign of life was forgotten."""
 
+_NAMELESS = {"": "python", "-": "stdin", "-c": "python -c"}
+"""Names of programs without a file, by their ``sys.argv[0]``."""
+
 
 class LeaseFields(NamedTuple):
     """The fields of a request about leases.
@@ -122,12 +125,28 @@ def own_name() -> str:
     import getpass  # only clients with leases need them
     import platform
 
-    program = os.path.basename(sys.argv[0]) if sys.argv else ""
     user = "somebody"
     with contextlib.suppress(Exception):  # the user has no name: in a container, for example
         user = getpass.getuser()
-    name = f"{program or 'python'} of {user} on {platform.node() or 'a computer'}"
+    program = program_name(sys.argv[0] if sys.argv else "")
+    name = f"{program} of {user} on {platform.node() or 'a computer'}"
     return f"{name[: LONGEST_TEXT - 30]}, process {os.getpid()}"
+
+
+def program_name(argument: str) -> str:
+    """Return the name of the program whose ``sys.argv[0]`` this is.
+
+    Examples
+    --------
+    >>> program_name("scans/scan.py"), program_name("pc_rpc/__main__.py")  # python -m pc_rpc
+    ('scan.py', 'pc_rpc')
+    >>> program_name("-"), program_name("-c"), program_name("")  # python - <scan.py, and so on
+    ('stdin', 'python -c', 'python')
+    """
+    if argument in _NAMELESS:
+        return _NAMELESS[argument]
+    folder, file = os.path.split(argument)
+    return os.path.basename(folder) or file if file == "__main__.py" else file
 
 
 def claim_of(
