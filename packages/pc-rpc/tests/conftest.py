@@ -160,7 +160,7 @@ def asyncio_client() -> Any:
 
 
 class ScriptedPeer:
-    """A server that does what a script says with each connection, one after the other.
+    """A server that runs a script for each connection, one after the other.
 
     The script gets a connected socket and a binary file for reading lines from it.
     """

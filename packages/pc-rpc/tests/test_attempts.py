@@ -1,4 +1,4 @@
-"""When a lost connection may be made again, and what is said of that: tables, without a clock."""
+"""When attempts to connect may be made, and their errors: tables, without a clock."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def remote(error):
         (KeyError(), False, False),
     ],
 )
-def test_what_an_error_of_an_attempt_means(error, foreseen, mistake):
+def test_errors_of_attempts_are_classified(error, foreseen, mistake):
     assert (is_foreseen(error), is_mistake(error)) == (foreseen, mistake)
 
 
@@ -116,7 +116,7 @@ def test_a_call_is_made_again_only_if_nothing_of_it_was_sent():
         (7, "; 7 attempts to connect again failed within 2.5 s (the last one: away);"),
     ],
 )
-def test_what_is_said_of_attempts(failed, text):
+def test_the_error_names_the_failed_attempts(failed, text):
     attempts = Attempts(1.0, 4.0, at_once=True)
     attempts.lost(0, EOFError("closed by the server"))
     if failed:

@@ -138,7 +138,7 @@ def test_a_server_that_hangs_counts_as_lost(scripted_peer, best_effort, greet):
     assert isinstance(client.last_error, TimeoutError)
 
 
-def test_the_time_for_the_first_connection_is_that_of_no_call(scripted_peer, best_effort, greet):
+def test_the_time_out_of_connecting_does_not_apply_to_calls(scripted_peer, best_effort, greet):
     asked, answer = threading.Event(), threading.Event()
 
     def script(sock, lines):
@@ -177,7 +177,7 @@ def test_a_callback_that_fails_is_logged_and_does_no_harm(serve, best_effort, ca
     assert "the callback for the state of a client failed" in caplog.text
 
 
-def test_the_wrong_target_is_a_mistake_that_is_told_at_once(serve, best_effort):
+def test_the_wrong_target_is_an_error_at_once(serve, best_effort):
     port = serve({"main": Driver(), "other": Driver()}).port
     with pytest.raises(IncompatibleServer, match=r"expected the target 'zzz'.* has: main other"):
         best_effort(port, "zzz")

@@ -1,4 +1,4 @@
-"""Every reply to its own question: time-outs, cancellations, threads, tasks."""
+"""Every call gets its own reply: time-outs, cancellations, threads, tasks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Driver:
 
 
 def old_server(greet, replies):
-    """A script: answer the first requests late, in one go, then each at once."""
+    """A script: answer the first requests late, all together, then each at once."""
 
     def script(sock, lines):
         greet(sock, lines)
@@ -99,7 +99,7 @@ async def test_a_cancelled_call_leaves_the_next_its_own_reply(scripted_peer, asy
         assert await client.echo(4) == 4
 
 
-def test_a_call_that_timed_out_at_our_server_is_followed_by_right_ones(serve, either_client):
+def test_calls_after_a_time_out_at_our_server_get_their_own_replies(serve, either_client):
     driver = Driver()
     client = either_client(serve({"main": driver}, allow_parallel=True).port)
     with pytest.raises(TimeoutError):
@@ -127,7 +127,7 @@ def test_a_time_out_in_the_middle_of_sending_leaves_the_stream_whole(scripted_pe
     assert sizes[0] > 30_000_000
 
 
-def test_a_peer_that_takes_nothing_before_it_has_been_read_from(scripted_peer, connect, greet):
+def test_a_peer_that_reads_nothing_before_its_replies_are_read(scripted_peer, connect, greet):
     large = b"x" * 10_000_000
     given_up = threading.Event()
 

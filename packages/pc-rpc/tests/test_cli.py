@@ -105,7 +105,7 @@ def run(laser, capsys):
 @given(st.lists(st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x, max_size=3)
 ), max_size=4))  # fmt: skip
-def test_whatever_can_be_encoded_can_be_typed(values):
+def test_every_value_that_can_be_encoded_can_be_typed(values):
     line = "  ".join(pyon.encode(value) for value in values)
     assert parse_arguments(split_words(line)) == (values, {})
 
@@ -127,7 +127,7 @@ def test_keyword_arguments_of_any_script():
     [("abc", "a string needs quotes: '\"abc\"'"), ("__import__('os')", "expected a PYON value"),
      ("1+1", "expected a PYON value"), ("x=", "expected a PYON value"), ('"abc', "expected")],
 )  # fmt: skip
-def test_what_is_no_value_is_refused_with_a_hint(word, hint):
+def test_an_invalid_value_is_refused_with_a_hint(word, hint):
     with pytest.raises(ValueError, match=re.escape(hint)):
         parse_arguments([word])
 
@@ -178,7 +178,7 @@ def test_options_may_stand_anywhere_among_the_arguments(laser, capsys, words):
      "call --jsno ::1 9 given", "serve laser_driver:Laser 1 --prot 5", "ping ::1 9 1",
      "ping ::1 9 -1", "ping ::1 9 --jsno", "call ::1 9"],
 )  # fmt: skip
-def test_options_that_are_none_are_refused(capsys, words):
+def test_unknown_options_are_refused(capsys, words):
     with pytest.raises(SystemExit) as caught:
         main(words.split())
     assert caught.value.code == 2
@@ -194,7 +194,7 @@ def test_options_that_are_none_are_refused(capsys, words):
      ("ping ::1 1 --timeout -1", "expected"),
      ("ping ::1 1 --timeout 5s", "expected a number of seconds, got '5s'")],
 )  # fmt: skip
-def test_a_number_that_cannot_be_is_refused(capsys, words, message):
+def test_an_invalid_number_is_refused(capsys, words, message):
     with pytest.raises(SystemExit) as caught:
         main(words.split())
     assert caught.value.code == 2
@@ -218,7 +218,7 @@ def test_json_is_json(run):
     assert json.loads(run("call", "get_power", "--json")[1]) == 0.1
 
 
-def test_a_terminal_gets_something_pretty(run, monkeypatch):
+def test_a_terminal_gets_formatted_text(run, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert run("list-targets")[1] == "main\n\na laser\n"
     out = run("list-methods")[1]
@@ -228,13 +228,13 @@ def test_a_terminal_gets_something_pretty(run, monkeypatch):
     assert run("call", "nothing")[1] == ""
 
 
-def test_ping_tells_the_time(run):
+def test_ping_shows_the_time_of_the_answer(run):
     status, out, _ = run("ping")
     assert status == 0
     assert re.fullmatch(r"answer from 127.0.0.1:\d+ in \d+\.\d\d ms\n", out)
 
 
-def test_what_a_method_raises_is_shown_with_the_remote_traceback(run):
+def test_an_exception_of_a_method_is_shown_with_the_remote_traceback(run):
     status, out, err = run("call", "fail")
     assert (status, out) == (1, "")
     assert err.startswith("At the server:\nTraceback (most recent call last):\n  File ")
@@ -316,7 +316,7 @@ def test_any_class_is_served_without_writing_a_server(serving):
     assert (process.returncode, out, err) == (0, "laser off\n", "")
 
 
-def test_an_object_that_can_be_called_is_served_itself(serving):
+def test_a_callable_object_is_served_itself(serving):
     process, port = serving("laser_driver:CallableLaser", "--target", "laser", "--hide", "trace")
     for power in (0.1, 0.5):
         with Client("127.0.0.1", port, timeout=30) as client:
@@ -341,7 +341,7 @@ def test_a_driver_whose_close_is_a_coroutine_is_closed_by_the_loop_that_served_i
     assert (process.returncode, out, err) == (0, "laser off, on the same loop: True\n", "")
 
 
-def test_clients_cannot_call_what_is_hidden(serving):
+def test_clients_cannot_call_hidden_methods(serving):
     _, port = serving("laser_driver:Laser", "--target", "laser", "--hide", "close")
     with Client("127.0.0.1", port, timeout=30) as client:
         assert client.get_power() == 0.1
@@ -349,7 +349,7 @@ def test_clients_cannot_call_what_is_hidden(serving):
             client.close
 
 
-def test_a_method_to_hide_that_is_not_there_is_told(tmp_path):
+def test_an_unknown_method_to_hide_is_an_error(tmp_path):
     (tmp_path / "laser_driver.py").write_text(DRIVER)
     done = subprocess.run(
         [sys.executable, "-m", "pc_rpc", "serve", "laser_driver:Laser", "--hide", "clsoe"],
@@ -360,7 +360,7 @@ def test_a_method_to_hide_that_is_not_there_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("factory", ["no_such_module:Laser", "laser_driver"])
-def test_what_cannot_be_served_is_told(run, factory):
+def test_an_object_that_cannot_be_served_is_an_error(run, factory):
     status, _, err = run("serve", factory, target=False)
     assert status == 2
     assert "no_such_module" in err or "expected MODULE:CLASS" in err

@@ -1,4 +1,4 @@
-"""What the pc-rpc command writes where: on a terminal, into a pipe, onto a full disk."""
+"""The output of the pc-rpc command: on a terminal, into a pipe, onto a full disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pc_rpc._cli import main
 
 
 class Instrument:
-    """A driver that gives and raises what is hard to show."""
+    """A driver with results and exceptions that are hard to show."""
 
     def hung_up(self):
         raise BrokenPipeError(32, "Broken pipe")
@@ -87,7 +87,7 @@ def _end():
     raise EOFError
 
 
-# Who broke the pipe.
+# Broken pipes.
 
 
 def test_a_broken_pipe_at_the_server_is_an_error_of_the_method(start):
@@ -99,7 +99,7 @@ def test_a_broken_pipe_at_the_server_is_an_error_of_the_method(start):
 
 
 @pytest.mark.parametrize("command", [["call", "ask", "5"], ["interactive"], ["stubs"], ["ping"]])
-def test_a_reader_that_has_seen_enough_ends_the_command_quietly(start, command):
+def test_a_closed_pipe_ends_the_command_quietly(start, command):
     process = start(*command)
     process.stdout.close()
     process.stdout = None
@@ -109,7 +109,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(start, command):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
 @pytest.mark.parametrize("command", [["call", "ask", "5"], ["interactive"], ["stubs"]])
-def test_a_full_disk_is_told(start, command):
+def test_a_full_disk_is_an_error(start, command):
     with open("/dev/full", "w") as full:
         process = start(*command, stdout=full)
     _, err = process.communicate("ask 5\n", timeout=60)
@@ -117,10 +117,10 @@ def test_a_full_disk_is_told(start, command):
     assert err == "pc-rpc: cannot write standard output: No space left on device\n"
 
 
-# What a screen shows.
+# On a terminal.
 
 
-def test_what_a_terminal_cannot_show_is_escaped(terminal):
+def test_control_characters_are_escaped_on_a_terminal(terminal):
     assert terminal("call", "half_a_character") == (0, "a\\ud800b\n", "")
     assert terminal("call", "escape") == (0, "\\x1b]0;title\\x07\\x1b[2Jtwo\nlines\\r\n", "")
     assert terminal("call", "raise_escape")[2].endswith("ValueError: \\x1b[2J\n")
@@ -155,7 +155,7 @@ The above exception was the direct cause of the following exception:
     assert "pc_rpc" not in err
 
 
-# What a pipe gets.
+# In a pipe.
 
 
 def test_a_script_through_a_pipe_gets_pyon(start):
@@ -168,6 +168,6 @@ def test_a_script_through_a_pipe_gets_pyon(start):
     assert alone == f"{trace}\n"
 
 
-def test_a_terminal_gets_something_pretty_at_the_prompt(terminal):
+def test_a_terminal_gets_formatted_text_at_the_prompt(terminal):
     _, out, _ = terminal("interactive", script=["trace 5000", 'ask "two words"', "ask null"])
     assert re.fullmatch(r"array\(\[.*\.\.\., .*\)\ntwo words\n", out, re.DOTALL)

@@ -1,4 +1,4 @@
-"""The prompt of the pc-rpc command: what lines mean, and what a person at a terminal sees."""
+"""The prompt of the pc-rpc command: the meaning of lines, and its look in a terminal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Laser:
 
 
 class NewLaser(Laser):
-    """The laser of the controller that was started in place of the first one."""
+    """The laser of the controller that replaces the first one."""
 
     def get_phase(self) -> float:
         return 0.5
@@ -87,7 +87,7 @@ def test_lines_at_the_prompt(prompt):
     assert ":use" in prompt.run(":help")
     assert prompt.run(":use main") == ""
     assert prompt.run("get_power") == "0.5"
-    assert prompt.run("targets") == "main"  # what is no method may lack its colon
+    assert prompt.run("targets") == "main"  # without a method of that name, no colon is needed
     assert prompt.run("help get_power") == prompt.run(":help get_power")
     assert prompt.run(":quit") is None
     assert prompt.run("quit") is None
@@ -112,7 +112,7 @@ class Helpful:
         return "of the driver"
 
 
-def test_a_method_that_is_called_like_a_command_is_the_method(serve):
+def test_a_method_with_the_name_of_a_command_is_the_method(serve):
     port = serve({"main": Helpful()}).port
     with Client("127.0.0.1", port) as client:
         prompt = Prompt(lambda target: client, client, str)
@@ -174,7 +174,7 @@ def test_a_call_may_be_written_as_python_writes_it(line, words):
 
 
 @pytest.mark.parametrize("line", ["idn() 5", "idn(", "idn()()x", "idn(1"])
-def test_what_only_begins_like_a_call_in_python_is_refused(line):
+def test_a_malformed_python_call_is_refused(line):
     with pytest.raises(ValueError, match=r"expected METHOD\(ARGUMENT, NAME=ARGUMENT\), got 'idn"):
         split_call(line)
 
@@ -225,7 +225,7 @@ def test_without_a_target_the_targets_are_named(serve):
 
 @pytest.fixture
 def restart(serve):
-    """A prompt at a controller, what it was told besides, and how to start another controller."""
+    """A prompt at a controller, its notes, and a function that starts another controller."""
     laser = Laser(0.1)
     first = serve({"main": laser}, worker_threads=True)
     servers, notes = [first], []
@@ -246,7 +246,7 @@ def restart(serve):
     prompt.client.close_rpc()
 
 
-def test_a_call_after_a_restart_is_made_at_the_new_controller_and_that_is_told(restart):
+def test_a_call_after_a_restart_is_made_at_the_new_controller_with_a_note(restart):
     prompt, notes, start_another = restart
     assert prompt.run("get_power") == "0.1"
     start_another()
@@ -259,20 +259,20 @@ def test_methods_and_completion_are_those_of_the_new_controller(restart):
     assert list(prompt.completions("get")) == ["get_power"]
     start_another()
     assert list(prompt.completions("get")) == ["get_phase", "get_power"]
-    assert notes == []  # somebody is typing
+    assert notes == []  # not while a line is typed
     prompt.run("get_phase")
     assert notes == ["the connection was lost; connected again"]
 
 
 @pytest.mark.parametrize("line", ["get_phase", "get_phase()", ":help get_phase", ":methods"])
-def test_a_new_method_is_found_though_nobody_noticed_the_restart(restart, line):
+def test_a_new_method_is_found_before_the_restart_is_noticed(restart, line):
     prompt, notes, start_another = restart
     start_another()
     assert prompt.run(line)
     assert len(notes) == 1
 
 
-def test_new_targets_are_listed_and_a_target_that_is_gone_is_told(restart):
+def test_new_targets_are_listed_and_a_missing_target_is_an_error(restart):
     prompt, _, start_another = restart
     start_another({"laser": Laser()})
     with pytest.raises(IncompatibleServer, match="laser"):
@@ -295,7 +295,7 @@ def test_a_call_that_may_have_been_executed_is_not_repeated(restart):
     assert prompt.run("get_power") == "0.7"
 
 
-def test_while_no_controller_is_there_every_line_tries_again(restart):
+def test_without_a_controller_every_line_tries_again(restart):
     prompt, notes, start_another = restart
     prompt._connect = lambda target: Client("127.0.0.1", 1, target, 30)
     start_another()

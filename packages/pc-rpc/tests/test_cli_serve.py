@@ -1,4 +1,4 @@
-"""`pc-rpc serve`: whose fault it is when a driver cannot be served, and where it is served."""
+"""`pc-rpc serve`: errors of the driver and of the command line, and the addresses served."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ OURS = re.compile(r"pc_rpc[/\\]|importlib|asyncio[/\\]")
      ("imports_name:Laser", "ImportError: cannot import name 'no_such_name' from 'os'"),
      ("syntax:Laser", "SyntaxError: expected ':'"), ("lazy:Laser", "KeyError: 'serial'")],
 )  # fmt: skip
-def test_what_a_driver_raises_is_shown_as_its_own_with_a_status_of_its_own(run, factory, last):
+def test_an_exception_of_a_driver_is_shown_as_its_own_with_its_own_status(run, factory, last):
     status, err = run(factory)
     assert status == 4
     assert re.search(rf"^{re.escape(last)}", err, re.MULTILINE)
@@ -194,7 +194,7 @@ def test_what_a_driver_raises_is_shown_as_its_own_with_a_status_of_its_own(run, 
     assert re.search(r"^pc-rpc: .* raised \w+$", err.splitlines()[-1])
 
 
-def test_the_cause_of_what_a_driver_raises_is_shown_too(run):
+def test_the_cause_of_an_exception_of_a_driver_is_shown_too(run):
     status, err = run("drivers:WithCause")
     assert status == 4
     assert "KeyError: 'serial'" in err
@@ -232,14 +232,14 @@ def test_a_driver_that_finds_no_server_itself_is_not_mistaken_for_a_client_of_th
      (["drivers:Bare", "--cert", "x", "--key", "y", "--peer-cert", "z"], "'z'"),
      (["drivers:Bare", "--bind", "no.such.host.invalid"], "cannot listen on no.such.host.inv")],
 )  # fmt: skip
-def test_a_mistake_in_the_command_line_is_told_without_a_traceback(run, arguments, message):
+def test_a_mistake_in_the_command_line_is_shown_without_a_traceback(run, arguments, message):
     status, err = run(*arguments)
     assert status == 2
     assert message in err
     assert "Traceback" not in err
 
 
-def test_a_port_that_is_in_use_is_told_with_its_address(run):
+def test_a_port_in_use_is_named_with_its_address(run):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         status, err = run("drivers:Bare", "--bind", "127.0.0.1", "--port", port)
@@ -261,7 +261,7 @@ def test_every_exit_status_is_in_the_help():
 
 @pytest.fixture
 def start(tmp_path):
-    """Start the command; gives the process and its first line, the addresses being in it."""
+    """Start the command; return the process and its first line, which has the addresses."""
     for name, source in MODULES.items():
         (tmp_path / f"{name}.py").write_text(source)
     processes = []
@@ -343,7 +343,7 @@ def test_a_gateway_closes_its_client_and_not_the_driver_behind(start, serve):
      (["--expose", "idn", "--expose", "close"], ["close", "idn", "terminate"]),
      (["--expose", "close"], ["close", "terminate"]), (["--hide", "idn"], ["terminate"])],
 )  # fmt: skip
-def test_clients_can_call_what_is_exposed_and_not_hidden(start, factory, options, methods):
+def test_clients_can_call_methods_that_are_exposed_and_not_hidden(start, factory, options, methods):
     _, line = start(factory, "--bind", "127.0.0.1", *options)
     with Client("127.0.0.1", int(line.split()[-1]), timeout=30) as client:
         assert dir(client.__rpc__) == methods
@@ -378,7 +378,7 @@ def test_a_driver_whose_method_never_ends_is_not_closed_and_the_command_ends(sta
     assert err.endswith("pc-rpc: the driver was not closed: its thread was busy for 5 s\n")
 
 
-def test_what_is_called_close_and_is_no_method_is_not_read_in_the_end(start):
+def test_an_attribute_close_that_is_not_a_method_is_not_read_in_the_end(start):
     process, line = start("drivers:CloseIsARegister", "--bind", "127.0.0.1")
     with Client("127.0.0.1", int(line.split()[-1]), timeout=30) as client:
         client.terminate()
@@ -388,7 +388,7 @@ def test_what_is_called_close_and_is_no_method_is_not_read_in_the_end(start):
 
 @pytest.mark.parametrize("where", [(), ("--worker-threads",)])
 @pytest.mark.parametrize("factory", ["drivers:BadClose", "drivers:BadAsyncClose"])
-def test_what_close_raises_is_shown_as_the_drivers(start, factory, where):
+def test_an_exception_of_close_is_shown_as_the_drivers(start, factory, where):
     process, line = start(factory, "--bind", "127.0.0.1", *where)
     with Client("127.0.0.1", int(line.split()[-1]), timeout=30) as client:
         client.terminate()

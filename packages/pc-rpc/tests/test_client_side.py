@@ -1,4 +1,4 @@
-"""The client's end of the conversation, by itself: its door, and what it says of the end."""
+"""The client's end of the conversation, without a connection: its methods, and its errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_handshake_is_two_steps_that_are_answered_like_calls():
 
 
 @pytest.mark.parametrize("features", ["", '"pyon_v2"', FEATURES])
-def test_who_waits_when_the_connection_ends_is_told_once_and_why(features):
+def test_pending_calls_get_the_reason_once_when_the_connection_ends(features):
     side = connected(features)
     calls = [side.encode_call("echo", (n,), {})[0] for n in range(3)]
     for call in calls:
@@ -95,13 +95,13 @@ def test_a_server_that_closes_before_its_greeting_has_a_likely_reason(tls, hint,
     assert not error.sent
 
 
-def test_who_closes_his_client_in_the_handshake_is_told_no_other_reason():
+def test_closing_the_client_in_the_handshake_is_the_only_reason_given():
     side = ClientSide("198.51.100.7:3249")
     side.lost(ConnectionLost("closed by close_rpc()"))
     assert str(side.error_for()) == "connection to 198.51.100.7:3249 lost: closed by close_rpc()"
 
 
-def test_the_error_of_a_time_out_says_what_was_waited_for():
+def test_the_error_of_a_time_out_names_the_request():
     side = connected()
     call, _ = side.encode_call("echo", (), {})
     text = "no reply to the call of echo() from 198.51.100.7:3249 within 2 s"

@@ -1,4 +1,4 @@
-"""Connections that end, stall or never were: what the caller hears, and from whom."""
+"""Connections that end, stall or cannot be made: the errors of their callers."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_stream_in_single_bytes_is_put_together(scripted_peer, either_client, 
     assert [client.echo(i) for i in range(2)] == ["caf\xe9"] * 2
 
 
-def test_a_reply_nobody_asked_for_ends_the_connection(scripted_peer, either_client, greet):
+def test_a_reply_to_no_request_ends_the_connection(scripted_peer, either_client, greet):
     def script(sock, lines):
         greet(sock, lines)
         lines.readline()
@@ -130,7 +130,7 @@ def test_a_reply_nobody_asked_for_ends_the_connection(scripted_peer, either_clie
         client.echo(2)
 
 
-def test_something_else_than_an_rpc_server(scripted_peer, either_client):
+def test_a_peer_that_is_not_an_rpc_server(scripted_peer, either_client):
     def script(sock, lines):
         lines.readline()
         sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -141,7 +141,7 @@ def test_something_else_than_an_rpc_server(scripted_peer, either_client):
 
 @pytest.fixture
 def silent_port():
-    """The port of a server that accepts connections and never says anything."""
+    """The port of a server that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -218,7 +218,7 @@ async def test_an_asyncio_client_that_is_closed_while_it_connects_does_not_conne
 
 
 @pytest.mark.parametrize("target", ["main", None])
-def test_nobody_listens(target, free_port):
+def test_a_port_without_a_server(target, free_port):
     port = free_port
     where = f"'main' at 127.0.0.1:{port}" if target else f"127.0.0.1:{port}"
     refused = re.escape(f"no connection to {where}: Connection refused; is the server running?")

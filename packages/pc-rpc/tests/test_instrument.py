@@ -14,7 +14,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "power_supply"
 
 @pytest.fixture
 def controller():
-    """The controller of the example, as a process and the port that it serves."""
+    """The controller of the example: the process and its port."""
     command = [sys.executable, "-m", "pc_rpc", "serve", "power_supply:PowerSupply"]
     with subprocess.Popen(
         [*command, "--bind", "127.0.0.1", "--worker-threads"],
@@ -49,7 +49,7 @@ def test_a_power_supply_is_identified_set_swept_and_left_switched_off(controller
     assert process.wait(timeout=30) == 0
 
 
-def test_what_the_instrument_refuses_comes_with_the_drivers_traceback(controller):
+def test_an_error_of_the_instrument_has_the_traceback_of_the_driver(controller):
     _, port = controller
     with Client("127.0.0.1", port, timeout=30) as supply:
         with pytest.raises(TypeError) as caught:

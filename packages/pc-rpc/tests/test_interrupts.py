@@ -1,4 +1,4 @@
-"""Ctrl-C, whenever it comes: whoever pressed it has his client still, and it tells no lies."""
+"""Ctrl-C at any moment: the client stays usable, and its replies are right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKED_BEHIND = ("CALL", "PRECALL", "RESUME", "JUMP_BACKWARD")
 
 
 def interrupted(step, action):
-    """Do it, with Ctrl-C at the given one of all moments at which it can come within the package.
+    """Run an action, with Ctrl-C at the given one of all moments at which the package allows it.
 
     Return whether there was such a moment.
     """
@@ -41,7 +41,7 @@ def interrupted(step, action):
 
     previous = sys.gettrace()
     sys._getframe().f_trace_opcodes = True  # before, or Python 3.12 leaves them out at first
-    gc.disable()  # it would end other tests' clients in here, where what is raised is lost
+    gc.disable()  # it would free clients of other tests in here, where exceptions are lost
     sys.settrace(trace)
     try:
         action()
@@ -61,7 +61,7 @@ class Driver:
 
 
 def in_order(greet):
-    """Script of an established server: whatever is asked is answered, in order."""
+    """Script of an established server: every request is answered, in order."""
 
     def script(sock, lines):
         greet(sock, lines)
@@ -85,7 +85,7 @@ def client(request, serve, scripted_peer, connect, greet, contexts):
         client.close_rpc()
 
 
-def test_at_whatever_moment_a_call_is_interrupted_the_next_gets_its_own_reply(client):
+def test_the_call_after_an_interrupt_at_any_moment_gets_its_own_reply(client):
     handler = signal.getsignal(signal.SIGINT)
     for step in itertools.count(1):
         came = interrupted(step, lambda step=step: client.echo(-step))

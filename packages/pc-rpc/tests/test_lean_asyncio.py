@@ -1,4 +1,4 @@
-"""The lean road of an asyncio call: when it is taken, and that it promises no less."""
+"""The lean road of an asyncio call: when it is taken, and that its guarantees are the same."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Echo:
 
 @pytest.fixture
 def general_calls(monkeypatch):
-    """Count the replies that go the general road."""
+    """Count the replies that take the general road."""
     calls = []
     result = AsyncioConnection.result
     monkeypatch.setattr(
@@ -44,7 +44,7 @@ def general_calls(monkeypatch):
 
 @contextlib.asynccontextmanager
 async def peer(answer):
-    """Run a server with ids: `answer` is given reader and writer behind the handshake."""
+    """Run a server with ids: `answer` gets reader and writer after the handshake."""
 
     async def serve(reader, writer):
         with contextlib.closing(writer):
@@ -151,7 +151,7 @@ async def test_replies_in_pieces_are_put_together(asyncio_client, size):
         b"\xff\n",
     ],
 )
-async def test_what_is_no_reply_is_an_error_in_the_words_of_the_general_road(
+async def test_an_invalid_reply_is_the_same_error_as_on_the_general_road(
     asyncio_client, monkeypatch, reply
 ):
     async def answer(reader, writer):

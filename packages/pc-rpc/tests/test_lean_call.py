@@ -1,4 +1,4 @@
-"""The lean road of a blocking call: when it is taken, and that it promises no less."""
+"""The lean road of a blocking call: when it is taken, and that its guarantees are the same."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Slow(Echo):
 
 @pytest.fixture
 def general_calls(monkeypatch):
-    """Count how often the general road is gone."""
+    """Count the calls that take the general road."""
     calls = []
     send, wait = BlockingConnection._send, BlockingConnection._wait
     monkeypatch.setattr(
@@ -58,7 +58,7 @@ def in_thread(action, *args):
 
 
 def with_ids(answer):
-    """Return a script of a server with ids: `answer` is given the socket and the first request."""
+    """Return a script of a server with ids: `answer` gets the socket and the first request."""
 
     def script(sock, lines):
         lines.readline()
@@ -192,7 +192,7 @@ def test_a_thread_that_waits_for_long_does_not_keep_others_from_their_replies(se
         assert held.result() is True
 
 
-def test_threads_that_wait_for_long_look_around_ever_more_rarely(serve, connect, monkeypatch):
+def test_threads_that_wait_for_long_check_the_state_less_often(serve, connect, monkeypatch):
     pauses, looked_often = defaultdict(list), threading.Event()
 
     def at_once(deadline, longest):
@@ -243,7 +243,7 @@ def test_a_small_request_beyond_the_limit_is_an_error_and_not_sent(serve, connec
     assert client.echo(5) == 5
 
 
-def test_when_the_leader_has_its_reply_another_thread_leads_without_having_looked_around(
+def test_when_the_leader_has_its_reply_it_wakes_the_next_leader(
     serve, connect, monkeypatch
 ):
     waiting, both_wait = set(), threading.Event()

@@ -560,7 +560,7 @@ def test_without_the_feature_the_actions_are_unknown(serve):
         assert b"Unknown action: get_lease" in [lines.readline() for _ in range(3)][-1]
 
 
-def test_a_lease_that_nobody_refers_to_is_not_renewed(client):
+def test_a_lease_without_references_is_not_renewed(client):
     holder, other = client(), client(wait_for_leases=True)
     lease = holder.lease("scan", ttl=0.2).__enter__()
     thread = lease._thread

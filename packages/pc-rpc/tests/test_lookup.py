@@ -1,4 +1,4 @@
-"""Names of servers that take long to be found: the time-out covers them."""
+"""Look-ups that take long: the time-out includes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Driver:
 
 @pytest.fixture
 def name_server(monkeypatch):
-    """A name server that answers when told; names that end in .lab are this machine."""
+    """A name server that answers on demand; names that end in .lab are this computer."""
     answer, asked = threading.Event(), []
     getaddrinfo = socket.getaddrinfo
 
@@ -46,7 +46,7 @@ def test_the_time_out_covers_the_look_up_of_the_name(name_server):
     assert client.echo(1) is None
     assert isinstance(client.last_error, TimeoutError)
     client.close_rpc()
-    assert len(name_server.asked) == 1  # who asks again meanwhile joins the look-up
+    assert len(name_server.asked) == 1  # the second client joined the first look-up
 
 
 def test_the_time_out_of_an_asyncio_client_covers_it_and_the_loop_ends_at_once(name_server):
@@ -82,18 +82,18 @@ def test_a_numeric_address_costs_no_thread(serve, name_server, connect):
     ("host", "numeric"),
     [("127.0.0.1", True), ("::1", True), ("fe80::1%eth0", True), ("localhost", False), ("", False)],
 )
-def test_what_needs_no_look_up(host, numeric):
+def test_numeric_addresses_are_recognised(host, numeric):
     assert is_numeric(host) is numeric
 
 
 @pytest.mark.parametrize("host", ["a" * 70 + ".lab", "laser..lab"])
 @pytest.mark.parametrize("timeout", [None, 30])
-def test_what_cannot_be_a_name_is_named(host, timeout):
+def test_an_invalid_name_is_named_in_the_error(host, timeout):
     with pytest.raises(socket.gaierror, match=rf"no connection to {host}:1: .* right\?"):
         Client(host, 1, timeout=timeout)
 
 
-def test_a_name_that_does_not_exist_is_named(monkeypatch):
+def test_an_unknown_name_is_named_in_the_error(monkeypatch):
     def unknown(host, *args, **kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 

@@ -39,14 +39,14 @@ class Stage:
 
 
 class Kernel:
-    """A kernel, and what one can do with it from a notebook."""
+    """A kernel, with the actions of a notebook."""
 
     def __init__(self, manager, client):
         self._manager = manager
         self._client = client
 
     async def run(self, code):
-        """Run a cell; give what the notebook shows below it: output, result or error."""
+        """Run a cell; return the text that the notebook shows below it: output, result or error."""
         shown = []
 
         def show(message):
@@ -62,7 +62,7 @@ class Kernel:
         return "".join(shown)
 
     async def run_interrupted(self, code, reached):
-        """Run a cell and interrupt it once it has reached something."""
+        """Run a cell and interrupt it when the event `reached` is set."""
         running = asyncio.create_task(self.run(code))
         assert await asyncio.to_thread(reached.wait, LONG)
         await self._manager.interrupt_kernel()
@@ -73,7 +73,7 @@ class Kernel:
         return reply["content"]["matches"]
 
     async def inspect(self, code):
-        """Give what Shift-Tab shows."""
+        """Return the text that Shift-Tab shows."""
         reply = await self._client.inspect(code, reply=True, timeout=LONG)
         return reply["content"]["data"]["text/plain"]
 
@@ -110,7 +110,7 @@ async def notebook(kernel, serve, stage):
     await kernel.run("stage.close_rpc()")
 
 
-async def test_a_client_and_its_methods_show_what_they_are(notebook):
+async def test_a_client_and_its_methods_have_a_readable_repr(notebook):
     assert "pc_rpc.Client of 'stage' at 127.0.0.1" in await notebook.run("stage")
     signature = "move_to(position: float, *, speed: float = 1.0) -> float"
     assert signature in await notebook.run("stage.move_to")

@@ -1,4 +1,4 @@
-"""A controller that was moved here from the established stack, started as it is started there."""
+"""A controller that was ported from the established stack, with its established options."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ LOCAL = ["--bind", "127.0.0.1", "--no-localhost-bind"]
 
 
 class Controller:
-    """The controller in a process of its own; its log tells where it serves."""
+    """The controller in a process of its own; its log has the address."""
 
     def __init__(self, *options):
         self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What clients are like as objects: their attributes, and what happens when nobody holds them."""
+"""Clients as objects: their attributes, and their end without references."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_class_derived_from_a_client_may_have_attributes_of_its_own(serve):
         assert client.nickname == "blue"
 
 
-# When nobody holds them.
+# Without references.
 
 
 class Listening:
@@ -131,7 +131,7 @@ def listening(serve):
 
 
 @pytest.mark.parametrize("make", [Client, LASTING, BestEffortClient])
-def test_a_client_that_nobody_holds_is_closed_at_once_with_a_warning(listening, make):
+def test_a_client_without_references_is_closed_at_once_with_a_warning(listening, make):
     def measure():
         return make("127.0.0.1", listening.port, "laser", timeout=30).measure()
 
@@ -141,7 +141,7 @@ def test_a_client_that_nobody_holds_is_closed_at_once_with_a_warning(listening, 
     assert listening.left.wait(30)
 
 
-async def test_an_asyncio_client_that_nobody_holds_is_closed_with_a_warning(listening):
+async def test_an_asyncio_client_without_references_is_closed_with_a_warning(listening):
     async def measure():
         client = AsyncioClient()
         await client.connect_rpc("127.0.0.1", listening.port, "laser", timeout=30)
@@ -214,7 +214,7 @@ def test_the_thread_of_a_best_effort_client_ends_with_it(free_port):
 
 
 @pytest.mark.parametrize("options", [[], ["-W", "error"]])
-def test_an_open_client_at_the_end_of_the_interpreter_is_nothing_to_speak_of(serve, options):
+def test_an_open_client_at_the_exit_of_the_interpreter_gives_no_warning(serve, options):
     code = """
 import pc_rpc, sys
 client = pc_rpc.Client("127.0.0.1", int(sys.argv[1]), timeout=30)

@@ -1,4 +1,4 @@
-"""What the README says besides its examples, which are doctests."""
+"""The facts of the README; its examples are doctests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_table_of_exit_statuses_is_that_of_the_command():
 
 @pytest.fixture
 def certificates(tmp_path):
-    """The folder with what the README's openssl lines make."""
+    """The folder with the files that the README's openssl lines make."""
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl")
     lines = re.findall(r"^    openssl .*$", README, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Clients that connect again: what is lost is told, nothing is sent twice, the next call works."""
+"""Clients that connect again: lost calls raise, no request is sent twice, the next call works."""
 
 from __future__ import annotations
 
@@ -136,13 +136,13 @@ def lasting(request):
 
 @pytest.fixture(autouse=True)
 def watchful(monkeypatch):
-    """Have blocking clients look for the end of a connection also right after a reply."""
+    """Have blocking clients check the connection before each call, also right after a reply."""
     monkeypatch.setattr("pc_rpc._lean_call.FRESH", -1)
 
 
 @pytest.fixture
 def when_failed(monkeypatch):
-    """Have something done after each attempt that failed: ``when_failed(do)``, for how many."""
+    """Run each action once, after the next failed attempt: ``when_failed(action)``."""
     actions = []
     failed = Attempts.failed
 
@@ -173,7 +173,7 @@ def test_the_next_call_connects_again(serve, lasting):
     assert client.get_rpc_connection_count() == 2
 
 
-def test_the_call_that_a_loss_hits_is_told_and_not_made_again(scripted_peer, lasting, greet):
+def test_a_call_in_flight_at_a_loss_raises_and_is_not_made_again(scripted_peer, lasting, greet):
     requests = []
 
     def script(sock, lines):
@@ -254,7 +254,7 @@ def test_without_a_server_the_error_says_what_was_tried(serve, lasting, free_por
     assert states.seen == ["connected", "lost"]
 
 
-def test_no_time_is_no_attempt(serve, lasting):
+def test_without_time_left_there_is_no_attempt(serve, lasting):
     thread = serve({"main": Driver()})
     states = States()
     client = lasting(thread.port, state_cb=states)
@@ -266,7 +266,7 @@ def test_no_time_is_no_attempt(serve, lasting):
         client.with_rpc_timeout(0).echo(1)
 
 
-def test_one_connects_for_all(serve, lasting):
+def test_one_attempt_serves_all_callers(serve, lasting):
     thread = serve({"main": Driver()})
     states = States()
     client = lasting(thread.port, state_cb=states)
@@ -281,7 +281,7 @@ def test_one_connects_for_all(serve, lasting):
     assert states.seen == ["connected", "lost", "connected"]
 
 
-def test_each_waits_within_its_own_time(serve, lasting, free_port, when_failed):
+def test_each_caller_waits_until_its_own_deadline(serve, lasting, free_port, when_failed):
     thread = serve({"main": Driver()}, port=free_port)
     client = lasting(free_port)
     thread.stop()
@@ -327,7 +327,7 @@ def test_closing_ends_the_wait_for_a_server_at_once(serve, lasting, free_port, w
 
 
 def restarted(client, serve, thread, targets, states):
-    """Have another server take the place of one, and a client notice that it has gone."""
+    """Replace a server by another one, and have a client notice that."""
     thread.stop()
     with contextlib.suppress(ConnectionLost):
         client.with_rpc_timeout(0.01).echo("lost")
@@ -335,7 +335,7 @@ def restarted(client, serve, thread, targets, states):
     return serve(targets, port=thread.port)
 
 
-def test_methods_that_have_come_and_gone(serve, lasting):
+def test_methods_that_were_added_and_removed(serve, lasting):
     states = States()
     thread = serve({"main": Moving()})
     client = lasting(thread.port, state_cb=states)
@@ -368,12 +368,12 @@ def test_a_blocking_client_looks_for_new_methods_before_it_says_that_there_is_no
 
 
 def with_little_time(client):
-    """Return a client for which a server is not waited for."""
+    """Return the methods of a client with a short time-out."""
     client._target.timeout = 0.01
     return client
 
 
-def test_a_server_without_the_target_is_told_of_at_once(serve, lasting):
+def test_a_server_without_the_target_is_an_error_at_once(serve, lasting):
     states = States()
     thread = serve({"main": Driver()})
     client = lasting(thread.port, timeout=1000, state_cb=states)
@@ -583,7 +583,7 @@ async def test_an_asyncio_client_may_be_connected_by_hand_as_well(serve):
     assert states.seen == ["connected", "lost", "closed"]
 
 
-def test_the_search_ends_when_nobody_waits_and_the_client_can_be_forgotten(
+def test_the_search_ends_when_no_call_waits_and_the_client_is_freed(
     serve, free_port, when_failed
 ):
     thread, searching = serve({"main": Driver()}, port=free_port), []
@@ -599,7 +599,7 @@ def test_the_search_ends_when_nobody_waits_and_the_client_can_be_forgotten(
         del client
 
 
-def test_in_the_block_of_a_lease_nothing_is_driven_on_a_new_connection(serve):
+def test_in_the_block_of_a_lost_lease_no_call_is_made_on_a_new_connection(serve):
     thread, drivers = serve({"main": Driver()}), [Driver()]
     with Client("127.0.0.1", thread.port, timeout=LONG, reconnect=True) as client:
         with client.lease("scan 4711"):
@@ -615,7 +615,7 @@ def test_in_the_block_of_a_lease_nothing_is_driven_on_a_new_connection(serve):
     assert drivers[0].calls == [3, 4]
 
 
-def test_a_lease_may_be_what_connects_again(serve):
+def test_taking_a_lease_connects_again(serve):
     thread = serve({"main": Driver()})
     with Client("127.0.0.1", thread.port, timeout=LONG, reconnect=True) as client:
         thread.stop()
@@ -624,7 +624,7 @@ def test_a_lease_may_be_what_connects_again(serve):
             assert client.get_rpc_lease()["purpose"] == "scan 4711"
 
 
-async def test_in_the_block_of_a_lease_no_task_drives_on_a_new_connection(serve):
+async def test_in_the_block_of_a_lost_lease_no_task_calls_on_a_new_connection(serve):
     thread, driver, lost = serve({"main": Driver()}), Driver(), asyncio.Event()
     async with AsyncioClient() as client:
         await client.connect_rpc(

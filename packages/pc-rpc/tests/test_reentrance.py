@@ -26,7 +26,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="a signal for one thr
 
 
 def disturbed(step, action, disturb):
-    """Do it, and something else at the given one of all moments at which a signal can come.
+    """Run an action, and another one at the given one of all moments at which a signal can come.
 
     Only moments within the package count. Return whether there was such a moment, and the result.
     """
@@ -36,7 +36,7 @@ def disturbed(step, action, disturb):
         nonlocal left
         if frame.f_globals.get("__package__") not in {"pc_rpc", "pyon"}:
             return None
-        if frame.f_code.co_name == "__del__":  # of another one: nobody hears what is raised there
+        if frame.f_code.co_name == "__del__":  # of another client: exceptions in it are lost
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":
@@ -50,7 +50,7 @@ def disturbed(step, action, disturb):
 
     previous = sys.gettrace()
     sys._getframe().f_trace_opcodes = True  # before, or Python 3.12 leaves them out at first
-    gc.disable()  # it would end other tests' clients in here, where what is raised is lost
+    gc.disable()  # it would free clients of other tests in here, where exceptions are lost
     sys.settrace(trace)
     try:
         result = action()
@@ -110,7 +110,7 @@ def client(request, serve, scripted_peer, connect, greet, contexts):
         client.close_rpc()
 
 
-def test_at_whatever_moment_a_call_is_interrupted_by_another_both_get_their_own_reply(client):
+def test_a_call_and_one_that_interrupts_it_at_any_moment_get_their_own_replies(client):
     refused = 0
     for step in itertools.count(1):
         inner = []
@@ -146,7 +146,7 @@ def test_a_refused_call_says_why_and_that_it_was_not_sent(client):
 
 
 @pytest.mark.parametrize("disturb", ["ping_rpc", "close_rpc"])
-def test_at_whatever_moment_a_client_is_pinged_or_closed_nobody_waits_for_ever(serve, disturb):
+def test_a_ping_or_close_at_any_moment_leaves_no_call_waiting(serve, disturb):
     port = serve({"main": Instrument()}).port
     for step in itertools.count(1, 3):
         with Client("127.0.0.1", port, timeout=30) as client:
@@ -163,7 +163,7 @@ def test_at_whatever_moment_a_client_is_pinged_or_closed_nobody_waits_for_ever(s
 
 
 class Late(Exception):
-    """What a time-out by exception raises, as that of a test runner does."""
+    """Raised by a time-out that is an exception, as that of a test runner."""
 
 
 def test_a_handler_that_raises_leaves_a_client_that_works_or_says_that_it_is_lost(serve):
@@ -361,7 +361,7 @@ async def test_a_signal_handler_of_the_loop_calls_the_client_that_tasks_wait_in(
 
 @posix
 @pytest.mark.parametrize("step", range(1, 120, 7))
-async def test_a_plain_signal_handler_may_close_an_asyncio_client_at_whatever_moment(serve, step):
+async def test_a_plain_signal_handler_may_close_an_asyncio_client_at_any_moment(serve, step):
     from pc_rpc import AsyncioClient
 
     client = AsyncioClient()

@@ -117,7 +117,7 @@ def functions():
     }
 
 
-def test_methods_that_give_their_results_item_by_item_are_found_without_calling_them():
+def test_methods_that_return_streams_are_found_without_calling_them():
     streams, others = functions()
     target = type("Target", (), {**streams, **others})()
     assert find_methods(target).streams == set(streams)
@@ -196,7 +196,7 @@ def test_ctrl_c_ends_the_command_and_the_generator(serve):
     assert stage.closed.acquire(timeout=LONG)
 
 
-def test_the_prompt_says_items_as_they_come(serve, connect):
+def test_the_prompt_shows_items_as_they_arrive(serve, connect):
     port = serve({"stage": Stage()}).port
     said = []
     prompt = Prompt(lambda target: connect(port), connect(port), str, bool, LONG, said.append)
@@ -291,7 +291,7 @@ with Client("127.0.0.1", {port}) as client:
     assert ours, done.stderr
 
 
-def test_a_connection_that_is_lost_is_the_end_behind_the_items_that_came(serve):
+def test_a_lost_connection_ends_a_stream_after_the_items_that_arrived(serve):
     thread = serve({"stage": Stage()})
     with Client("127.0.0.1", thread.port, timeout=LONG) as client:
         stream = client.move(10**6)

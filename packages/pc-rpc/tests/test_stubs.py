@@ -1,4 +1,4 @@
-"""Typed stubs of whatever a server says about itself."""
+"""Typed stubs from the method lists of servers, including hostile ones."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def stub_of(**targets):
 
 
 class Shutter:
-    """Has methods that are called like types."""
+    """Has methods with the names of types."""
 
     def set(self, value: float, channels: set[int], modes: list[str] | None = None) -> None:
         """Set."""
@@ -89,14 +89,14 @@ def test_types_are_found_beside_methods_of_the_same_names():
 
 
 class Numbers:
-    """Has methods that no type is called like."""
+    """Has methods without the names of types."""
 
     def list_all(self) -> list[int]:
         return []
 
 
 class Hostile:
-    """Has methods that are called like what annotations use."""
+    """Has methods with names that annotations use."""
 
     def numpy(self, like: numpy.ndarray) -> numpy.ndarray:
         return like
@@ -186,7 +186,7 @@ def test_targets_whose_names_make_the_same_class_name_have_classes_of_their_own(
     assert len(set(classes)) == len(classes)
 
 
-def test_what_python_cannot_read_or_encode_is_escaped_in_a_docstring():
+def test_unreadable_characters_are_escaped_in_a_docstring():
     spec = {"args": ["self"], "annotations": {}}
     methods = {"f": [spec, "a\ud800b\0c\rd\\"]}
     text = stub_module("s:1", '"s", 1', {"t": {"docstring": None, "methods": methods}})
@@ -209,6 +209,6 @@ METHODS = st.dictionaries(TRICKY, st.tuples(SPECS, st.none() | TRICKY), max_size
 
 
 @given(st.dictionaries(TRICKY, METHODS, max_size=3))
-def test_whatever_the_server_says_the_stub_is_valid_python(targets):
+def test_the_stub_of_any_method_list_is_valid_python(targets):
     described = {name: {"docstring": None, "methods": of} for name, of in targets.items()}
     compile(stub_module("s:1", '"s", 1', described).encode(), "stub", "exec")

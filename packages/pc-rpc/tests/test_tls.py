@@ -58,7 +58,7 @@ def test_the_wrong_server_is_refused(serve, either_client, contexts, server):
         either_client(port, ssl=contexts(peer=peer))
 
 
-def test_the_wrong_client_hears_that_its_certificate_was_refused(tls_port, either_client, contexts):
+def test_the_wrong_client_gets_an_error_about_its_certificate(tls_port, either_client, contexts):
     for own in ("stranger", "expired"):
         with pytest.raises(ConnectionLost, match="the server refused this client's certificate"):
             either_client(tls_port, ssl=contexts(own))
@@ -77,12 +77,12 @@ def test_with_the_older_tls_as_well(serve, either_client, contexts):
         either_client(port, "main", ssl=context)
 
 
-def test_a_plain_client_on_a_tls_port_is_told(tls_port, either_client):
+def test_a_plain_client_on_a_tls_port_gets_a_hint(tls_port, either_client):
     with pytest.raises(ConnectionLost, match="before its greeting: the port may speak TLS"):
         either_client(tls_port)
 
 
-def test_a_tls_client_on_a_plain_port_is_told(serve, either_client, contexts, caplog):
+def test_a_tls_client_on_a_plain_port_gets_a_hint(serve, either_client, contexts, caplog):
     port = serve({"main": Driver()}).port
     with pytest.raises(OSError, match=rf"no TLS conn.* to 'main' at 127.*:{port}: .*not speak TLS"):
         either_client(port, "main", ssl=contexts())

@@ -58,7 +58,7 @@ def come_to_rest(thread, session):
 
 @pytest.mark.parametrize("words", [b" pyon_v2", b" pyon_v2 request_ids exception_details"])
 @pytest.mark.parametrize("what", REQUESTS)
-def test_replies_that_nobody_reads_stop_what_is_read(serve, monkeypatch, what, words):
+def test_unread_replies_stop_the_reading_of_requests(serve, monkeypatch, what, words):
     for module in (asyncio_connection, _session):
         monkeypatch.setattr(module, "HIGH_WATER", HIGH_WATER)
     request, count = REQUESTS[what]

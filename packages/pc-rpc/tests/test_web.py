@@ -1,4 +1,4 @@
-"""The control panel, as its server tells it: over a WebSocket, without a browser."""
+"""The control panel, over a WebSocket, without a browser."""
 
 import asyncio
 import contextlib
@@ -60,7 +60,7 @@ async def cookie_of(port):
 
 
 class Page:
-    """What a browser does, but for the drawing."""
+    """The messages of a browser, without drawing."""
 
     def __init__(self, socket):
         self.socket = socket
@@ -132,11 +132,11 @@ async def test_a_page_is_told_of_the_methods_and_nothing_is_called(panel, stage)
     assert not stage.begun.is_set()
 
 
-async def test_what_is_submitted_is_called_once_and_its_result_shown(panel, stage):
+async def test_a_submitted_call_is_made_once_and_its_result_shown(panel, stage):
     async with operating(*panel) as page:
         await page.until(lambda: is_live(page))
         await page.call(1, "move", to="5", fast="true")
-        await page.call(1, "move", to="5", fast="true")  # said twice
+        await page.call(1, "move", to="5", fast="true")  # sent twice
         assert (await page.end_of(1))["title"] == "move(5.0, fast=True)"
         await page.say(rows={'["1"]': [True, 100, 0]})
         await page.until(lambda: page.rows.get('["1"]', {}).get("line") == "5.0")
@@ -152,7 +152,7 @@ async def test_an_error_comes_with_the_traceback_of_the_server(panel):
         assert 'raise ValueError("beyond the end")' in call["traceback"]
 
 
-async def test_what_cannot_be_understood_is_not_called(panel, stage):
+async def test_a_call_with_a_mistake_is_an_error_and_not_made(panel, stage):
     async with operating(*panel) as page:
         await page.until(lambda: is_live(page))
         await page.call(1, "move", to="far")
@@ -175,7 +175,7 @@ async def test_a_slow_call_can_be_cancelled(panel, stage):
         await asyncio.wait_for(stage.cancelled.wait(), 30)
 
 
-async def test_items_of_a_stream_are_shown_as_they_come(panel):
+async def test_items_of_a_stream_are_shown_as_they_arrive(panel):
     async with operating(*panel) as page:
         await page.until(lambda: is_live(page))
         await page.call(1, "count", n="3")
@@ -226,7 +226,7 @@ async def test_calls_are_bounded_in_number(panel):
     ],
     ids=range(7),
 )
-async def test_a_page_that_says_nonsense_is_ended(panel, stage, message):
+async def test_a_page_that_sends_invalid_messages_is_closed(panel, stage, message):
     async with operating(*panel) as page:
         await page.say(**message)
         with pytest.raises(ConnectionClosed):
@@ -263,7 +263,7 @@ async def test_a_server_that_restarts_is_found_again_with_its_new_methods(stage)
 
 @pytest.mark.parametrize("path", ["/", "/live", "/entered", "/enter", "/static/calls.js", "/call"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "OPTIONS"])
-async def test_no_request_but_what_is_said_on_the_web_socket_has_an_effect(
+async def test_only_messages_on_the_web_socket_have_an_effect(
     panel, stage, path, method
 ):
     port, cookie = panel
@@ -279,7 +279,7 @@ async def test_no_request_but_what_is_said_on_the_web_socket_has_an_effect(
     assert stage.called == []
 
 
-async def test_without_the_token_or_from_another_page_nobody_gets_in(panel):
+async def test_requests_without_the_token_or_from_another_page_are_refused(panel):
     port, cookie = panel
     own, foreign = f"http://127.0.0.1:{port}", "http://evil.example"
     url = f"ws://127.0.0.1:{port}/live"

@@ -1,4 +1,4 @@
-"""Forms out of method lists, and arguments out of what is typed: without a server."""
+"""Forms from method lists, and arguments from typed texts: without a server."""
 
 from typing import Literal
 
@@ -44,7 +44,7 @@ def test_a_form_has_a_field_for_each_parameter():
     assert form.doc.startswith("Set the power.")
 
 
-def test_without_annotations_the_default_tells():
+def test_without_annotations_the_default_decides_the_kind():
     form = forms_of(listed(Laser()))["plain"]
     kinds = [(one.name, one.kind, one.place) for one in form.fields]
     assert kinds == [
@@ -76,7 +76,7 @@ def test_without_annotations_the_default_tells():
         },
     ],
 )
-def test_a_method_list_that_is_nonsense_gives_forms_all_the_same(nonsense):
+def test_a_malformed_method_list_gives_forms_for_its_methods(nonsense):
     for form in forms_of(nonsense).values():
         form.as_dict()
 
@@ -88,7 +88,7 @@ def test_a_method_list_of_html_stays_text():
     assert form.as_dict()["fields"][0]["name"] == html
 
 
-def test_what_is_typed_becomes_arguments():
+def test_typed_texts_become_arguments():
     form = forms_of(listed(Laser()))["plain"]
     typed = {"anything": "[1, (2, 3)]", "n": "4", "x": "1", "more": "[5, 6]", "name": "text"}
     assert arguments(form, {**typed, "options": "{'a': 1}", "rest": "{'b': 2}"}) == (
@@ -122,7 +122,7 @@ def test_a_text_that_is_needed_may_be_empty():
         ("pyon", "__import__('os')", "a: expected a PYON value"),
     ],
 )
-def test_what_cannot_be_understood_is_an_error_that_names_the_parameter(kind, text, message):
+def test_an_invalid_text_is_an_error_that_names_the_parameter(kind, text, message):
     with pytest.raises(ValueError, match="a: ") as raised:
         arguments(Form("f", "", [Field("a", kind, choices=["x"])]), {"a": text})
     assert message in str(raised.value)
