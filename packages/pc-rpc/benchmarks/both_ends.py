@@ -1,9 +1,9 @@
-"""The CPU time that a call takes at both ends together, beside floors and an earlier checkout.
+"""The CPU time of a call at both ends together, compared with floors and an earlier checkout.
 
-As a program: ``both_ends.py KIND PORT PID`` is the client's end of one contestant, whose server has
-the process id. For each line of its input, a number of calls, it makes as many and prints the CPU
-time that one took at both ends, in seconds. So the ends of each contestant are two processes, and
-any Python may run them: one with another checkout installed, for example.
+As a program: ``both_ends.py KIND NAME PORT PID`` is the client of one contestant, whose server has
+that process id. Each line of its input is a number of calls. It makes these calls and prints the
+CPU time of one of them at both ends, in seconds. So each contestant has two processes of its own,
+for which any Python can be used: one with another checkout installed, for example.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ import floors
 import peers
 
 CROWD = 20
-"""Clients of those kinds that have many."""
+"""Number of clients in the kinds with many clients."""
 
 FLIGHT = 64
-"""Calls that are in flight together."""
+"""Number of calls in flight together."""
 
 LINE = b'{"id":123,"action":"call","name":"echo","args":[5],"kwargs":{}}\n'
 
 Turn = Callable[[int], object]
-"""Makes so many calls."""
+"""Makes that many calls."""
 
 
 def in_a_loop(echo: Callable[[object], object]) -> Turn:
@@ -47,7 +47,7 @@ def in_a_loop(echo: Callable[[object], object]) -> Turn:
 
 
 def in_threads(connect: Callable[[int], Callable[[object], object]]) -> Callable[[int], Turn]:
-    """Give kinds with a client in each of many threads."""
+    """Yield a function that makes calls with a client in each of many threads."""
 
     def contestant(port: int) -> Turn:
         tasks: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -206,11 +206,11 @@ KINDS: dict[str, dict[str, tuple[str, str, Callable[[int], Turn]]]] = {
 BEFORE = "pc_rpc, other checkout"
 
 against: str | None = None
-"""The Python that the other checkout is installed for, if there is one."""
+"""The Python with the other checkout, if there is one."""
 
 CALLS = {"64 in flight": 6400, "20 asyncio clients": 4000, "20 threads": 2000,
          "connect, call, close": 100}  # fmt: skip
-"""Calls of a turn, where they are not 1,000."""
+"""Calls of a turn, if not 1,000."""
 
 PROMISES = [
     ("blocking echo(int)", JSON, "<=", 1.35),
@@ -223,13 +223,13 @@ PROMISES = [
     ("20 threads", BEFORE, "<=", 1 / 1.5),  # the established stack: 1 / 1.38
     ("connect, call, close", BEFORE, "<=", 0.85),
 ]
-"""What our time is at most, in units of which contestant's. Those of an earlier state hold against
-the commit c8dc68b, where calls had one road only."""
+"""Upper bounds of our time, as a multiple of the time of another contestant. Those for another
+checkout hold against the commit c8dc68b, in which calls had one road only."""
 
 
 @contextlib.contextmanager
 def contestant(kind: str, name: str, python: str) -> Iterator[Callable[[], float]]:
-    """Run both ends; give what makes a turn and returns the CPU time of one call."""
+    """Run both ends; yield a function that makes a turn and returns the CPU time of one call."""
     program, serves, _ = KINDS[kind][name]
     with contest.server(program, serves, python) as (port, pid):
         command = [python, __file__, kind, name, str(port), str(pid)]

@@ -1,4 +1,4 @@
-"""What all sections of the benchmark use: servers in processes, turns, tables, promises."""
+"""The parts of the benchmark that all sections use: servers, turns, tables, promises."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def promise(text: str, figure: float, relation: str, bound: float) -> None:
 
 
 def verdict() -> int:
-    """Print what was promised; return the exit status."""
+    """Print the promises and whether they are met; return the exit status."""
     print(f"\n{'promise':52} {'figure':>9}    bound")
     met = True
     for text, figure, relation, bound in promises:
@@ -37,7 +37,7 @@ def verdict() -> int:
 
 @contextlib.contextmanager
 def server(program: str, name: str, python: str = sys.executable) -> Iterator[tuple[int, int]]:
-    """Run a server in a process; give its port and its process id."""
+    """Run a server in a process; yield its port and its process id."""
     process = subprocess.Popen([python, HERE / program, name], stdout=subprocess.PIPE, text=True)
     try:
         yield int(process.stdout.readline()), process.pid
@@ -48,7 +48,7 @@ def server(program: str, name: str, python: str = sys.executable) -> Iterator[tu
 
 
 def take_turns(contestants: dict[str, Callable[[], float]], turns: int) -> dict[str, float]:
-    """Return the median of what each contestant returns, in as many turns."""
+    """Return the median of the figures of each contestant, in that many turns."""
     results: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(turns):
         for name, contestant in contestants.items():

@@ -1,4 +1,4 @@
-"""The least that an exchange can cost: bare sockets and bare protocols that do nothing else.
+"""The minimum cost of an exchange: bare sockets and bare protocols that do nothing else.
 
 As a program: ``floors.py KIND`` serves one of them on a free port, which it prints.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 
 class Echo(asyncio.BufferedProtocol):
-    """Receives into a standing buffer, and sends back what came."""
+    """Receives into one buffer, and sends the same bytes back."""
 
     def __init__(self) -> None:
         self.buffer = bytearray(256 * 1024)
@@ -33,7 +33,7 @@ class Echo(asyncio.BufferedProtocol):
 
 
 class JsonLines(asyncio.Protocol):
-    """Reads lines of JSON, answers each with one; one write for all that came at once."""
+    """Answers each line of JSON with one; a single write for all lines of a read."""
 
     def connection_made(self, transport):
         self.transport = transport
@@ -50,7 +50,7 @@ class JsonLines(asyncio.Protocol):
 
 
 class JsonCalls(Echo):
-    """Calls a method for each line of JSON: the least that makes a remote procedure call.
+    """Calls a method for each line of JSON: the minimum of a remote procedure call.
 
     No time-outs, no ids of its own, no order, no limits, no errors; one line at a time.
     """
@@ -70,7 +70,7 @@ class JsonCalls(Echo):
 
 
 class Driver:
-    """What is called."""
+    """The object with the method."""
 
     def echo(self, x):
         return x
@@ -128,7 +128,7 @@ class JsonClient(asyncio.Protocol):
 
 
 class ArrayEcho(asyncio.BufferedProtocol):
-    """Receives 8 bytes of length and as many bytes, into one standing array; sends them back."""
+    """Receives a length of 8 bytes and that many bytes, into one array; sends them back."""
 
     PIECE = 256 * 1024
 
@@ -185,7 +185,7 @@ KINDS: dict[str, Callable] = {
 
 
 def serve_threads() -> None:
-    """Send back what comes, in a thread for each connection."""
+    """Send all bytes back, in a thread for each connection."""
 
     def echo(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,10 +1,10 @@
-"""What one long line costs each end: peak memory in lengths of the line, longest stop of the loop.
+"""The cost of a long line at each end: peak memory per size of the line, longest stop of the loop.
 
     python packages/pc-rpc/benchmarks/long_lines.py [MEBIBYTES]
 
 Each end runs in a process of its own, at its default limits (the line is dropped) and with limits
-that let it pass. A peer of a few lines sends a string of ``x``. The stop of the loop is measured by
-a task that does nothing but look at the clock; it contains the decoding of the line.
+that accept it. A peer of a few lines sends a string of ``x``. The stop of the loop is measured by a
+task that only reads the clock; it includes the decoding of the line.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Driver:
 
 
 class Gap:
-    """The longest time in which the event loop was not there for anybody."""
+    """The longest time in which the event loop was blocked."""
 
     def __init__(self):
         self.longest = 0.0
@@ -126,7 +126,7 @@ async def watched(run, size, options):
 
 
 def measure(end, size, options):
-    """Print what one end took: in a process of its own."""
+    """Print the cost of one end: in a process of its own."""
     import pc_rpc  # noqa: F401
     import pyon.asyncio_server
 

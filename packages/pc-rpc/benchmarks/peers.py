@@ -171,7 +171,7 @@ def grpc(port: int) -> Callable[[Any], Any]:
     import grpc
 
     channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=LARGE)
-    # With pickle on both sides: as cheap as any encoding of arrays gets there.
+    # With pickle on both sides: the cheapest encoding of arrays there.
     return channel.unary_unary("/driver/echo", lambda x: pickle.dumps(x, protocol=5), pickle.loads)
 
 
@@ -189,7 +189,7 @@ def rpyc_arrays(port: int) -> Callable[[Any], Any]:
 def pyro5_arrays(port: int) -> Callable[[Any], Any]:
     import Pyro5.api
 
-    Pyro5.config.SERIALIZER = "marshal"  # the default one knows no bytes but base64
+    Pyro5.config.SERIALIZER = "marshal"  # the default one sends bytes as base64
     return as_bytes(pyro5(port))
 
 
@@ -198,14 +198,14 @@ def zerorpc_arrays(port: int) -> Callable[[Any], Any]:
 
 
 def as_bytes(echo: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Send the bytes of an array with what takes no arrays, and make one of what comes back."""
+    """Send the bytes of an array through a package without arrays; make an array of the reply."""
     import numpy as np
 
     return lambda x: np.frombuffer(echo(x.tobytes()), x.dtype)
 
 
 ARRAYS = {"rpyc": rpyc_arrays, "pyro5": pyro5_arrays, "zerorpc": zerorpc_arrays}
-"""Those that need other words for arrays than for numbers."""
+"""The packages with other code for arrays than for numbers."""
 
 if __name__ == "__main__":
     globals()[f"serve_{sys.argv[1]}"]()

@@ -1,4 +1,4 @@
-"""Measure pc-rpc against bare sockets and against other packages; say which promises are met.
+"""Measure pc-rpc against bare sockets and other packages; show which promises are met.
 
     python run.py [--against PYTHON] [SECTION...]
     sections: cost small flight clients arrays streams connect blocked idle import
@@ -78,7 +78,7 @@ def small(stack: contextlib.ExitStack) -> None:
     rows = take_turns(contestants, 11)
     table("blocking echo(int)", rows, "us", 1e6)
     floor, ours = rows.pop("bare sockets"), rows.pop("pc_rpc")
-    del rows[JSON_ALONE]  # no peer: what the least costs in Python, to judge the others by
+    del rows[JSON_ALONE]  # not a peer: the minimum in Python, for comparison
     promise("echo(int): time / bare sockets", ours / floor, "<=", 1.7)
     if rows:
         promise("echo(int): time / fastest peer", ours / min(rows.values()), "<", 1.0)
@@ -133,7 +133,7 @@ def flight(stack: contextlib.ExitStack) -> None:
 
 
 def crowd_of_threads(connect: Callable[[int], Callable], port: int) -> Callable[[], float]:
-    """Return what gives the rate of 20 blocking clients, each in a thread of its own."""
+    """Return a function that measures 20 blocking clients, each in a thread of its own."""
     tasks: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
@@ -278,7 +278,7 @@ def connect(stack: contextlib.ExitStack) -> None:
 
 
 def blocked(stack: contextlib.ExitStack) -> None:
-    """What others wait while a driver method blocks its worker thread for 2 s."""
+    """The waits of other calls while a driver method blocks its worker thread for 2 s."""
     port, _ = stack.enter_context(server("peers.py", "two_targets"))
     slow, other, fast = (
         stack.enter_context(pc_rpc.Client("127.0.0.1", port, name))
@@ -322,7 +322,7 @@ def idle(stack: contextlib.ExitStack) -> None:
 
 
 def imports(stack: contextlib.ExitStack) -> None:
-    """What importing costs."""
+    """The time of imports."""
 
     def start(code: str) -> Callable[[], float]:
         return timed(lambda: subprocess.run([sys.executable, "-c", code], check=True), 1)
@@ -358,7 +358,7 @@ SECTIONS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--against", metavar="PYTHON", help="that of another checkout's venv")
+    parser.add_argument("--against", metavar="PYTHON", help="the Python of another checkout's venv")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=" ".join(SECTIONS))
     options = parser.parse_args()
     both_ends.against = options.against

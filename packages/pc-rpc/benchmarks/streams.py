@@ -1,4 +1,4 @@
-"""Results that come item by item, against a loop of calls and against other packages.
+"""Streams, compared with a loop of calls and with other packages.
 
 As a program: ``streams.py NAME`` serves one of `SERVERS` on a free port.
 """
@@ -19,13 +19,13 @@ from contest import promise, server, table, take_turns
 SMALL, TURNS = 1_000_000, 3
 FRAMES, FRAME_TURNS = 2_000, 5
 CALLS = 5_000
-"""Calls, and items of other packages, that are made in one turn."""
+"""Calls, and items of other packages, in one turn."""
 
 FRAME_CALLS = 300
 
 
 class Camera:
-    """Gives small tuples, and images; `as_bytes` for packages that know no arrays."""
+    """Yields small tuples, and images; as bytes for packages without arrays."""
 
     def __init__(self) -> None:
         import numpy as np
@@ -92,7 +92,7 @@ def serve_zerorpc() -> None:
 def pyro5(port: int) -> Any:
     import Pyro5.api
 
-    Pyro5.config.SERIALIZER = "marshal"  # the default one is slower, and knows no bytes
+    Pyro5.config.SERIALIZER = "marshal"  # the default one is slower, and does not send bytes
     return Pyro5.api.Proxy(f"PYRO:camera@127.0.0.1:{port}")
 
 
@@ -109,7 +109,7 @@ PEERS: dict[str, tuple[str, Callable[[int], Any]]] = {
 
 
 def read(make: Callable[[int], Iterator[Any]], n: int, pid: int) -> Callable[[], float]:
-    """Return what reads so many items and gives the CPU time of both ends for each, in seconds."""
+    """Return a function that reads `n` items and returns the CPU time of both ends per item."""
     at_server = (~pid << 3) | 2  # the clock of another process, as clock_getcpuclockid gives it
 
     def used() -> float:
@@ -140,7 +140,7 @@ def as_frames(make: Callable[[int], Iterator[bytes]]) -> Callable[[int], Iterato
 
 
 def streams(stack: contextlib.ExitStack) -> None:
-    """Small tuples, and images of 512 x 512, item by item: the CPU time of both ends."""
+    """Streams of small tuples, and of images of 512 x 512: the CPU time of both ends."""
     from pc_rpc import Client
 
     small: dict[str, Callable[[], float]] = {}
