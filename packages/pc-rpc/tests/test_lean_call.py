@@ -243,9 +243,7 @@ def test_a_small_request_beyond_the_limit_is_an_error_and_not_sent(serve, connec
     assert client.echo(5) == 5
 
 
-def test_when_the_leader_has_its_reply_it_wakes_the_next_leader(
-    serve, connect, monkeypatch
-):
+def test_when_the_leader_has_its_reply_it_wakes_the_next_leader(serve, connect, monkeypatch):
     waiting, both_wait = set(), threading.Event()
 
     def for_ever(deadline, longest):

@@ -583,9 +583,7 @@ async def test_an_asyncio_client_may_be_connected_by_hand_as_well(serve):
     assert states.seen == ["connected", "lost", "closed"]
 
 
-def test_the_search_ends_when_no_call_waits_and_the_client_is_freed(
-    serve, free_port, when_failed
-):
+def test_the_search_ends_when_no_call_waits_and_the_client_is_freed(serve, free_port, when_failed):
     thread, searching = serve({"main": Driver()}, port=free_port), []
     client = Client("127.0.0.1", free_port, timeout=LONG, reconnect=True)
     thread.stop()

@@ -263,9 +263,7 @@ async def test_a_server_that_restarts_is_found_again_with_its_new_methods(stage)
 
 @pytest.mark.parametrize("path", ["/", "/live", "/entered", "/enter", "/static/calls.js", "/call"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "OPTIONS"])
-async def test_only_messages_on_the_web_socket_have_an_effect(
-    panel, stage, path, method
-):
+async def test_only_messages_on_the_web_socket_have_an_effect(panel, stage, path, method):
     port, cookie = panel
 
     def ask():

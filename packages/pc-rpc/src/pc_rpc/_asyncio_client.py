@@ -7,7 +7,6 @@ its reply pending; if request ids were negotiated, it also asks the server to ca
 
 from __future__ import annotations
 
-import sys
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -16,173 +15,24 @@ from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 from pyon.tcp import format_address
 
 from pc_rpc._asyncio_connection import AsyncioConnection, open_connection
-from pc_rpc._asyncio_late_stream import AsyncioLateStream
 from pc_rpc._asyncio_leasing import AsyncioLease
 from pc_rpc._asyncio_reconnecting import AsyncioReconnecting
-from pc_rpc._asyncio_stream import AsyncioRemoteStream
+from pc_rpc._asyncio_target import AsyncioTarget
 from pc_rpc._attempts import NEEDS_RECONNECT
 from pc_rpc._client_side import ClientSide
-from pc_rpc._client_streams import encode_stream
 from pc_rpc._errors import ConnectionLost
-from pc_rpc._lean_asyncio import call as lean_call
 from pc_rpc._leasing import breaking, require
-from pc_rpc._methods import Driver, Proxy, class_only, warn_unclosed
 from pc_rpc._migration import takes_context
 from pc_rpc._protocol import AutoTarget
+from pc_rpc._proxy import Driver, Proxy, class_only
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
     from pc_rpc._states import State
-
-
-class _Closing:
-    """What `AsyncioClient.close_rpc` returns: may be awaited, need not be."""
-
-    def __init__(self, connection: AsyncioConnection | None) -> None:
-        self._connection = connection
-
-    def __await__(self) -> Generator[Any, None, None]:
-        if self._connection is not None:
-            yield from self._connection.wait_closed().__await__()
-
-
-class _Target:
-    """The `Target` of an `AsyncioClient`: its current connection, and how to replace it."""
-
-    def __init__(self) -> None:
-        self.connection: AsyncioConnection | None = None
-        self.timeout: float | None = None
-        self.description: Mapping[str, Any] = {}
-        self.made = 0  # connections so far
-        self.again: AsyncioReconnecting | None = None  # with `reconnect`
-        self.forget_methods: weakref.WeakMethod[Callable[[], None]] | None = None
-
-    @property
-    def names(self) -> Collection[str]:
-        """Names of the methods of the selected target."""
-        return () if self.connection is None else self.connection.side.methods
-
-    @property
-    def streams(self) -> frozenset[str]:
-        """Names of the methods that return streams."""
-        return frozenset() if self.connection is None else self.connection.side.streams
-
-    @property
-    def gone(self) -> Mapping[str, str]:
-        """Methods that the server has no longer, each with the text of the error."""
-        return {} if self.connection is None else self.connection.side.requests.gone
-
-    @property
-    def label(self) -> str:
-        """Target and server, for messages."""
-        if self.connection is None:
-            return "an AsyncioClient that is not connected (await connect_rpc() first)"
-        return self.connection.side.label
-
-    def connected(self) -> AsyncioConnection:
-        if self.connection is None:
-            raise RuntimeError("not connected: await connect_rpc() first")
-        return self.connection
-
-    def invoke(
-        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
-    ) -> Awaitable[Any]:
-        """Call a method of the selected target and return its result."""
-        connection = self.connection
-        if connection is None or connection.lines_received is None or kwargs:
-            return self._invoke(name, args, kwargs, timeout)
-        return lean_call(connection, name, args, timeout)
-
-    def _invoke(
-        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
-    ) -> Awaitable[Any]:
-        """Do what `invoke` does, on the general road; connect again if needed."""
-        connection = self.connected()
-        if self.again is None or connection.side.reason is None:
-            return connection.call(name, args, kwargs, timeout)
-        return self.again.through(
-            f"call of {name}()", lambda other, left: other.call(name, args, kwargs, left), timeout
-        )
-
-    def stream(
-        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
-    ) -> AsyncioRemoteStream | AsyncioLateStream:
-        """Return the asynchronous iterator over the items of a stream."""
-
-        def on(connection: AsyncioConnection) -> AsyncioRemoteStream:
-            call, chunks = encode_stream(connection.side, name, args, kwargs)
-            return AsyncioRemoteStream(connection, call, chunks, timeout, self)
-
-        async def begin() -> AsyncioRemoteStream:
-            return on(await self.ready(f"stream of {name}()", timeout))
-
-        connection = self.connected()
-        if self.again is None or connection.side.reason is None:
-            return on(connection)
-        return AsyncioLateStream(begin)
-
-    async def request(self, action: str, fields: Mapping[str, Any] | None = None) -> Any:
-        """Make a request other than a call of a method, and return the result."""
-
-        def use(connection: AsyncioConnection, timeout: float | None) -> Awaitable[Any]:
-            return connection.complete(*connection.side.encode_action(action, fields), timeout)
-
-        return await self.through(f"request {action}", use, self.timeout)
-
-    async def through(
-        self,
-        what: str,
-        use: Callable[[AsyncioConnection, float | None], Awaitable[Any]],
-        timeout: float | None,
-    ) -> Any:
-        """Return the result of `use` with the connection, which is made again if needed."""
-        connection = self.connected()
-        if self.again is None or connection.side.reason is None:
-            return await use(connection, timeout)
-        return await self.again.through(what, use, timeout)
-
-    async def ready(self, what: str, timeout: float | None) -> AsyncioConnection:
-        """Return a connection that is not known to be lost, made again if needed."""
-
-        async def use(connection: AsyncioConnection, timeout: float | None) -> AsyncioConnection:
-            return connection
-
-        return cast("AsyncioConnection", await self.through(what, use, timeout))
-
-    def renewed(self, connection: AsyncioConnection, *, changed: bool) -> None:
-        """Use a new connection; `changed` tells whether its methods differ from before."""
-        if connection is not self.connection:  # otherwise connect_rpc has opened it
-            self.made += 1
-        self.connection, self.description = connection, {}
-        if changed and self.forget_methods is not None and (forget := self.forget_methods()):
-            forget()
-
-    def described(self) -> Mapping[str, Any]:
-        """Return the method list, an empty one if it was not fetched yet."""
-        return self.description
-
-    def look_again(self) -> bool:
-        """Return False: an attribute look-up cannot wait for a new connection here."""
-        return False
-
-    def close(self) -> _Closing:
-        """Close the connection; see `AsyncioClient.close_rpc`."""
-        if self.again is not None:
-            self.again.close()
-        if self.connection is not None:
-            self.connection.end(ConnectionLost("closed by close_rpc()"))
-        return _Closing(self.connection)
-
-    def __del__(self) -> None:
-        connection = self.connection
-        if connection is None or connection.side.reason is not None or sys.is_finalizing():
-            return
-        warn_unclosed(self)
-        connection.end_soon(ConnectionAbortedError("the client was garbage-collected"))
 
 
 class AsyncioClient(Proxy[Driver]):
@@ -202,7 +52,7 @@ class AsyncioClient(Proxy[Driver]):
     """
 
     def __init__(self) -> None:
-        self._target: _Target = _Target()
+        self._target: AsyncioTarget = AsyncioTarget()
         self._target.forget_methods = weakref.WeakMethod(self._forget_methods)
         self._connecting: AsyncioConnection | None = None
 

@@ -14,8 +14,8 @@ from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 from pc_rpc._attempts import Attempts, is_foreseen, is_mistake, without_frames
 from pc_rpc._best_effort_stream import BestEffortStream
 from pc_rpc._errors import ConnectionLost, TargetLeased
-from pc_rpc._methods import Proxy
 from pc_rpc._migration import takes_context
+from pc_rpc._proxy import Proxy
 from pc_rpc._reconnecting import Reconnecting
 
 if TYPE_CHECKING:

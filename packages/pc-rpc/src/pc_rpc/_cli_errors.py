@@ -28,14 +28,14 @@ LEASED = 75
 INTERRUPTED = 130
 
 STATUSES = {
-    OK: "done, or the reader of the output has gone",
+    OK: "done, or the reader of the output has closed the pipe",
     RAISED: "the remote method raised",
     USAGE: "the command line is wrong, or names a file or an address that cannot be used",
     NO_ANSWER: "no such server or target, or no answer",
     DRIVER: "the driver to serve could not be made or closed: its own code raised",
     INTERNAL: "an error in this program",
     OUTPUT_FAILED: "the output cannot be written",
-    LEASED: "somebody else has a lease on the target: try again later",
+    LEASED: "another client has a lease on the target: try again later",
     INTERRUPTED: "ended by Ctrl-C",
 }
 """What each exit status means. 70 to 75 are those of sysexits.h, 130 is a shell's for SIGINT."""

@@ -14,9 +14,9 @@ from pyon.framing import DEFAULT_LIMIT, REPLY_LINE_LIMIT
 from pc_rpc._attempts import NEEDS_RECONNECT
 from pc_rpc._connection import BlockingConnection
 from pc_rpc._leasing import Lease, breaking, require
-from pc_rpc._methods import Driver, Proxy, class_only
 from pc_rpc._migration import takes_context
 from pc_rpc._protocol import AutoTarget
+from pc_rpc._proxy import Driver, Proxy, class_only
 
 if TYPE_CHECKING:
     import ssl

@@ -30,8 +30,8 @@ from pc_rpc._client_streams import closed, encode_stream
 from pc_rpc._connecting import connect, shake_hands
 from pc_rpc._deadlines import deadline_of
 from pc_rpc._errors import ConnectionLost, RpcError
-from pc_rpc._methods import warn_unclosed
 from pc_rpc._protocol import AutoTarget, Chunks
+from pc_rpc._proxy import warn_unclosed
 from pc_rpc._remote_stream import RemoteStream
 from pc_rpc._sending import Sending
 from pc_rpc._unreachable import wanted

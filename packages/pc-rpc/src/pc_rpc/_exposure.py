@@ -23,9 +23,10 @@ from pc_rpc._attributes import (
     of_class,
     own_attributes,
 )
-from pc_rpc._methods import Proxy, RemoteMethods, known_names, known_streams
+from pc_rpc._methods import RemoteMethods, known_names, known_streams
 from pc_rpc._parts import PartMethod, members_of_parts
 from pc_rpc._properties import Accessor, accessors
+from pc_rpc._proxy import Proxy
 from pc_rpc._returns import gives_items, is_awaited
 
 Method = TypeVar("Method", bound=Callable[..., Any])

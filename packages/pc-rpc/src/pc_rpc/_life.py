@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pc_rpc._attributes import has
 from pc_rpc._exposure import close_of
-from pc_rpc._methods import Proxy, RemoteMethods, close_client
+from pc_rpc._methods import RemoteMethods, close_client
+from pc_rpc._proxy import Proxy
 
 if TYPE_CHECKING:
     from pc_rpc._worker import Worker

@@ -6,35 +6,15 @@ nowhere else. The method list, with signatures and docstrings, is fetched once, 
 
 from __future__ import annotations
 
-import difflib
-import sys
-import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pc_rpc._signatures import signature
+from pc_rpc._signatures import part_of, signature
+from pc_rpc._suggestions import cannot_change, no_such_method
 
 if TYPE_CHECKING:
     import inspect
     from collections.abc import Callable, Collection, Iterable, Mapping
-
-    from typing_extensions import TypeVar
-
-    Driver = TypeVar("Driver", default=Any)
-    Method = TypeVar("Method")
-else:
-    from typing import TypeVar
-
-    Driver = TypeVar("Driver")
-
-
-NEVER_SUGGESTED = frozenset(
-    {"terminate", "close", "exit", "kill", "quit", "shutdown", "stop", "abort", "reset"}
-)
-"""Names that are never suggested for a misspelt one: a call of them would end something."""
-
-
-_KINDS = {"property": "a property", "attribute": "an attribute"}
 
 
 class Target(Protocol):
@@ -96,7 +76,7 @@ class RemoteMethod:
         return self._invoke(self.__name__, args, kwargs, self._timeout)
 
     def _entry(self) -> tuple[Mapping[str, Any], str | None] | None:
-        entry = _part(self._target.described(), "methods").get(self.__name__)
+        entry = part_of(self._target.described(), "methods").get(self.__name__)
         if isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], dict):
             return entry[0], entry[1]
         return None
@@ -244,18 +224,8 @@ def known_description(methods: RemoteMethods) -> Mapping[str, Any]:
 
 def known_values(methods: RemoteMethods) -> dict[str, str]:
     """Return the kinds of attributes that are not methods, by name: see PROTOCOL.md, 8."""
-    return _values(methods._target)
-
-
-def _values(target: Target) -> dict[str, str]:
-    values = _part(target.described(), "values")
+    values = part_of(methods._target.described(), "values")
     return {str(name): str(kind) for name, kind in values.items()}
-
-
-def _part(described: Any, key: str) -> Mapping[Any, Any]:
-    """Return a dict of a method list; an empty one if the server sent something else."""
-    part = described.get(key) if isinstance(described, dict) else None
-    return part if isinstance(part, dict) else {}
 
 
 def close_client(methods: RemoteMethods) -> Any:
@@ -282,175 +252,6 @@ def find_method(target: Target, name: str, timeout: float | None) -> RemoteMetho
         if missing and _has_parts(names, name):
             return RemotePart(target, name, timeout)
     if missing or (name.startswith("__") and name.endswith("__")):
-        raise AttributeError(_no_such_method(target, name, names or ()), name=name)
+        raise AttributeError(no_such_method(target, name, names or ()), name=name)
     kind = RemoteStreamMethod if name in target.streams else RemoteMethod
     return kind(target, name, timeout)
-
-
-def _no_such_method(target: Target, name: str, names: Collection[str]) -> str:
-    if name in target.gone:
-        return target.gone[name]
-    text = f"no remote method {name!r} in {target.label}"
-    if name.startswith("_"):
-        return text
-    read, change = _accesses(name)
-    calls = {read: f"{read}()", change: f"{change}(value)"}
-    if around := [call for method, call in calls.items() if method in names]:
-        return f"{text}: attributes of a driver cannot be read; use {' or '.join(around)}"
-    kind = _KINDS.get(_values(target).get(name, ""))
-    if kind is not None:
-        return f"{text}: it is {kind} of the driver, and only methods can be called"
-    similar = difflib.get_close_matches(name, set(names) - NEVER_SUGGESTED, 1)
-    return f"{text}; did you mean {similar[0]!r}?" if similar else text
-
-
-def cannot_change(
-    target: Target, what: str, name: str, proxy: object, value: object = None
-) -> AttributeError:
-    """Return the error of an attempt to set or delete an attribute of a client.
-
-    Parameters
-    ----------
-    target : Target
-        The target of the client.
-    what : str
-        "set" or "delete".
-    name : str
-        The attribute.
-    proxy : object
-        The object whose attribute it is: the client, or a part of the target.
-    value : object, optional
-        The value to set.
-    """
-    names = target.names or ()
-    text = f"cannot {what} {name!r} of {target.label} from here: only its methods can be called"
-    read, change = _accesses(name)
-    if change in names:
-        text += f"; use {change}({_spelt(value)})"
-    elif read in names:
-        text += f"; it can be read: {read}()"
-    elif name in names:
-        text += f", and {name} is one"
-    return AttributeError(text, name=name, obj=proxy)
-
-
-def _accesses(name: str) -> tuple[str, str]:
-    """Return the names of the methods that would read and set an attribute.
-
-    Examples
-    --------
-    >>> _accesses("power"), _accesses("axis.speed")
-    (('get_power', 'set_power'), ('axis.get_speed', 'axis.set_speed'))
-    """
-    part, dot, last = name.rpartition(".")
-    return f"{part}{dot}get_{last}", f"{part}{dot}set_{last}"
-
-
-def _spelt(value: object) -> str:
-    """Return a number as a literal; "value" for others, whose repr may be long, or run code."""
-    short = type(value) in {bool, float} or (type(value) is int and abs(value) < 10**18)
-    return repr(value) if short else "value"
-
-
-def warn_unclosed(target: Target) -> None:
-    """Warn that a client was garbage-collected while open; not when the interpreter exits."""
-    if not sys.is_finalizing():
-        warnings.warn(
-            f"the client of {target.label} was not closed: see close_rpc()",
-            ResourceWarning,
-            stacklevel=3,
-            source=target,
-        )
-
-
-class _ClassOnly:
-    """A class method that instances do not have: there, the name is a remote method."""
-
-    def __init__(self, method: Any) -> None:
-        self._method = method
-        self.__doc__ = method.__doc__
-
-    def __get__(self, instance: object, owner: type) -> Any:
-        if instance is not None:
-            raise AttributeError(self._method.__name__)  # so that `__getattr__` is called
-        return self._method.__get__(None, owner)
-
-
-def class_only(method: Method) -> Method:
-    """Hide a class method from instances of the class. A decorator."""
-    return cast("Method", _ClassOnly(method))
-
-
-class Proxy(Generic[Driver]):
-    """The base of the clients: looks attributes up as methods of the target.
-
-    The established names and those that end in ``_rpc`` are the client's own; every other attribute
-    is a method of the target.
-
-    A client and its remote methods refer to the `Target`, which does not refer to them. So the
-    connection is closed when neither is referred to any more.
-    """
-
-    _target: Target
-
-    def with_rpc_timeout(self, timeout: float | None) -> Driver:
-        """Return the methods of the target, with another time-out.
-
-        Parameters
-        ----------
-        timeout : float or None
-            Seconds that a call may take. None: no limit.
-
-        Examples
-        --------
-        ::
-
-            client.with_rpc_timeout(60).calibrate()
-        """
-        return cast("Driver", RemoteMethods(self._target, timeout))
-
-    @property
-    def __rpc__(self) -> Driver:
-        """The methods of the target only, including those with a name of the client's own."""
-        return cast("Driver", RemoteMethods(self._target, self._target.timeout))
-
-    def __getattr__(self, name: str) -> Any:
-        if "_target" not in self.__dict__:  # not initialised: it is being copied
-            raise AttributeError(name)
-        target = self._target
-        method = find_method(target, name, target.timeout)
-        if target.names is not None:  # it is final: the next look-up finds it in `__dict__`
-            self.__dict__[name] = method
-        return method
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not self._is_own(name):
-            raise cannot_change(self._target, "set", name, self, value)
-        object.__setattr__(self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        if not self._is_own(name):
-            raise cannot_change(self._target, "delete", name, self)
-        object.__delattr__(self, name)
-
-    def _is_own(self, name: str) -> bool:
-        """Return whether an attribute is private, or a descriptor of a derived class.
-
-        Names of remote methods do not begin with an underscore.
-        """
-        return name.startswith("_") or hasattr(getattr(type(self), name, None), "__set__")
-
-    def _forget_methods(self) -> None:
-        """Drop the remembered methods: another server may have other ones."""
-        for name, value in list(self.__dict__.items()):
-            if isinstance(value, (RemoteMethod, RemotePart)):
-                self.__dict__.pop(name, None)
-
-    def __dir__(self) -> list[str]:
-        bases = type(self).__mro__
-        not_own = {n for base in bases for n, m in vars(base).items() if type(m) is _ClassOnly}
-        own = set(object.__dir__(self)) - not_own
-        return sorted(own.union(first_names(self._target.names or ())))
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a connection cannot be copied or pickled; make a new client instead")

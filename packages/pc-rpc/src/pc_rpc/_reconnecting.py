@@ -29,7 +29,7 @@ from pc_rpc._connection import BlockingConnection
 from pc_rpc._deadlines import LONGEST
 from pc_rpc._errors import ConnectionLost, RpcError
 from pc_rpc._interrupts import Interrupts
-from pc_rpc._methods import warn_unclosed
+from pc_rpc._proxy import warn_unclosed
 from pc_rpc._states import States
 
 if TYPE_CHECKING:

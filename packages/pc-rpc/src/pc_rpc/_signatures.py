@@ -53,3 +53,9 @@ def signature(spec: Mapping[str, Any]) -> inspect.Signature | None:
         return inspect.Signature(parameters, return_annotation=annotation("return"))
     except (TypeError, ValueError, LookupError):
         return None
+
+
+def part_of(described: Any, key: str) -> Mapping[Any, Any]:
+    """Return a dict of a method list; an empty one if the server sent something else."""
+    part = described.get(key) if isinstance(described, dict) else None
+    return part if isinstance(part, dict) else {}
