@@ -1,4 +1,4 @@
-"""The lean road of an asyncio call: when it is taken, and that its guarantees are the same."""
+"""The fast path of an asyncio call: when it is taken, and that its guarantees are the same."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Echo:
 
 @pytest.fixture
 def general_calls(monkeypatch):
-    """Count the replies that take the general road."""
+    """Count the replies that take the general path."""
     calls = []
     result = AsyncioConnection.result
     monkeypatch.setattr(
@@ -58,7 +58,7 @@ async def peer(answer):
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_calls_that_nothing_disturbs_go_the_lean_road(serve, asyncio_client, general_calls):
+async def test_calls_that_nothing_disturbs_take_the_fast_path(serve, asyncio_client, general_calls):
     async with asyncio_client(serve({"main": Echo()}, allow_parallel=True).port) as client:
         del general_calls[:]
         assert await asyncio.gather(*map(client.echo, range(100))) == list(range(100))
@@ -77,7 +77,7 @@ async def test_calls_that_nothing_disturbs_go_the_lean_road(serve, asyncio_clien
      "x" * (3 * LINE_SIZE), "__jsonclass__", ',"status":"ok","ret":', 10**1000],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-async def test_a_value_comes_back_on_both_roads(serve, asyncio_client, monkeypatch, lean, value):
+async def test_a_value_comes_back_on_both_paths(serve, asyncio_client, monkeypatch, lean, value):
     monkeypatch.setattr(_asyncio_connection, "LEAN", lean)
     array = np.arange(3000.0)
     async with asyncio_client(serve({"main": Echo()}).port) as client:
@@ -95,7 +95,7 @@ async def test_a_value_comes_back_on_both_roads(serve, asyncio_client, monkeypat
 
 
 @pytest.mark.parametrize("lean", [True, False])
-async def test_a_request_is_the_same_on_the_wire_on_both_roads(asyncio_client, monkeypatch, lean):
+async def test_a_request_is_the_same_on_the_wire_on_both_paths(asyncio_client, monkeypatch, lean):
     monkeypatch.setattr(_asyncio_connection, "LEAN", lean)
     requests = []
 
@@ -151,7 +151,7 @@ async def test_replies_in_pieces_are_put_together(asyncio_client, size):
         b"\xff\n",
     ],
 )
-async def test_an_invalid_reply_is_the_same_error_as_on_the_general_road(
+async def test_an_invalid_reply_is_the_same_error_as_on_the_general_path(
     asyncio_client, monkeypatch, reply
 ):
     async def answer(reader, writer):
@@ -236,7 +236,7 @@ async def test_calls_that_wait_when_the_connection_ends_say_so(serve, asyncio_cl
         assert not lost.value.sent
 
 
-async def test_a_client_with_small_limits_takes_the_general_road(serve, asyncio_client):
+async def test_a_client_with_small_limits_takes_the_general_path(serve, asyncio_client):
     async with asyncio_client(serve({"main": Echo()}).port, limit=2000) as client:
         assert await client.echo("x" * 1900) == "x" * 1900
         with pytest.raises(ValueError, match=r"the call of echo\(\) has .* the limit of 2000"):

@@ -1,4 +1,4 @@
-"""The lean road of a blocking call: when it is taken, and that its guarantees are the same."""
+"""The fast path of a blocking call: when it is taken, and that its guarantees are the same."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Slow(Echo):
 
 @pytest.fixture
 def general_calls(monkeypatch):
-    """Count the calls that take the general road."""
+    """Count the calls that take the general path."""
     calls = []
     send, wait = BlockingConnection._send, BlockingConnection._wait
     monkeypatch.setattr(
@@ -72,7 +72,7 @@ def with_ids(answer):
 
 
 @pytest.mark.parametrize("run", [lambda do, *args: do(*args), in_thread])
-def test_a_call_that_nothing_disturbs_goes_the_lean_road(serve, connect, general_calls, run):
+def test_a_call_that_nothing_disturbs_takes_the_fast_path(serve, connect, general_calls, run):
     client = connect(serve({"main": Echo()}).port)
     del general_calls[:]
     for _ in range(100):
@@ -90,7 +90,7 @@ def test_a_call_that_nothing_disturbs_goes_the_lean_road(serve, connect, general
     [5, -1.5, None, "a\nb", [1, [2.0, "x"]], {"a": 1}, {1, 2}, "x" * (3 * READ_SIZE)],
     ids=["int", "float", "None", "str", "list", "dict", "set", "long"],
 )
-def test_a_value_comes_back_on_both_roads(serve, connect, monkeypatch, lean, value, run):
+def test_a_value_comes_back_on_both_paths(serve, connect, monkeypatch, lean, value, run):
     monkeypatch.setattr(_connection, "LEAN", lean)
     client = connect(serve({"main": Echo()}).port)
     for _ in range(3):
@@ -103,7 +103,7 @@ def test_a_value_comes_back_on_both_roads(serve, connect, monkeypatch, lean, val
 
 
 @pytest.mark.parametrize("lean", [True, False])
-def test_a_request_is_the_same_on_the_wire_on_both_roads(scripted_peer, connect, monkeypatch, lean):
+def test_a_request_is_the_same_on_the_wire_on_both_paths(scripted_peer, connect, monkeypatch, lean):
     monkeypatch.setattr(_connection, "LEAN", lean)
     requests = []
 

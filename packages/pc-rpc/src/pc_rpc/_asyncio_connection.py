@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pc_rpc._stream_call import StreamCall
 
 LEAN = True
-"""Whether calls may take the lean road. Tests of the general road switch it off."""
+"""Whether calls may take the fast path. Tests of the general path switch it off."""
 
 
 class AsyncioConnection(Connection):
@@ -49,7 +49,7 @@ class AsyncioConnection(Connection):
     Attributes
     ----------
     waiting : dict of str to asyncio.Future
-        The pending calls of the lean road: see `_lean_asyncio`.
+        The pending calls of the fast path: see `_lean_asyncio`.
     """
 
     def __init__(self, side: ClientSide) -> None:
@@ -115,7 +115,7 @@ class AsyncioConnection(Connection):
     async def call(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> Any:
-        """Call a method of the selected target and return its result, on the general road."""
+        """Call a method of the selected target and return its result, on the general path."""
         call, chunks = self.side.encode_call(name, args, kwargs)
         return await self.complete(call, copy_if_shared(chunks), timeout)
 

@@ -85,7 +85,7 @@ class AsyncioTarget:
     def _invoke(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> Awaitable[Any]:
-        """Do what `invoke` does, on the general road; connect again if needed."""
+        """Do what `invoke` does, on the general path; connect again if needed."""
         connection = self.connected()
         if self.again is None or connection.side.reason is None:
             return connection.call(name, args, kwargs, timeout)

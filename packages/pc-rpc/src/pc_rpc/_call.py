@@ -1,6 +1,6 @@
 """One request of a client and its state.
 
-Pure state that the lean and the general road share: either can go on with a call of the other.
+Pure state that the fast and the general path share: either can go on with a call of the other.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The one idea to keep in mind: a call sends its request (`_sending`), waits for the reply, perhaps as
 the thread that reads for all (`_receiving`), and decodes it. Requests of many threads are in flight
 together, and a call that is given up leaves its reply pending. Ctrl-C gives a call up, too. It is
-delayed until the thread waits, except on the lean road (`_lean_call`), where an exception does no
+delayed until the thread waits, except on the fast path (`_lean_call`), where an exception does no
 harm at any moment.
 
 Signal handlers and finalisers run on the thread that they interrupt, at any point of this code, and
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pc_rpc._stream_call import StreamCall
 
 LEAN = True
-"""Whether calls may take the lean road. Tests of the general road switch it off."""
+"""Whether calls may take the fast path. Tests of the general path switch it off."""
 
 DESCRIPTION_TIMEOUT = 5.0
 """Seconds that fetching the method list may take. A server whose event loop is busy answers later:
@@ -111,7 +111,7 @@ class BlockingConnection(Sending):
                 again=again,
             )
         )
-        self.lean = False  # whether calls may take the lean road
+        self.lean = False  # whether calls may take the fast path
         self._freed = False  # whether the socket was closed
         self._description: Mapping[str, Any] | None = None
         what = wanted(self.side.peer, target_name)
@@ -176,12 +176,12 @@ class BlockingConnection(Sending):
         """The state, to be shown behind the label."""
         return "" if self.side.reason is None else ", connection lost"
 
-    invoke = _lean_call.invoke  # the lean road, which falls back to the general one
+    invoke = _lean_call.invoke  # the fast path, which falls back to the general one
 
     def call(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
     ) -> Any:
-        """Do what `invoke` does, on the general road."""
+        """Do what `invoke` does, on the general path."""
         return self.complete(*self.side.encode_call(name, args, kwargs), timeout)
 
     def stream(

@@ -1,4 +1,4 @@
-"""The lean road of an asyncio call: one coroutine, and one loop for all replies of a read.
+"""The fast path of an asyncio call: one coroutine, and one loop for all replies of a read.
 
 The common case: a small request without keywords, on a connection with ids and without a backlog,
 and a small reply with a return value. The only object of such a call is the future that its task
@@ -6,8 +6,8 @@ awaits. `AsyncioConnection.waiting` has the future; its key is the common beginn
 reply. A call that was given up stays there, with a future that is done, until its reply arrives.
 
 The one idea to keep in mind: a line that is not understood here changes nothing. It and the lines
-after it take the general road, which asks `receive` whether the call began here. In that case the
-task decodes its reply as on the general road.
+after it take the general path, which asks `receive` whether the call began here. In that case the
+task decodes its reply as on the general path.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LOST, _TOO_LATE = _Ending(), _Ending()
 async def call(
     connection: AsyncioConnection, name: str, args: Sequence[Any], timeout: float | None
 ) -> Any:
-    """Call a method and return its result. See `AsyncioConnection.call`, the general road."""
+    """Call a method and return its result. See `AsyncioConnection.call`, the general path."""
     side, pending, text = connection.side, connection.waiting, small_text([*args])
     if text is None:
         return await connection.call(name, args, {}, timeout)

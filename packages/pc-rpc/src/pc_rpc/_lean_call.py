@@ -1,13 +1,13 @@
-"""The lean road of a blocking call: the common case, in three functions.
+"""The fast path of a blocking call: the common case, in three functions.
 
 The common case: a small request without keywords, on a plain connection with ids that no other
 thread uses at the moment; the socket takes it at once, and a small reply arrives alone in one read.
 Nearly all calls are such calls, and most of their time goes into the number of function calls.
 
-The one idea to keep in mind: the general road can go on after each step. The conditions are tested
+The one idea to keep in mind: the general path can go on after each step. The conditions are tested
 first, and each step leaves a state that `BlockingConnection` understands: the call is not sent,
 partly sent (the rest goes before the next message), sent, or replied to. So the guarantees are
-those of the general road.
+those of the general path.
 
 Ctrl-C is not delayed here, and other signal handlers may raise, too, between any two steps. So the
 bytes that are sent or received are noted in the same step: ``map`` and ``extend`` are C code, in
@@ -90,7 +90,7 @@ def invoke(
 def _exchange(
     connection: BlockingConnection, call: Call, line: bytes, head: str, me: int, began: float
 ) -> str | None:
-    """Send a request and return its reply; None: the general road must go on.
+    """Send a request and return its reply; None: the general path must go on.
 
     ``call.sent`` and ``call.reply`` tell how far the call got.
     """
