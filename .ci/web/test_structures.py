@@ -383,7 +383,7 @@ def test_the_token_in_the_address_opens_the_page_and_is_taken_out_of_it(open_pag
 def test_without_the_token_one_sees_a_form_and_with_a_wrong_one_a_refusal(open_page, show):
     served, _ = show({"oven": oven()}, Door(token=TOKEN))
     page = open_page(f"{served.url.partition('#')[0]}#token=wrong", expect_errors=True)
-    expect(page.locator("#said")).to_have_text("This is not the token.")
+    expect(page.locator("#said")).to_have_text("Wrong token.")
     page.get_by_label("The token").fill(TOKEN)
     page.get_by_role("button", name="Enter").click()
     expect(row(page, "oven")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Who gets what of a site: hosts, origins, tokens, addresses; over real connections."""
+"""Access to a site: host names, origins, tokens, addresses; over real connections."""
 
 import argparse
 import asyncio
@@ -71,7 +71,7 @@ HERE = {"host": "127.0.0.1:8000"}
     "host",
     ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000", "10.0.0.7", "Lab.example:8000"],
 )
-def test_a_host_that_nobody_else_can_have_is_ours(host):
+def test_a_host_name_that_no_other_site_can_have_is_accepted(host):
     Access(names=frozenset({"lab.example"})).check_place({"host": host}, needs_origin=False)
 
 
@@ -81,7 +81,7 @@ def test_a_host_that_nobody_else_can_have_is_ours(host):
      "127.0.0.1@evil.example", "evil.example:80:80", "[::1].evil.example", "127.0.0.1:8000/x",
      "localhost, evil.example", "2130706433.example", "0x7f000001"],
 )  # fmt: skip
-def test_a_host_that_could_be_somebody_elses_is_refused(host):
+def test_a_host_name_that_another_site_could_have_is_refused(host):
     with pytest.raises(Refused, match="--host-name") as refused:
         Access().check_place({"host": host}, needs_origin=False)
     assert refused.value.status == 421
@@ -105,9 +105,9 @@ def test_with_tls_an_origin_without_it_is_refused():
         )
 
 
-def test_what_has_an_effect_must_say_where_it_comes_from():
+def test_a_request_with_an_effect_needs_an_origin():
     Access().check_place(HERE, needs_origin=False)
-    with pytest.raises(Refused, match="which page"):
+    with pytest.raises(Refused, match="no Origin header"):
         Access().check_place(HERE, needs_origin=True)
 
 
@@ -119,12 +119,12 @@ def test_without_the_cookie_nobody_enters(shown):
 
 
 @pytest.mark.parametrize("token", [None, "", 7, [TOKEN], TOKEN[:-1], TOKEN + "x", "\ud800"])
-def test_what_is_not_the_token_is_refused(token):
+def test_a_wrong_token_is_refused(token):
     with pytest.raises(Refused):
         Access(TOKEN).check_token(token)
 
 
-def test_the_cookie_does_not_tell_the_token_and_outlives_a_restart():
+def test_the_cookie_does_not_reveal_the_token_and_survives_a_restart():
     assert TOKEN not in Access(TOKEN).proof
     Access(TOKEN).check_entered({"site": Access(TOKEN).proof})
     assert TOKEN not in repr(Access(TOKEN)) + repr(Door(token=TOKEN))
@@ -136,7 +136,7 @@ def test_the_cookie_does_not_tell_the_token_and_outlives_a_restart():
      ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("::ffff:10.0.0.1", False),
      ("fe80::1%eth0", False), ("", False), ("localhost", False)],
 )  # fmt: skip
-def test_what_only_this_computer_reaches(address, loopback):
+def test_loopback_addresses_are_recognised(address, loopback):
     assert is_loopback(address) is loopback
 
 
@@ -150,7 +150,7 @@ def test_beyond_this_computer_a_token_and_tls_are_demanded():
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "", "::"])
-async def test_what_is_bound_is_looked_at_before_anybody_is_answered(site, bind):
+async def test_bound_addresses_are_checked_before_the_first_answer(site, bind):
     with pytest.raises((ValueError, OSError)):  # no IPv6 here, perhaps
         async with serving(site, Door(bind)):
             raise AssertionError("served")
@@ -310,7 +310,7 @@ async def test_beyond_this_computer_with_both(site, tmp_path):
         assert "Secure" in answer[1]["set-cookie"]
 
 
-async def test_a_page_that_says_nonsense_is_ended(site):
+async def test_an_invalid_message_ends_the_connection_of_a_page(site):
     async with serving(site, Door()) as served:
         for nonsense in ("x", "[]", "[" * 100_000, b"x", '{"rows": 7}'):
             async with connect(
@@ -331,7 +331,7 @@ async def test_pages_are_bounded_in_number(site, monkeypatch):
                 await connect(url, origin=origin)
 
 
-async def test_the_port_is_free_again_behind_it(site):
+async def test_the_port_is_free_after_serving(site):
     async with serving(site, Door()) as served:
         pass
     with socket.create_server(("127.0.0.1", served.port)):

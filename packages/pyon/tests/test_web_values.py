@@ -1,4 +1,4 @@
-"""What a page is told of values: lines, parts, drawings; frames without a socket."""
+"""The description of values for a page: lines, parts, drawings; frames without a socket."""
 
 import json
 import struct
@@ -70,9 +70,9 @@ def test_only_finite_numbers_have_a_history(value, number):
 
 
 def test_a_long_text_is_cut_and_says_so():
-    told = text_of("x" * 30_000)
-    assert len(told["text"]) == 20_000
-    assert told["note"] == "10,000 more characters"
+    shown = text_of("x" * 30_000)
+    assert len(shown["text"]) == 20_000
+    assert shown["note"] == "10,000 more characters"
 
 
 def test_half_a_surrogate_pair_can_be_sent():
@@ -115,7 +115,7 @@ def test_of_a_long_list_the_last_items_are_drawn():
     assert "the last 100,000 of 200,000" in drawing.facts["note"]
 
 
-def test_integers_that_no_float_can_be_are_gaps():
+def test_integers_beyond_the_range_of_floats_are_gaps():
     values = [1] * 10 + [1 << 100_000]
     drawing = line(values, 100)
     assert np.isnan(floats(drawing.buffers[0])).tolist() == [False] * 10 + [True]
@@ -143,7 +143,7 @@ def test_any_numbers_can_be_drawn(values):
         json.dumps(drawing.facts, allow_nan=False)
 
 
-def test_an_image_is_drawn_in_levels_and_what_is_no_number_is_level_0():
+def test_an_image_is_drawn_in_levels_with_level_0_for_nan():
     drawing = image(np.array([[0.0, 1.0], [np.nan, 0.5]]), 100)
     levels = np.frombuffer(drawing.buffers[0], np.uint8)
     assert levels.tolist() == [1, 255, 0, 128]
@@ -162,7 +162,7 @@ def test_a_large_image_is_made_of_means():
 # Changes.
 
 
-def test_a_place_is_concerned_by_what_is_above_and_below():
+def test_a_change_concerns_places_above_and_below_it():
     changes = Changes()
     changes.note(("a", "b"))
     assert all(map(changes.concern, [(), ("a",), ("a", "b"), ("a", "b", "c")]))
@@ -188,13 +188,13 @@ def frame_of(view):
     return {row["id"]: row for row in frame.rows}
 
 
-def test_a_page_is_sent_what_it_wants_and_then_what_has_changed():
+def test_a_page_is_sent_its_rows_and_then_their_changes():
     structure = {"a": {"x": 1, "y": 2}}
     view = View(lambda: structure, SPELLING)
     view.want({spelled("a"): [True, 100, 0], spelled("a", "x"): [False, 0, 0]})
     rows = frame_of(view)
     assert rows[spelled("a")]["parts"] == [spelled("a", "x"), spelled("a", "y")]
-    assert rows[spelled("a", "y")]["line"] == "2"  # told with its parent
+    assert rows[spelled("a", "y")]["line"] == "2"  # sent with its parent
     assert frame_of(view) == {}
     structure["a"]["x"] = 3
     view.changes.note(("a", "x"))
@@ -203,7 +203,7 @@ def test_a_page_is_sent_what_it_wants_and_then_what_has_changed():
     }
 
 
-def test_a_new_key_is_told_with_its_value():
+def test_a_new_key_is_sent_with_its_value():
     structure = {"a": {"x": 1}}
     view = View(lambda: structure, SPELLING)
     view.want({spelled("a"): [True, 100, 0]})
@@ -213,7 +213,7 @@ def test_a_new_key_is_told_with_its_value():
     assert set(frame_of(view)) == {spelled("a"), spelled("a", "z")}
 
 
-def test_parts_are_told_anew_when_a_branch_was_closed_and_is_opened_again():
+def test_parts_are_sent_again_when_a_branch_is_opened_again():
     view = View(lambda: {"a": {"x": 1}}, SPELLING)
     for _ in range(2):
         view.want({spelled("a"): [True, 100, 0]})
@@ -225,7 +225,7 @@ def test_parts_are_told_anew_when_a_branch_was_closed_and_is_opened_again():
     assert set(frame_of(view)) == {spelled("a"), spelled("a", "x")}
 
 
-def test_what_is_not_there_or_cannot_be_understood_is_absent():
+def test_a_missing_or_invalid_path_is_absent():
     view = View(lambda: {"a": [1]}, SPELLING)
     names = [spelled("b"), spelled("a", 5), spelled("a", -1), spelled("a", "x"), "[[", "x" * 9999]
     names += [spelled([1]), spelled("a", {}), "7", "null"]
@@ -233,7 +233,7 @@ def test_what_is_not_there_or_cannot_be_understood_is_absent():
     assert {row["kind"] for row in view.frame().rows} == {"absent"}
 
 
-def test_of_100_000_keys_few_are_told():
+def test_of_100_000_keys_only_the_first_are_sent():
     view = View(lambda: {"a": {f"k{i}": i for i in range(100_000)}}, SPELLING)
     view.want({spelled("a"): [True, 10**9, 0]})
     rows = frame_of(view)
@@ -241,7 +241,7 @@ def test_of_100_000_keys_few_are_told():
     assert len(rows[spelled("a")]["parts"]) == MOST_PARTS
 
 
-def test_of_a_long_list_the_newest_are_told():
+def test_of_a_long_list_only_the_newest_items_are_sent():
     view = View(lambda: {"a": [[i] for i in range(1000)]}, SPELLING)
     view.want({spelled("a"): [True, 2, 0]})
     assert frame_of(view)[spelled("a")]["parts"] == [spelled("a", 998), spelled("a", 999)]
@@ -256,14 +256,14 @@ def test_a_frame_is_bounded_and_the_rest_comes_in_the_next():
     assert view.has_more
     second = view.frame()
     assert not view.has_more
-    told = [row["id"] for row in first.rows + second.rows]
-    assert sorted(told) == sorted(map(spelled, structure))
+    sent = [row["id"] for row in first.rows + second.rows]
+    assert sorted(sent) == sorted(map(spelled, structure))
 
 
 @pytest.mark.parametrize(
     "rows", [None, [], {"x": 1}, {"x": [1, 2, 3]}, {"x": [True, "a", 0]}, {"x": [True, 1]}]
 )
-def test_a_page_that_says_nonsense_is_told_so(rows):
+def test_an_invalid_request_for_rows_is_an_error(rows):
     with pytest.raises(ValueError, match="expected"):
         View(dict, SPELLING).want(rows)
 

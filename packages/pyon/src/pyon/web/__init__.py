@@ -1,8 +1,8 @@
-"""Pages in a browser, for the commands of the stack: the extra ``pyon[web]``.
+"""Pages in a browser, for commands of other packages: the extra ``pyon[web]``.
 
-`Site` is a page with its files, `Door` says where it is served and who may enter, `serving` does
-it. A page shows values by a `View`: it asks for the rows that are on the screen, and is sent what
-has changed of them, as fast as it draws and no faster (`Conversation`).
+A `Site` is a page with its files, a `Door` has the address and the conditions of access, and
+`serving` serves the site. A page shows values through a `View`: it requests the rows that are on
+its screen, and receives their changes, as fast as it can draw them (`Conversation`).
 """
 
 from pyon.web._access import Access

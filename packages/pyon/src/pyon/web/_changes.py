@@ -1,4 +1,4 @@
-"""What has changed since a page was last told, as places; bounded."""
+"""Changed places of a structure since the last frame of a page; bounded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["Changes"]
 
 MOST_PLACES = 4000
-"""Places that are kept apart; beyond that everything counts as changed."""
+"""Maximum number of changed places that are recorded. Beyond it, everything counts as changed."""
 
 Path = tuple[Any, ...]
 
@@ -16,21 +16,21 @@ class Changes:
     """The places that have changed."""
 
     def __init__(self) -> None:
-        self._replaced: set[Path] = set()  # everything there
-        self._above: set[Path] = set()  # on the way to them
+        self._replaced: set[Path] = set()  # places that changed with all their parts
+        self._above: set[Path] = set()  # places above these
         self._everything = False
 
     def __bool__(self) -> bool:
         return self._everything or bool(self._replaced)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all changes."""
         self._replaced.clear()
         self._above.clear()
         self._everything = False
 
     def note(self, path: Path) -> None:
-        """Note that what is at a place is another one now, with all that is in it."""
+        """Record that the value at a place has changed, with all its parts."""
         if self._everything or path in self._replaced:
             return
         if len(self._replaced) >= MOST_PLACES:
@@ -40,7 +40,7 @@ class Changes:
         self._above.update(path[:length] for length in range(len(path)))
 
     def concern(self, path: Path) -> bool:
-        """Tell whether a place, or something in it, has changed."""
+        """Return whether a place, or a part of it, has changed."""
         return (
             self._everything
             or path in self._above

@@ -1,10 +1,10 @@
-"""The conversation with one page: it says what it wants and what it has drawn, and is sent frames.
+"""The conversation with one page: it requests rows, acknowledges frames, and receives frames.
 
-The one idea to keep in mind: a frame is sent when the page has drawn the last one. So there is one
-at most on its way, and a page that does not read, or is not on a screen, costs nothing.
+The one idea to keep in mind: a frame is sent when the page has drawn the last one. So at most one
+frame is in flight, and a page that does not read, or is not visible, costs nothing.
 
-What a page says is JSON: ``{"rows": {...}}`` (see `View.want`), ``{"drawn": true}``, or what is
-handed to the site.
+Messages of a page are JSON: ``{"rows": {...}}`` (see `View.want`), ``{"drawn": true}``, or a
+message for the site.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["Conversation"]
 
 _logger = logging.getLogger("pyon.web")
 
-SIGN_OF_LIFE = 5.0
-"""Seconds without news after which a page is sent an empty frame: it takes 15 s of silence for the
-end of the connection."""
+IDLE_INTERVAL = 5.0
+"""Seconds without changes after which an empty frame is sent: a page treats 15 s of silence as the
+loss of the connection."""
 
 
 class Conversation:
@@ -36,11 +36,11 @@ class Conversation:
     websocket : starlette.websockets.WebSocket
         Accepted already.
     view : View
-        What it sees.
+        The view of the page.
     hear : callable, optional
-        Called with what it says otherwise, a dict. May raise ValueError, which ends it.
+        Called with each other message of the page, a dict. A ValueError ends the conversation.
     news : callable, optional
-        Returns what it is told beside rows, a dict; called once for each frame.
+        Returns a dict of further entries for a frame; called once for each frame.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Conversation:
         self._drawn = True
 
     def wake(self) -> None:
-        """Have the next frame made: something has changed."""
+        """Schedule the next frame, after a change."""
         self._woken.set()
 
     async def attend(self) -> None:
-        """Serve the page until it is closed, or has said what cannot be understood."""
-        self._woken.set()  # there may be news already
-        tasks = [asyncio.ensure_future(work()) for work in (self._listen, self._tell)]
+        """Serve the page until it is closed, or has sent an invalid message."""
+        self._woken.set()  # there may be changes already
+        tasks = [asyncio.ensure_future(work()) for work in (self._receive, self._send_frames)]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -77,10 +77,10 @@ class Conversation:
             except WebSocketDisconnect:
                 pass
             except ValueError as error:
-                _logger.warning("a page said what cannot be understood: %s", error)
+                _logger.warning("invalid message from a page: %s; connection closed", error)
                 await self._websocket.close(1008)
 
-    async def _listen(self) -> None:
+    async def _receive(self) -> None:
         while True:
             try:
                 message = json.loads(await self._websocket.receive_text())
@@ -96,15 +96,15 @@ class Conversation:
                 self._hear(message)
             self._woken.set()
 
-    async def _tell(self) -> None:
+    async def _send_frames(self) -> None:
         news: dict[str, Any] = {}
         while True:
-            lively = await self._next_turn()
+            woken = await self._wait_for_changes()
             if not self._drawn:
                 continue
             frame = self.view.frame()
             news |= self._news() if self._news is not None else {}
-            if not (frame.rows or news or not lively):
+            if woken and not (frame.rows or news):
                 continue
             self._drawn = False
             await self._websocket.send_bytes(pack({"rows": frame.rows, **news}, frame.buffers))
@@ -112,10 +112,10 @@ class Conversation:
             if self.view.has_more:
                 self._woken.set()
 
-    async def _next_turn(self) -> bool:
-        """Wait until there may be something to tell; return whether there was, in time."""
+    async def _wait_for_changes(self) -> bool:
+        """Wait for a call of `wake`; return False after `IDLE_INTERVAL` without one."""
         try:
-            async with asyncio.timeout(SIGN_OF_LIFE):  # wait_for can lose a cancellation on 3.11
+            async with asyncio.timeout(IDLE_INTERVAL):  # wait_for can lose a cancellation on 3.11
                 await self._woken.wait()
         except TimeoutError:
             return False

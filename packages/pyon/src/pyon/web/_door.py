@@ -1,7 +1,7 @@
-"""Where a site is served: what the command line says of it, and what is refused.
+"""Where a site is served: from the command line, with checks of the bound addresses.
 
-The one idea to keep in mind: what is looked at is the address that a socket has been bound to, not
-the one that was asked for, and before anybody is answered.
+The one idea to keep in mind: the addresses to which the sockets are bound are checked, not the one
+that was requested, and they are checked before the first request is answered.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from pyon.web._access import SHORTEST_TOKEN, is_loopback
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["Door", "bound", "door_of", "require_guard"]
+__all__ = ["Door", "bind_sockets", "door_of", "require_guard"]
 
 
 @dataclass(frozen=True)
 class Door:
-    """Where a site is served, and what has to be shown there.
+    """Where a site is served, and the conditions of access.
 
     Attributes
     ----------
     bind : str
-        Address to listen on. What is not a loopback address needs `token` and `tls`.
+        Address to listen on. An address that is not a loopback address needs `token` and `tls`.
     port : int
-        0: any free one.
+        TCP port. 0: any free port.
     token : str or None
-        What has to be known by who looks; at least `SHORTEST_TOKEN` characters.
+        The token that visitors must enter, at least 16 characters. None: no token is required.
     tls : ssl.SSLContext or None
-        Speak HTTPS with this context.
+        Serve HTTPS with this context. None: serve HTTP.
     names : tuple of str
-        Host names under which it is reached, beside addresses and "localhost".
+        Host names of the site, besides numeric addresses and "localhost".
     """
 
     bind: str = "127.0.0.1"
@@ -50,12 +50,12 @@ class Door:
     def __post_init__(self) -> None:
         if self.token is not None and len(self.token) < SHORTEST_TOKEN:
             raise ValueError(
-                f"expected a token of {SHORTEST_TOKEN} characters or more, got {len(self.token)}"
+                f"expected a token of at least {SHORTEST_TOKEN} characters, got {len(self.token)}"
             )
 
 
 def door_of(options: argparse.Namespace, *, always_token: bool = False) -> Door:
-    """Return what the options of `pyon.tcp_options.add_page_options` say.
+    """Return the `Door` of the options of `pyon.tcp_options.add_page_options`.
 
     Raises
     ------
@@ -82,19 +82,19 @@ def _no_password() -> str:
 
 def _token(path: Path) -> str:
     if os.name == "posix" and path.stat().st_mode & 0o077:
-        raise ValueError(f"{path} can be read by others; make it yours alone: chmod 600")
+        raise ValueError(f"{path} can be read by other users; restrict it with chmod 600")
     return path.read_text(encoding="utf-8").strip()
 
 
-def bound(door: Door) -> list[socket.socket]:
-    """Return sockets, bound but not listening yet.
+def bind_sockets(door: Door) -> list[socket.socket]:
+    """Return sockets that are bound but do not listen yet.
 
     Raises
     ------
     OSError
         The address cannot be bound.
     ValueError
-        Other machines could enter without a token, or see what is shown.
+        Other machines could connect without a token or without TLS.
     """
     found = socket.getaddrinfo(
         door.bind or None, door.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -103,7 +103,7 @@ def bound(door: Door) -> list[socket.socket]:
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
             port = sockets[0].getsockname()[1] if sockets else door.port
-            sockets.append(_bound(family, kind, protocol, (address[0], port, *address[2:])))
+            sockets.append(_bind(family, kind, protocol, (address[0], port, *address[2:])))
         require_guard((one.getsockname()[0] for one in sockets), door)
     except BaseException:
         for one in sockets:
@@ -112,10 +112,10 @@ def bound(door: Door) -> list[socket.socket]:
     return sockets
 
 
-def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+def _bind(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
     one = socket.socket(family, kind, protocol)
     try:
-        if os.name == "posix":  # elsewhere it lets others take the port
+        if os.name == "posix":  # on Windows it lets other programs take the port
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -127,16 +127,16 @@ def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket
 
 
 def require_guard(addresses: Iterable[str], door: Door) -> None:
-    """Refuse to serve other machines without a token and TLS.
+    """Refuse to serve other machines without both a token and TLS.
 
     Raises
     ------
     ValueError
-        An address is not a loopback address, and the door lacks one of them.
+        An address is not a loopback address, and the door has no token or no TLS.
     """
     outside = [host for host in addresses if not is_loopback(host)]
     if outside and (door.token is None or door.tls is None):
         raise ValueError(
-            f"refusing to serve whoever reaches {', '.join(outside)}: beyond this computer a page "
+            f"refusing to serve on {', '.join(outside)}: other computers can reach it, so a page "
             "needs a token (--token-file) and HTTPS (--https-cert, --https-key)"
         )

@@ -1,7 +1,7 @@
-"""Arrays as they are drawn: lines of as many points, images of as many pixels as a screen has.
+"""Arrays reduced for drawing: lines and images with no more points than the screen has.
 
-The one idea to keep in mind: nothing that stands out is lost. A line that is shortened has the
-smallest and the largest of what each of its points stands for; an image has the means.
+The one idea to keep in mind: a reduced line keeps every spike, because it has the smallest and the
+largest value of each interval. A reduced image has the means.
 """
 
 from __future__ import annotations
@@ -17,37 +17,39 @@ from pyon.web._values import SAMPLE, line_of, number_of
 __all__ = ["Drawing", "image", "line", "spark"]
 
 WIDEST = 2048
-"""Points, or pixels, across: the widest that a page may ask for."""
+"""Maximum width of a drawing that a page may request, in points or pixels."""
 
 MOST_PIXELS = 2**24
-"""Elements of an image that are looked at; of a larger one, every second, third, ... row."""
+"""Maximum number of elements of an image that are read. Of a larger image, only every second,
+third, ... row and column is."""
 
 LEVELS = 254
-"""Between the smallest and the largest value of an image; 0 stands for what is no number."""
+"""Number of levels between the smallest and the largest value of an image. Level 0 is for values
+that are not finite."""
 
 FLOATS = (float, complex, np.floating, np.complexfloating)
 
 ENDS = 4
-"""Values at either end that are written out."""
+"""Number of values at either end that are given as text."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a page draws: facts as JSON, and binary data beside it."""
+    """A drawing for a page: facts as JSON, and binary data."""
 
     facts: dict[str, Any]
     buffers: list[bytes]
 
 
 def line(values: Any, width: int) -> Drawing:
-    """Return a line of at most `width` pairs of points, of one or (for complex numbers) two series.
+    """Return a line of at most `width` pairs of points; two lines for complex numbers.
 
     Parameters
     ----------
     values : array or list of numbers
-        What is drawn against its index.
+        The values, drawn against their index.
     width : int
-        Pixels across.
+        Width of the drawing in pixels.
     """
     width = max(16, min(width, WIDEST))
     first = 0
@@ -61,7 +63,7 @@ def line(values: Any, width: int) -> Drawing:
     series = [_shortest(one, bucket) for one in shown]
     notes = [f"the last {size:,} of {first + size:,}"] if first else []
     if bucket > 1:
-        notes.append(f"{size:,} points: of each {bucket:,} the smallest and the largest")
+        notes.append(f"{size:,} points: smallest and largest of each {bucket:,}")
     facts = {
         "start": first,
         "step": 1 if bucket == 1 else bucket / 2,
@@ -73,14 +75,14 @@ def line(values: Any, width: int) -> Drawing:
 
 
 def spark(values: Any) -> Drawing:
-    """Return a line as small as a word."""
+    """Return a line in the size of a word."""
     shown = _of_list(values) if isinstance(values, list) else _as_floats(values)[0]
     bucket = max(1, -(-shown.size // 40)) if shown.size > 80 else 1
     return Drawing({}, [_shortest(shown, bucket).astype("<f8").tobytes()])
 
 
 def _of_list(values: list[Any]) -> NDArray[Any]:
-    """Return the last items of a list of numbers; NaN for integers beyond what a float can be."""
+    """Return the last items of a list of numbers; NaN for integers beyond the range of floats."""
     last = values[-SAMPLE:]
     try:
         return np.array(last, dtype=float)
@@ -96,7 +98,7 @@ def _as_floats(values: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def _shortest(values: NDArray[Any], bucket: int) -> NDArray[Any]:
-    """Return the smallest and the largest of each bucket, one behind the other."""
+    """Return the smallest and the largest value of each bucket, alternating."""
     values = np.where(np.isfinite(values), values, np.nan)
     if bucket == 1:
         return values
@@ -108,7 +110,7 @@ def _shortest(values: NDArray[Any], bucket: int) -> NDArray[Any]:
 
 
 def _ends(values: Any) -> str:
-    """Return the values at either end in words."""
+    """Return the values at either end as text."""
     size = len(values)
     if size <= 2 * ENDS:
         return _listed(values)
@@ -127,9 +129,9 @@ def image(values: NDArray[Any], width: int) -> Drawing:
     Parameters
     ----------
     values : array of two dimensions
-        What is drawn, the first row on top.
+        The values, with the first row at the top.
     width : int
-        Pixels.
+        Maximum width and height in pixels.
     """
     width = max(16, min(width, WIDEST))
     height, across = values.shape
@@ -167,14 +169,14 @@ def _means(values: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 def _levels(values: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
-    """Return values as levels from 1 on, and the smallest and largest; 0: not finite."""
+    """Return the levels of values (from 1 on; 0: not finite), and the range of the values."""
     finite = np.isfinite(values)
     everything = bool(finite.all())
     known = values if everything else values[finite]
     if not known.size:
         return np.zeros(values.shape, np.uint8), 0.0, 0.0
     low, high = float(known.min()), float(known.max())
-    half = high / 2 - low / 2  # the whole may be beyond what a float can be
+    half = high / 2 - low / 2  # high - low may be beyond the range of floats
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = (values / 2 - low / 2) * (LEVELS / half) if half > 0 else np.zeros(values.shape)
     if not everything:

@@ -1,7 +1,7 @@
-"""Search of a structure by path, a little at a time.
+"""Search of a structure by path, in small steps.
 
-The one idea to keep in mind: it goes level by level, small parts first, so what is near the top is
-found however large something beside it is; and it ends at a bound and says so.
+The one idea to keep in mind: the search goes level by level, small parts first. So places near the
+top are found even beside very large parts. It stops at a limit, and the result says so.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from pyon.web._values import count_of, is_branch, items_of
 __all__ = ["Found", "search"]
 
 MOST_FOUND = 200
-"""Paths that are told: more are no help, a longer word is."""
+"""Maximum number of paths in a result: beyond it, the user should type more."""
 
 MOST_VISITED = 200_000
-"""Places that are looked at: about a second."""
+"""Maximum number of places that are visited, which takes about a second."""
 
 STRIDE = 2_000
-"""Places that are looked at before others have their turn: some milliseconds."""
+"""Number of places visited before other tasks run, which takes some milliseconds."""
 
 Path = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found: paths, and what was left out, in words ("" if nothing)."""
+    """The result of a search: paths, and a note if the search was stopped at a limit."""
 
     paths: list[Path]
     note: str = ""
 
 
 async def search(root: Any, text: str, spell: Callable[[Path], str]) -> Found:
-    """Return the places of a structure whose path has all words of a text in it.
+    """Return the places of a structure whose path contains all words of a text.
 
     Parameters
     ----------
     root : dict or list
-        What is searched. It may change meanwhile: what is gone is not found.
+        The structure. It may change during the search; removed parts are not found.
     text : str
-        Words with spaces between them. Upper and lower case are the same.
+        Words separated by spaces. Case is ignored.
     spell : callable
         Returns a path as text.
     """
@@ -62,12 +62,13 @@ async def search(root: Any, text: str, spell: Callable[[Path], str]) -> Found:
                 if _has(spell(path).lower(), words):
                     paths.append(path)
                     if len(paths) >= MOST_FOUND:
-                        note = f"the first {MOST_FOUND} are shown: say more of the path"
+                        note = f"the first {MOST_FOUND} are shown: type more of the path"
                         return Found(paths, note)
                 if is_branch(value):
                     below.append((path, value))
             if visited >= MOST_VISITED:
-                return Found(paths, f"ended after {visited:,} places: say where, as in name/part")
+                note = f"stopped after {visited:,} places: say where, as in name/part"
+                return Found(paths, note)
         level = below
     return Found(paths)
 

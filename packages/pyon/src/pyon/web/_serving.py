@@ -1,4 +1,4 @@
-"""A site, served: sockets that are bound and looked at, and the server that answers on them."""
+"""Serving a site: bound sockets with checked addresses, and the HTTP server on them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from dataclasses import dataclass
 import uvicorn
 
 from pyon.web._access import Access
-from pyon.web._door import Door, bound
+from pyon.web._door import Door, bind_sockets
 from pyon.web._site import Site, application
 
 __all__ = ["Serving", "serving"]
 
 LONGEST_MESSAGE = 256 * 2**10
-"""Bytes of one message of a page: the rows on a screen, some hundred paths, are 20 kB."""
+"""Maximum size of a message of a page, in bytes: a screen of some hundred paths takes 20 kB."""
 
 MOST_CONNECTIONS = 512
-"""Connections at a time; beyond that requests are refused: a page has seven while it loads."""
+"""Maximum number of connections; beyond it requests are refused. A page uses seven while it
+loads."""
 
 END_GRACE = 2
-"""Seconds that connections have to end in when the server does."""
+"""Seconds for which connections may end when the server stops."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Serving:
     port : int
         The port.
     url : str
-        What a browser opens; with the token, if there is one, in the part that is not sent.
+        The address for a browser. A token is in the fragment, which browsers do not send.
     """
 
     port: int
@@ -45,36 +46,36 @@ class Serving:
 
 @contextlib.asynccontextmanager
 async def serving(site: Site, door: Door) -> AsyncIterator[Serving]:
-    """Return a context in which a site is served.
+    """Serve a site while the block of the context manager runs.
 
     Parameters
     ----------
     site : Site
         The page.
     door : Door
-        Where, and who may enter.
+        The address, and the conditions of access.
 
     Raises
     ------
     OSError
         The address cannot be bound.
     ValueError
-        The door is open to other machines: see `Door`.
+        Other machines could connect without a token or without TLS: see `Door`.
     """
-    sockets = bound(door)
+    sockets = bind_sockets(door)
     port = sockets[0].getsockname()[1]
     names = frozenset(name.lower() for name in (*door.names, door.bind) if name)
     access = Access(door.token, door.tls is not None, names, f"site-{port}")
     server = _Server(_config(site, access, door))
     running = asyncio.ensure_future(server.serve(sockets))
-    begun = asyncio.ensure_future(server.begun.wait())
+    started = asyncio.ensure_future(server.started_event.wait())
     try:
-        await asyncio.wait({running, begun}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, started}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             await running
         yield Serving(port, _url(door, sockets[0]))
     finally:
-        begun.cancel()
+        started.cancel()
         server.should_exit = True
         await running
         for one in sockets:
@@ -108,7 +109,7 @@ def _url(door: Door, sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     if door.names:
         host = door.names[0]
-    elif host in ("0.0.0.0", "::"):  # noqa: S104  (which is nowhere to go)
+    elif host in ("0.0.0.0", "::"):  # noqa: S104  (not an address to connect to)
         host = socket.gethostname()
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     secret = "" if door.token is None else f"#token={urllib.parse.quote(door.token, safe='')}"
@@ -116,15 +117,15 @@ def _url(door: Door, sock: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it has begun, and leaves signals to the program."""
+    """A server that reports when it has started, and leaves signals to the program."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.begun = asyncio.Event()
+        self.started_event = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.begun.set()
+        self.started_event.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

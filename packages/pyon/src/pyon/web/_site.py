@@ -1,8 +1,8 @@
-"""A site: a page, its files, and the conversation with it, behind `Access`.
+"""A site: a page, its files, and the conversation with it, protected by `Access`.
 
-The one idea to keep in mind: every request passes one place, `_Guarded`, which looks at its host,
-origin and token before anything else does, and which adds the headers that tell the browser to run
-no code but ours. Without a token one gets the files of the page, which are the same for everybody.
+The one idea to keep in mind: every request passes `_AccessMiddleware` first, which checks host
+name, origin and token, and adds the headers that make the browser run only our code. Without the
+token a client gets only the static files, which contain no data.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _logger = logging.getLogger("pyon.web")
 SHARED = Path(__file__).parent / "static"
 
 MOST_PAGES = 64
-"""Pages that are served at a time: each may cost a core while much of what it shows changes."""
+"""Maximum number of open pages: each may use a CPU core while many of its values change."""
 
 LONGEST_FORM = 4096
-"""Bytes of what is sent to enter: a token, and no more."""
+"""Maximum size, in bytes, of the request that sends the token."""
 
 HEADERS = {
     "content-security-policy": (
@@ -62,9 +62,10 @@ class Site:
     Attributes
     ----------
     folder : Path
-        Its files, ``index.html`` among them. They stand beside the shared ones, under ``/static/``.
+        The folder of its files, with ``index.html``. They are served beside the shared files, under
+        ``/static/``.
     attend : coroutine function
-        Called with the WebSocket of each page that is opened, accepted already: see `Conversation`.
+        Called with the accepted WebSocket of each opened page: see `Conversation`.
     """
 
     folder: Path
@@ -76,7 +77,7 @@ def application(site: Site, access: Access) -> ASGIApp:
     files = _files(SHARED) | _files(site.folder)
     pages = 0
 
-    async def show(request: Request) -> Response:
+    async def index(request: Request) -> Response:
         try:
             access.check_entered(request.cookies)
         except Refused as refused:
@@ -86,7 +87,7 @@ def application(site: Site, access: Access) -> ASGIApp:
     async def file(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in files:
-            return PlainTextResponse("there is no such file", 404)
+            return PlainTextResponse("no such file", 404)
         return _file(files[name], name)
 
     async def enter(request: Request) -> Response:
@@ -107,7 +108,7 @@ def application(site: Site, access: Access) -> ASGIApp:
     async def live(websocket: WebSocket) -> None:
         nonlocal pages
         if pages >= MOST_PAGES:
-            _logger.warning("refused a page: %s are open already", pages)
+            _logger.warning("refused a page: %s pages are open already", pages)
             await websocket.close()
             return
         pages += 1
@@ -118,13 +119,13 @@ def application(site: Site, access: Access) -> ASGIApp:
             pages -= 1
 
     routes = [
-        Route("/", show),
+        Route("/", index),
         Route("/static/{name}", file),
         Route("/enter", enter, methods=["POST"]),
         Route("/entered", lambda _: JSONResponse({})),
         WebSocketRoute("/live", live),
     ]
-    return _Guarded(Starlette(routes=routes), access)
+    return _AccessMiddleware(Starlette(routes=routes), access)
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -137,12 +138,13 @@ def _file(content: bytes, name: str, status: int = 200) -> Response:
 
 
 def _refusal(scope: Scope, refused: Refused) -> Response:
-    _logger.warning("refused %s with %s: %s", legible(scope["path"]), refused.status, refused)
+    path = legible(scope["path"])
+    _logger.warning("refused %s with status %s: %s", path, refused.status, refused)
     return PlainTextResponse(f"{refused}\n", refused.status)
 
 
 async def _form(request: Request) -> Any:
-    """Return the token that was sent; None if something else was."""
+    """Return the token in a request; None if there is none."""
     content = bytearray()
     async for piece in request.stream():
         content += piece
@@ -155,12 +157,12 @@ async def _form(request: Request) -> Any:
     return given.get("token") if isinstance(given, dict) else None
 
 
-OPEN = ("/", "/enter", "/static/")
-"""What is answered without the token: how to enter, and files that are the same for everybody."""
+PUBLIC_PATHS = ("/", "/enter", "/static/")
+"""Paths that are answered without the token: the form for the token, and static files."""
 
 
-class _Guarded:
-    """The one place that every request passes."""
+class _AccessMiddleware:
+    """Checks every request, and adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -188,5 +190,5 @@ class _Guarded:
         headers: Headers = request.headers
         self._access.check_place(headers, needs_origin=not harmless)
         path = scope["path"]
-        if path not in OPEN and not path.startswith(OPEN[-1]):
+        if path not in PUBLIC_PATHS and not path.startswith(PUBLIC_PATHS[-1]):
             self._access.check_entered(request.cookies)

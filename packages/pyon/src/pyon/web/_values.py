@@ -1,7 +1,8 @@
-"""What a value is to a page: its kind, a line of text, and what is in it.
+"""The description of a value for a page: its kind, a line of text, and its parts.
 
-The one idea to keep in mind: whatever its size, a value takes a moment and gives some text. What is
-left out is said. Texts are values, and stay texts: the page never takes them for HTML.
+The one idea to keep in mind: describing a value takes a short time and yields a short text, for
+values of any size. The text says what is left out. A string stays text: the page never interprets
+it as HTML.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ __all__ = [
 ]
 
 LONGEST_LINE = 120
-"""Characters of a value on its line: wider is no screen that has a tree on it."""
+"""Maximum length of the line of a value, in characters: no screen shows more beside a tree."""
 
 LONGEST_TEXT = 20_000
-"""Characters of a text that is opened: some hundred lines; a browser is quick with them."""
+"""Maximum length of an opened text, in characters: some hundred lines, which a browser shows
+fast."""
 
 SHORT = 8
-"""Items of a container up to which the line tells their values."""
+"""Maximum number of items of a container whose line shows their values."""
 
 MOST_BITS = 10_000
-"""Of an integer that is written out: `str` takes quadratic time, and refuses beyond 4300 digits."""
+"""Maximum size, in bits, of an integer that is shown in digits: `str` takes quadratic time, and
+refuses more than 4300 digits."""
 
 PLOTTED = "biufc"
 """Kinds of numpy types that are drawn."""
@@ -75,7 +78,7 @@ def _are_numbers(values: list[Any]) -> bool:
 
 
 SAMPLE = 100_000
-"""Items of a list that are looked at, and drawn: the last ones, some milliseconds for a million."""
+"""Number of items at the end of a list that are checked and drawn, which takes milliseconds."""
 
 
 def _has_fields(value: Any) -> bool:
@@ -83,28 +86,28 @@ def _has_fields(value: Any) -> bool:
 
 
 def is_branch(value: Any) -> bool:
-    """Tell whether a value has parts that a tree shows below it."""
+    """Return whether a value has parts, which a tree shows below it."""
     return kind_of(value) == "branch" and not (isinstance(value, np.ndarray) and value.ndim == 0)
 
 
-# What is in it.
+# Parts of a value.
 
 
 def count_of(value: Any) -> int:
-    """Return how many parts a branch has."""
+    """Return the number of parts of a branch."""
     names = value.dtype.names if isinstance(value, (np.ndarray, np.void)) else None
     return len(value) if names is None else len(names)
 
 
 def keys_of(value: Any, most: int) -> list[Any]:
-    """Return the keys of a branch: the first of a dict, the last, which are the newest, of a list.
+    """Return keys of a branch: the first ones of a dict, the last (newest) ones of a list.
 
     Parameters
     ----------
     value : object
         A branch.
     most : int
-        How many.
+        Maximum number of keys.
     """
     if isinstance(value, dict):
         return list(itertools.islice(value, most))
@@ -114,7 +117,7 @@ def keys_of(value: Any, most: int) -> list[Any]:
 
 
 def items_of(value: Any, most: int) -> Iterable[tuple[Any, Any]]:
-    """Return keys and parts of a branch, as they are now."""
+    """Return a copy of the items of a branch: keys and parts."""
     if isinstance(value, dict):
         return list(itertools.islice(value.items(), most))
     if isinstance(value, (list, tuple)):
@@ -128,7 +131,7 @@ def part_of(value: Any, key: Any) -> Any:
     Raises
     ------
     LookupError
-        There is none.
+        There is no such part.
     """
     if isinstance(value, dict):
         try:
@@ -146,11 +149,11 @@ def part_of(value: Any, key: Any) -> Any:
     return value[key]
 
 
-# In words.
+# Values as text.
 
 
 def number_of(value: Any) -> float | None:
-    """Return a scalar as a finite float, for a history of it; None if it is none."""
+    """Return a scalar as a finite float, for its history; None for other values."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
@@ -189,7 +192,7 @@ def _is_simple(value: Any) -> bool:
 
 
 def _written(value: Any) -> str:
-    """Return a value that is no container as Python writes it, but cut before it is written."""
+    """Return the `repr` of a value that is not a container; long values are cut first."""
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
         return f"integer of {value.bit_length():,} bits"
     if isinstance(value, str):
@@ -201,7 +204,7 @@ def _written(value: Any) -> str:
         return str(value)
     try:
         return repr(value)
-    except Exception:  # of a type that others have registered
+    except Exception:  # repr of a registered type is users' code
         return f"<{type(value).__name__}>"
 
 
@@ -210,13 +213,13 @@ def _shortened(text: str, most: int = LONGEST_LINE) -> str:
 
 
 def text_of(value: str | bytes) -> dict[str, Any]:
-    """Return a text to read, and what of it is left out."""
+    """Return the text of a long value, and a note about what is left out."""
     if isinstance(value, bytes):
         most = LONGEST_TEXT // 4
         shown, left = value[:most].hex(" ", 4), len(value) - most
     else:
         shown, left = value[:LONGEST_TEXT], len(value) - LONGEST_TEXT
-    # Halves of surrogate pairs cannot be sent.
+    # Lone surrogates cannot be sent as UTF-8.
     shown = shown.encode("utf-8", "backslashreplace").decode()
     unit = "bytes" if isinstance(value, bytes) else "characters"
     return {"text": shown, "note": f"{left:,} more {unit}" if left > 0 else ""}

@@ -1,11 +1,11 @@
-"""View: what one page sees of values. It takes what the page wants, and gives frames; pure.
+"""View: the values that one page shows. It takes requests for rows, and returns frames; pure.
 
-The one idea to keep in mind: a page says which rows are on its screen, and only these are looked
-at, and only when something in them has changed. So what a page costs follows from its screen, not
-from the size of what it shows.
+The one idea to keep in mind: a page requests the rows that are on its screen. Only these are
+examined, and only when something in them has changed. So the cost of a page depends on the size of
+its screen, not on the size of the structure.
 
-A frame is one binary message: the length of its text (4 bytes, little-endian), the text (JSON, with
-spaces behind it), and the buffers of its drawings, each at a multiple of 8 bytes.
+A frame is one binary message: the length of its text (4 bytes, little-endian), the text (JSON,
+padded with spaces), and the buffers of its drawings, each at a multiple of 8 bytes.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from pyon.web._values import (
 __all__ = ["Frame", "Spelling", "View", "pack"]
 
 MOST_ROWS = 2000
-"""Rows that a page may want at a time: a screen has a hundred."""
+"""Maximum number of rows that a page may request: a screen has a hundred."""
 
 MOST_PARTS = 2000
-"""Parts of one branch that a page is told: what is beyond them is found by the search."""
+"""Maximum number of parts of one branch that are sent: others can be found by the search."""
 
 LARGEST_FRAME = 4 * 2**20
-"""Bytes of drawings in a frame, about; what is left comes in the next one."""
+"""Approximate limit of the drawings in a frame, in bytes; the rest is sent in the next frame."""
 
 LONGEST_PATH = 4000
-"""Characters of a path that is looked up."""
+"""Maximum length of a path that is looked up, in characters."""
 
 Path = tuple[Any, ...]
 
 
 class Spelling(NamedTuple):
-    """How paths are written, which is what a page calls a row, and the last key of one."""
+    """Functions for paths as text, which are the ids of rows, and for the last key of a path."""
 
     read: Callable[[str], list[Any]]
     write: Callable[[list[Any]], str]
@@ -54,7 +54,7 @@ class Spelling(NamedTuple):
 
 
 class Want(NamedTuple):
-    """What a page wants of a row."""
+    """The request of a page for one row."""
 
     path: Path
     opened: bool
@@ -63,46 +63,46 @@ class Want(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    """The parts of a branch, by key, and as a page was told of them."""
+    """The parts of a branch: their keys, and their description as it was sent."""
 
     keys: list[Any]
-    told: dict[str, Any]
+    description: dict[str, Any]
 
 
 class Frame(NamedTuple):
-    """What a page is sent: rows that have changed, with the data of their drawings."""
+    """Changed rows for a page, with the data of their drawings."""
 
     rows: list[dict[str, Any]]
     buffers: list[bytes]
 
 
 class View:
-    """What one page sees.
+    """The values that one page shows.
 
     Parameters
     ----------
     root : callable
-        Returns the values that there are: a dict whose items are the uppermost rows.
+        Returns the values: a dict whose items are the top-level rows.
     spelling : Spelling
-        How paths are written.
+        Functions for paths as text.
     """
 
     def __init__(self, root: Callable[[], Any], spelling: Spelling) -> None:
         self._root = root
         self._spelling = spelling
         self._wants: dict[str, Want] = {}
-        self._due: dict[str, None] = {}  # rows to look at, who waits longest first
+        self._due: dict[str, None] = {}  # rows to examine, in the order in which they became due
         self._sent: dict[str, dict[str, Any]] = {}
-        self._parts: dict[Path, _Parts] = {}  # of rows that are open, as last told
+        self._parts: dict[Path, _Parts] = {}  # of open rows, as last sent
         self.changes = Changes()
 
     def want(self, rows: object) -> None:
-        """Take what a page wants: for each row whether it is open, how many parts, how wide.
+        """Set the rows of the page: for each whether it is open, number of parts, width in pixels.
 
         Raises
         ------
         ValueError
-            It cannot be understood.
+            The request is invalid.
         """
         if not isinstance(rows, Mapping) or len(rows) > MOST_ROWS:
             raise ValueError(f"expected at most {MOST_ROWS} rows")
@@ -125,20 +125,20 @@ class View:
         raise ValueError("expected for each row: open, number of parts, width")
 
     def _path(self, name: str) -> Path:
-        """Return the place that a row stands for; that of nothing, if it cannot be understood."""
+        """Return the path of a row; a path that does not exist if the name is invalid."""
         with contextlib.suppress(ValueError, TypeError):
             if len(name) <= LONGEST_PATH:
                 path = tuple(self._spelling.read(name))
-                hash(path)  # a key that has none is in no dict
+                hash(path)  # a key that is not hashable is in no dict
                 return path
         return (object(),)
 
     def spell(self, path: Path) -> str:
-        """Return a path as the page writes it."""
+        """Return a path as text, which is the id of its row."""
         return self._spelling.write([*path])
 
     def frame(self) -> Frame:
-        """Return what has changed on the screen since the last frame, or the first part of it."""
+        """Return the rows that have changed since the last frame, up to the limit of a frame."""
         self._due.update(
             (name, None) for name, want in self._wants.items() if self.changes.concern(want.path)
         )
@@ -155,7 +155,7 @@ class View:
 
     @property
     def has_more(self) -> bool:
-        """Whether the last frame left something to the next one."""
+        """Whether there are more changed rows, for the next frame."""
         return bool(self._due)
 
     def _add(self, frame: Frame, name: str, want: Want) -> None:
@@ -172,7 +172,7 @@ class View:
             if child not in self._wants:
                 inner, drawn = self._row(value=part_of(value, key), want=Want(path, False, 0, 0))
                 self._put(frame, child, inner, drawn)
-                self._sent.pop(child, None)  # it is not on the screen yet, maybe never
+                self._sent.pop(child, None)  # it may never be on the screen
 
     def _look_up(self, path: Path) -> Any:
         value = self._root()
@@ -183,11 +183,11 @@ class View:
     def _put(
         self, frame: Frame, name: str, row: dict[str, Any], drawings: list[tuple[str, Drawing]]
     ) -> None:
-        told = {key: value for key, value in row.items() if key != "new"}
-        if not drawings and self._sent.get(name) == told:
+        description = {key: value for key, value in row.items() if key != "new"}
+        if not drawings and self._sent.get(name) == description:
             return
-        self._sent[name] = told
-        sent = {"id": name, **told}
+        self._sent[name] = description
+        sent = {"id": name, **description}
         for kind, drawing in drawings:
             numbers = [len(frame.buffers) + number for number in range(len(drawing.buffers))]
             sent[kind] = {**drawing.facts, "buffers": numbers}
@@ -195,7 +195,7 @@ class View:
         frame.rows.append(sent)
 
     def _row(self, value: Any, want: Want) -> tuple[dict[str, Any], list[tuple[str, Drawing]]]:
-        """Return what is told of a value, and what is drawn of it."""
+        """Return the description and the drawings of a value."""
         kind = kind_of(value)
         if not (want.opened and kind == "branch"):
             self._parts.pop(want.path, None)
@@ -207,7 +207,7 @@ class View:
             row["count"] = count_of(value)
             if want.opened:
                 row |= self._parts_of(value, want)
-                row["first"] = isinstance(value, dict)  # which ones are shown
+                row["first"] = isinstance(value, dict)  # the first parts are shown, not the last
         elif kind == "text":
             row["long"] = len(value) > 60 or (isinstance(value, str) and "\n" in value)
             if want.opened:
@@ -221,17 +221,17 @@ class View:
         return row, drawings
 
     def _parts_of(self, value: Any, want: Want) -> dict[str, Any]:
-        """Return which parts an open branch shows; ``new`` are those that were not told before.
+        """Return the parts of an open branch; ``new`` has the keys that were not sent before.
 
-        They are spelled only if they are others than last time: a number in it changes more often.
+        Paths are written only if the keys have changed: values of a branch change more often.
         """
         keys = keys_of(value, want.most)
         known = self._parts.get(want.path)
         if known is not None and known.keys == keys:
-            return {**known.told, "new": []}
+            return {**known.description, "new": []}
         parts = [self.spell((*want.path, key)) for key in keys]
-        told = set() if known is None else set(known.told["parts"])
-        new = [key for key, part in zip(keys, parts, strict=True) if part not in told]
+        sent = set() if known is None else set(known.description["parts"])
+        new = [key for key, part in zip(keys, parts, strict=True) if part not in sent]
         names = [self._spelling.name(key) for key in keys]
         self._parts[want.path] = _Parts(keys, {"parts": parts, "names": names})
         return {"parts": parts, "names": names, "new": new}

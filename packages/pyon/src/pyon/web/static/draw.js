@@ -1,11 +1,11 @@
-// Drawings: a history or an array as small as a word, lines with uPlot, images on a canvas.
+// Drawings: sparklines of histories and arrays, lines with uPlot, images on a canvas.
 
 const VIRIDIS = [
   [68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
   [31, 158, 137], [53, 183, 121], [109, 205, 89], [180, 222, 44], [253, 231, 37],
 ];
 
-// 256 colours, as 32 bits each in the order of memory; the first is transparent: no number.
+// 256 colours of 32 bits each, in memory order. The first is transparent, for values that are not finite.
 const COLOURS = new Uint32Array(256);
 for (let level = 1; level < 256; level += 1) {
   const at = ((level - 1) / 254) * (VIRIDIS.length - 1);
@@ -15,7 +15,7 @@ for (let level = 1; level < 256; level += 1) {
   COLOURS[level] = (255 << 24) | (mixed[2] << 16) | (mixed[1] << 8) | mixed[0];
 }
 
-// Whether a history tells anything: a number that has stayed the same needs no line.
+// Whether the numbers of a history differ: a constant number needs no sparkline.
 export const moves = (history) => history?.[1].some((number) => number !== history[1][0]);
 
 export function short(number) {
@@ -26,7 +26,7 @@ export function short(number) {
   return String(Number(number.toPrecision(5)));
 }
 
-// Draw numbers over xs (or over their index) as a line that fills a small canvas.
+// Draw numbers over xs, or over their index, as a line that fills a small canvas.
 export function spark(canvas, numbers, xs = null) {
   const scale = devicePixelRatio;
   const width = Math.round(canvas.clientWidth * scale);
@@ -68,7 +68,7 @@ export function spark(canvas, numbers, xs = null) {
   pen.stroke();
 }
 
-// A line, or two, with axes.
+// One or two lines with axes.
 export class Lines {
   constructor() {
     this.element = document.createElement("figure");
@@ -83,24 +83,24 @@ export class Lines {
   }
 
   show(plot) {
-    const anew = plot.series.length !== this.plot?.series.length;
+    const seriesChanged = plot.series.length !== this.plot?.series.length;
     this.plot = plot;
     const length = plot.data[0].length;
     if (this.xs?.length !== length || this.step !== plot.step || this.start !== plot.start) {
       this.xs = Float64Array.from({ length }, (_, i) => plot.start + i * plot.step);
       [this.step, this.start] = [plot.step, plot.start];
     }
-    if (anew || !this.chart) this.make();
+    if (seriesChanged || !this.chart) this.make();
     else this.chart.setData(this.data());
     this.box.ariaLabel = `line of ${length.toLocaleString("en")} points`;
-    if (!this.pointed) this.tell();
+    if (!this.pointed) this.setCaption();
   }
 
   data() {
     return [this.xs, ...this.plot.data.map((one) => (one.some(Number.isNaN) ? gaps(one) : one))];
   }
 
-  tell(text = "") {
+  setCaption(text = "") {
     this.caption.textContent = text || [this.plot.ends, this.plot.note].filter(Boolean).join(" · ");
   }
 
@@ -137,9 +137,9 @@ export class Lines {
   point(chart) {
     const at = chart.cursor.idx;
     this.pointed = at !== null && at !== undefined;
-    if (!this.pointed) return this.tell();
+    if (!this.pointed) return this.setCaption();
     const values = this.plot.data.map((one, i) => `${this.plot.series[i]} ${one[at]}`.trim());
-    return this.tell(`${this.xs[at]}: ${values.join(", ")}`);
+    return this.setCaption(`${this.xs[at]}: ${values.join(", ")}`);
   }
 
   size() {
@@ -165,9 +165,9 @@ function gaps(numbers) {
   return Array.from(numbers, (number) => (Number.isNaN(number) ? null : number));
 }
 
-const TALLEST = 20; // rem, of an image
+const TALLEST = 20; // maximum height of an image, in rem
 
-// An image with the scale of its colours.
+// An image with a colour scale.
 export class Image {
   constructor() {
     this.element = document.createElement("figure");
@@ -183,7 +183,7 @@ export class Image {
     this.caption = this.element.appendChild(document.createElement("figcaption"));
     this.paintBar();
     this.canvas.addEventListener("pointermove", (event) => this.point(event));
-    this.canvas.addEventListener("pointerleave", () => this.tell());
+    this.canvas.addEventListener("pointerleave", () => this.resetCaption());
   }
 
   paintBar() {
@@ -212,7 +212,7 @@ export class Image {
     this.low.textContent = short(plot.low);
     this.high.textContent = short(plot.high);
     this.canvas.ariaLabel = `image of ${plot.shape.join(" by ")}, from ${short(plot.low)} to ${short(plot.high)}`;
-    if (!this.pointed) this.tell();
+    if (!this.pointed) this.resetCaption();
   }
 
   point(event) {
@@ -226,7 +226,7 @@ export class Image {
     this.caption.textContent = `[${place.join(", ")}]: ${value}`;
   }
 
-  tell() {
+  resetCaption() {
     this.pointed = false;
     this.caption.textContent = this.plot.note || this.plot.shape.join(" x ");
   }

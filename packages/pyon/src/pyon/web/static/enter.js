@@ -1,14 +1,14 @@
-// Shows the token to the server, which answers with a cookie. The token comes by hand, or behind the
-// # of the address, which browsers do not send; it is taken out of there.
+// Sends the token to the server, which answers with a cookie. The token is typed, or it is in the
+// fragment of the address, which browsers do not send, and from which it is removed here.
 
-const said = document.getElementById("said");
+const status = document.getElementById("said");
 const field = document.getElementById("token");
 
 async function enter(token) {
-  said.textContent = "";
+  status.textContent = "";
   const answer = await fetch("/enter", { method: "POST", body: JSON.stringify({ token }) });
   if (answer.ok) location.reload();
-  else said.textContent = answer.status === 401 ? "This is not the token." : await answer.text();
+  else status.textContent = answer.status === 401 ? "Wrong token." : await answer.text();
 }
 
 document.getElementById("form").addEventListener("submit", (event) => {
@@ -16,10 +16,10 @@ document.getElementById("form").addEventListener("submit", (event) => {
   enter(field.value.trim());
 });
 
-const marks = new URLSearchParams(location.hash.slice(1));
-const token = marks.get("token");
+const fragment = new URLSearchParams(location.hash.slice(1));
+const token = fragment.get("token");
 if (token !== null) {
-  marks.delete("token");
-  history.replaceState(null, "", marks.size ? `#${marks}` : location.pathname);
+  fragment.delete("token");
+  history.replaceState(null, "", fragment.size ? `#${fragment}` : location.pathname);
   enter(token);
 } else field.focus();

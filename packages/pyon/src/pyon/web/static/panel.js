@@ -1,4 +1,4 @@
-// A value that is open: its line, image or text.
+// The panel of an open row: the line, image or text of its value.
 
 import { Image, Lines } from "./draw.js";
 
@@ -9,7 +9,7 @@ export class Panel {
     this.kind = null;
   }
 
-  // Show what the row has; return whether there is anything.
+  // Show the drawing or text of a row; return whether it has one.
   show(row) {
     const kind = row.plot ? row.kind : row.text === undefined ? null : "text";
     if (kind !== this.kind) this.make(kind);

@@ -1,11 +1,12 @@
-// What the page knows of each row, and who shows it; what the server is asked for follows.
+// The rows that the page has received, and the viewers that show them. The requests to the server
+// follow from the viewers.
 //
 // A viewer has `element`, `opened`, `most` (parts), `width` (pixels), and `update(row, history)`.
-// A row off the screen is not asked for, unless its `unseen` says that it is wanted "open" or "closed".
+// A row that is off the screen is requested only if its viewer's `unseen` is "open" or "closed".
 
-const SPAN = 120; // seconds of the history of a number
-const STEP = 64; // pixels: what a width is told in, so that not each pixel of a window is told
-const GRAIN = 0.1; // seconds: closer numbers replace each other
+const SPAN = 120; // seconds of history of a number
+const STEP = 64; // pixels: widths are rounded up to it, so that resizing causes few requests
+const GRAIN = 0.1; // seconds: of numbers closer than this only the last one is kept
 
 export class Store {
   constructor(send) {
@@ -13,7 +14,7 @@ export class Store {
     this.rows = new Map(); // id -> row
     this.histories = new Map(); // id -> [times, numbers]
     this.viewers = new Map(); // id -> set of viewers
-    this.visible = new Set(); // elements
+    this.visible = new Set(); // elements on the screen
     this.owners = new WeakMap(); // element -> viewer
     this.asked = "";
     this.resizing = new ResizeObserver(() => this.ask());
@@ -52,9 +53,9 @@ export class Store {
     this.ask();
   }
 
-  // Ask for what is on the screen, once per turn.
-  ask(anew = false) {
-    if (anew) this.asked = "";
+  // Request the rows on the screen, at most once per microtask.
+  ask(force = false) {
+    if (force) this.asked = "";
     if (this.asking) return;
     this.asking = true;
     queueMicrotask(() => {
@@ -77,7 +78,7 @@ export class Store {
     });
   }
 
-  // Take rows of a frame: make sense of their buffers, and tell viewers.
+  // Store the rows of a frame with their buffers, and update their viewers.
   take(rows, buffers) {
     for (const row of rows) {
       const old = this.rows.get(row.id);
@@ -113,7 +114,7 @@ export class Store {
     numbers.splice(0, old);
   }
 
-  // Rows that nobody shows yet have been told with their parent; they are kept until it is closed.
+  // Rows without a viewer were sent with their parent; they are kept until it is closed.
   drop(ids) {
     for (const id of ids) if (!this.viewers.has(id)) this.rows.delete(id);
   }

@@ -1,4 +1,4 @@
-// Light or dark: what the system says, until somebody chooses. Loaded before anything is drawn.
+// Light or dark: the setting of the system, unless the user has chosen. Loaded before the first paint.
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -23,13 +23,13 @@
   addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
     button.hidden = false;
-    const tell = () => {
+    const update = () => {
       button.textContent = root.dataset.theme === "dark" ? "☀" : "☾";
       button.ariaLabel = root.dataset.theme === "dark" ? "Light colours" : "Dark colours";
       button.title = button.ariaLabel;
     };
-    addEventListener("theme", tell);
+    addEventListener("theme", update);
     button.addEventListener("click", toggle);
-    tell();
+    update();
   });
 })();

@@ -1,13 +1,13 @@
-// A tree of rows, by the pattern of WAI-ARIA: one row takes part in the order of Tab, arrows move.
+// A tree of rows that follows the WAI-ARIA pattern: one row is in the tab order, arrow keys move.
 //
-// All rows are children of the element; where a row stands is said by aria-level.
+// All rows are children of the tree element; aria-level gives the level of a row.
 
 import { moves, spark } from "./draw.js";
 import { Panel } from "./panel.js";
 
-const PARTS = 100; // of a branch that is opened
-const MORE = 400; // with each "more"
-const MOST = 2000; // what the server tells at most
+const PARTS = 100; // parts shown of a branch when it is opened
+const MORE = 400; // further parts with each "more"
+const MOST = 2000; // parts that the server sends at most
 const FLASH = 900; // milliseconds
 
 const openable = (row) =>
@@ -61,7 +61,7 @@ class Row {
     this.pin.title = pinned ? "Unpin (p)" : "Pin (p)";
   }
 
-  // The parts of an open branch are on the screen, maybe, when its head is not.
+  // Parts of an open branch may be on the screen when its head is not.
   get unseen() {
     return this.opened && this.row?.kind === "branch" ? "open" : null;
   }
@@ -99,7 +99,7 @@ class Row {
     }, FLASH);
   }
 
-  // Show what is in an open row: parts below it, or a panel in it.
+  // Show the contents of an open row: parts below it, or a panel in it.
   fill() {
     if (this.row.kind === "branch") {
       this.empty();
@@ -127,14 +127,14 @@ export class Tree {
     Object.assign(this, { element, store, pins, onChange });
     this.rows = new Map();
     this.roots = [];
-    this.wanted = new Set(); // rows to open when they come
+    this.wanted = new Set(); // ids of rows to open when they are received
     this.current = null;
     element.setAttribute("role", "tree");
     element.addEventListener("keydown", (event) => this.key(event));
     element.addEventListener("focusin", (event) => this.focusIn(event));
   }
 
-  // Show these rows on the uppermost level: pairs of id and name.
+  // Show these rows on the top level: pairs of id and name.
   show(roots) {
     const ids = new Set(roots.map(([id]) => id));
     for (const row of [...this.roots]) if (!ids.has(row.id)) this.remove(row);
@@ -149,7 +149,7 @@ export class Tree {
     return row;
   }
 
-  // Bring rows into their order behind a row; say where each stands; watch those that are new.
+  // Put rows in order behind their parent, set their ARIA position, and watch new ones.
   arrange(parent, rows) {
     let after = parent?.element ?? null;
     rows.forEach((row, i) => {
@@ -192,7 +192,7 @@ export class Tree {
       const what = first ? "more" : "earlier";
       more.label.textContent =
         parts.length >= MOST
-          ? `${left.toLocaleString("en")} ${what} are left out; the search finds them`
+          ? `${left.toLocaleString("en")} ${what} are not shown; the search finds them`
           : `… ${left.toLocaleString("en")} ${what}`;
       kept.add(more);
       if (first) rows.push(more);
@@ -234,7 +234,7 @@ export class Tree {
     row.most ||= PARTS;
     row.element.setAttribute("aria-expanded", "true");
     this.wanted.add(row.id);
-    if (row.row) row.fill(); // what somebody else shows open has come already
+    if (row.row) row.fill(); // another viewer may have received the contents already
     this.store.ask();
     this.onChange();
   }
@@ -246,7 +246,7 @@ export class Tree {
     this.onChange();
   }
 
-  // Show nothing of it for now; it opens again when there is something.
+  // Hide the contents for now; the row opens again when it has some.
   shut(row) {
     row.opened = false;
     this.removeParts(row);
@@ -266,7 +266,7 @@ export class Tree {
   }
 
   click(row) {
-    if (getSelection().type === "Range") return; // somebody marks a value to copy it
+    if (getSelection().type === "Range") return; // the user is selecting text
     this.setCurrent(row, true);
     this.toggle(row);
   }

@@ -1,9 +1,9 @@
-// The connection to the server of this page: frames come in, what is wanted goes out.
+// The connection to the server of this page: it receives frames and sends requests.
 //
-// A frame is drawn when the browser draws, and only then the next one is asked for: a page in the
-// background asks for nothing.
+// A frame is drawn when the browser paints, and is acknowledged only then: a page in the background
+// requests nothing.
 
-const SILENCE = 15000; // milliseconds; the server sends something every 5 s to who has drawn
+const SILENCE = 15000; // milliseconds; the server answers each acknowledgement within 5 s
 
 function unpack(data) {
   const length = new DataView(data).getUint32(0, true);
@@ -12,15 +12,15 @@ function unpack(data) {
 }
 
 export class Wire {
-  // onFrame(header, buffers) draws; onOpen() says again what is wanted; onState(live, since) tells.
+  // onFrame(header, buffers) draws, onOpen() sends all requests again, onState(live, since) shows the state.
   constructor({ onFrame, onOpen, onState }) {
     Object.assign(this, { onFrame, onOpen, onState });
     this.wait = 500;
     this.since = new Date();
-    this.heard = performance.now();
+    this.lastReceived = performance.now();
     this.connect();
-    setInterval(() => this.listen(), 1000);
-    document.addEventListener("visibilitychange", () => (this.heard = performance.now()));
+    setInterval(() => this.checkSilence(), 1000);
+    document.addEventListener("visibilitychange", () => (this.lastReceived = performance.now()));
   }
 
   connect() {
@@ -30,7 +30,7 @@ export class Wire {
     socket.onopen = () => {
       this.wait = 500;
       this.socket = socket;
-      this.heard = performance.now();
+      this.lastReceived = performance.now();
       this.since = new Date();
       this.onState(true, this.since);
       this.onOpen();
@@ -40,7 +40,7 @@ export class Wire {
   }
 
   take(socket, data) {
-    this.heard = performance.now();
+    this.lastReceived = performance.now();
     requestAnimationFrame(() => {
       if (socket !== this.socket) return;
       const { header, start } = unpack(data);
@@ -49,8 +49,8 @@ export class Wire {
     });
   }
 
-  listen() {
-    const silent = performance.now() - this.heard > SILENCE;
+  checkSilence() {
+    const silent = performance.now() - this.lastReceived > SILENCE;
     if (this.socket && silent && document.visibilityState === "visible") this.socket.close();
   }
 
@@ -60,16 +60,16 @@ export class Wire {
       this.since = new Date();
     }
     this.onState(false, this.since);
-    setTimeout(() => this.again(), this.wait);
+    setTimeout(() => this.reconnect(), this.wait);
     this.wait = Math.min(2 * this.wait, 5000);
   }
 
-  async again() {
+  async reconnect() {
     try {
       const answer = await fetch("/entered");
       if (answer.status === 401) location.reload();
     } catch {
-      // there is no server; the attempt below says so, too
+      // no server: the attempt below fails, too
     }
     this.connect();
   }
