@@ -1,4 +1,4 @@
-"""What the tests share: the meaning of "the same value"."""
+"""Shared fixtures: the comparison of values."""
 
 import logging
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The tests run beside busy processes: how long something takes says nothing.
+# The tests run beside busy processes, so durations mean nothing.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
@@ -17,7 +17,7 @@ LONG_DOUBLE_BYTES = 10 if np.finfo("g").nmant == 63 else LONG_DOUBLE.itemsize
 
 
 def fields(a):
-    """Give the bytes of an array or scalar, without what is between and behind fields."""
+    """Return the bytes of an array or scalar, without padding between and behind fields."""
     clean = np.zeros(a.shape, a.dtype)
     clean[...] = a
     if a.dtype.char not in "gG":
@@ -55,6 +55,6 @@ def version(request):
     return request.param
 
 
-# In debug mode asyncio logs which callbacks were slow. That depends on what else the computer does,
-# and would be found among the records that tests count.
+# In debug mode asyncio logs slow callbacks. That depends on the load of the computer, and such
+# records would be among those that tests count.
 logging.getLogger("asyncio").addFilter(lambda record: "took %.3f seconds" not in str(record.msg))

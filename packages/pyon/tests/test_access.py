@@ -1,4 +1,4 @@
-"""What becomes of the rights to a file that is stored again, and of what is no regular file."""
+"""The access rights of a file that is stored again, and files that are not regular."""
 
 import contextlib
 import errno
@@ -29,7 +29,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def folder():
-    """Give a folder that all users may write to, on a file system like that of other folders."""
+    """A folder that all users may write to, on an ordinary file system."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o777)
         yield Path(name)
@@ -37,7 +37,7 @@ def folder():
 
 @contextlib.contextmanager
 def acting_as(uid, *groups):
-    """Have the file system take this process for somebody else's."""
+    """Access the file system with the rights of another user."""
     old_groups, gid = os.getgroups(), os.getegid()
     os.setgroups(groups)
     os.setegid(groups[0])
@@ -127,7 +127,7 @@ def test_a_list_that_the_folder_gives_to_new_files_does_not_widen_an_old_one(fol
     assert ACL not in os.listxattr(path)
     assert mode_of(path) == 0o640
     pyon.store_file(folder / "fresh.pyon", NEW)
-    assert ACL in os.listxattr(folder / "fresh.pyon")  # a new file gets what the folder gives
+    assert ACL in os.listxattr(folder / "fresh.pyon")  # a new file gets the list of the folder
 
 
 def without_lists(*_):
@@ -156,7 +156,7 @@ def test_a_list_that_cannot_be_set_leaves_less_never_more(folder, monkeypatch):
         (FOR_1234, 0o600),
         (acl(6, {1234: 0}, 6, {}, 6, 6), 0o600),
         (acl(6, {1234: 6}, 4, {77: 5}, 4, 4), 0o644),
-        (acl(6, {1234: 7}, 4, {}, 0, 4), 0o600),  # the mask takes from 1234 what others may
+        (acl(6, {1234: 7}, 4, {}, 0, 4), 0o600),  # the mask removes rights of 1234 that others have
     ):
         pyon.store_file(path, OLD)
         set_acl(path, value)
@@ -194,7 +194,7 @@ PEOPLE = [
 
 
 def can(path, uid, gid):
-    """Say what somebody can do with a file, by trying."""
+    """Return what a user can do with a file, by trying."""
     able = set()
     with acting_as(uid, gid):
         for flags in (os.O_RDONLY, os.O_WRONLY):
@@ -277,7 +277,7 @@ def test_links_of_both_kinds(folder):
         pyon.store_file(folder / "loop", NEW)
 
 
-# --- no look into the folder
+# --- the folder is not listed
 
 
 def test_the_folder_is_not_listed(folder, monkeypatch):
@@ -302,7 +302,7 @@ def test_a_folder_that_may_not_be_listed(folder):
 
 
 @pytest.mark.parametrize("kind", ["mkdir", "mkfifo", "symlink"])
-def test_what_somebody_put_under_the_name_of_a_file_beside_is_left_alone(folder, kind):
+def test_another_object_with_a_temporary_name_is_not_removed(folder, kind):
     make = getattr(os, kind) if kind != "symlink" else lambda path: os.symlink("victim", path)
     (folder / "victim").write_text("precious")
     for number in range(5):
@@ -330,7 +330,7 @@ def test_the_folder_is_brought_to_the_disk_after_the_renaming(folder, monkeypatc
     assert done == ["file", "renaming", "folder"]
 
 
-# --- what is no regular file is written through
+# --- a file that is not regular is written directly
 
 STORE = "import sys, pyon; pyon.store_file(sys.argv[1], {'a': (1, )})"
 STORED = b'{"a": (1, )}\n'

@@ -1,4 +1,4 @@
-"""Arrays that were read are like those that numpy makes."""
+"""Arrays that were read behave like arrays created by numpy."""
 
 import base64
 
@@ -71,7 +71,7 @@ PADDED = np.dtype([("a", "i1"), ("b", "<i4")], align=True)
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_what_is_in_memory_between_fields_is_not_told(version, nested):
+def test_memory_between_fields_is_not_written(version, nested):
     raw = b"\x01\xaa\xbb\xcc\x02\0\0\0" * 2
     dtype = np.dtype([("s", PADDED, (2,))]) if nested else PADDED
     array = np.frombuffer(raw, dtype)
@@ -98,7 +98,7 @@ def test_records_are_refused_because_they_would_come_back_without_attributes(ver
     assert pyon.decode(pyon.encode(as_void, version=version)).dtype == as_void.dtype
 
 
-def test_a_numpy_string_of_what_is_no_character_is_refused():
+def test_a_numpy_string_with_an_invalid_character_is_refused():
     with pytest.raises(pyon.DecodeError, match="npscalar"):
         pyon.decode('npscalar("<U1", b"////fw==")')
 
@@ -161,7 +161,7 @@ def test_long_doubles_are_kept_to_the_last_digit(version, code, order):
 
 
 @has_long_doubles
-def test_nothing_of_the_memory_around_long_doubles_is_told(version):
+def test_padding_of_long_doubles_is_not_written(version):
     fields = [("a", LONG), ("b", "i1"), ("c", "G", (2,))]
     for dtype in (LONG, np.dtype("G"), LONG.newbyteorder(">"), np.dtype(fields)):
         for shape in ((), (3,), (500,)):

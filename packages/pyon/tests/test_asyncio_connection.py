@@ -1,4 +1,4 @@
-"""asyncio_connection: what one end sends, the other receives; over real sockets."""
+"""asyncio_connection: messages between two ends, over real sockets."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from pyon.framing import Message
 
 
 class Recorder(Connection):
-    """A connection that records what happens to it."""
+    """A connection that records its callbacks."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -61,7 +61,7 @@ async def pair(server):
 
 
 def writes_of(connection, monkeypatch):
-    """Return a list to which everything is added that the connection writes from now on."""
+    """Return a list that records all later writes of the connection."""
     writes, write = [], connection.transport.write
     monkeypatch.setattr(
         connection.transport, "write", lambda data: (writes.append(data), write(data))
@@ -184,7 +184,9 @@ async def test_answers_to_what_one_read_brought_leave_in_one_write(pair, monkeyp
     assert len(writes) == 1
 
 
-async def test_what_waited_is_delivered_although_the_end_comes_in_the_same_turn(pair, monkeypatch):
+async def test_waiting_messages_are_delivered_although_the_end_comes_in_the_same_turn(
+    pair, monkeypatch
+):
     ours, theirs = pair
     record = theirs.message_received
     monkeypatch.setattr(
@@ -284,13 +286,13 @@ async def test_backlog_of_a_peer_that_does_not_read_is_known_and_drains_when_it_
 
 
 async def test_a_peer_that_goes_when_there_is_room_again_ends_the_connection_once(pair, caplog):
-    """asyncio ends a transport twice that fails to write from within `resume_writing`."""
+    """A write that fails inside `resume_writing` makes asyncio end the transport twice."""
     ours, theirs = pair
     theirs.transport.pause_reading()
     while ours.writable or not ours.backlog:
         ours.send(b"x" * PIECE_SIZE)
         await asyncio.sleep(0)
-    ours.send(b"x" * PIECE_SIZE)  # for when there is room
+    ours.send(b"x" * PIECE_SIZE)  # stays queued until there is room
     resume = ours.resume_writing
 
     def gone(*args):
@@ -315,7 +317,7 @@ async def test_a_peer_that_goes_when_there_is_room_again_ends_the_connection_onc
 
 
 class Gone:
-    """A socket that nothing can be written to."""
+    """A socket to which every write fails."""
 
     def __init__(self, sock, send):
         self._sock = sock
@@ -387,7 +389,7 @@ async def test_a_connection_that_closes_behind_what_a_slow_peer_reads_at_last_en
     asyncio.get_running_loop().set_exception_handler(lambda loop, what: failures.append(what))
     ours.pause_reading()
     ours.transport.pause_reading()
-    while not theirs.backlog:  # until the sockets are full, and asyncio's transport has a rest
+    while not theirs.backlog:  # until the sockets are full, and asyncio's transport has a backlog
         theirs.send(b"x" * PIECE_SIZE)
         await asyncio.sleep(0)
     theirs.send(b"the last")
@@ -409,14 +411,14 @@ async def test_a_connection_that_closes_and_is_writable_again_is_closed_once(pai
     monkeypatch.setattr(ours.transport, "close", lambda: (closed.append(1), close()))
     ours.pause_writing()
     ours.close()
-    ours.resume_writing()  # a TLS transport that is closed twice knows its backlog no more
+    ours.resume_writing()  # a TLS transport that is closed twice loses its backlog
     await asyncio.sleep(0)
     assert closed == [1]
     assert ours.backlog == 0
 
 
 async def test_requests_sent_before_a_half_close_are_still_answered(server):
-    """As ``printf ... | nc host port`` does it."""
+    """As with ``printf ... | nc host port``."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     theirs = await server.accepted.get()
     await theirs.opened.wait()
@@ -449,7 +451,7 @@ async def test_message_beyond_the_limit_is_reported_and_the_connection_lives(pai
     assert (await theirs.messages.get()).line == b"y" * 10
 
 
-async def test_stream_that_makes_no_sense_is_logged_once_with_its_peer(pair, caplog):
+async def test_an_invalid_announcement_is_logged_once_with_its_peer(pair, caplog):
     ours, theirs = pair
     theirs.receiver.raw_buffers = True
     with caplog.at_level(logging.WARNING):

@@ -1,4 +1,4 @@
-"""asyncio_server: starts where it is told, says where it is, and stops within a bound."""
+"""asyncio_server: starts, reports its addresses, and stops within a bounded time."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ from pyon.tcp import format_address
 
 
 class Echo(AsyncioServer):
-    """Echoes lines, as somebody who derives from `AsyncioServer` would write it."""
+    """Echoes lines, as a simple class derived from `AsyncioServer`."""
 
     def __init__(self):
         super().__init__()
@@ -115,7 +115,7 @@ async def test_port_0_is_the_same_port_on_every_address_of_a_list():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", ["127.0.0.1", "127.0.0.1"], "localhost", "", None])
-async def test_what_is_bound_can_be_looked_at_before_a_client_gets_in(host):
+async def test_bound_addresses_can_be_checked_before_a_client_connects(host):
     class Careful(Echo):
         def _bound(self, addresses):
             self.seen = addresses
@@ -128,7 +128,7 @@ async def test_what_is_bound_can_be_looked_at_before_a_client_gets_in(host):
         assert await echo(*server.addresses[0]) == b"hello\n"
 
 
-async def test_what_is_bound_can_be_refused():
+async def test_bound_addresses_can_be_refused():
     class Refusing(Echo):
         def _bound(self, addresses):
             self.seen = addresses
@@ -155,7 +155,7 @@ async def test_port_in_use_is_an_error_that_names_it():
 
 @pytest.mark.parametrize("host", [[], ()])
 async def test_no_address_at_all_is_an_error_that_says_so(host):
-    with pytest.raises(ValueError, match="expected an address to bind"):
+    with pytest.raises(ValueError, match="expected at least one address to bind"):
         await Echo().start(host, 0)
 
 
@@ -232,7 +232,9 @@ async def test_connection_that_comes_in_while_the_server_stops_is_closed(kind, t
     server = Accepting() if kind == "connections" else Echo()
     await server.start("127.0.0.1", 0)
     with socket.socket() as sock:
-        sock.connect(("127.0.0.1", server.port))  # the kernel's: the server has not seen it yet
+        sock.connect(
+            ("127.0.0.1", server.port)
+        )  # the kernel has accepted it, the server has not yet
         for _ in range(turns):
             await asyncio.sleep(0)
         await server.stop()

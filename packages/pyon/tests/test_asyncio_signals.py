@@ -1,4 +1,4 @@
-"""Signals that come on another thread, as those look that come just before the loop waits."""
+"""Signals on another thread, which behave like signals that arrive just before the loop waits."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ def test_control_c_that_comes_on_another_thread_ends_the_wait():
     assert (done.stdout, done.stderr) == ("ended in order\ninterrupted\n", "")
 
 
-def test_what_runs_returns_and_raises_as_with_asyncio():
+def test_run_returns_and_raises_as_asyncio_does():
     async def divide(a, b):
         return a / b
 
@@ -58,7 +58,7 @@ def descriptors():
     return set(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else set()
 
 
-async def test_the_loop_is_left_as_it_was():
+async def test_the_loop_is_restored_at_the_end():
     before = descriptors()
     for _ in range(3):
         with Waker():
@@ -67,7 +67,7 @@ async def test_the_loop_is_left_as_it_was():
     assert signal.set_wakeup_fd(-1) == -1
 
 
-async def test_who_wakes_the_loop_already_stays():
+async def test_an_existing_wakeup_descriptor_is_kept():
     reading, writing = socket.socketpair()
     with reading, writing:
         writing.setblocking(False)
@@ -79,7 +79,7 @@ async def test_who_wakes_the_loop_already_stays():
             assert signal.set_wakeup_fd(-1) == writing.fileno()
 
 
-def test_elsewhere_than_on_the_main_thread_nothing_is_done():
+def test_outside_of_the_main_thread_the_waker_does_nothing():
     results = []
 
     async def main():

@@ -1,4 +1,4 @@
-"""What a client does not read stops what is read from it, whatever it asked for."""
+"""A server stops reading from a client that does not read its replies."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ REQUESTS = 30_000
 
 
 class Answering(Connection):
-    """Answers each line at once, and never asks how much is waiting to be read."""
+    """Answers each line at once, and never checks its backlog."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -41,7 +41,7 @@ class Server(AsyncioServer):
 
 @pytest.fixture
 async def congested():
-    """A connection whose client has sent all and read nothing, and the socket of the client."""
+    """A connection whose client has sent everything and read nothing, and the client's socket."""
     async with Server() as server:
         await server.start("127.0.0.1", 0)
         loop = asyncio.get_running_loop()
@@ -65,7 +65,7 @@ async def read(sock, size):
 
 async def test_requests_of_a_client_that_reads_nothing_wait_in_the_network(congested):
     connection, sock = congested
-    for _ in range(100):  # turns of the loop in which more would be read
+    for _ in range(100):  # iterations of the loop in which more would be read
         await asyncio.sleep(0)
     assert connection.most <= HIGH_WATER + PIECE_SIZE + len(REPLY) + 1
     assert connection.answered < REQUESTS
@@ -98,7 +98,7 @@ async def test_the_owner_cannot_read_on_while_the_client_does_not_read(congested
 
 
 async def test_a_client_reads_on_while_its_server_does_not():
-    """Or both could wait for each other for ever."""
+    """Otherwise both could wait for each other for ever."""
 
     class Deaf(AsyncioServer):
         def _make_connection(self):
@@ -109,9 +109,9 @@ async def test_a_client_reads_on_while_its_server_does_not():
 
     class Client(Connection):
         def message_received(self, message):
-            heard.set()
+            received.set()
 
-    connections, opened, heard = [], asyncio.Event(), asyncio.Event()
+    connections, opened, received = [], asyncio.Event(), asyncio.Event()
     async with Deaf() as server:
         await server.start("127.0.0.1", 0)
         loop = asyncio.get_running_loop()
@@ -122,7 +122,7 @@ async def test_a_client_reads_on_while_its_server_does_not():
             client.send(b"x" * PIECE_SIZE)
         assert client.backlog > HIGH_WATER
         connections[0].send(b"answer")
-        await heard.wait()
+        await received.wait()
         client.abort()
 
 

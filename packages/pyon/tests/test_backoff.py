@@ -1,4 +1,4 @@
-"""backoff: waits grow up to a bound, and two clients do not wait for the same time."""
+"""backoff: waits grow up to a maximum, and two clients wait for different times."""
 
 import pytest
 from pyon.backoff import JITTER, Backoff

@@ -1,4 +1,4 @@
-"""The `pyon` command, as it is typed."""
+"""The `pyon` command, run from its command line."""
 
 import errno
 import os
@@ -100,7 +100,7 @@ def test_convert_keeps_a_backup_and_does_not_overwrite_it(files, capsys, same):
     assert not os.path.exists("bad.pyon.bak")
 
 
-def test_a_dry_run_tells_of_a_backup_that_is_there(files, capsys):
+def test_a_dry_run_reports_an_existing_backup(files, capsys):
     (files / "good.pyon.bak").write_text("of somebody")
     assert main(["convert", "good.pyon", "--to", "v2", "--dry-run"]) == 1
     assert "good.pyon.bak: exists already" in capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_a_backup_that_cannot_be_written_is_not_left_half_done(files, capsys, mo
         'npscalar([("a", "<U1")], b"/////w==")',
     ],
 )
-def test_show_does_without_what_numpy_has_no_words_for(files, capsys, text):
+def test_show_prints_values_that_numpy_cannot_format(files, capsys, text):
     (files / "odd.pyon").write_text(text)
     status = main(["show", "odd.pyon"])
     captured = capsys.readouterr()
@@ -138,7 +138,7 @@ def test_show_does_without_what_numpy_has_no_words_for(files, capsys, text):
     assert "?" in captured.out if status == 0 else captured.err.startswith("pyon: odd.pyon")
 
 
-def test_what_is_nested_too_deeply_to_be_shown_is_told(files, capsys, monkeypatch):
+def test_a_value_nested_too_deeply_to_be_shown_is_an_error(files, capsys, monkeypatch):
     def too_deep(x):
         raise RecursionError
 
@@ -180,7 +180,7 @@ def test_standard_input_and_python_m(arguments, text, out, status):
     assert done.stderr.count(b"\n") == status
 
 
-# --- files of other people's programs
+# --- files of other programs, with unregistered types
 
 PEAKS = """{"peak": Peak(1.5, Mode("scan")),
 (Mode("x"), 1): [Peak(2, {"z": npscalar("<f8", b"AAAAAAAA+D8=")})]}"""
@@ -191,10 +191,7 @@ def test_types_that_are_not_registered_are_shown_checked_and_converted(files, ca
     (files / "peaks.pyon").write_text(PEAKS)
     assert main(["check", "peaks.pyon"]) == 0
     noted = capsys.readouterr().err
-    assert (
-        "peaks.pyon: types that are not registered here: Mode, Peak" in noted
-        or "Peak, Mode" in noted
-    )
+    assert "peaks.pyon: unregistered types: Mode, Peak" in noted or "Peak, Mode" in noted
     assert main(["check", "--strict", "peaks.pyon"]) == 1
     assert "Peak" in capsys.readouterr().err
     assert main(["convert", "peaks.pyon", "--to", to]) == 0
@@ -224,7 +221,7 @@ class Mode(tuple):
 @pytest.mark.parametrize(
     "text", ["foo", "os. system(1)", "os.system", "array", "None(1)", "Peak(", "(Peak (1)"]
 )
-def test_what_is_no_type_is_an_error_still(files, capsys, text):
+def test_an_invalid_name_of_a_type_is_still_an_error(files, capsys, text):
     (files / "bad.pyon").write_text(text)
     assert main(["check", "bad.pyon"]) == 1
 
@@ -238,7 +235,7 @@ def test_types_of_a_module_are_shown_by_their_names(files, capsys):
     assert (files / "x.pyon").read_text() == f"[\n    {tag}\n]"
 
 
-def test_types_called_as_what_is_shown_of_arrays(files, capsys):
+def test_types_with_the_names_of_array_summaries(files, capsys):
     (files / "x.pyon").write_text('[array(1), scalar(2), nparray((1, ), "|i1", b"BQ==")]')
     assert main(["show", "x.pyon"]) == 0
     assert capsys.readouterr().out == '[array(1), scalar(2), array([5], "int8")]\n'
@@ -271,7 +268,7 @@ def tagged(name, items):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ('{"a": 1,\n "b": 2,\n "a": 3}', [('"a"', 1, 3)]),
         ("{'a': 1, # a: 5\n \"a\": {'a': 2}}", [('"a"', 1, 2)]),
@@ -297,20 +294,21 @@ def tagged(name, items):
         (f'{{"a": ["dict", [[[1, 2], [1, 3]]]], "b": {tagged("set", "1")}}}', []),
     ],
 )  # fmt: skip
-def test_check_tells_of_repeated_keys_with_both_lines(files, capsys, text, told):
+def test_check_reports_repeated_keys_with_both_lines(files, capsys, text, reported):
     (files / "x.pyon").write_text(text)
     assert main(["check", "x.pyon"]) == 0
     assert capsys.readouterr().err.splitlines() == [
-        f"pyon: x.pyon: line {again}: the key {key} is also in line {first}; the last one counts"
-        for key, first, again in told
+        f"pyon: x.pyon: line {again}: repeated key {key}, also in line {first}; "
+        "the last value counts"
+        for key, first, again in reported
     ]
-    assert main(["check", "--strict", "x.pyon"]) == bool(told)
+    assert main(["check", "--strict", "x.pyon"]) == bool(reported)
 
 
-# --- what convert says and leaves
+# --- messages and backups of convert
 
 
-def test_convert_says_which_comments_are_lost_before_they_are(files, capsys):
+def test_convert_reports_comments_before_they_are_lost(files, capsys):
     (files / "x.pyon").write_text(
         "# lab 3\n{'a#': 1, # one\n 'b': npscalar('<i8', b'BwAAAAAAAAA=')} # 7\n"
     )
@@ -323,11 +321,11 @@ def test_convert_says_which_comments_are_lost_before_they_are(files, capsys):
 
 
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
-def test_convert_says_which_values_are_lost_since_their_key_comes_again(files, capsys, more):
+def test_convert_reports_values_that_are_lost_to_repeated_keys(files, capsys, more):
     (files / "x.pyon").write_text("{'a': 1,\n 'b': 2,\n 'a': 3}\n")
     assert main(["convert", "x.pyon", "--to", "v2", *more]) == 0
     assert capsys.readouterr().err.splitlines() == [
-        "pyon: x.pyon: line 3: the key 'a' is also in line 1; the last one counts"
+        "pyon: x.pyon: line 3: repeated key 'a', also in line 1; the last value counts"
     ]
 
 
@@ -371,7 +369,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(files, command):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="asks for /dev/full")
-def test_an_error_of_standard_output_is_called_that(files):
+def test_an_error_of_standard_output_is_reported_as_such(files):
     with open("/dev/full", "wb") as full:
         arguments = [sys.executable, "-m", "pyon", "show", "good.pyon"]
         done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, check=False)

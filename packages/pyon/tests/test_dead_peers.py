@@ -1,4 +1,4 @@
-"""Peers that vanish without a word: noticed, also while data is in flight, by either end.
+"""Peers that disappear without closing: detected by either end, also with data in flight.
 
 A real link is taken down between two network namespaces, which takes Linux, root and ``ip``.
 """
@@ -170,7 +170,7 @@ def test_unacknowledged_data_is_given_up_in_time_and_a_peer_that_does_not_read_i
         if has_retransmission_interval():
             interval = 1000 * tcp.RETRANSMISSION_INTERVAL
             assert option(sock, tcp._TCP_RTO_MAX_MS) == pytest.approx(interval, rel=0.1)
-            # It would end connections to peers that are alive and do not read.
+            # It would end connections to live peers that do not read.
             assert option(sock, socket.TCP_USER_TIMEOUT) == 0
         elif sys.platform == "linux":
             assert option(sock, socket.TCP_USER_TIMEOUT) == 1000 * tcp.UNACKNOWLEDGED_TIME["linux"]

@@ -1,4 +1,4 @@
-"""Servers without descriptors left: said once, nothing spins, and they accept again."""
+"""Servers that run out of descriptors: logged once, no busy loop, and accepting again later."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from pyon.asyncio_server import AsyncioServer
 
 resource = pytest.importorskip("resource")
 
-LONG = 30.0  # seconds: for what happens soon
+LONG = 30.0  # seconds: time-out for what happens soon
 
 SERVER = """
 import asyncio, logging, resource, ssl, sys
@@ -81,7 +81,7 @@ def greeting(server, port):
             assert tls.recv(6) == b"hello\n"
 
 
-def test_a_server_without_descriptors_says_so_once_and_accepts_again(server):
+def test_a_server_without_descriptors_logs_it_once_and_accepts_again(server):
     port = int(server.stdout.readline())
     with contextlib.ExitStack() as stack:
         for _ in range(80):
@@ -98,7 +98,7 @@ def test_a_server_without_descriptors_says_so_once_and_accepts_again(server):
 
 
 class Failing:
-    """A listening socket whose system fails for a while."""
+    """A listening socket whose first calls of `accept` fail."""
 
     def __init__(self, sock, error, times):
         self._sock, self._error, self.left = sock, error, times
@@ -134,7 +134,7 @@ async def start_failing(server, monkeypatch, error, times):
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-async def test_what_lasts_is_said_now_and_then_only(monkeypatch, caplog, error):
+async def test_a_lasting_shortage_is_logged_only_now_and_then(monkeypatch, caplog, error):
     async with Greeting() as server:
         failing = await start_failing(server, monkeypatch, error, 150)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

@@ -1,4 +1,4 @@
-"""With `pyon[fast]` and without: the same text, the same values, the same refusals."""
+"""The same texts, values and errors with and without `pyon[fast]`."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Files: whole at every moment, whoever dies when."""
+"""Files: complete at every moment, even if writers are killed."""
 
 import os
 import random
@@ -138,7 +138,7 @@ def test_names_as_long_as_they_can_be(tmp_path, letter):
     assert not left_behind(tmp_path)
 
 
-def test_what_the_system_takes_in_parts_is_written_whole(tmp_path, monkeypatch):
+def test_partial_writes_are_completed(tmp_path, monkeypatch):
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:1000]))
     pyon.store_file(tmp_path / "f", OLD)
@@ -146,15 +146,13 @@ def test_what_the_system_takes_in_parts_is_written_whole(tmp_path, monkeypatch):
 
 
 @posix
-def test_a_new_file_under_the_name_of_one_that_was_left_behind_is_not_removed(
-    tmp_path, monkeypatch
-):
+def test_a_new_file_with_the_name_of_an_abandoned_one_is_not_removed(tmp_path, monkeypatch):
     path, beside = tmp_path / "f", tmp_path / ".f.0.pyon-new"
     beside.write_bytes(b"of a writer that is just renaming it")
     flock = fcntl.flock
 
     def flock_too_late(descriptor, operation):
-        """Have the writer be done in the last moment, and another one begin."""
+        """Let the writer finish at the last moment, and another one begin."""
         if operation & fcntl.LOCK_NB:
             os.replace(beside, path)
             beside.write_bytes(b"of another writer")
@@ -269,7 +267,7 @@ def test_the_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch, name
 
 @pytest.mark.parametrize("chunks", [1, 3])
 @pytest.mark.parametrize("more", [-4, -1, 0, 1, 2, 3])
-def test_data_of_any_length_is_written_bit_by_bit(tmp_path, version, chunks, more):
+def test_data_of_any_length_is_written_in_chunks(tmp_path, version, chunks, more):
     data = random.Random(5).randbytes(chunks * FILE_CHUNK + more)
     x = {"a": np.frombuffer(data, np.uint8), "b": "text", "c": np.frombuffer(data, np.uint8)}
     pyon.store_file(tmp_path / "f", x, version=version)
@@ -286,7 +284,7 @@ def test_a_file_of_many_arrays_is_what_encode_gives(tmp_path):
 
 def test_a_large_array_is_stored_in_little_memory(tmp_path):
     x = np.zeros(1 << 20)
-    pyon.store_file(tmp_path / "f", x)  # which loads what is loaded on demand
+    pyon.store_file(tmp_path / "f", x)  # loads the modules that are loaded on demand
     tracemalloc.start()
     try:
         pyon.store_file(tmp_path / "f", x)

@@ -1,4 +1,4 @@
-"""Servers whose handlers fork: children hold none of their sockets, and peers hear of every end."""
+"""Servers whose handlers fork: children have no socket of the server, and peers see every end."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
 
-LONG = 30.0  # seconds: for what happens at once
+LONG = 30.0  # seconds: time-out for what happens at once
 
 SERVER = """
 import asyncio, ctypes, multiprocessing, os, signal, ssl, sys
@@ -44,7 +44,7 @@ def start(way, writing):
         child = multiprocessing.get_context("fork").Process(target=begin, args=(writing,))
         child.start()
         return child.pid
-    # What C code forks calls none of Python's hooks.
+    # A fork in C code calls none of Python's hooks.
     pid = ctypes.PyDLL(None).fork() if way == "c" else os.fork()
     if pid == 0:
         begin(writing)
@@ -92,7 +92,7 @@ asyncio.run(main())
 
 
 class Controller:
-    """A server in a process of its own, and a client of it."""
+    """A server in its own process, and a client of it."""
 
     def __init__(self, kind, certificate, trust):
         self.process = subprocess.Popen(
@@ -152,7 +152,7 @@ def controller(request, security):
 
 
 def bind_again(port):
-    """Bind as a server does that is started anew."""
+    """Bind as a restarted server does."""
     with socket.create_server(("127.0.0.1", port)):
         pass
 
@@ -177,7 +177,7 @@ def test_a_server_that_is_stopped_is_gone_although_a_child_lives(controller, way
 
 
 def in_child(check):
-    """Fork, and say whether `check` returned True in the child."""
+    """Fork, and return whether `check` returned True in the child."""
     pid = os.fork()
     if pid == 0:
         status = 1

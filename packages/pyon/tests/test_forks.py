@@ -1,4 +1,4 @@
-"""What the child of a fork keeps of its parent: nothing that only one of them can use."""
+"""The child of a fork drops the resources that only one process can use."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ class Owner:
 
 
 def in_child(check):
-    """Fork, and say whether `check` returned True in the child."""
+    """Fork, and return whether `check` returned True in the child."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -37,7 +37,7 @@ def in_child(check):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_the_child_is_told_before_anything_else_runs_there():
+def test_owners_are_called_in_the_child_before_any_other_code():
     owner = Owner()
     with owner.lock, owner.ours, owner.theirs:
         assert in_child(lambda: owner.lost and owner.lock.acquire(blocking=False))
@@ -63,7 +63,7 @@ def test_what_the_child_sends_or_closes_does_not_reach_the_parents_peer():
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_an_owner_that_fails_keeps_nobody_else_from_being_told(monkeypatch):
+def test_an_owner_that_fails_does_not_keep_the_others_from_being_called(monkeypatch):
     class Failing(Owner):
         def forked(self):
             super().forked()

@@ -1,4 +1,4 @@
-"""framing: the same messages come out however the stream is cut."""
+"""framing: the messages do not depend on how the stream is cut."""
 
 import itertools
 import weakref
@@ -82,21 +82,21 @@ def test_bytes_of_an_unfinished_raw_buffer_are_pending():
 
 
 def written(receiver, data):
-    """Write bytes to where a receiver has room for them, as an event loop does."""
+    """Write bytes to the memory of a receiver, as an event loop does."""
     receiver.get_buffer()[: len(data)] = data
     return len(data)
 
 
-def test_whole_lines_of_one_read_can_be_had_at_once():
+def test_whole_lines_of_one_read_can_be_taken_at_once():
     receiver = Receiver()
     assert receiver.whole_lines(written(receiver, b"one\ntwo\n")) == "one\ntwo\n"
-    assert receiver.pending == 0  # nothing more is to be done if all are done with
+    assert receiver.pending == 0  # no further call is needed if all lines were handled
     assert receiver.whole_lines(written(receiver, b"three\n")) == "three\n"
     longest = b"x" * LONG_LINE + b"\n"
     assert receiver.whole_lines(written(receiver, longest)) == longest.decode()
 
 
-def test_the_lines_of_a_read_that_are_not_done_with_are_messages():
+def test_the_lines_of_a_read_that_are_not_handled_are_messages():
     receiver = Receiver()
     size = written(receiver, b"one\ntwo\nthree\n")
     assert receiver.whole_lines(size) == "one\ntwo\nthree\n"
@@ -120,7 +120,7 @@ def test_the_lines_of_a_read_that_are_not_done_with_are_messages():
     ],
     ids=["cut", "part", "no ASCII", "long", "rest", "beyond the limit", "raw buffer"],
 )
-def test_a_read_of_anything_but_whole_lines_is_received_as_ever(before, read):
+def test_a_read_of_anything_but_whole_lines_is_received_in_the_general_way(before, read):
     receiver, other = Receiver(limit=100), Receiver(limit=100)
     receiver.raw_buffers = other.raw_buffers = True
     receiver.feed(before)
@@ -245,7 +245,7 @@ def test_a_line_beyond_the_limit_takes_no_memory():
         b'{"buffers":[' + b",".join([b"0"] * (MAX_BUFFERS + 1)) + b"]",
     ],
 )
-def test_senseless_sizes_of_raw_buffers_are_refused(head):
+def test_invalid_sizes_of_raw_buffers_are_refused(head):
     with pytest.raises(FramingError, match="raw buffers"):
         Receiver(raw_buffers=True).feed(head + b',"x":1}\n')
 
@@ -279,7 +279,7 @@ def test_frame_refuses_what_a_receiver_would_not_understand():
         frame('{"x":1}', [memoryview(b"")] * (MAX_BUFFERS + 1))
 
 
-def test_owned_has_copies_of_what_may_change():
+def test_memory_that_may_change_is_copied():
     memory = bytearray(b"abc")
     chunks = frame('{"x":1}', [memoryview(memory), memoryview(b"for ever")])
     kept = copy_if_shared(chunks)
@@ -290,7 +290,7 @@ def test_owned_has_copies_of_what_may_change():
 
 
 def raw(make):
-    """Return the chunks of the array that `make` returns, and that only it may have kept."""
+    """Return the chunks of the array that `make` returns; only `make` may keep references."""
     views = []
     text = pyon.encode(make(), version=2, buffer_callback=views.append)
     return frame(f'{{"ret":{text}}}', views)
@@ -306,7 +306,7 @@ def kept(array, by=lambda array: array):
 
 
 def received():
-    """Return an array in memory that came in."""
+    """Return an array in received memory."""
     (_, view) = raw(lambda: ARRAY)
     text = pyon.encode(ARRAY, version=2, buffer_callback=bool)
     (message,) = Receiver(raw_buffers=True).feed(b"".join(frame(f'{{"x":{text}}}', [view])))
@@ -322,14 +322,14 @@ def received():
         lambda: ARRAY + 1,
         lambda: (ARRAY + 1).reshape(100, -1)[10:90],
         lambda: (ARRAY + 1).reshape(100, -1).T,
-        lambda: ARRAY[::2],  # is put into order, so copied, by the encoder
+        lambda: ARRAY[::2],  # not contiguous, so copied by the encoder
         lambda: [{"x": ARRAY + 1}],
         lambda: bytes(100_000),
         received,
     ],
     ids=["fresh", "view", "transposed", "strided", "nested", "bytes", "received"],
 )
-def test_owned_does_not_copy_what_nobody_has_kept(make):
+def test_memory_without_other_references_is_not_copied(make):
     chunks = raw(make)
     assert len(chunks) == 2
     assert copy_if_shared(chunks)[1] is chunks[1]
@@ -366,7 +366,7 @@ def test_owned_does_not_copy_what_nobody_has_kept(make):
         "array with strides",
     ],
 )
-def test_owned_copies_what_somebody_can_still_write_into(make):
+def test_memory_with_any_other_reference_is_copied(make):
     chunks = raw(make)
     copies = copy_if_shared(chunks)
     assert copies[1] == chunks[1]
@@ -394,7 +394,7 @@ VIEWS = {
 
 
 def fill_later(array, way):
-    """Keep a way into an array; return what writes through it."""
+    """Keep a reference to an array; return a function that writes through it."""
     if way == "array":
         return lambda: array.fill(0)
     if way == "view":
@@ -427,7 +427,7 @@ STEPS = st.tuples(st.sampled_from(sorted(VIEWS)), st.sampled_from([None, *WAYS])
 
 
 @given(st.sampled_from(sorted(SOURCES)), st.lists(STEPS, min_size=1, max_size=5))
-def test_nothing_that_was_kept_of_an_array_changes_what_is_owned(source, steps):
+def test_no_reference_to_an_array_can_change_what_is_sent(source, steps):
     writers = []
     chunks = copy_if_shared(raw(lambda: keep_on_the_way(source, steps, writers)))
     before = bytes(chunks[1])

@@ -1,4 +1,4 @@
-"""Arrays get rows at their end, and whoever has an older one keeps it."""
+"""Arrays that get rows at their end, while older views keep their length and values."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_a_row_is_copied_a_bounded_number_of_times_however_long_the_array_gets(m
     assert len(array.base) < 1.2 * 20_000
 
 
-def test_successors_know_each_other_and_nobody_else():
+def test_successors_of_one_array_are_recognised_and_no_others():
     start = np.zeros(2)
     second = grown(start, 1.0)
     third = grown(second, 1.0)
@@ -100,12 +100,12 @@ def test_a_row_is_what_fits(array, x, row):
     ],
     ids=lambda x: f"{type(x).__name__} {x}",
 )
-def test_a_row_that_does_not_fit_is_refused_and_the_reason_said(array, x, message):
+def test_a_row_that_does_not_fit_is_refused_with_the_reason(array, x, message):
     with pytest.raises((TypeError, ValueError), match=message):
         as_row(array, x)
 
 
-def test_rows_are_the_callers_no_more():
+def test_rows_share_no_memory_with_the_callers_arrays():
     given = np.ones((2, 2))
     rows = as_rows(np.zeros((1, 2)), given)
     assert rows.tolist() == given.tolist()

@@ -1,4 +1,4 @@
-"""Memory is bounded by the length of the text, whatever the text. (Time is: see the benchmarks.)"""
+"""The memory for reading is bounded by the length of the text. (For time, see the benchmarks.)"""
 
 import contextlib
 import json
@@ -19,13 +19,13 @@ CONSTANT = 100_000
 
 @pytest.fixture(scope="module", autouse=True)
 def everything_is_loaded():
-    """What is loaded with the first array or long text is no text's fault."""
+    """Load the modules that are loaded on demand, so that they do not count for any text."""
     pyon.decode('[nparray((1, ), "|i1", b"AA=="), (1, 1j), "' + "x" * 1000 + '"]')
     pyon.decode('["' + "x" * 1000 + '"]')
 
 
 def measure(source):
-    """Decode; give the most memory that this took, and what the value alone takes."""
+    """Decode; return the peak memory, and the memory of the value alone."""
     tracemalloc.start()
     try:
         value = None

@@ -1,4 +1,4 @@
-"""Files that people keep by hand: comments, slips, other editors, other programs."""
+"""Files edited by hand: comments, mistakes, other editors, other programs."""
 
 import io
 import json
@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-# --- a text with tags that is no JSON is an error with the place of the slip, not v1
+# --- a text with tags that is not JSON is an error at the place of the mistake, not v1
 
 TAGGED = '{"w": {"__jsonclass__": ["tuple", [[10, 250]]]}, "z": 1}'
-SLIPS = [
+MISTAKES = [
     (TAGGED[:-1] + ",}", ",}", "comma before"),
     (TAGGED.replace("250]", "250,]"), ",]", "comma before"),
     (TAGGED.replace("1}", "None}"), "None", "null"),
@@ -45,13 +45,13 @@ SLIPS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "slip", "said"), SLIPS, ids=range(len(SLIPS)))
-def test_a_slip_in_a_v2_text_with_tags_is_an_error_at_its_place(text, slip, said, tmp_path):
+@pytest.mark.parametrize(("text", "mistake", "reason"), MISTAKES, ids=range(len(MISTAKES)))
+def test_a_mistake_in_a_v2_text_with_tags_is_an_error_at_its_place(text, mistake, reason, tmp_path):
     for source in (text, text.encode()):
         with pytest.raises(pyon.DecodeError) as caught:
             pyon.decode(source)
-        assert caught.value.position == text.index(slip)
-        assert said in caught.value.reason
+        assert caught.value.position == text.index(mistake)
+        assert reason in caught.value.reason
     (tmp_path / "f.pyon").write_text(text)
     with pytest.raises(pyon.DecodeError, match=r"f\.pyon"):
         pyon.load_file(tmp_path / "f.pyon")
@@ -69,11 +69,11 @@ def test_a_slip_in_a_v2_text_with_tags_is_an_error_at_its_place(text, slip, said
         ('(["__jsonclass__", ["set"]], )', (["__jsonclass__", ["set"]],)),
     ],
 )  # fmt: skip
-def test_what_is_no_tag_stays_v1(text, x, same):
+def test_a_text_that_only_looks_tagged_stays_v1(text, x, same):
     assert same(pyon.decode(text), x)
 
 
-def test_a_dict_with_the_key_of_tags_comes_back_in_any_company(version, same):
+def test_a_dict_with_the_key_of_tags_comes_back_beside_any_value(version, same):
     for other in ((1,), None, True, 0.5, float("nan"), b"x", {1}, {2: 3}, -1):
         x = [{"__jsonclass__": ["tuple", [[10, 250]]], "a": other}, other]
         assert same(pyon.decode(pyon.encode(x, version=version)), x)
@@ -81,7 +81,7 @@ def test_a_dict_with_the_key_of_tags_comes_back_in_any_company(version, same):
 
 
 def some_value(rng, depth=3, tags=True):
-    """Give a random value; without tags, one of plain JSON."""
+    """Return a random value; without tags, plain JSON."""
     kind = rng.randrange(14 if depth and tags else 10 if depth else 6)
     if kind < 6:
         return rng.choice(
@@ -102,16 +102,16 @@ def some_value(rng, depth=3, tags=True):
     return np.arange(rng.randrange(3))
 
 
-def with_slip(rng, text):
-    """Change one thing as hands do."""
-    slips = [
+def with_mistake(rng, text):
+    """Make one mistake as people do."""
+    mistakes = [
         (r"[\]}]", ","), (r"[\]}:,]", " # c\n"), (r"\b(true)\b", "True"), (r"\bnull\b", "None"),
         (r"\bNaN\b", "nan"), (r"(?<=[\[:,])(?=[0-9])", "+"), (r"\[", "("), (r"\]", ")"),
         (r'"[^"\\]*"', "'"), (r"(?<=[\[:,])(?=[0-9])", "0"), (r",", ""), (r":", "="),
         (r"[\[{]", ""),
     ]  # fmt: skip
     while True:
-        pattern, new = rng.choice(slips)
+        pattern, new = rng.choice(mistakes)
         places = list(re.finditer(pattern, text))
         if not places:
             continue
@@ -124,19 +124,19 @@ def with_slip(rng, text):
         return text[: place.start()] + new + text[place.end() :]
 
 
-def test_random_single_slips_in_texts_with_tags_never_give_another_value(same):
+def test_random_mistakes_in_texts_with_tags_never_give_another_value(same):
     rng = random.Random(13)
     wrong = []
     for n in range(10_000):
         x = [some_value(rng), (n, {"w": (1, 2)})]  # more than one tag, so that one can be hit
-        text = with_slip(rng, pyon.encode(x, version=2))
+        text = with_mistake(rng, pyon.encode(x, version=2))
         try:
             value = pyon.decode(text)
         except pyon.DecodeError:
             continue
         if not same(value, x):
             wrong.append(text)
-    # A comma or bracket that goes may leave JSON: nothing can tell that from what was meant.
+    # Without a comma or bracket the text may still be JSON, which cannot be detected.
     assert [text for text in wrong if not is_json(text)] == []
 
 
@@ -192,7 +192,7 @@ def test_comments_are_read_in_large_files_in_linear_time():
 
 
 def gaps_inserted(rng, text):
-    """Insert white space, comments and trailing commas wherever Python allows them."""
+    """Insert white space, comments and trailing commas where Python allows them."""
     tokens = [
         token.string
         for token in tokenize.generate_tokens(io.StringIO(text).readline)
@@ -221,7 +221,7 @@ def test_white_space_comments_and_trailing_commas_change_no_value(same):
         assert same(pyon.decode(text), x), text
 
 
-# --- what v1 takes that our writers do not write
+# --- v1 that readers accept and writers do not write
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_numbers_as_people_write_them(text, x, same):
     assert same(pyon.decode(text), x)
 
 
-# --- strings with a backslash that was meant
+# --- strings with a literal backslash
 
 
 @pytest.mark.parametrize(
@@ -267,25 +267,25 @@ def test_numbers_as_people_write_them(text, x, same):
         (r'{"x": "\u12", "t": {"__jsonclass__":["set",[[]]]}}', r"\u"),
     ],
 )
-def test_the_column_of_an_escape_that_is_none_and_the_hint_to_double_it(text, escape):
+def test_an_invalid_escape_is_an_error_at_its_column_with_a_hint_to_double_it(text, escape):
     with pytest.raises(pyon.DecodeError, match="written twice") as caught:
         pyon.decode(text)
     assert caught.value.position == text.index(escape)
     assert repr(escape) in caught.value.reason
 
 
-def test_a_backslash_that_hides_the_closing_quotation_mark_is_told():
+def test_a_backslash_before_the_closing_quotation_mark_is_reported():
     with pytest.raises(pyon.DecodeError, match=r"closing quotation mark; .*twice") as caught:
         pyon.decode(r"('C:\\data\')")
     assert caught.value.position == 1
 
 
-# --- bytes that are no PYON
+# --- bytes that are not PYON
 
 
 @pytest.mark.parametrize("text", ["5", '{"a": 1}', "(1, )", '{"__jsonclass__":["tuple",[[1]]]}'])
 @pytest.mark.parametrize("known", [None, 1, 2])
-def test_a_byte_order_mark_that_a_program_left_in_a_text_is_named(text, known):
+def test_a_byte_order_mark_in_a_text_is_named(text, known):
     for marked in ("\ufeff" + text, b"\xef\xbb\xbf" + text.encode()):
         with pytest.raises(pyon.DecodeError, match=r"column 1: .*byte order mark"):
             pyon.decode(marked, _version=known)
@@ -301,10 +301,10 @@ def test_a_byte_order_mark_that_a_program_left_in_a_text_is_named(text, known):
         ('{"a": 1}'.encode("utf-32"), "UTF-32"),
         ('"d\u00e9tuning"'.encode("latin-1"), "Latin-1"),
         (b"", "the text is empty"),
-        (b" \r\n\t", "nothing but white space"),
-        (b"# soon\n", "nothing but comments"),
+        (b" \r\n\t", "only white space"),
+        (b"# soon\n", "only comments"),
         (b"\xef\xbb\xbf", "the text is empty"),
-        (bytes(4096), "nothing but 4096 NUL"),
+        (bytes(4096), "only 4096 NUL"),
         (bytes(3) + b'{"a": (1, )}', "begins with 3 NUL"),
         (b"BZh91AY&SY\x00", "bzip2"),
         (b"\xfd7zXZ\x00", "xz"),
@@ -316,7 +316,7 @@ def test_a_byte_order_mark_that_a_program_left_in_a_text_is_named(text, known):
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
     ],
 )
-def test_a_file_that_is_no_text_is_told_what_it_looks_like(tmp_path, data, looks):
+def test_the_error_of_a_file_that_is_not_text_says_what_it_looks_like(tmp_path, data, looks):
     (tmp_path / "f.pyon").write_bytes(data)
     with pytest.raises(pyon.DecodeError, match=looks) as caught:
         pyon.load_file(tmp_path / "f.pyon")
@@ -326,7 +326,7 @@ def test_a_file_that_is_no_text_is_told_what_it_looks_like(tmp_path, data, looks
             pyon.decode(data)
 
 
-# --- what is no text
+# --- objects that are not texts
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_a_file_that_is_no_text_is_told_what_it_looks_like(tmp_path, data, looks
     [5, 0, 10**12, True, None, [91, 93], (49,), {49}, 1.5, Path("x.pyon"), object(),
      np.arange(3.0), memoryview(b"12345678").cast("d"), np.array(["1"]), io.BytesIO(b"1")],
 )  # fmt: skip
-def test_what_is_no_text_is_a_type_error_that_names_the_type(x):
+def test_an_object_that_is_not_a_text_is_a_type_error_that_names_the_type(x):
     with pytest.raises(TypeError, match=type(x).__name__) as caught:
         pyon.decode(x)
     assert ("load_file" in str(caught.value)) == isinstance(x, Path | io.BytesIO)
@@ -346,12 +346,12 @@ def test_what_is_no_text_is_a_type_error_that_names_the_type(x):
      memoryview(b"]1[")[::-1], memoryview(b"[1]").cast("c"),
      np.frombuffer(b"[1]", np.uint8), np.str_("[1]"), np.bytes_(b"[1]")],
 )  # fmt: skip
-def test_what_has_a_buffer_of_bytes_is_a_text(x, same):
+def test_any_buffer_of_bytes_is_a_text(x, same):
     assert same(pyon.decode(x), [1])
 
 
 @pytest.mark.parametrize("x", [0, 5, True, None, 1.5])
-def test_a_number_is_no_name_of_a_file(x):
+def test_a_number_is_not_a_file_name(x):
     for function in (pyon.load_file, lambda name: pyon.store_file(name, 1)):
         with pytest.raises(TypeError):
             function(x)

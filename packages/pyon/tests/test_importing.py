@@ -1,4 +1,4 @@
-"""What loading pyon costs: people who only read data files pay for nothing else."""
+"""The modules that `import pyon` loads: no more than reading data files needs."""
 
 import subprocess
 import sys

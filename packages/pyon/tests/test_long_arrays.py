@@ -1,4 +1,4 @@
-"""The base64 of long arrays, which no parser looks at."""
+"""The base64 of long arrays, which is cut out before parsing."""
 
 import numpy as np
 import pyon
@@ -29,7 +29,7 @@ def test_long_and_short_arrays_among_others(version, kind, same):
         {"nparray": [[1], "<f8", "A" * 40_000]},
     ],
 )
-def test_what_only_looks_like_a_long_array_is_kept(version, x, same):
+def test_a_string_that_looks_like_a_long_array_is_kept(version, x, same):
     for value in (x, [LONG, x, LONG]):
         assert same(pyon.decode(pyon.encode(value, version=version)), value)
 
@@ -100,7 +100,7 @@ def test_a_single_bad_character_in_long_base64(version, spoil, place):
 @pytest.mark.parametrize("padding", ["=", "=="])
 def test_padding_in_the_middle_of_long_base64_is_an_error(version, padding):
     text = pyon.encode(LONG, version=version)
-    end = text.index('"', text.index("<f8") + 4) + 1 + CHUNK  # of what is decoded at a time
+    end = text.index('"', text.index("<f8") + 4) + 1 + CHUNK  # the end of the first chunk
     bad = text[: end - len(padding)] + padding + text[end:]
     for source in (bad, bad.encode()):
         with pytest.raises(pyon.DecodeError):

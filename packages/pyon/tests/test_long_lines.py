@@ -1,4 +1,4 @@
-"""framing of what is large: it costs little more than its length, and nobody waits for it."""
+"""framing of large messages: little more memory than their length, and no long pauses."""
 
 import contextlib
 import subprocess
@@ -24,7 +24,7 @@ LONG = 64 * 2**20
 
 
 def receive(receiver, size, byte=b"x"):
-    """Have `size` bytes of a line come in, as a socket delivers them."""
+    """Receive `size` bytes of a line, as a socket delivers them."""
     while size:
         target = receiver.get_buffer()
         part = min(len(target), SCRATCH_SIZE, size)
@@ -37,7 +37,7 @@ def receive(receiver, size, byte=b"x"):
 
 @contextlib.contextmanager
 def peak():
-    """Measure how many bytes more are in use at most, within the block."""
+    """Measure the peak of additional memory within the block, in bytes."""
     tracemalloc.start()
     measured = []
     try:
@@ -58,7 +58,7 @@ def test_a_long_line_costs_its_length_while_it_comes_in_and_as_much_again_as_tex
     assert len(text) == LONG
     assert as_text[0] < 1.1 * LONG
     assert sys.getsizeof(message.line) < 2 * HEAD_SIZE
-    assert message.line == b"x" * HEAD_SIZE  # for what is said of it
+    assert message.line == b"x" * HEAD_SIZE  # enough for an error message
 
 
 def test_memory_of_a_long_line_never_exceeds_what_came_by_more_than_a_step():
@@ -83,7 +83,7 @@ def small_is_long(monkeypatch):
 @pytest.mark.parametrize("cut", [1, 2, 3, 7, 32, 33, 34, 5000])
 @pytest.mark.parametrize("detach", [False, True])
 @pytest.mark.usefixtures("small_is_long")
-def test_lines_are_the_same_however_their_memory_grew_and_whoever_has_it(cut, detach):
+def test_lines_are_the_same_however_their_memory_grew(cut, detach):
     receiver = Receiver(scratch=bytearray(16))
     messages = []
     for start in range(0, len(STREAM), cut):
@@ -110,7 +110,7 @@ def test_a_loop_that_holds_the_buffer_longer_gets_the_same_lines():
     assert [bytes(message.line) for message in messages] == LINES
 
 
-def test_a_long_line_that_is_no_text_is_given_as_it_is():
+def test_a_long_line_that_is_not_utf_8_is_returned_as_bytes():
     (message,) = Receiver().feed(b"\xff" * HANDED_OVER_SIZE + b"\n")
     assert message.take_text() == b"\xff" * HANDED_OVER_SIZE
 
@@ -146,7 +146,7 @@ def announce(sizes):
     return b'{"buffers":[%b],"x":1}\n' % b",".join(b"%d" % size for size in sizes)
 
 
-def test_what_is_announced_costs_nothing_until_it_comes():
+def test_announced_buffers_cost_nothing_until_they_are_received():
     receiver = Receiver(raw_buffers=True)
     line = announce([1] * MAX_BUFFERS)
     tracemalloc.start()
@@ -163,7 +163,7 @@ def test_what_is_announced_costs_nothing_until_it_comes():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux tells it")
 @pytest.mark.parametrize("sizes", [[2**30], [2**24] * 64, [1, 2**30]])
-def test_large_buffers_that_are_announced_take_no_memory_until_they_come(sizes):
+def test_announced_large_buffers_take_no_memory_until_they_are_received(sizes):
     code = f"""
 import resource
 from pyon.framing import Receiver
@@ -190,7 +190,7 @@ def test_buffers_of_all_sizes_come_out_in_their_order(sizes, cut, ask_twice):
     messages = []
     for start in range(0, len(stream), cut):
         if ask_twice:
-            receiver.get_buffer()  # nothing could be read
+            receiver.get_buffer()  # a read without data
         messages += receiver.feed(stream[start : start + cut])
     assert [bytes(buffer) for buffer in messages[0].buffers] == [bytes(b) for b in buffers]
     assert not any(buffer.readonly for buffer in messages[0].buffers)

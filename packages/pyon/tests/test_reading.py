@@ -1,4 +1,4 @@
-"""Text that pyon did not write: old writers, hostile ones, broken ones."""
+"""Texts that pyon did not write: of older writers, hostile, damaged."""
 
 import math
 import random
@@ -157,7 +157,7 @@ HOSTILE = [
     'nparray((1, ), "<f8", b"AAAAAAAAAA!=")',
     'nparray((1, ), "<f8", b"AAAAAAAAAAA")',
     'nparray((1, ), "<f8", b"AAAA AAAAAAA=")',
-    'nparray((3, ), "|u1", b"A!A!A!A!")',  # right, if what is no base64 were passed over
+    'nparray((3, ), "|u1", b"A!A!A!A!")',  # valid if invalid characters were skipped
     'nparray((3, ), "|u1", b"AAAA\\n\\n\\n\\n")',
     'npscalar("|u1", b"A!A!=!=!")',
     '{"__jsonclass__":["bytes",["A!A!A!A!"]]}',
@@ -252,12 +252,12 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("text", "x"), READ, ids=range(len(READ)))
-def test_what_others_wrote_is_read(text, x, same):
+def test_texts_of_other_writers_are_read(text, x, same):
     assert same(pyon.decode(text), x)
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_what_means_nothing_is_an_error_and_nothing_else(text):
+def test_an_invalid_text_is_a_decode_error_and_no_other(text):
     with pytest.raises(pyon.DecodeError) as caught:
         pyon.decode(text)
     assert isinstance(caught.value, ValueError)
@@ -267,9 +267,9 @@ def test_what_means_nothing_is_an_error_and_nothing_else(text):
 
 
 @pytest.mark.parametrize("text", [x for x in HOSTILE if type(x) is str and x.strip()])
-def test_what_means_nothing_means_nothing_inside_of_something(text):
+def test_an_invalid_text_inside_a_container_is_an_error(text):
     arounds = ["[%s]", '{"a": %s}']
-    if "__jsonclass__" not in text:  # which is a key like others in v1
+    if "__jsonclass__" not in text:  # in v1 it is an ordinary key
         arounds += ["(1, %s, )", '[{"x": 1}, (0, %s)]', "slice(%s, 1, 2)"]
     for around in arounds:
         if text not in INSIDE:
@@ -326,7 +326,7 @@ def test_100_000_proper_lists_in_each_other():
         ('{"a": (1, ),\n "b": foo}', 2, 7, "'foo}'"),
         ('[\n{"x":{"__jsonclass__":["tuple",[5]]}}]', 2, 6, "tuple: expected a list"),
         ('["}", {"a": {}}, {"__jsonclass__":["nope",[]]}]', 1, 18, "'nope'"),
-        ("[1, 2", 1, 6, "ends too early"),
+        ("[1, 2", 1, 6, "unexpected end"),
         ("[NaN, 1 2]", 1, 9, "delimiter"),
     ],
 )
@@ -377,7 +377,7 @@ def test_any_text_is_a_value_or_an_error(text):
         return
     try:
         again = pyon.encode(x)
-    except pyon.EncodeError:  # a number or a nesting that JSON has and PYON has not
+    except pyon.EncodeError:  # a number or nesting that JSON allows and PYON does not
         return
     assert pyon.encode(pyon.decode(again)) == again
 

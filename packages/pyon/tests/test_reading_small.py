@@ -1,4 +1,4 @@
-"""Small texts of v1, which are read in one pass where they can be: what comes out does not differ.
+"""Small v1 texts, which are read in one pass where possible: the results do not differ.
 
 White space that makes a text long is what the two ways are compared with.
 """
@@ -82,13 +82,13 @@ def test_a_small_text_is_read(text, args):
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=range(len(REFUSED)))
-def test_a_small_text_that_means_nothing_is_an_error(text):
+def test_an_invalid_small_text_is_an_error(text):
     with pytest.raises(pyon.DecodeError):
         pyon.decode(text)
     assert outcome(text) == outcome(text + "\n" + LONG)
 
 
-def test_a_small_text_with_slips_is_read_as_a_long_one():
+def test_a_small_text_with_mistakes_is_read_as_a_long_one():
     values = [
         {"action": "call", "args": (1, "a ("), "kwargs": {"b": (None, 1.5), "NaN": ()}},
         {"action": "setitem", "path": (), "key": "(1, 2)", "value": [1j, (3,), {"x": "NaN"}]},
@@ -111,7 +111,7 @@ def test_a_small_text_that_is_json_keeps_its_constants():
 def test_the_deepest_small_text():
     inside = "[" * 124 + "()" + "]" * 124
     assert repr(pyon.decode(f'{{"":{inside}}}')[""]) == inside
-    with pytest.raises(pyon.DecodeError, match="128 deep"):
+    with pytest.raises(pyon.DecodeError, match="128 levels deep"):
         pyon.decode(f'{{"":[[[{inside}]]]}}')
 
 

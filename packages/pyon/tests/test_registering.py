@@ -1,4 +1,4 @@
-"""Types that users bring."""
+"""Types registered by users."""
 
 import collections
 import copy
@@ -66,7 +66,7 @@ def test_registrations_are_local_to_a_codec(codec, version):
         pyon.decode(codec.encode(Colour.RED, version=version))
 
 
-def test_registering_for_everybody_and_taking_it_back(version):
+def test_registering_with_the_shared_codec_and_deregistering(version):
     pyon.register((Colour,), name="Colour", encode=lambda c: (c.value,), decode=Colour)
     try:
         text = pyon.encode(Colour.RED, version=version)
@@ -79,7 +79,7 @@ def test_registering_for_everybody_and_taking_it_back(version):
         pyon.decode(text)
 
 
-def test_whatever_a_registered_function_raises_is_told(codec, version):
+def test_an_exception_of_a_registered_function_is_in_the_error(codec, version):
     def explode(*arguments):
         raise KeyError("boom")
 
@@ -110,7 +110,7 @@ def test_functions_of_the_module_can_be_pickled_and_codecs_cannot(codec):
     assert pickle.loads(pickle.dumps(pyon.load_file)) == pyon.load_file
     assert pickle.loads(pickle.dumps(pyon.decode))("[1]") == [1]
     for copy_of in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="make it anew"):
+        with pytest.raises(TypeError, match="create a new one"):
             copy_of(codec)
 
 
@@ -154,7 +154,7 @@ def test_types_that_cannot_be_taken(codec, kind):
         codec.decode("Fresh()")
 
 
-def test_what_is_not_registered_cannot_be_taken_back(codec):
+def test_a_type_that_is_not_registered_cannot_be_deregistered(codec):
     for types, name in [
         (Colour, "Point"),
         ((Colour, Point), "Point"),

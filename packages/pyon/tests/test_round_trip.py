@@ -1,4 +1,4 @@
-"""What goes in comes out: every type, both generations, plain and pretty."""
+"""Values come back exactly: every type, both generations, plain and pretty."""
 
 import math
 import sys
@@ -92,7 +92,7 @@ CONTAINERS = [
     OrderedDict(),
     OrderedDict([(2, "a"), (1, "b")]),
     OrderedDict(b=1, a=OrderedDict()),
-    # large enough for the short cuts, and things that these must not be taken for
+    # large enough for the fast functions, and values that these must refuse
     list(range(100)),
     tuple(range(100)),
     set(range(100)),

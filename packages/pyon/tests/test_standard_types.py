@@ -93,7 +93,7 @@ def test_arguments_that_do_not_fit_are_decode_errors(codec, text):
 
 
 def recipe(word):
-    """Give the block of Python code in the README that has this word."""
+    """Return the block of Python code in the README that contains this word."""
     readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
     return next(b for b in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if word in b)
 

@@ -1,4 +1,4 @@
-"""tcp: keep-alive, names of addresses, and mutual authentication with real certificates."""
+"""tcp: keep-alive, addresses as text, and mutual authentication with real certificates."""
 
 import asyncio
 import contextlib
@@ -94,7 +94,7 @@ async def test_server_refuses_a_client_that_it_does_not_pin(server, identities):
     context = client_context(own.certificate, own.key, peer.certificate)
     try:
         answer = await greeting(server, context)
-    except OSError:  # TLS 1.3: the client learns of it at its first read, one way or the other
+    except OSError:  # TLS 1.3: the client sees the refusal at its first read
         answer = b""
     assert answer == b""
 

@@ -1,4 +1,4 @@
-"""terminal: nothing that came from elsewhere controls it, and a closed pipe is no error."""
+"""terminal: foreign text cannot control it, and a closed pipe is not an error."""
 
 import os
 import subprocess
@@ -94,7 +94,7 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(body, unbuffered):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="asks for a disk that is full")
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
-def test_an_error_of_standard_output_is_called_that(body, unbuffered):
+def test_an_error_of_standard_output_is_reported_as_such(body, unbuffered):
     with open("/dev/full", "w") as full:
         done = python(command(body), unbuffered=unbuffered, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == OUTPUT_FAILED

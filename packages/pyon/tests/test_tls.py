@@ -1,4 +1,4 @@
-"""TLS as people set it up: files that are wrong are named, and refused clients hear why."""
+"""TLS with wrong files, which are named, and refused clients, which get the reason."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(make, files, name):
 
 WRONG = {
     "an empty file": b"",
-    "something else": b"hello",
+    "other data": b"hello",
     "DER": bytes.fromhex("3082025c02010002818100"),
 }
 
@@ -75,13 +75,13 @@ def test_a_file_that_was_cut_off_is_named(make, files, name):
         make(**files)
 
 
-def test_two_files_that_were_exchanged_are_told(make, files):
+def test_two_exchanged_files_are_reported(make, files):
     files["own_key"], files["own_certificate"] = files["own_certificate"], files["own_key"]
     with pytest.raises(ssl.SSLError, match=r"own_certificate: .*got a private key"):
         make(**files)
 
 
-def test_a_key_of_another_certificate_is_told(make, files):
+def test_a_key_of_another_certificate_is_reported(make, files):
     trustme.CA().issue_cert("x.example").private_key_pem.write_to_path(files["own_key"])
     with pytest.raises(ssl.SSLError, match=r"own_key: .* is not the key of own_certificate, "):
         make(**files)
@@ -138,13 +138,13 @@ async def server(files, tmp_path):
         yield server
 
 
-def stranger(server, tmp_path, *, trusted=True):
-    """Return the context of a client that the server does not know, or that does not know it."""
-    leaf = trustme.CA().issue_cert("stranger.example")
-    leaf.cert_chain_pems[0].write_to_path(tmp_path / "stranger.pem")
-    leaf.private_key_pem.write_to_path(tmp_path / "stranger.key")
-    known = server.files["own_certificate"] if trusted else tmp_path / "stranger.pem"
-    return client_context(tmp_path / "stranger.pem", tmp_path / "stranger.key", known)
+def unknown_client(server, tmp_path, *, trusted=True):
+    """Return the context of a client whose certificate the server does not know, or vice versa."""
+    leaf = trustme.CA().issue_cert("unknown.example")
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "unknown.pem")
+    leaf.private_key_pem.write_to_path(tmp_path / "unknown.key")
+    known = server.files["own_certificate"] if trusted else tmp_path / "unknown.pem"
+    return client_context(tmp_path / "unknown.pem", tmp_path / "unknown.key", known)
 
 
 async def read_all(server, context):
@@ -157,13 +157,13 @@ async def read_all(server, context):
 
 
 def shake_hands(server, context):
-    """Connect with a blocking client, which tells the server why it refuses it."""
+    """Connect with a blocking client, which sends the server the alert with its reason."""
     with socket.create_connection(("127.0.0.1", server.port)) as sock, context.wrap_socket(sock):
         pass
 
 
 async def logged(caplog):
-    """Wait for one line of the log, and return it."""
+    """Wait for one record of the log, and return its message."""
     while not caplog.records:  # noqa: ASYNC110
         await asyncio.sleep(0)
     (record,) = caplog.records
@@ -171,8 +171,8 @@ async def logged(caplog):
     return record.getMessage()
 
 
-async def test_a_client_whose_certificate_is_refused_hears_so(server, tmp_path, caplog):
-    context = stranger(server, tmp_path)
+async def test_a_client_whose_certificate_is_refused_gets_the_alert(server, tmp_path, caplog):
+    context = unknown_client(server, tmp_path)
     with pytest.raises(ssl.SSLError, match="ALERT"):  # at the first read, with TLS 1.3
         await read_all(server, context)
     assert "the client's certificate was refused: " in await logged(caplog)
@@ -189,16 +189,16 @@ async def test_a_client_without_a_certificate_is_logged_as_that(server, caplog):
 
 
 async def test_a_client_that_refuses_the_server_is_logged_as_that(server, tmp_path, caplog):
-    context = stranger(server, tmp_path, trusted=False)
+    context = unknown_client(server, tmp_path, trusted=False)
     with pytest.raises(ssl.SSLCertVerificationError):
         await asyncio.to_thread(shake_hands, server, context)
-    assert re.search(r"the client has refused us: \w+", await logged(caplog))
+    assert re.search(r"the client refused the handshake: \w+", await logged(caplog))
 
 
 @pytest.mark.parametrize(
     "said", [b"ARTIQ pc_rpc\n", b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 100, b"\x80\x01\x02"]
 )
-async def test_what_is_no_tls_is_shown_in_the_log(server, caplog, said):
+async def test_other_protocols_than_tls_are_shown_in_the_log(server, caplog, said):
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(said)
     writer.write_eof()
@@ -213,7 +213,7 @@ async def test_what_is_no_tls_is_shown_in_the_log(server, caplog, said):
 async def test_a_client_that_leaves_in_the_middle_is_logged_with_a_reason(server, caplog):
     with socket.create_connection(("127.0.0.1", server.port)) as sock:
         sock.sendall(b"\x16\x03\x01\x02\x00")
-    assert "left in the middle" in await logged(caplog)
+    assert "disconnected during it" in await logged(caplog)
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])

@@ -205,7 +205,7 @@ INVALID = [
 
 
 def write():
-    """Write the vectors anew; look at the difference before you commit it."""
+    """Write the vectors again; check the difference before you commit it."""
     valid = [
         {"version": v, "text": pyon.encode(x, version=v), "value": neutral(x), "written": True}
         for x in VALUES

@@ -1,4 +1,4 @@
-"""What protocols use of the codec: texts in pieces, and a generation that is known."""
+"""The codec for protocols: texts in pieces, and a known generation."""
 
 import numpy as np
 import pyon
@@ -32,7 +32,7 @@ def test_a_text_of_the_other_generation_is_an_error_or_means_what_it_means_there
         wire.decode("(1, )", version=2)
     with pytest.raises(pyon.DecodeError, match="comma before"):
         wire.decode("[1,]", version=2)
-    # A dict of an old v1 writer, which did not know tags.
+    # A dict of an old v1 writer, which had no tags.
     text = '{"__jsonclass__": ["tuple", [[1]]]}'
     assert wire.decode(text, version=1) == {"__jsonclass__": ["tuple", [[1]]]}
     assert wire.decode(text, version=2) == (1,)

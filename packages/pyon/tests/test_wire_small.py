@@ -1,4 +1,4 @@
-"""Small texts of a protocol, which take a short way: the same text and value as on the long one."""
+"""Small texts of a protocol: the fast functions return the same texts and values as the codec."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_small_text_is_written_and_read_as_by_the_codec(value):
 @pytest.mark.parametrize(
     "text", [b"", b"1 2", b"[1", b"(1,)", b"\xff", b'{"__jsonclass__":["x",[]]}']
 )
-def test_a_small_text_that_is_none_is_refused_as_by_the_codec(text):
+def test_an_invalid_small_text_is_refused_as_by_the_codec(text):
     with pytest.raises(DecodeError) as short:
         wire.decode(text, version=2)
     with pytest.raises(DecodeError) as long:
@@ -69,7 +69,7 @@ def test_lines_in_which_a_tag_may_be_are_not_scanned(text):
 
 
 @pytest.mark.parametrize("text", ["", "(1,)", "'a'", "[1,]"])
-def test_what_is_no_value_of_the_codec_cannot_be_scanned(text):
+def test_a_value_that_the_codec_refuses_cannot_be_scanned(text):
     scan = wire.line_scanner(text)
     with pytest.raises((ValueError, StopIteration)):
         scan(text, 0)

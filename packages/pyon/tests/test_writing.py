@@ -1,4 +1,4 @@
-"""The text that is written: refusals and the paths they name, old spellings, pretty layout."""
+"""Written texts: refusals with their paths, spellings, pretty layout."""
 
 import collections
 import dataclasses
@@ -77,7 +77,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("x", REFUSED, ids=lambda x: type(x).__name__)
-def test_what_cannot_be_kept_is_refused_and_the_path_named(x, version):
+def test_a_value_that_cannot_be_kept_is_refused_with_its_path(x, version):
     for pretty in (False, True):
         with pytest.raises(pyon.EncodeError) as caught:
             pyon.encode({"scan": [0] * 20 + [(1, x)]}, pretty, version=version)
@@ -154,7 +154,7 @@ def test_cycles_are_refused(version):
             pyon.encode(x, version=version)
 
 
-def test_two_halves_of_a_surrogate_pair_are_refused(version):
+def test_a_surrogate_pair_in_a_string_is_refused(version):
     with pytest.raises(pyon.EncodeError, match="surrogate"):
         pyon.encode(["\ud83d\ude00"] * 20, version=version)
 
@@ -266,7 +266,7 @@ def test_dicts_keep_their_order_everywhere_unless_asked_otherwise(x, version, tm
         assert order(back) == order(x)
 
 
-def test_sorted_keys_for_who_wants_stable_differences(version, tmp_path):
+def test_sorted_keys_give_equal_texts_for_equal_dicts(version, tmp_path):
     x = {"z": [{2: 0, 1: 0}], "a": {"c": 1, "b": 2}}
     pyon.store_file(tmp_path / "f", x, version=version, sort_keys=True)
     back = pyon.load_file(tmp_path / "f")
@@ -278,10 +278,10 @@ def test_sorted_keys_for_who_wants_stable_differences(version, tmp_path):
     assert list(pyon.decode(one_line)) == ["a", "z"]
 
 
-# --- numbers of numpy in files that people read
+# --- numpy scalars in pretty texts
 
 
-def test_a_number_of_numpy_is_told_behind_its_line(tmp_path, same):
+def test_a_numpy_scalar_has_its_value_in_a_comment_on_its_line(tmp_path, same):
     x = {
         "n": np.int64(7),
         "pair": (np.float32(0.1), "x", np.bool_(True)),
@@ -304,7 +304,7 @@ def test_notes_are_comments_of_v1_in_pretty_texts_only():
     assert pyon.encode(np.int64(7), pretty=True) == 'npscalar("<i8", b"BwAAAAAAAAA=")  # 7'
 
 
-def test_numbers_are_told_on_a_line_where_a_dict_is_sorted_behind_them():
+def test_comments_stay_on_their_line_where_dicts_are_sorted():
     x = [np.float64(2.5), {1: 2, "a": np.int8(3)}, {}]
     text = pyon.encode(x, pretty=True, sort_keys=True)
     assert [line.partition("  # ")[2] for line in text.splitlines()] == ["", "2.5, 3", "", ""]

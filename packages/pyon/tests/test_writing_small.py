@@ -1,4 +1,4 @@
-"""Small plain values, which are written at once: the same text as item by item.
+"""Small plain values, which are written without a `Writer`: the same texts as with one.
 
 Within a list that holds a set, the writer of all values writes what is plain, too; so does the one
 for sorted texts.
@@ -56,7 +56,7 @@ def test_plain_values_at_any_depth(version, levels, wrap):
         x = wrap(x)
     assert pyon.decode(pyon.encode(x, version=version)) == x
     if levels == 128:
-        with pytest.raises(pyon.EncodeError, match="128 deep"):
+        with pytest.raises(pyon.EncodeError, match="128 levels deep"):
             pyon.encode(wrap(x), version=version)
 
 
@@ -64,7 +64,7 @@ def test_the_same_list_in_many_places_takes_no_time(version):
     x = []
     for _ in range(200):
         x = [x] * 8
-    with pytest.raises(pyon.EncodeError, match="128 deep"):
+    with pytest.raises(pyon.EncodeError, match="128 levels deep"):
         pyon.encode(x, version=version)
 
 
@@ -79,7 +79,7 @@ def test_tables(version, rows, columns):
 
 def test_keys_that_equal_strings_are_no_strings(version, same):
     x = {"name": 1, "b": [2]}
-    assert pyon.decode(pyon.encode(x, version=version)) == x  # so the spelling of "name" is kept
+    assert pyon.decode(pyon.encode(x, version=version)) == x  # so the spelling of "name" is cached
     x = {np.str_("name"): 1, "b": [2]}
     for value in (x, [x], [x, {1}]):
         read = pyon.decode(pyon.encode(value, version=version))
@@ -158,7 +158,7 @@ FOREIGN = "d\u00e9tuning \u03bcwave calibration of the laser, and of much else\n
 
 @pytest.mark.parametrize("halves", ["\ud83d", "\ude00\ud83d", "a\ud83d\ude00b"])
 @pytest.mark.parametrize("at", [0, 1, 255, 256, 700, 999])
-def test_halves_of_characters_among_many_strings(version, at, halves):
+def test_surrogates_among_many_strings(version, at, halves):
     many = [FOREIGN] * 1000
     many[at] = halves
     joined = "\ud83d\ude00" in halves
@@ -172,24 +172,24 @@ def test_halves_of_characters_among_many_strings(version, at, halves):
         [[""] * 300, many],
     ):
         if joined:
-            with pytest.raises(pyon.EncodeError, match="two halves"):
+            with pytest.raises(pyon.EncodeError, match="high surrogate"):
                 pyon.encode(x, version=version)
         else:
             assert pyon.decode(pyon.encode(x, version=version)) == x
 
 
 @pytest.mark.parametrize("before", [0, 2**15 - 2, 2**15 - 1, 2**15, 2**16 - 1, 100_000])
-def test_halves_of_characters_in_a_long_string(version, before):
+def test_surrogates_in_a_long_string(version, before):
     for text in ("\u03bc" * before, "\U0001f600" * before):
         many = ["x"] * 40
         assert pyon.decode(pyon.encode([*many, text], version=version)) == [*many, text]
-        with pytest.raises(pyon.EncodeError, match="two halves"):
+        with pytest.raises(pyon.EncodeError, match="high surrogate"):
             pyon.encode([*many, text + "\ud83d\ude00"], version=version)
         lone = text + "\ud83dx"
         assert pyon.decode(pyon.encode([*many, lone, "\ude00"], version=version))[-2] == lone
 
 
-def test_halves_in_two_strings_are_two_characters(version):
+def test_surrogates_in_two_strings_are_no_pair(version):
     x = ["\ud83d", "\ude00"] * 500
     assert pyon.decode(pyon.encode(x, version=version)) == x
 

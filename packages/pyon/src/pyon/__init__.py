@@ -1,19 +1,19 @@
 """Python Object Notation: human-readable text for Python and numpy data, exact in its types.
 
-`encode` and `decode` turn values into text and back; `store_file` and `load_file` do so with files.
-What is written is read back as it was, exact in its types, or refused. Nothing that is read is ever
-evaluated.
+`encode` and `decode` convert values to text and back; `store_file` and `load_file` use files. A
+value is read back exactly, including its types, or it is refused when it is written. Reading never
+evaluates anything.
 
-The functions are the methods of one `Codec` that all share; make one of your own for registrations
-that nobody else is to see.
+The functions are the methods of one shared `Codec`. Create a `Codec` of your own for registrations
+that other code must not see.
 """
 
 from __future__ import annotations
 
 from ._errors import DecodeError, EncodeError, PyonError
 
-# `typing` takes a quarter of the time that all of pyon does: our modules set TYPE_CHECKING, which
-# type checkers take for true, themselves.
+# To import `typing` takes a quarter of the time that all of pyon does. So our modules define
+# TYPE_CHECKING themselves; type checkers treat this name as true.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -51,11 +51,11 @@ __all__ = [
 ]
 
 for _error in (PyonError, EncodeError, DecodeError):
-    _error.__module__ = "pyon"  # where people find them
+    _error.__module__ = "pyon"  # the public name of the module
 
 
 def __getattr__(name: str) -> Any:
-    """Load the codec when a name of it is first used: the modules for TCP do without."""
+    """Load the codec when one of its names is first used: the modules for TCP do not need it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import _codec, _integers, _types, _writer

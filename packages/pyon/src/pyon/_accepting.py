@@ -1,7 +1,7 @@
-"""The listening sockets of a server: bound before anybody can connect, closed in every child.
+"""The listening sockets of a server: bound before a client can connect, closed in every child.
 
-The one idea to keep in mind: a socket always has one owner that a fork can reach. Listening sockets
-and those that were accepted are the `Acceptor`'s, until a transport of asyncio has taken them.
+The one idea to keep in mind: every socket has exactly one owner that is called after a fork. The
+`Acceptor` owns listening sockets, and accepted ones until a transport of asyncio has taken them.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ __all__ = ["Acceptor", "bind"]
 _logger = logging.getLogger(__name__)
 
 PORT_ATTEMPTS = 10
-"""Tries to find one port that is free on every address, when the port is left to the system."""
+"""Attempts to find one port that is free on all addresses, when the system chooses the port."""
 
 BACKLOG = 1024
-"""Connections that the system holds until they are accepted, if its own limit is not lower. When a
-server is back, all its clients come at once; whom the system does not hold tries again a second
-later, or later still."""
+"""Connections that the system queues until they are accepted, unless its own limit is lower. After
+a restart of a server all its clients connect at once; a client that does not get into the queue
+retries after a second or more."""
 
 ACCEPTED_AT_ONCE = 100
-"""Connections that are accepted in one turn of the loop: asyncio's own figure."""
+"""Maximum number of connections accepted in one iteration of the loop: the default of asyncio."""
 
 RETRY_INTERVAL = 1.0
-"""Seconds without a new attempt after accepting has failed, because descriptors are used up, for
-example: the pending connection stays readable, so the loop would spin."""
+"""Seconds between attempts after accepting has failed, for example because descriptors are used up.
+The listening socket stays readable, so the loop would spin without a pause."""
 
 REMINDER_INTERVAL = 60
-"""Failed attempts from one line of the log to the next: a night without descriptors fills no
+"""Failed attempts between two log messages, so that a night without descriptors does not fill the
 disk."""
 
 STOP_GRACE = 1.0
-"""Seconds that connections which are just coming in have to end."""
+"""Seconds for which connections that are just being opened may end."""
 
 
 def addresses_of(sockets: Sequence[socket.socket]) -> list[tuple[str, int]]:
@@ -49,16 +49,16 @@ def addresses_of(sockets: Sequence[socket.socket]) -> list[tuple[str, int]]:
 
 
 async def bind(host: str | Sequence[str] | None, port: int) -> list[socket.socket]:
-    """Return sockets that are bound, but do not listen yet; see `AsyncioServer.start`."""
+    """Return sockets that are bound but do not listen yet; see `AsyncioServer.start`."""
     if host is not None and not isinstance(host, str) and not host:
-        raise ValueError("expected an address to bind, or several, got an empty list")
+        raise ValueError("expected at least one address to bind, got an empty list")
     attempt = 1
     while True:
         sockets = await _bind_once(host, port)
         ports = {address[1] for address in addresses_of(sockets)}
         if len(ports) == 1:
             return sockets
-        # The system chose a port for each address: take the lowest one for all of them.
+        # The system chose a port for each address: use the lowest one for all addresses.
         _close(sockets)
         try:
             return await _bind_once(host, min(ports))
@@ -69,7 +69,7 @@ async def bind(host: str | Sequence[str] | None, port: int) -> list[socket.socke
 
 
 async def _bind_once(host: str | Sequence[str] | None, port: int) -> list[socket.socket]:
-    """Have asyncio resolve names and set what its servers set, and take the sockets over."""
+    """Bind with asyncio, which resolves names and sets socket options; return its sockets."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
     try:
@@ -88,15 +88,15 @@ def _close(sockets: Sequence[socket.socket]) -> None:
 
 
 class Acceptor:
-    """Accepts connections on sockets, and owns these until `close`.
+    """Accepts connections on sockets, and owns the sockets until `close`.
 
     Parameters
     ----------
     sockets : sequence of socket
-        As `bind` returned them.
+        The result of `bind`.
     serve : callable
-        Given each accepted socket; a coroutine function that hands it to a transport. It handles
-        its own errors.
+        A coroutine function that is called with each accepted socket and passes it to a transport.
+        It must handle its own errors.
     """
 
     def __init__(
@@ -107,10 +107,10 @@ class Acceptor:
         self._sockets = list(sockets)
         self._serve = serve
         self._loop = asyncio.get_running_loop()
-        self._waiting: set[asyncio.Task[None]] = set()  # for connections, one for each socket
+        self._waiting: set[asyncio.Task[None]] = set()  # Windows: one task for each socket
         self._opening: set[asyncio.Task[None]] = set()
-        self._accepted: set[socket.socket] = set()  # those that no transport has taken yet
-        self._failures = 0  # attempts since the last connection
+        self._accepted: set[socket.socket] = set()  # accepted, and not yet taken by a transport
+        self._failures = 0  # failed attempts since the last connection
         self._retry: asyncio.TimerHandle | None = None
         forks.register(self)
 
@@ -120,20 +120,20 @@ class Acceptor:
         return addresses_of(self._sockets)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start to listen and to accept."""
         for sock in self._sockets:
             sock.listen(BACKLOG)
         self._watch()
 
     async def close(self) -> None:
-        """Close the listening sockets, and end connections that are just coming in."""
+        """Close the listening sockets, and end connections that are just being opened."""
         if self._retry is not None:
             self._retry.cancel()
         self._unwatch()
         sockets, self._sockets = self._sockets, []
         _close(sockets)
         await end(self._waiting | self._opening, STOP_GRACE)
-        for sock in self._accepted:  # cancelled before it was handed over
+        for sock in self._accepted:  # cancelled before a transport took them
             sock.close()
         self._accepted.clear()
 
@@ -148,7 +148,7 @@ class Acceptor:
         for sock in self._sockets:
             try:
                 self._loop.add_reader(sock.fileno(), self._accept, sock)
-            except NotImplementedError:  # Windows waits for a connection, not for readiness
+            except NotImplementedError:  # the loop of Windows has sock_accept instead
                 keep(self._waiting, self._wait_and_accept(sock))
 
     def _unwatch(self) -> None:
@@ -185,7 +185,7 @@ class Acceptor:
     def _take(self, sock: socket.socket) -> None:
         if self._failures:
             self._failures = 0
-            _logger.warning("%s: connections are accepted again", self._where())
+            _logger.warning("%s: connections are accepted again", self._label())
         sock.setblocking(False)
         self._accepted.add(sock)
         keep(self._opening, self._open(sock))
@@ -197,19 +197,19 @@ class Acceptor:
             self._accepted.discard(sock)
 
     def _pause(self, error: OSError) -> None:
-        """Accept nothing for a while: no descriptor or no memory is left."""
+        """Stop accepting for `RETRY_INTERVAL`: no descriptor or no memory is left."""
         if not self._sockets or self._retry is not None:  # closed, or in the child of a fork
             return
         self._unwatch()
         self._retry = self._loop.call_later(RETRY_INTERVAL, self._watch)
         if self._failures % REMINDER_INTERVAL == 0:
             _logger.warning(
-                "%s: no connection can be accepted: %s; trying again every %g s",
-                self._where(),
+                "%s: no connection can be accepted: %s; retrying every %g s",
+                self._label(),
                 error.strerror or error,
                 RETRY_INTERVAL,
             )
         self._failures += 1
 
-    def _where(self) -> str:
+    def _label(self) -> str:
         return ", ".join(map(tcp.format_address, self.addresses))

@@ -1,4 +1,4 @@
-"""Raw buffers behind a line: how the line announces them, written and read."""
+"""The announcement of raw buffers at the beginning of a line: written and read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from ._errors import PyonError
 
 MAX_BUFFERS = 2**16
-"""Raw buffers of one message. Each costs an object, however short it is, so the count needs a
-bound of its own; a structure with more arrays than this is better sent as one array."""
+"""Maximum number of raw buffers of one message. Each buffer costs an object, even a short one, so
+the count needs its own limit. Send a structure with more arrays as one array."""
 
 BUFFERS_KEY = b'{"buffers":['
 _BUFFERS = re.compile(rb'\{"buffers":\[((?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)\]')
@@ -17,10 +17,10 @@ LONGEST_ANNOUNCEMENT = len(BUFFERS_KEY) + MAX_BUFFERS * 19
 
 
 class FramingError(PyonError, ValueError):
-    """The peer announced raw buffers in a way that cannot be understood: the stream is lost."""
+    """The peer announced raw buffers in an invalid form, so the next message cannot be found."""
 
 
-FramingError.__module__ = "pyon.framing"  # where people find it
+FramingError.__module__ = "pyon.framing"  # the public name
 
 
 def announced(line: bytes | bytearray) -> list[int]:
@@ -41,10 +41,10 @@ def frame(
     Parameters
     ----------
     line : str or bytes, or a list of these
-        The text, without a line end, whole or in pieces, which are not joined. With `buffers` it
-        must be a JSON object with at least one key.
+        The text without a line end, as a whole or in pieces. Pieces are not joined. With `buffers`
+        it must be a JSON object with at least one key.
     buffers : sequence of memoryview, optional
-        Raw buffers: contiguous, of bytes. They are passed on as they are, not copied.
+        Raw buffers: contiguous, of bytes. They are returned without a copy.
 
     Examples
     --------
@@ -71,5 +71,5 @@ def frame(
 
 
 def frame_size(chunks: Iterable[bytes | memoryview]) -> int:
-    """Return how many bytes the result of `frame` has on the wire."""
+    """Return the size of the result of `frame` in bytes."""
     return sum(map(len, chunks))

@@ -1,8 +1,8 @@
-"""numpy arrays and scalars, taken apart into a dtype, a shape and bytes, and put together again.
+"""numpy arrays and scalars, taken apart into dtype, shape and bytes, and put together again.
 
-The only module that imports numpy; it is loaded when the first array or numpy scalar turns up. A
-dtype that was read is checked here against the whole grammar of dtypes that PYON has, before numpy
-sees it.
+The only module of the codec that imports numpy; it is loaded with the first array or numpy scalar.
+A dtype in a text is checked here against the complete grammar of PYON dtypes before it is passed to
+numpy.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import numpy as np
 from ._base64 import CHUNK, Base64, decode_into, decoded_size, from_base64
 
 MAX_EMPTY_ITEM = 65_536
-"""Bytes of one item of an array without items. numpy allocates one item even then, so a short text
-could otherwise ask for any amount of memory."""
+"""Maximum item size, in bytes, of an array without items. numpy allocates one item even then, so
+otherwise a short text could request any amount of memory."""
 
 DIRECT_SIZE = 4096
-"""Bytes from which an array is encoded out of its own memory; below, the copy costs less than the
-view."""
+"""Bytes from which an array is encoded from its own memory; below, a copy is faster than a view."""
 
 DTYPE = re.compile(
     r"""
@@ -42,17 +41,17 @@ NAMES = {
     **{f"float{8 * n}": f"<f{n}" for n in (2, 4, 8, 12, 16)},
     **{f"complex{8 * n}": f"<c{n}" for n in (8, 16, 24, 32)},
 }
-"""What ``str(dtype)`` gives, as arrays were written until May 2016, on little-endian machines. It
-gives a code for strings and for what is big-endian."""
+"""Results of ``str(dtype)``, as arrays were written until May 2016, on little-endian machines. For
+strings and big-endian dtypes it returns a code."""
 
 DATES = re.compile(r"(datetime|timedelta)64(\[.*\])?")
-"""The same for dates, whose names have a unit behind them."""
+"""The same for dates, whose names end with a unit."""
 
 LONG_DOUBLES = {"f": (12, 16), "c": (24, 32)}
-"""Sizes of items that only some machines have, by kind."""
+"""Item sizes of long doubles, which only some machines have, by kind."""
 X87_MANTISSA = 63
 X87_BYTES = 10
-"""Bytes of an x87 long double that mean something. The others are padding, written as zeros."""
+"""Significant bytes of an x87 long double. The other bytes are padding and are written as zeros."""
 
 DtypeSpec = str | list[tuple[Any, ...]]
 
@@ -63,7 +62,7 @@ SCALARS: frozenset[type] = frozenset(
 
 
 def take_apart(x: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], DtypeSpec, bytes | memoryview]:
-    """Give shape, dtype and bytes (in C order, in the byte order of the dtype) of an array.
+    """Return shape, dtype and bytes (in C order, in the byte order of the dtype) of an array.
 
     Raises
     ------
@@ -81,7 +80,7 @@ def take_apart(x: np.ndarray[Any, Any]) -> tuple[tuple[int, ...], DtypeSpec, byt
 
 
 def take_scalar_apart(x: np.generic) -> tuple[DtypeSpec, bytes]:
-    """Give dtype and bytes of a numpy scalar; raises ValueError as `take_apart` does."""
+    """Return dtype and bytes of a numpy scalar; raises ValueError as `take_apart` does."""
     dtype = x.dtype
     spec = _dtype_spec(dtype)
     if type(spec) is str and np.dtype(spec).type is not type(x):
@@ -93,17 +92,17 @@ def take_scalar_apart(x: np.generic) -> tuple[DtypeSpec, bytes]:
 
 
 def readable(x: np.generic) -> list[str]:
-    """Give a numpy scalar as people read it, in a list; an empty one if it is no number or date."""
+    """Return a list with the text of a numeric or date scalar; an empty list for other scalars."""
     if x.dtype.kind not in "biufcmM":
         return []
     try:
         return [str(x)]
-    except (ValueError, OverflowError, SystemError):  # numpy has no words for it
+    except (ValueError, OverflowError, SystemError):  # numpy cannot format it
         return []
 
 
 class Layout:
-    """Dtype and shape of an array, checked, so that only the data is missing."""
+    """Checked dtype and shape of an array without its data."""
 
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self._dtype = dtype
@@ -113,12 +112,12 @@ class Layout:
         _check_item(dtype.itemsize, self._size)
 
     def fill(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
-        """Give the array of these data, in their own memory if that is writable, or else in a copy.
+        """Return the array of these data, in their memory if that is writable, otherwise in a copy.
 
         Raises
         ------
         ValueError
-            If there is too much or too little of it.
+            If the data has the wrong size.
         """
         if len(data) != self._size:
             _check_size(self._dtype, self._items, len(data))
@@ -128,7 +127,7 @@ class Layout:
         return array if array.flags.behaved else array.copy()
 
     def fill_base64(self, text: str | memoryview) -> np.ndarray[Any, Any]:
-        """Give the array of the data in `text`; raises ValueError as `fill` does."""
+        """Return the array of base64 data; raises ValueError as `fill` does."""
         if len(text) < CHUNK or decoded_size(text) != self._size:
             return self.fill(from_base64(text))
         array: np.ndarray[Any, Any] = np.empty(self._shape, self._dtype)
@@ -137,12 +136,12 @@ class Layout:
 
 
 def layout(shape: object, spec: object) -> Layout:
-    """Read shape and dtype, as `take_apart` gives them.
+    """Read shape and dtype, as returned by `take_apart`.
 
     Raises
     ------
     ValueError
-        If they describe no array.
+        If they are invalid.
     """
     if not isinstance(shape, (list, tuple)) or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError("the shape of an array must be non-negative integers")
@@ -152,17 +151,17 @@ def layout(shape: object, spec: object) -> Layout:
 def put_together(
     shape: object, spec: object, data: bytes | memoryview | Base64
 ) -> np.ndarray[Any, Any]:
-    """Give the array, which is writable and aligned and shares its memory with nothing else."""
+    """Return the array. It is writable and aligned, and no other object uses its memory."""
     described = layout(shape, spec)
     return described.fill_base64(data.text) if isinstance(data, Base64) else described.fill(data)
 
 
 def put_scalar_together(spec: object, data: bytes | memoryview) -> Any:
-    """Give the numpy scalar; raises ValueError as `put_together` does."""
+    """Return the numpy scalar; raises ValueError as `put_together` does."""
     dtype = _read_dtype(spec)
     view = memoryview(data)
     _check_size(dtype, 1, view.nbytes)
-    if dtype.kind == "S":  # not by way of an array, which would take NULs at the end off
+    if dtype.kind == "S":  # not through an array, which would strip trailing NULs
         return dtype.type(bytes(view))
     if dtype.kind == "U":
         order = "be" if dtype.str[0] == ">" else "le"
@@ -173,12 +172,12 @@ def put_scalar_together(spec: object, data: bytes | memoryview) -> Any:
 
 
 def _is_padded(dtype: np.dtype[Any]) -> bool:
-    """Say whether there may be bytes in an item that mean nothing."""
+    """Return whether an item may have padding bytes."""
     return dtype.names is not None or dtype.itemsize in LONG_DOUBLES.get(dtype.kind, ())
 
 
 def _without_padding(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Give a copy with zeros where nothing is, not what happened to be in memory there."""
+    """Return a copy in which the padding is zero instead of random memory."""
     if x.dtype.names is None:
         return _clean_long_doubles(x)
     clean = np.zeros(x.shape, x.dtype)
@@ -189,14 +188,14 @@ def _without_padding(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _copy_fields(x: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
     for name in x.dtype.names or ():
         if x[name].dtype.names is not None:
-            # to assign arrays of these copies what is between their fields
+            # assigning arrays of structured dtypes would copy their padding
             _copy_fields(x[name], target[name])
         else:
             target[name] = _clean_long_doubles(x[name]) if _is_padded(x[name].dtype) else x[name]
 
 
 def _clean_long_doubles(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Give a C-contiguous copy of long doubles whose padding is zero."""
+    """Return a C-contiguous copy of long doubles in which the padding is zero."""
     clean = np.array(x, order="C")
     if np.finfo(np.longdouble).nmant == X87_MANTISSA:
         size = np.dtype(np.longdouble).itemsize
@@ -220,7 +219,7 @@ def _dtype_spec(dtype: np.dtype[Any]) -> DtypeSpec:
 
 
 def _has_plain_items(dtype: np.dtype[Any]) -> bool:
-    """Say whether items of all structured parts are void scalars, not records, say."""
+    """Return whether the items of all structured parts are plain void scalars, not records."""
     dtype = dtype.base
     return dtype.names is None or (
         dtype.type is np.void and all(_has_plain_items(dtype[name]) for name in dtype.names)
@@ -238,7 +237,8 @@ def _check_size(dtype: np.dtype[Any], items: int, nbytes: int) -> None:
 def _check_item(itemsize: int, nbytes: int) -> None:
     if not nbytes and itemsize > MAX_EMPTY_ITEM:
         raise ValueError(
-            f"no items, and one would take {itemsize} bytes, more than {MAX_EMPTY_ITEM}"
+            f"an array without items has an item size of {itemsize} bytes, "
+            f"more than {MAX_EMPTY_ITEM}"
         )
 
 
@@ -256,20 +256,20 @@ def _read_plain_dtype(spec: str) -> np.dtype[Any]:
     if date := DATES.fullmatch(spec):
         code = f"<{'M' if date[1] == 'datetime' else 'm'}8{date[2] or ''}"
     if not DTYPE.fullmatch(code):
-        raise ValueError(f"not a dtype that PYON has: {spec[:40]!r}")
+        raise ValueError(f"not a PYON dtype: {spec[:40]!r}")
     try:
         dtype = np.dtype(code)
     except (TypeError, OverflowError) as error:
         if code[-2:] in ("12", "16", "24", "32") and code[-3] in LONG_DOUBLES:
             raise ValueError(f"this machine has no long doubles of the kind {spec!r}") from error
-        raise ValueError(f"not a dtype that numpy has: {spec!r}") from error
+        raise ValueError(f"not a numpy dtype: {spec!r}") from error
     if dtype.itemsize < 0:  # numpy 1.26 overflows
-        raise ValueError(f"not a dtype that numpy has: {spec!r}")
+        raise ValueError(f"not a numpy dtype: {spec!r}")
     return dtype
 
 
 def _read_fields(spec: list[Any]) -> np.dtype[Any]:
-    """Read the list of fields of a structured dtype, in which a field without a name is padding."""
+    """Read the list of fields of a structured dtype; a field with an empty name is padding."""
     names, titles, formats, offsets = [], [], [], []
     offset = 0
     for field in spec:
@@ -284,7 +284,7 @@ def _read_fields(spec: list[Any]) -> np.dtype[Any]:
     try:
         return np.dtype({**description, "itemsize": offset})  # type: ignore[call-overload, no-any-return]
     except (TypeError, OverflowError) as error:
-        raise ValueError(f"not a dtype that numpy has: {error}") from error
+        raise ValueError(f"not a numpy dtype: {error}") from error
 
 
 def _read_field(field: Any) -> tuple[str, str | None, np.dtype[Any]]:

@@ -1,8 +1,8 @@
-"""The raw buffers behind a line, while they come in.
+"""The raw buffers behind a line, while they are received.
 
-The one idea to keep in mind: an announcement is not data. Memory is taken for the buffer whose turn
-it is, and small buffers are gathered until the last one is there, so that nobody makes us take much
-more than what he has sent.
+The one idea to keep in mind: an announcement is not data. Memory is allocated for the buffer that
+is being received, and small buffers are gathered until the last one is complete. So a peer cannot
+make us allocate much more than it has sent.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ __all__ = ["GATHERED_SIZE", "BufferReader", "allocate"]
 
 GATHERED_SIZE = 4096
 """Bytes up to which buffers are gathered in one piece of memory: an array object costs some hundred
-bytes, however short it is."""
+bytes even for a short buffer."""
 
 PIECE_SIZE = 2**16
-"""Bytes taken per read of what is gathered or dropped."""
+"""Bytes per read of buffers that are gathered or dropped."""
 
 
 class BufferReader:
@@ -27,16 +27,16 @@ class BufferReader:
     Parameters
     ----------
     sizes : sequence of int
-        Bytes of each buffer.
+        Size of each buffer in bytes.
     dropped : bool
-        Whether the message is beyond its limit: nothing is kept.
+        Whether to drop the buffers, because the message is beyond its limit.
 
     Attributes
     ----------
     missing : int
-        Bytes that have not come yet.
+        Bytes that are still to be received.
     received : int
-        Bytes that have come.
+        Bytes that have been received.
     """
 
     __slots__ = (
@@ -58,11 +58,11 @@ class BufferReader:
         kind = "I" if self.missing < 2**32 else "Q"
         self._sizes = array(kind, [self.missing] if dropped else sizes)
         self._large: list[memoryview] = []
-        self._target: memoryview | None = None  # the last of them, while it is being filled
+        self._target: memoryview | None = None  # the last of `_large`, while it is being filled
         self._gathered: bytearray | None = None if dropped else bytearray()
         self._piece = bytearray(min(PIECE_SIZE, self.missing)) if dropped else bytearray()
-        self._index = 0  # of the buffer whose turn it is
-        self._position = 0  # bytes of it that are there
+        self._index = 0  # of the buffer that is being received
+        self._position = 0  # bytes of it that have been received
         self._lent = memoryview(b"")
         self._skip_complete()
 
@@ -74,7 +74,7 @@ class BufferReader:
             self._target = None
 
     def remaining(self) -> memoryview:
-        """Return the memory that the next bytes are to be written to."""
+        """Return the memory for the next bytes."""
         size = self._sizes[self._index]
         if self._gathered is None:
             self._lent = memoryview(self._piece)[: self.missing]
@@ -88,7 +88,7 @@ class BufferReader:
         return self._lent
 
     def _room_for_gathered(self) -> memoryview:
-        """Return room for as many of the next small buffers as one piece holds."""
+        """Return memory for as many of the next small buffers as fit into one piece."""
         size, index = -self._position, self._index
         while index < len(self._sizes) and size < PIECE_SIZE:
             if self._sizes[index] > GATHERED_SIZE:
@@ -101,9 +101,9 @@ class BufferReader:
         return memoryview(self._piece)[:size]
 
     def advance(self, nbytes: int) -> None:
-        """Take note that `nbytes` bytes were written to what `remaining` returned last."""
-        with contextlib.suppress(BufferError):  # an event loop may hold it still
-            self._lent.release()  # the memory is the message's alone: see `copy_if_shared`
+        """Record that `nbytes` bytes were written to the memory that `remaining` returned last."""
+        with contextlib.suppress(BufferError):  # an event loop may still refer to it
+            self._lent.release()  # so only the message refers to the memory: see `copy_if_shared`
         if self._gathered is not None and self._sizes[self._index] <= GATHERED_SIZE:
             self._gathered += memoryview(self._piece)[:nbytes]
         self.missing -= nbytes
@@ -112,7 +112,7 @@ class BufferReader:
         self._skip_complete()
 
     def buffers(self) -> list[memoryview]:
-        """Return the buffers, each in memory of its own. Not to be called if they were dropped."""
+        """Return the buffers, each in its own memory. Must not be called if they were dropped."""
         assert self._gathered is not None
         large, position = iter(self._large), 0
         gathered = memoryview(self._gathered)
@@ -129,11 +129,11 @@ class BufferReader:
 
 
 def allocate(size: int) -> memoryview:
-    """Return `size` bytes of fresh memory.
+    """Return `size` bytes of new memory, uninitialised.
 
     `numpy.empty` maps large memory in huge pages and does not clear it: 64 MiB in 10 ms against
-    42 ms for a bytearray. Pages that nothing was written to take no memory. What comes in raw is
-    numpy data, so numpy is needed anyway.
+    42 ms for a bytearray. Pages that have not been written to take no memory. Raw buffers are numpy
+    data, so numpy is needed anyway.
     """
     import numpy as np
 

@@ -1,10 +1,10 @@
-"""Binary data outside the text: buffers of their own, and long base64 cut out before parsing.
+"""Binary data outside the text: separate buffers, and long base64 that is cut out before parsing.
 
-A text may refer to buffers by number, where base64 would stand. That serves two ends. The caller of
-`encode` can have large data handed over as it lies in memory instead of spelled out. And a reader
-replaces each long base64 text of an array by a (negative) number that nobody can guess, before it
-parses the rest, so that no parser ever looks at megabytes of base64. Cutting is a matter of speed
-only: if there is a cut that no array asks for, or any error, the text is read again as it came.
+A text may refer to buffers by number in place of base64. This serves two purposes. The caller of
+`encode` can receive large data as memory instead of as text. And before parsing, a reader replaces
+each long base64 text of an array by a random negative number, so that no parser has to scan
+megabytes of base64. Cutting only saves time: if a cut remains unused, or there is any error, the
+original text is read instead.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 
 CUT_SIZE = 16_384
-"""Characters of base64 from which cutting it out pays."""
+"""Minimum length, in characters, of base64 that is cut out: shorter base64 is read faster in
+place."""
 
 HEADER_SIZE = 256
-"""Characters, at most, from the name of an array's form to its base64; others are not cut."""
+"""Maximum number of characters from the name of an array's form to base64 that is cut out."""
 
 Data = bytes | memoryview
 NO_CUTS: Mapping[int, str | memoryview] = {}
@@ -36,11 +37,11 @@ ARRAY = r"""
     (?<=")nparray"\s*,\s* \[\s* \[([0-9,\s]*)\] \s*,\s* ("[^"\\]*") \s*,\s* (")   # v2
   | (?<!\w)nparray\s*\(\s* \(([0-9,\s]*)\) \s*,\s* ("[^"\\]*"|'[^'\\]*') \s*,\s* (b["'])  # v1
 """
-"""Groups: the sizes, the dtype in its quotation marks, and what is before the base64."""
+"""Groups: the shape, the dtype with its quotation marks, and the opening mark of the base64."""
 
 
 class Buffers:
-    """What the numbers in a text stand for. Each is used once, so no two values share memory."""
+    """The buffers that a text refers to. Each is used once, so that no two values share memory."""
 
     def __init__(
         self, given: Sequence[memoryview] = (), cuts: Mapping[int, str | memoryview] = NO_CUTS
@@ -50,19 +51,19 @@ class Buffers:
         self._left = {*range(len(given)), *cuts}
 
     def data(self, spelled: object) -> Data | Base64:
-        """Give the bytes for which base64 or the number of a buffer or cut stands in the text.
+        """Return the data for base64, or for the number of a buffer or cut, in the text.
 
         Raises
         ------
         ValueError
-            If it is neither.
+            If `spelled` is neither.
         """
         if isinstance(spelled, (str, bytes)):
             data: bytes = load_base64().from_base64(spelled)
             return data
         if type(spelled) is not int or spelled not in self._left:
             raise ValueError(
-                "expected base64, or the number of a buffer that is there and not used yet"
+                "expected base64, or the number of a buffer that has not been used yet"
             )
         self._left.remove(spelled)
         if spelled >= 0:
@@ -71,16 +72,16 @@ class Buffers:
         return cut_out
 
     def with_cuts(self, cuts: Mapping[int, str | memoryview]) -> Buffers:
-        """Give the same buffers, none of them used, and these cuts."""
+        """Return the same buffers, all unused, with these cuts."""
         return Buffers(self._given, cuts)
 
     def again(self) -> Buffers:
-        """Give the same, none of them used: for one more pass over a text."""
+        """Return the same buffers, all unused, for another pass over the text."""
         return self if self is NO_BUFFERS else Buffers(self._given, self._cuts)
 
     @property
     def unused(self) -> int:
-        """How many were not used."""
+        """The number of buffers and cuts that have not been used."""
         return len(self._left)
 
 
@@ -88,7 +89,7 @@ NO_BUFFERS = Buffers()
 
 
 def cut(text: Any) -> tuple[Any, dict[int, str | memoryview]]:
-    """Cut the long base64 of arrays out of a str or bytes; give what remains, and what was cut."""
+    """Cut the long base64 of arrays out of a str or bytes; return the rest and the cuts."""
     name: Any = "nparray" if isinstance(text, str) else b"nparray"
     pieces: list[Any] = []
     cuts: dict[int, str | memoryview] = {}
@@ -118,13 +119,13 @@ def cut(text: Any) -> tuple[Any, dict[int, str | memoryview]]:
 
 
 def has_long_arrays(text: str | bytes) -> bool:
-    """Say whether the first array in `text` is long. If it is, most of the text may be base64."""
+    """Return whether the first array in `text` is long: then most of the text may be base64."""
     at = text.find("nparray" if isinstance(text, str) else b"nparray", 0, CUT_SIZE)  # type: ignore[arg-type]
     return at >= 0 and _long_array(text, at) is not None
 
 
 def _long_array(text: Any, at: int) -> re.Match[Any] | None:
-    """Match what is before the base64 of an array, unless that is short, as most are."""
+    """Match the text before the base64 of an array; None if the base64 is short, as usual."""
     is_str = isinstance(text, str)
     if text.find('"' if is_str else b'"', at + HEADER_SIZE, at + CUT_SIZE) >= 0:
         return None
@@ -134,9 +135,9 @@ def _long_array(text: Any, at: int) -> re.Match[Any] | None:
 
 
 def _expected_length(header: re.Match[Any]) -> int:
-    """Tell from shape and dtype how long the base64 is, which is quicker than to look for its end.
+    """Compute the length of the base64 from shape and dtype, which is faster than finding its end.
 
-    Where it is not that simple, a wrong answer does no harm: base64 holds no quotation mark.
+    A wrong result, as for other dtypes, is detected: base64 contains no quotation mark.
     """
     sizes, dtype, _ = (part for part in header.groups() if part is not None)
     comma = "," if isinstance(sizes, str) else b","

@@ -1,7 +1,7 @@
-"""Certificate and key files of a TLS context: loaded, or named if they cannot be used.
+"""Certificate and key files of a TLS context: loaded, or named in an error if they cannot be used.
 
-The one idea to keep in mind: OpenSSL tells neither which file it could not use, nor why. So the
-files are looked at before OpenSSL sees them.
+The one idea to keep in mind: OpenSSL reports neither which file it could not use, nor why. So the
+files are checked before they are passed to OpenSSL.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def load(
     Raises
     ------
     OSError
-        A file cannot be read, or is not what it should be (`ssl.SSLError`).
+        A file cannot be read, or its content is wrong (`ssl.SSLError`).
     """
     _check("peer_certificate", peer_certificate, _CERTIFICATE, "certificate")
     _check("own_certificate", own_certificate, _CERTIFICATE, "certificate")
     key = _check("own_key", own_key, _KEY, "private key")
-    if b"ENCRYPTED" in key:  # OpenSSL would ask on the terminal
+    if b"ENCRYPTED" in key:  # OpenSSL would ask for the password on the terminal
         raise _error(
             f"own_key: {_name(own_key)} is encrypted; "
             "write it without a password: openssl pkey -in FILE -out FILE"
@@ -52,7 +52,7 @@ def _load_identity(context: ssl.SSLContext, own_certificate: Path, own_key: Path
                 f"own_key: {_name(own_key)} is not the key of own_certificate, "
                 f"{_name(own_certificate)}"
             ) from error
-        try:  # which of the two is it?
+        try:  # find out which of the two files is damaged
             ssl.create_default_context(cafile=own_certificate)
         except ssl.SSLError:
             parameter, path, kind = "own_certificate", own_certificate, "certificate"
@@ -62,7 +62,7 @@ def _load_identity(context: ssl.SSLContext, own_certificate: Path, own_key: Path
 
 
 def _check(parameter: str, path: Path, marker: bytes, kind: str) -> bytes:
-    """Return the content of a PEM file that has what is expected."""
+    """Return the content of a PEM file after checking that it has the marker."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -81,7 +81,7 @@ def _kind(content: bytes) -> str:
         return "a private key"
     if content.startswith(b"0"):  # a sequence of ASN.1
         return "DER: convert it with openssl, -inform DER"
-    return "something else" if content else "an empty file"
+    return "other data" if content else "an empty file"
 
 
 def _damaged(parameter: str, path: Path, kind: str, error: ssl.SSLError) -> ssl.SSLError:
@@ -94,5 +94,5 @@ def _name(path: Path) -> str:
 
 
 def _error(text: str) -> ssl.SSLError:
-    """Return an error that says nothing but `text`."""
+    """Return an error with exactly this text."""
     return ssl.SSLError(ssl.SSL_ERROR_SSL, text)

@@ -22,15 +22,15 @@ from .terminal import complain, run
 
 BOM = b"\xef\xbb\xbf"
 NAMES_SHOWN = 10
-"""Names of types that are not registered, in a message."""
+"""Maximum number of unregistered names in a message."""
 
 
 class _Refused(pyon.PyonError):
-    """A file that can be read, but not passed."""
+    """A file that can be read, but that ``check --strict`` refuses."""
 
 
 class _File:
-    """A file that was read: its value, and what there is to say about its text."""
+    """A file that was read: its value, and notes about its text."""
 
     def __init__(self, name: str) -> None:
         self.name = name if name != "-" else "<standard input>"
@@ -45,17 +45,17 @@ class _File:
         self.text = data.decode()
 
     def notes(self) -> Iterator[str]:
-        """Give what a careful reader of the file may want to know."""
+        """Yield notes: unregistered types and repeated keys."""
         names = self.codec.forms.names
         if names:
             shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
-            yield f"types that are not registered here: {shown}"
+            yield f"unregistered types: {shown}"
         yield from self.repeated_keys()
 
     def repeated_keys(self) -> Iterator[str]:
-        """Give the places of keys whose values get lost, since the same key comes again."""
+        """Yield a note for each repeated key: only its last value is kept."""
         for key, first, again in repeated_keys(self.text, self.codec):
-            yield f"line {again}: the key {key} is also in line {first}; the last one counts"
+            yield f"line {again}: repeated key {key}, also in line {first}; the last value counts"
 
 
 def _show(name: str, _: argparse.Namespace) -> None:
@@ -74,12 +74,12 @@ def _check(name: str, options: argparse.Namespace) -> None:
 
 
 def _convert(name: str, options: argparse.Namespace) -> None:
-    """Write a file in another version, and keep what it was."""
+    """Rewrite a file in another version, and keep the old one as a backup."""
     file = _File(name)
     version = 1 if options.to == "v1" else 2
     form = {"version": version, "sort_keys": options.sort_keys}
     text = file.codec.encode(file.value, pretty=True, **form)
-    _tell_of_comments(file, text, options.dry_run)
+    _report_lost_comments(file, text, options.dry_run)
     for note in file.repeated_keys():
         complain("pyon", f"{file.name}: {note}")
     if name == "-":
@@ -94,15 +94,15 @@ def _convert(name: str, options: argparse.Namespace) -> None:
     _back_up(name, backup)
     try:
         file.codec.store_file(name, file.value, **form)
-    except BaseException:  # the file is as it was
+    except BaseException:  # the file is unchanged
         os.unlink(backup)
         raise
 
 
-def _tell_of_comments(file: _File, new: str, dry_run: bool) -> None:
-    """Say, before they are, which comments are lost; those that writers make are made again."""
-    made_again = {comment for _, comment in comments(new)}
-    lost = [at for at, comment in comments(file.text) if comment not in made_again]
+def _report_lost_comments(file: _File, new: str, dry_run: bool) -> None:
+    """Report the comments that will be lost; comments that pyon itself wrote are written again."""
+    kept = {comment for _, comment in comments(new)}
+    lost = [at for at, comment in comments(file.text) if comment not in kept]
     if lost:
         line = file.text.count("\n", 0, lost[0]) + 1
         count = "a comment" if len(lost) == 1 else f"{len(lost)} comments"
@@ -111,7 +111,7 @@ def _tell_of_comments(file: _File, new: str, dry_run: bool) -> None:
 
 
 def _back_up(name: str, backup: str) -> None:
-    """Copy a file to where there is none; leave nothing behind if that fails."""
+    """Copy a file to a new name; leave nothing behind on failure."""
     file = open(backup, "xb")  # noqa: SIM115  (closed below)
     try:
         with file, open(name, "rb") as old:
@@ -135,29 +135,33 @@ def _parser() -> argparse.ArgumentParser:
     made: dict[str, argparse.ArgumentParser] = {}
     for name, function, text in (
         ("show", _show, "print files readably; arrays as shape, dtype and range"),
-        ("check", _check, "say which files are not PYON, and which keys are repeated"),
-        ("convert", _convert, "rewrite files in place; the old ones are kept as FILE.bak"),
+        ("check", _check, "report files that are not PYON, and repeated keys"),
+        ("convert", _convert, "rewrite files in place; the old files are kept as FILE.bak"),
     ):
         command = made[name] = commands.add_parser(name, help=text, description=text)
-        command.add_argument("files", nargs="+", metavar="FILE", help="'-': standard input")
+        command.add_argument(
+            "files", nargs="+", metavar="FILE", help="a file, or '-' for standard input"
+        )
         command.set_defaults(run=function)
     made["check"].add_argument(
-        "--strict", action="store_true", help="refuse repeated keys and unregistered types"
+        "--strict", action="store_true", help="fail on repeated keys and unregistered types"
     )
-    made["convert"].add_argument("--to", choices=("v1", "v2"), required=True, help="v2 is JSON")
-    made["convert"].add_argument("--sort-keys", action="store_true", help="sort what is in dicts")
+    made["convert"].add_argument(
+        "--to", choices=("v1", "v2"), required=True, help="version to write; v2 is JSON"
+    )
+    made["convert"].add_argument("--sort-keys", action="store_true", help="sort the items of dicts")
     made["convert"].add_argument("--dry-run", action="store_true", help="change nothing")
     return parser
 
 
 def _failures(options: argparse.Namespace) -> Iterator[str]:
-    """Run the command on each file; give a line for each that fails."""
+    """Run the command on each file; yield a message for each file that fails."""
     for name in options.files:
         shown = name if name != "-" else "<standard input>"
         try:
             options.run(name, options)
         except FileExistsError as error:
-            yield f"{error.filename}: exists already, and is not overwritten"
+            yield f"{error.filename}: exists already; not overwritten"
         except OSError as error:
             yield f"{shown}: {error.strerror}"
         except RecursionError:
@@ -176,7 +180,7 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; give the exit status, 1 if a file failed."""
+    """Run the command and return the exit status: 1 if a file failed."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal has no such letter
+        sys.stdout.reconfigure(errors="backslashreplace")  # characters that the terminal lacks
     return run("pyon", lambda: _run(arguments))

@@ -1,4 +1,4 @@
-"""Codec: text from values and values from text, with a table of types of its own."""
+"""Codec: values to text and text to values, with its own table of types."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ BYTE_FORMATS = frozenset({"B", "b", "c"})
 
 
 class Codec:
-    """Encodes and decodes, with registrations of its own.
+    """An encoder and decoder with its own registrations.
 
-    The functions of the module are those of one codec that everybody shares. A library that
-    registers types and must not change what others read makes a codec for itself. It may be used
-    from any thread.
+    The functions of the module are the methods of one shared codec. A library that registers types
+    should create its own codec, so that it does not change what other code reads. A codec may be
+    used from any thread.
 
     Examples
     --------
@@ -48,9 +48,9 @@ class Codec:
         self._reader = Reader(self._forms)
 
     def __reduce__(self) -> Any:
-        """Let the functions of the module be pickled; they are methods of the shared codec."""
+        """Support pickling the functions of the module, which are methods of the shared codec."""
         if self is not shared():
-            raise TypeError("a codec cannot be copied or pickled: make it anew")
+            raise TypeError("a codec cannot be copied or pickled: create a new one")
         return shared, ()
 
     def encode(
@@ -62,23 +62,24 @@ class Codec:
         sort_keys: bool = False,
         buffer_callback: Callable[[memoryview], object] | None = None,
     ) -> str:
-        """Give the text of a value.
+        """Return the text of a value.
 
         Parameters
         ----------
         x
-            The value, of types that have a PYON form; exactly these, not subclasses of them.
+            The value. All its parts must be of exactly the types that have a PYON form;
+            subclasses are refused.
         pretty
-            Whether to break the text into indented lines, with sets, which have no order, sorted.
-            Otherwise it is a single line.
+            Whether to break the text into indented lines and sort sets. By default the text is a
+            single line.
         version : {1, 2}
             The generation of the format: 1 is Python syntax, 2 is JSON.
         sort_keys : bool, optional
-            Whether to sort what is in dicts, for texts that are compared. By default dicts keep
-            their order. Sets are sorted, too; an OrderedDict never is.
+            Whether to sort dicts and sets, for texts that are compared. By default dicts keep
+            their order. An OrderedDict always does.
         buffer_callback : callable, optional
-            Takes the data of large arrays and bytes objects, each as a memoryview of C-contiguous
-            bytes, instead of it being spelled in the text, which then refers to it by its number.
+            Called with the data of each large array or bytes object, as a memoryview of
+            C-contiguous bytes. The text then has the number of the buffer instead of the data.
             Version 2 only.
 
         Returns
@@ -89,7 +90,7 @@ class Codec:
         Raises
         ------
         EncodeError
-            If a part of the value has no PYON form. The error says where it is.
+            If a part of the value has no PYON form. The error gives the path to it.
         """
         if pretty or sort_keys or buffer_callback is not None:
             return self._writer(pretty, version, sort_keys, buffer_callback, base64_text).text(x)
@@ -106,10 +107,10 @@ class Codec:
         sort_keys: bool = False,
         buffer_callback: Callable[[memoryview], object] | None = None,
     ) -> list[str | bytes]:
-        """Give the text of a value in pieces, for who writes it to a file or socket.
+        """Return the text of a value in pieces, for callers that write it to a file or socket.
 
-        Long base64 is a piece of its own, which is never joined to the rest: a megabyte that is
-        copied costs more than it took to encode it.
+        Long base64 is a separate piece and is never joined to the rest: to copy a megabyte costs
+        more than to encode it.
 
         Parameters
         ----------
@@ -119,7 +120,7 @@ class Codec:
         Returns
         -------
         list of str and bytes
-            ASCII text. Long base64 is bytes, the rest is strings.
+            ASCII text. Long base64 is bytes, everything else is strings.
 
         Raises
         ------
@@ -156,32 +157,32 @@ class Codec:
         buffers: Sequence[Readable] | None = None,
         _version: int | None = None,
     ) -> Any:
-        """Give the value of a text of either version. Nothing in the text is ever evaluated.
+        """Return the value of a text of either version. Nothing in the text is ever evaluated.
 
         Parameters
         ----------
         s : str or bytes-like
-            The text; bytes are UTF-8. Bytes-like is what has a buffer of bytes: a bytearray, a
-            memoryview or an array of bytes.
+            The text; bytes are UTF-8. A bytes-like object is any object with a buffer of bytes: a
+            bytearray, a memoryview or an array of bytes.
         buffers : sequence of bytes-like, optional
-            What `encode` gave to its `buffer_callback`, in the same order. An array lies in the
-            memory of its buffer if that is writable.
+            The buffers that `encode` passed to its `buffer_callback`, in the same order. An array
+            uses the memory of its buffer if that is writable, and a copy otherwise.
 
         Raises
         ------
         DecodeError
-            If the text is not PYON. The error says where.
+            If the text is not PYON. The error gives line and column.
         TypeError
-            If `s` is no text: a path, for example, which is for `load_file`.
+            If `s` is not a text: a path, for example, for which there is `load_file`.
         ImportError
-            If the text holds numpy data and numpy is not installed.
+            If the text has numpy data and numpy is not installed.
         """
         given = Buffers([_bytes_of(buffer) for buffer in buffers]) if buffers else NO_BUFFERS
         source = s if type(s) is str or type(s) is bytes else _text_of(s)
         return self._reader.read(source, given, _version)
 
     def load_file(self, filename: str | PathLike[str]) -> Any:
-        """Give the value that a file holds, in either version of the format, as UTF-8.
+        """Return the value of a file, which is UTF-8 text in either version of the format.
 
         Parameters
         ----------
@@ -190,7 +191,7 @@ class Codec:
         Raises
         ------
         DecodeError
-            If it is not PYON. The error says which file and where in it, and shows the line.
+            If the file is not PYON. The error gives file name, line and column, and shows the line.
         OSError
             If the file cannot be read.
         """
@@ -206,13 +207,14 @@ class Codec:
     def store_file(
         self, filename: str | PathLike[str], x: Any, *, version: int = 1, sort_keys: bool = False
     ) -> None:
-        """Write a value to a file, pretty, so that the file is whole at every moment.
+        """Write a value to a file as pretty text, atomically and durably.
 
-        Whatever happens, also to the machine, the file holds either all of its old content or all
-        of the new. An existing file keeps its permissions, owner and group, and on Linux its access
-        control list and extended user attributes. What cannot be kept is narrowed: nobody gets a
-        right to the file that he did not have. Other hard links to it keep the old content. What
-        is no regular file, such as a pipe or ``/dev/stdout``, is written through.
+        At every moment, even after a crash of the machine, the file holds either all of its old
+        content or all of the new. An existing file keeps its permissions, owner and group, and on
+        Linux its access control list and extended user attributes. Where one of these cannot be
+        kept, access is restricted further: nobody gains a right to the file. Other hard links to
+        the file keep the old content. A file that is not regular, such as a pipe or
+        ``/dev/stdout``, is written directly.
 
         Parameters
         ----------
@@ -222,14 +224,14 @@ class Codec:
         version : {1, 2}
             The generation of the format.
         sort_keys : bool, optional
-            As for `encode`: dicts keep their order by default.
+            Whether to sort dicts. By default they keep their order.
 
         Raises
         ------
         EncodeError
-            If a part of the value has no PYON form. The file is as it was.
+            If a part of the value has no PYON form. The file is unchanged.
         OSError
-            If the file cannot be written. The file is as it was.
+            If the file cannot be written. The file is unchanged.
         """
         from . import _files
 
@@ -251,38 +253,40 @@ class Codec:
         Parameters
         ----------
         types : type or iterable of types
-            The types whose values are written so. Subclasses are types of their own.
+            The types that are written with this name. Subclasses are not included.
         name : str
-            What the form is called in the text: an identifier that is not in use, or several with
-            dots between them.
+            The name in the text: an identifier that is not in use, or several identifiers joined
+            by dots.
         encode : callable
-            Takes a value and returns its arguments as a tuple or list. They may be anything that
-            has a PYON form, values of registered types included.
+            Takes a value and returns its arguments as a tuple or list. The arguments may be any
+            values that have a PYON form, including those of registered types.
         decode : callable
-            Takes these arguments and returns the value. Whatever it raises becomes a `DecodeError`.
+            Takes these arguments and returns the value. Its exceptions become a `DecodeError`,
+            except `ImportError` and `MemoryError`.
 
         Raises
         ------
         ValueError
-            If the name or one of the types is in use, or the name is no identifier.
+            If the name or one of the types is in use, or the name is not an identifier.
         """
         self._forms.register(types, name=name, encode=encode, decode=decode)
 
     def register_module(self, module: ModuleType, *, prefix: str | None = None) -> list[type]:
-        """Give the public dataclasses, enumerations and named tuples of a module their PYON forms.
+        """Register the public dataclasses, enumerations and named tuples of a module.
 
-        Only classes that are defined in the module, and those within them; a class that is
-        registered already keeps its form. Dataclasses are spelled by their fields in order, and
-        made again by calling the class: a field that is absent must have a default. Members of
-        enumerations are spelled by name, flags by value.
+        Only classes defined in the module are registered, including nested classes. A class that
+        is registered already keeps its form. A dataclass is written as its fields in order, and
+        read by calling the class: a field that is absent must have a default. Members of
+        enumerations are written by name, flags by value.
 
         Parameters
         ----------
         module : module
-            A module that writer and reader have both imported; reading imports nothing.
+            A module that both the writing and the reading program have imported; reading imports
+            nothing.
         prefix : str, optional
-            What stands in front of the names of the classes (``Laser.Mode`` of a class within
-            another). By default the name of the module and a dot.
+            Prefix of the qualified names of the classes (``Laser.Mode`` for a nested class). By
+            default the name of the module and a dot.
 
         Returns
         -------
@@ -292,8 +296,8 @@ class Codec:
         Raises
         ------
         ValueError
-            If a name is in use, or a dataclass has a field that is no argument of it. Nothing is
-            registered then.
+            If a name is in use, or a dataclass has a field that is not an argument of its
+            ``__init__``. No class is registered then.
 
         Examples
         --------
@@ -309,14 +313,14 @@ class Codec:
         return register_module(self, module, prefix)
 
     def is_registered(self, kind: type) -> bool:
-        """Say whether values of exactly this type have a form, built in or registered.
+        """Return whether exactly this type has a form, built in or registered.
 
-        Types with a syntax of their own, such as `int` and `list`, have none and need none.
+        Types with their own syntax, such as `int` and `list`, have no form.
         """
         return self._forms.of(kind) is not None
 
     def deregister(self, types: type | Iterable[type], name: str) -> None:
-        """Take back what `register` did with the same types and name.
+        """Undo `register` with the same types and name.
 
         Raises
         ------
@@ -337,7 +341,7 @@ def _spelling(version: int, pretty: bool = False, buffer_callback: object = None
 
 
 def _chunks(pieces: list[Any]) -> Iterator[bytes]:
-    """Give the pieces of a text as bytes."""
+    """Yield the pieces of a text as bytes."""
     for piece in pieces:
         if isinstance(piece, str):
             yield piece.encode("ascii")
@@ -346,12 +350,12 @@ def _chunks(pieces: list[Any]) -> Iterator[bytes]:
 
 
 def shared() -> Codec:
-    """Give the codec that everybody shares."""
+    """Return the shared codec, whose methods are the functions of the module."""
     return _SHARED
 
 
 def _text_of(s: object) -> str | bytes:
-    """Give a text of an exact type, which readers take."""
+    """Return a text as exactly `str` or `bytes`, the types that readers accept."""
     if isinstance(s, str):
         return str.__str__(s)
     try:
@@ -368,7 +372,7 @@ def _text_of(s: object) -> str | bytes:
 
 def _bytes_of(buffer: Readable) -> memoryview:
     view = memoryview(buffer)
-    return view.cast("B") if view.nbytes else memoryview(b"")  # which cannot be cast
+    return view.cast("B") if view.nbytes else memoryview(b"")  # an empty view cannot be cast
 
 
 _SHARED = Codec()

@@ -1,6 +1,6 @@
-"""What is wrong with a text that cannot be read, in the words of who wrote it by hand.
+"""Explanations of errors in a text, in terms of what people write by hand.
 
-Loaded with the first such text. Reading itself never depends on what is said here.
+Loaded with the first invalid text. The result of reading never depends on this module.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from ._errors import DecodeError
 from ._json import WHITESPACE
 
-DOUBLE_IT = r"a backslash that is meant (as in C:\data) is written twice"
+DOUBLE_IT = r"a literal backslash (as in C:\data) is written twice"
 
 JSON_WORDS = {
     "None": "null", "True": "true", "False": "false",
@@ -18,21 +18,21 @@ JSON_WORDS = {
 }  # fmt: skip
 NOT_IN_JSON = (
     (r"#", "a comment, which JSON does not have"),
-    (r"'", "a single quotation mark: strings in JSON have double ones"),
+    (r"'", "a single quotation mark: JSON strings have double quotation marks"),
     (r"[()]", "a parenthesis, which JSON does not have"),
     (r"b[\"']", "bytes in Python syntax, which JSON does not have"),
-    (r"\+|-?\.|(?<=[0-9])[.xXoObB_]", "a number that JSON spells otherwise"),
+    (r"\+|-?\.|(?<=[0-9])[.xXoObB_]", "a number that is not valid JSON"),
 )
-"""What may be at the place of an error, and how to say so."""
+"""Patterns of text at the place of an error, and their explanations."""
 
 MAGIC = (
-    (b"\x1f\x8b", "compressed by gzip"),
+    (b"\x1f\x8b", "data compressed by gzip"),
     (b"PK\x03\x04", "a ZIP archive, perhaps .npz"),
     (b"\x93NUMPY", "an array saved by numpy (.npy)"),
     (b"\x89HDF\r\n", "an HDF5 file"),
-    (b"BZh", "compressed by bzip2"),
-    (b"\xfd7zXZ", "compressed by xz"),
-    (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+    (b"BZh", "data compressed by bzip2"),
+    (b"\xfd7zXZ", "data compressed by xz"),
+    (b"\x28\xb5\x2f\xfd", "data compressed by zstd"),
     (b"%PDF", "a PDF document"),
     (b"\x89PNG", "a PNG image"),
     (b"\x80\x03", "a pickle"),
@@ -42,33 +42,32 @@ MAGIC = (
 )
 UTF_8 = "save it as UTF-8 (in PowerShell: Out-File -Encoding utf8)"
 SAMPLE = 4096
-"""Bytes that are looked at to tell an encoding."""
-
+"""Number of bytes that are examined to detect an encoding."""
 
 BYTE_ORDER_MARK = "\ufeff"
-"""What some editors write before UTF-8. In a file it is no part of the text."""
+"""Some editors write it before UTF-8. In a file it is not part of the text."""
 
 MARKED = "a byte order mark before the value: read the file with load_file, or as utf-8-sig"
 
 
 def explain_json(text: str, reason: str, position: int, why: str = "") -> DecodeError:
-    """Give the error of a text that is no JSON: where the slip is, and what JSON has instead.
+    """Return the error of a text that is not JSON, with the place of the mistake.
 
     Parameters
     ----------
     text : str
     reason : str
-        What the scanner said.
+        The message of the scanner.
     position : int
-        Where it said so.
+        The position that the scanner reported.
     why : str, optional
-        What to say first: why the text has to be JSON.
+        Beginning of the message: why the text must be JSON.
     """
     if text.startswith(BYTE_ORDER_MARK):
         position, reason = 0, MARKED
     elif "escape" in reason:
         position = text.rfind("\\", 0, position + 1)
-        reason = f"no such escape: {text[position : position + 2]!r}; {DOUBLE_IT}"
+        reason = f"invalid escape {text[position : position + 2]!r}; {DOUBLE_IT}"
     elif (comma := _comma_before_bracket(text, position)) is not None:
         position = comma
         reason = "a comma before the closing bracket, which JSON does not have"
@@ -81,14 +80,14 @@ def _other_spelling(text: str, position: int) -> str | None:
     for word, instead in JSON_WORDS.items():
         if text.startswith(word, position):
             return f"{word}, which JSON spells {instead}"
-    for pattern, said in NOT_IN_JSON:
+    for pattern, explanation in NOT_IN_JSON:
         if re.compile(pattern).match(text, position):
-            return said
+            return explanation
     return None
 
 
 def _comma_before_bracket(text: str, position: int) -> int | None:
-    """Give the place of such a comma; interpreters report the comma itself or the bracket."""
+    """Return the position of such a comma; interpreters report that of the comma or the bracket."""
     if text.startswith((",", "]", "}"), position):
         between = re.compile(rf",[{WHITESPACE}]*[\]}}]")
         start = len(text[:position].rstrip(WHITESPACE)) - 1 if text[position] != "," else position
@@ -98,7 +97,7 @@ def _comma_before_bracket(text: str, position: int) -> int | None:
 
 
 def explain_open_string(text: str, position: int) -> DecodeError:
-    """Give the error of a string that begins at `position` and has no end."""
+    """Return the error of a string that begins at `position` and has no end."""
     reason = "a string without a closing quotation mark"
     if "\\" + text[position] in text[position:]:
         reason += f"; {DOUBLE_IT}, also before the closing mark"
@@ -106,15 +105,15 @@ def explain_open_string(text: str, position: int) -> DecodeError:
 
 
 def explain_nothing(text: str) -> DecodeError:
-    """Give the error of a text without a value."""
+    """Return the error of a text without a value."""
     if not text:
         return DecodeError("the text is empty: expected a value", text, 0)
-    said = "comments" if text.strip(WHITESPACE) else "white space"
-    return DecodeError(f"nothing but {said}: expected a value", text, len(text))
+    content = "comments" if text.strip(WHITESPACE) else "white space"
+    return DecodeError(f"only {content}: expected a value", text, len(text))
 
 
 def explain_beginning(text: str) -> DecodeError | None:
-    """Give the error of a text that begins as no PYON does, if it looks like something known."""
+    """Return the error of a text with a recognised beginning that is not PYON; otherwise None."""
     if text.startswith(BYTE_ORDER_MARK):
         return DecodeError(MARKED, text, 0)
     looks = looks_like(text[:SAMPLE].encode("utf-8", "surrogatepass"))
@@ -122,14 +121,14 @@ def explain_beginning(text: str) -> DecodeError | None:
         return DecodeError(f"looks like {looks}", text, 0)
     nuls = len(text) - len(text.lstrip("\0"))
     if nuls:
-        begins = "nothing but" if nuls == len(text) else "begins with"
-        reason = f"{begins} {nuls} NUL characters, as a crash of the machine leaves a file"
+        begins = "only" if nuls == len(text) else "begins with"
+        reason = f"{begins} {nuls} NUL characters, as a file may have after a crash of the system"
         return DecodeError(reason, text, 0)
     return None
 
 
 def explain_bytes(data: bytes, error: UnicodeDecodeError) -> DecodeError:
-    """Give the error of bytes that are not UTF-8."""
+    """Return the error of bytes that are not UTF-8."""
     before = data[: error.start].decode(errors="replace")
     looks = looks_like(data)
     reason = f"looks like {looks}" if looks else f"not UTF-8: {error.reason}"
@@ -139,7 +138,7 @@ def explain_bytes(data: bytes, error: UnicodeDecodeError) -> DecodeError:
 
 
 def looks_like(data: bytes) -> str | None:
-    """Say what bytes look like that are not PYON; None if like nothing that is known."""
+    """Return what kind of data bytes look like that are not PYON; None if not recognised."""
     if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return f"UTF-32: {UTF_8}"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -149,7 +148,7 @@ def looks_like(data: bytes) -> str | None:
         for nuls, others in ((sample[1::2], sample[::2]), (sample[::2], sample[1::2])):
             if nuls.count(0) > 0.9 * len(nuls) and others.count(0) < 0.1 * len(others):
                 return f"UTF-16 without a byte order mark: {UTF_8}"
-    for start, said in MAGIC:
+    for start, kind in MAGIC:
         if data.startswith(start):
-            return said
+            return kind
     return None

@@ -1,22 +1,21 @@
-"""The errors of pyon: one root, and each also the built-in that a stranger would catch.
+"""The errors of pyon: one root class; each error is also a built-in exception.
 
-Both are built where something went wrong and completed on the way up: an `EncodeError` collects the
-path to the offending value, a `DecodeError` the name of the file.
+The errors are raised at the place of the problem and completed by the callers: an `EncodeError`
+collects the path to the offending value, a `DecodeError` gets the name of the file.
 """
 
 from __future__ import annotations
 
 EXCERPT_WIDTH = 72
-"""Characters of the offending line that are shown: it fits into a terminal, however long the line
-is."""
+"""Maximum number of characters of the offending line in a message, so that it fits a terminal."""
 
 
 LONGEST_PATH = 120
-"""Characters of the path to a value that a message shows."""
+"""Maximum number of characters of the path to a value in a message."""
 
 
 class PyonError(Exception):
-    """Root of everything that pyon raises on its own account."""
+    """Base class of the errors of pyon."""
 
 
 class EncodeError(PyonError, TypeError):
@@ -25,10 +24,10 @@ class EncodeError(PyonError, TypeError):
     Attributes
     ----------
     path : str
-        Where the value is, as subscripts from the outermost object: ``['scan'][3]``; empty if it is
+        The path to the value, as subscripts of the outermost object: ``['scan'][3]``; empty for
         that object itself.
     reason : str
-        What is wrong with it.
+        Why the value cannot be written.
     """
 
     def __init__(self, reason: str) -> None:
@@ -38,11 +37,11 @@ class EncodeError(PyonError, TypeError):
 
     @property
     def path(self) -> str:
-        """Subscripts that lead to the value."""
+        """The path to the value, as subscripts of the outermost object."""
         return "".join(reversed(self._steps))
 
     def within(self, step: str) -> None:
-        """Note one more container around the value, on the way out of it."""
+        """Add the step of one more enclosing container to the path."""
         self._steps.append(step)
 
     def __str__(self) -> str:
@@ -58,7 +57,7 @@ class DecodeError(PyonError, ValueError):
     Parameters
     ----------
     reason : str
-        What was expected and what came.
+        What was expected and what was found.
     text : str
         The whole text.
     position : int
@@ -69,11 +68,11 @@ class DecodeError(PyonError, ValueError):
     reason, position
         As above.
     lineno, colno : int
-        The same place as line and column, both counted from 1.
+        Line and column of the offending character, both counted from 1.
     line : str
-        The line around that place, shortened.
+        The part of this line around the character.
     filename : str or None
-        Set by `load_file`.
+        The name of the file, set by `load_file`.
     """
 
     def __init__(self, reason: str, text: str = "", position: int = 0) -> None:
@@ -94,7 +93,7 @@ class DecodeError(PyonError, ValueError):
 
 
 def _excerpt(text: str, start: int, position: int) -> tuple[str, int]:
-    """Cut the line from `start` down to what is around `position`, and say where that is."""
+    """Return the part of the line from `start` that is around `position`, and its offset there."""
     first = max(start, position - EXCERPT_WIDTH // 2)
     end = text.find("\n", position, first + EXCERPT_WIDTH)
     line = text[first : end if end >= 0 else first + EXCERPT_WIDTH].rstrip("\r")

@@ -1,8 +1,8 @@
-"""msgspec, where `pyon[fast]` is installed, for data that is plain JSON.
+"""msgspec, where `pyon[fast]` is installed, for plain JSON.
 
-It makes choices of its own, and none of them may show: it writes nan as null, does not escape what
-is not ASCII, and writes some floats in other words than Python. Wherever something could turn out
-differently, these functions decline, and `json` does the work.
+The result must be the same as that of `json`, but msgspec writes nan as null, does not escape
+non-ASCII characters, and spells some floats differently from Python. Wherever the result could
+differ, these functions return None or raise, and `json` is used.
 """
 
 from __future__ import annotations
@@ -26,41 +26,41 @@ Spell = Callable[[re.Match[bytes]], bytes]
 
 FIXED_FROM = 1e-4
 FIXED_BELOW = 1e16
-"""Between these, Python writes floats without an exponent, and so does msgspec."""
+"""Both Python and msgspec write floats between these magnitudes without an exponent."""
 
 REWRITE_SPACING = 200
 """Minimum average distance, in characters, between numbers that must be respelled. Where they
 stand closer, `json` is faster than respelling."""
 
 ESCAPE = "pyon.escape"
-"""What Python calls our way to write characters that are not ASCII."""
+"""Name of our codec error handler, which escapes non-ASCII characters."""
 
 SAMPLE_SIZE = 4096
-"""Bytes that are looked at before all are."""
+"""Number of bytes that are checked first, before the whole text."""
 
 
 def encode(x: Any) -> bytes | None:
-    """Write plain JSON as msgspec does, or None. What it takes has no lone surrogates."""
+    """Return plain JSON written by msgspec, or None. It refuses lone surrogates."""
     if msgspec is None:
         return None
     try:
         text: bytes = msgspec.json.encode(x)
-    except (ValueError, RecursionError):  # a long integer, a lone surrogate; little stack left
+    except (ValueError, RecursionError):  # a long integer, a lone surrogate; not enough stack
         return None
     return text
 
 
 def exact(text: bytes, floating: Collection[Collection[Any]], spaced: bool) -> str | None:
-    """Give what `json` would have written in place of `encode`; None if that is not certain.
+    """Convert the result of `encode` to that of `json`; return None if they may differ.
 
     Parameters
     ----------
     text : bytes
-        What `encode` gave.
+        The result of `encode`.
     floating : collection of collections
-        Everything in the value that is a float, and perhaps more.
+        Collections with all floats of the value; they may have other items.
     spaced : bool
-        Whether a space is to be behind each comma and colon.
+        Whether there is a space behind each comma and colon.
     """
     if b"\x7f" in text:
         return None
@@ -70,11 +70,11 @@ def exact(text: bytes, floating: Collection[Collection[Any]], spaced: bool) -> s
             return None
         text = escaped
     if floating:
-        if b'"' in text or b"n" in text:  # in a string, what looks like a number need not be one
+        if b'"' in text or b"n" in text:  # there are strings, which may look like numbers
             if not _in_fixed_notation(floating):
                 return None
         else:
-            respelled = _like_python(text)
+            respelled = _respelled(text)
             if respelled is None:
                 return None
             text = respelled
@@ -84,9 +84,9 @@ def exact(text: bytes, floating: Collection[Collection[Any]], spaced: bool) -> s
 
 
 def _escaped(text: bytes) -> bytes | None:
-    """Escape what is not ASCII as `json` does; None if there is much of it."""
+    """Escape non-ASCII characters as `json` does; None if there are many."""
     for part in (text[:SAMPLE_SIZE], text):
-        characters = part.decode(errors="ignore")  # which the end of the sample may cut
+        characters = part.decode(errors="ignore")  # the sample may end within a character
         if (len(part) - len(characters)) * ESCAPE_SPACING > len(part):
             return None
     return characters.encode("ascii", ESCAPE)
@@ -101,12 +101,12 @@ codecs.register_error(ESCAPE, _escape)
 
 
 def decode(text: str) -> Any:
-    """Read JSON as `json` does.
+    """Read JSON with the same result as `json`.
 
     Raises
     ------
     ValueError
-        If that is not certain.
+        If the text is invalid, or the result could differ.
     """
     if msgspec is None or not digits_are_limited():
         raise ValueError("not certain")
@@ -118,13 +118,13 @@ def decode(text: str) -> Any:
 
 def _in_fixed_notation(floating: Iterable[Collection[Any]]) -> bool:
     magnitudes = [abs(x) for values in floating for x in values if type(x) is float]
-    # The sum of magnitudes is an upper bound for each, and no number at all if one is none.
+    # The sum of the magnitudes is an upper bound of each, and NaN if one of them is NaN.
     return sum(magnitudes) < FIXED_BELOW and min(filter(None, magnitudes), default=1) >= FIXED_FROM
 
 
-def _like_python(text: bytes) -> bytes | None:
-    """Write the numbers in `text`, which holds little else, in Python's words; None if too many."""
-    for needle, pattern, spell in REWORDED:
+def _respelled(text: bytes) -> bytes | None:
+    """Spell the numbers in `text` as Python does; None if too many of them must be changed."""
+    for needle, pattern, spell in RESPELLED:
         if needle in text:
             rewritten = _rewrite(text, needle, re.compile(pattern), spell)
             if rewritten is None:
@@ -139,7 +139,7 @@ def _rewrite(
     pattern: re.Pattern[bytes],
     spell: Callable[[re.Match[bytes]], bytes],
 ) -> bytes | None:
-    """Do what `re.sub` does, quicker where there is little to do; None if there is much."""
+    """Do the same as `re.sub`, faster for few matches; return None if there are many."""
     pieces: list[bytes] = []
     done = 0
     at = text.find(needle)
@@ -163,8 +163,8 @@ def _python_exponent(exponent: re.Match[bytes]) -> bytes:
     return b"e%b%b" % (exponent[1] or b"+", exponent[2].zfill(2))
 
 
-REWORDED: tuple[tuple[bytes, bytes, Spell], ...] = (
+RESPELLED: tuple[tuple[bytes, bytes, Spell], ...] = (
     (b"e", rb"e([+-]?)([0-9]+)", _python_exponent),
     (b"0.0000", rb"0\.0000(?<![0-9]0\.0000)(0*)([1-9])([0-9]*)", _with_exponent),
 )
-"""What Python spells in other words: how to find it quickly, its pattern, how Python says it."""
+"""Numbers that Python spells differently: text to search for, pattern, Python's spelling."""

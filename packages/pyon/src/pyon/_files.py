@@ -1,11 +1,11 @@
-"""Files that are whole at every moment.
+"""Atomic and durable replacement of files.
 
-The new content is written to a file beside the old one, brought to the disk, and renamed over it.
-What is no regular file (a pipe, a terminal, a socket) is written through.
+The new content is written to a temporary file in the same folder, synced to disk, and renamed over
+the old file. A file that is not regular (a pipe, a terminal, a socket) is written directly.
 
-A writer that dies leaves the file beside behind, and the next one to store under the same name
-removes it. It needs no look into the folder for that: the names are known. A lock tells a file that
-was left from one that is being written.
+A writer that dies leaves its temporary file behind, and the next writer of the same file removes
+it. It need not list the folder for that, because the names of temporary files are known. A lock
+distinguishes an abandoned file from one that is being written.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 fcntl: Any
 try:
     import fcntl
-except ImportError:  # Windows: an open file cannot be renamed, so no lock would last until then
+except ImportError:  # Windows: an open file cannot be renamed, so a lock would end too early
     fcntl = None
 
 SUFFIX = ".pyon-new"
 LONGEST_NAME = 200
-"""Bytes of the name that the file beside shares, which with the rest must not exceed what systems
-allow: 255 bytes, as a rule."""
+"""Maximum number of bytes of the name that are part of the temporary name. Together with the rest
+they must not exceed the limit of file systems, usually 255 bytes."""
 
 SLOTS = 4
-"""Names for files beside that can be found again. So many can write to one file at a time before
-names become random, and each costs every writer a look, some 2 us."""
+"""Number of temporary names that later writers can find. If more writers store one file at a time,
+they use random names. Each slot costs every writer some 2 us."""
 
 WRITE_SIZE = 2**18
-"""Bytes that are worth a call of the system."""
+"""Minimum number of bytes per system call, if there are as many."""
 
 MOST_LINKS = 40
-"""Symbolic links that are followed: as many as Linux follows."""
+"""Maximum number of symbolic links that are followed: the limit of Linux."""
 
 DESCRIPTORS = re.compile(
     r"(?:/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/fd|/dev/fd)/([0-9]+)"
@@ -52,13 +52,13 @@ DESCRIPTORS = re.compile(
 
 
 def read(filename: str | PathLike[str]) -> bytes:
-    """Give all that is in a file."""
-    with open(os.fsdecode(filename), "rb") as file:  # which refuses the number of a descriptor
+    """Return the content of a file."""
+    with open(os.fsdecode(filename), "rb") as file:  # fsdecode refuses numbers of descriptors
         return file.read()
 
 
 def replace(filename: str | PathLike[str], pieces: Iterable[bytes | memoryview]) -> None:
-    """Give a file new content, or, if that raises, leave it as it was.
+    """Replace the content of a file; if that raises, the file is unchanged.
 
     Parameters
     ----------
@@ -84,15 +84,15 @@ def _replace_regular(
     path: str, old: os.stat_result | None, pieces: Iterable[bytes | memoryview]
 ) -> None:
     access = None if old is None else Access(path, old)
-    _remove_left_behind(path)
-    with _new_file_beside(path, 0o666 if old is None else PRIVATE) as (descriptor, beside):
+    _remove_abandoned(path)
+    with _temporary_file(path, 0o666 if old is None else PRIVATE) as (descriptor, temporary):
         _write_all(descriptor, pieces)
         if access is not None:
-            access.put_on(descriptor)
+            access.apply_to(descriptor)
         os.fsync(descriptor)
         if fcntl is None:
             os.close(descriptor)
-        os.replace(beside, path)
+        os.replace(temporary, path)
     _sync_directory(os.path.dirname(path))
 
 
@@ -104,7 +104,7 @@ def _write_through(descriptor: int, pieces: Iterable[bytes | memoryview]) -> Non
 
 
 def _write_all(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write pieces in their order, the small ones together."""
+    """Write pieces in order; small pieces are joined."""
     small: list[bytes | memoryview] = []
     size = 0
     for piece in pieces:
@@ -131,9 +131,9 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _own_descriptor(path: str) -> int | None:
-    """Give the number of our own descriptor that a name like ``/dev/stdout`` means, or None.
+    """Return the number of the own descriptor that a name such as ``/dev/stdout`` means, or None.
 
-    To open such a name anew would write at the beginning of a file that a shell appends to.
+    Opening such a name again would write at the beginning of a file to which a shell appends.
     """
     for _ in range(MOST_LINKS):
         match = DESCRIPTORS.fullmatch(os.path.abspath(path))
@@ -142,88 +142,89 @@ def _own_descriptor(path: str) -> int | None:
             return int(match[1]) if os.path.abspath(path).startswith(mine) else None
         try:
             link = os.readlink(path)
-        except (OSError, ValueError):  # no link, or nothing; what it is turns out later
+        except (OSError, ValueError):  # not a link; the caller finds out what it is
             return None
         path = os.path.join(os.path.dirname(path), link)
     return None
 
 
-def _beside(path: str, middle: str) -> str:
+def _temporary_name(path: str, middle: str) -> str:
     folder, name = os.path.split(path)
     shared = os.fsencode(name)[:LONGEST_NAME].decode(sys.getfilesystemencoding(), "ignore")
     return os.path.join(folder, f".{shared}.{middle}{SUFFIX}")
 
 
 @contextlib.contextmanager
-def _new_file_beside(path: str, mode: int) -> Iterator[tuple[int, str]]:
-    """Make a file that nobody else has, locked; if the block raises, remove it."""
-    descriptor, beside = _create_locked(path, mode)
+def _temporary_file(path: str, mode: int) -> Iterator[tuple[int, str]]:
+    """Create a new locked file; if the block raises, remove it."""
+    descriptor, temporary = _create_locked(path, mode)
     try:
-        yield descriptor, beside
+        yield descriptor, temporary
     except BaseException:
-        if fcntl is None:  # Windows removes no open file
+        if fcntl is None:  # Windows cannot remove an open file
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
+            os.unlink(temporary)
         raise
     finally:
-        with contextlib.suppress(OSError):  # closed already, where it had to be
+        with contextlib.suppress(OSError):  # closed already on Windows
             os.close(descriptor)
 
 
 def _names(path: str) -> Iterator[str]:
-    """Give names for a file beside: those that can be found again first."""
+    """Yield names for a temporary file, beginning with those that later writers can find."""
     if fcntl is not None:
         for number in range(SLOTS):
-            yield _beside(path, str(number))
+            yield _temporary_name(path, str(number))
     while True:
-        yield _beside(path, os.urandom(6).hex())
+        yield _temporary_name(path, os.urandom(6).hex())
 
 
 def _create_locked(path: str, mode: int) -> tuple[int, str]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    for beside in _names(path):
+    for temporary in _names(path):
         try:
-            descriptor = os.open(beside, flags, mode)
-        except FileExistsError:  # another writer's
+            descriptor = os.open(temporary, flags, mode)
+        except FileExistsError:  # that of another writer
             continue
         except OSError as error:
-            error.filename = path  # nobody has heard of the file beside
+            error.filename = path  # the caller does not know the temporary name
             raise
         if fcntl is None:
-            return descriptor, beside
-        with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
+            return descriptor, temporary
+        with contextlib.suppress(OSError):  # a file system without locks: no file is removed there
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
-            return descriptor, beside
-        os.close(descriptor)  # between creation and lock it looked like one that was left behind
+            return descriptor, temporary
+        os.close(descriptor)  # another writer has removed it between creation and lock
     raise AssertionError("there are always more names")
 
 
-def _remove_left_behind(path: str) -> None:
-    """Remove what writers of this file left beside it when they died."""
+def _remove_abandoned(path: str) -> None:
+    """Remove temporary files of writers of this file that have died."""
     if fcntl is None:
         return
     for number in range(SLOTS):
-        with contextlib.suppress(OSError):  # there is none; or it is locked: being written
-            _remove_unlocked(_beside(path, str(number)))
+        with contextlib.suppress(OSError):  # there is none, or it is locked: being written
+            _remove_unlocked(_temporary_name(path, str(number)))
 
 
-def _remove_unlocked(beside: str) -> None:
-    descriptor = os.open(beside, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _remove_unlocked(temporary: str) -> None:
+    descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Before the lock was had, its writer may have renamed it, and another one made its own.
-        if os.path.samestat(os.fstat(descriptor), os.lstat(beside)):
-            os.unlink(beside)
+        # Before we got the lock, its writer may have renamed it, and another one created a new
+        # file.
+        if os.path.samestat(os.fstat(descriptor), os.lstat(temporary)):
+            os.unlink(temporary)
     finally:
         os.close(descriptor)
 
 
 def _sync_directory(path: str) -> None:
-    """Bring the renaming to the disk, on systems where that is a thing one can ask for."""
-    with contextlib.suppress(OSError):  # the content is in its place, whatever this says
+    """Sync the renaming to disk, on systems that support it."""
+    with contextlib.suppress(OSError):  # the file has been replaced already
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

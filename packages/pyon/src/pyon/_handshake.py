@@ -1,7 +1,7 @@
-"""TLS handshakes of a server, watched: what came, why it failed, and the alert that says so.
+"""TLS handshakes of a server, observed: the first bytes, the reason of a failure, the alert.
 
-The one idea to keep in mind: asyncio makes the TLS object of a connection by `wrap_bio` of the
-context that it was given. So `Handshake`, given in the context's place, sees each step.
+The one idea to keep in mind: asyncio creates the TLS object of a connection with the method
+`wrap_bio` of the context. So a `Handshake`, passed in place of the context, sees each step.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ if TYPE_CHECKING:
 __all__ = ["Handshake"]
 
 TIMEOUT = 10.0
-"""Seconds for a TLS handshake: slow links need two; a port scanner holds a socket no longer."""
+"""Time-out of a TLS handshake, in seconds. Slow links need 2 s. A port scanner is cut off after
+it."""
 
 HEAD_SIZE = 60
-"""Bytes kept of what came first: enough to recognise a client that does not speak TLS."""
+"""Bytes kept of the beginning: enough to recognise a client that does not use TLS."""
 
 _HANDSHAKE_RECORD = 0x16  # the first byte of every TLS connection
 
 
 class Handshake(ssl.SSLContext):
-    """Stands in for the context of one connection, and watches its handshake.
+    """A stand-in for the context of one connection that observes the handshake.
 
-    A context itself only because event loops accept nothing else; nothing of its own is used.
+    It derives from `ssl.SSLContext` only because event loops accept nothing else; its own context
+    is not used.
 
     Parameters
     ----------
     context : ssl.SSLContext
-        Of the server.
+        The context of the server.
     sock : socket
-        Accepted, not blocking.
+        The accepted socket, non-blocking.
     """
 
     def __new__(cls, *_: object) -> Self:
@@ -62,7 +64,7 @@ class Handshake(ssl.SSLContext):
         def do_handshake() -> None:
             self._keep_head(incoming)
             self._step(step, outgoing)
-            del tls.do_handshake  # done: nothing is to be watched any more
+            del tls.do_handshake  # the handshake is complete: stop observing
 
         tls.do_handshake = do_handshake  # type: ignore[method-assign]
         return tls
@@ -79,36 +81,39 @@ class Handshake(ssl.SSLContext):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError:
-            # asyncio closes the connection and drops the alert that tells the client why.
+            # asyncio closes the connection and discards the alert that tells the client why.
             with contextlib.suppress(OSError):
                 self._sock.send(outgoing.read())
             raise
 
     def failure(self, error: Exception) -> str | None:
-        """Return why the handshake failed, None if the client has left without a word.
+        """Return why the handshake failed; None if the client disconnected and sent nothing.
 
         Parameters
         ----------
         error : Exception
-            What asyncio raised: an `OSError` (`ssl.SSLError`, `ConnectionError`, `TimeoutError`).
+            The exception from asyncio: an `OSError` (`ssl.SSLError`, `ConnectionError`,
+            `TimeoutError`).
         """
         if not self._head:
             return (
-                None if isinstance(error, ConnectionResetError) else f"{_text(error)}; got nothing"
+                None
+                if isinstance(error, ConnectionResetError)
+                else f"{_text(error)}; the client sent nothing"
             )
         if self._head[0] != _HANDSHAKE_RECORD:
             return f"expected TLS, got {self._head!r} ({_text(error)})"
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"the client's certificate was refused: {error.verify_message}"
         if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-            return f"the client has refused us: {_text(error)}"
+            return f"the client refused the handshake: {_text(error)}"
         if isinstance(error, ConnectionResetError):
-            return "the client left in the middle of it, perhaps because it refuses our certificate"
+            return "the client disconnected during it, perhaps because it refuses our certificate"
         return _text(error)
 
 
 def _text(error: Exception) -> str:
-    """Return what an error says, never empty."""
+    """Return the text of an error, never empty."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower().replace("_", " ")
     return str(error) or type(error).__name__

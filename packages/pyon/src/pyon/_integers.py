@@ -1,7 +1,7 @@
-"""Integers of any size as decimal text, whatever digit limit the interpreter is set to.
+"""Integers of any size as decimal text, independent of the interpreter's digit limit.
 
 The interpreter refuses to convert between `int` and decimal text beyond a number of digits that the
-user can set. A file must not become unreadable by that, so long integers are converted here, in
+user can set. This setting must not make a file unreadable, so long integers are converted here, in
 halves.
 """
 
@@ -11,19 +11,19 @@ import math
 import sys
 
 SAFE_DIGITS = 640
-"""Digits that `int` and `str` always convert: the interpreter's limit cannot be set lower."""
+"""Number of digits that `int` and `str` always convert: the interpreter's limit cannot be lower."""
 
 MAX_INT_DIGITS = 50_000
-"""Digits of the longest integer in PYON text, far beyond any measured number. Conversion takes more
-than linear time; up to here it costs less per digit than other text does, so no input is slow for
-its length."""
+"""Maximum number of digits of an integer in PYON text, far beyond any measured number. The time of
+a conversion grows faster than linearly; up to this limit it costs less per digit than other text
+does, so that no input is slow for its length."""
 
 SAFE_BOUND: int = 10**SAFE_DIGITS
 DIGITS_PER_BIT = math.log10(2)
 
 
 def integer_text(x: int) -> str:
-    """Give `x` in decimal.
+    """Return `x` in decimal.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def integer_text(x: int) -> str:
 
 
 def _split(x: int, digits: int) -> str:
-    """Give `x`, which is not negative, with leading zeros up to `digits` digits."""
+    """Return the non-negative `x` with leading zeros up to `digits` digits."""
     if digits <= SAFE_DIGITS:
         return int.__repr__(x).zfill(digits)
     low_digits = digits // 2
@@ -49,7 +49,7 @@ def _split(x: int, digits: int) -> str:
 
 
 def parse_integer(text: str) -> int:
-    """Give the integer whose decimal digits are `text`, perhaps behind a sign, perhaps with ``_``.
+    """Return the integer that `text` spells in decimal, optionally with a sign and ``_``.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def parse_integer(text: str) -> int:
 
 
 def parse_radix_integer(text: str) -> int:
-    """Give the integer that `text` spells with ``0x``, ``0o`` or ``0b``, perhaps behind a sign.
+    """Return the integer that `text` spells with ``0x``, ``0o`` or ``0b``, optionally with a sign.
 
     Raises
     ------
@@ -88,5 +88,5 @@ def _join(digits: str) -> int:
 
 
 def digits_are_limited() -> bool:
-    """Say whether the interpreter keeps integers from being longer in text than is allowed here."""
+    """Return whether the interpreter's own digit limit is at most `MAX_INT_DIGITS`."""
     return 0 < sys.get_int_max_str_digits() <= MAX_INT_DIGITS

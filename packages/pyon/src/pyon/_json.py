@@ -1,4 +1,4 @@
-"""What both generations have of JSON: the C code of `json`, with the limits of PYON."""
+"""JSON for both generations: the C code of `json`, with the limits of PYON."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 WHITESPACE = " \t\n\r\f"
 SPACE = re.compile(f"[{WHITESPACE}]*")
-"""White space as it may stand around a JSON text, and between the tokens of v1."""
+"""White space that is allowed around a JSON text, and between the tokens of v1."""
 
 SPLIT_PAIR = "[\ud800-\udbff][\udc00-\udfff]"
-"""The halves of a character beyond U+FFFF in a string: their escapes would be read as one."""
+"""A high surrogate followed by a low one: their escapes would be read as one character."""
 
 LEAST_SAFE = -SAFE_BOUND
-"""By name, for to negate it takes as long as to write a small integer."""
+"""A constant, because a negation takes as long as writing a small integer."""
 
 Scan = Callable[[str, int], "tuple[Any, int]"]
 
@@ -34,9 +34,9 @@ class JsonScanner:
     Parameters
     ----------
     hook : callable, optional
-        Makes the value of a JSON object out of the dict that it is.
+        Returns the value of a JSON object, given as a dict.
     constant : callable, optional
-        Makes the value of ``NaN``, ``Infinity`` and ``-Infinity``.
+        Returns the value of ``NaN``, ``Infinity`` and ``-Infinity``.
     """
 
     def __init__(
@@ -52,19 +52,19 @@ class JsonScanner:
         return scan
 
     def quick(self, text: str = "") -> Scan:
-        """Give a scanner for `text` that may raise a plain ValueError where an integer is long."""
+        """Return a scanner for `text` that may raise a plain ValueError at a long integer."""
         short = len(text) <= SAFE_DIGITS
         return self._quick if short or digits_are_limited() else self.thorough()
 
     def thorough(self) -> Scan:
-        """Give a slower scanner that reads all integers that PYON allows."""
+        """Return a slower scanner that reads all integers that PYON allows."""
         return self._make(parse_int=parse_integer)
 
 
 def json_encoder(comma: str, colon: str) -> Callable[[Any], str]:
-    """Give what writes, on one line, a value known to be plain JSON and not to contain itself.
+    """Return a function that writes plain JSON without cycles on one line.
 
-    `JSONEncoder` makes an encoder for each value, which for a small one takes as long as the value.
+    `JSONEncoder` creates an encoder for each value, which takes as long as encoding a small value.
     """
     make: Any = encoder.c_make_encoder  # type: ignore[attr-defined]
     if make is None:  # an interpreter without the C code
@@ -78,7 +78,7 @@ def write_str(x: str) -> str:
     text: str = encode_basestring_ascii(x)
     if "\\ud" in text and re.search(SPLIT_PAIR, x):
         raise EncodeError(
-            "a string that holds the two halves of a surrogate pair, which would be joined"
+            "a string with a high surrogate before a low one, which would be read as one character"
         )
     return text
 

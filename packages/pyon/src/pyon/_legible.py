@@ -1,4 +1,4 @@
-"""What `pyon show` shows: values as people read them, arrays by what can be said of them."""
+"""Output of `pyon show`: values as readable text, arrays summarised."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ HIGHLIGHT = re.compile(
 COLOURS = {"string": "32", "word": "35", "number": "36"}
 
 SMALL = 8
-"""Items up to which an array is shown whole: so many fit on a line."""
+"""Maximum number of items of an array that is shown completely: they fit on a line."""
 
 ESCAPES = re.compile(r"\\\\|((?:\\u[0-9a-f]{4})+)")
 
 
 class _Array:
-    """What is shown of an array: shape, dtype and range, or all of it if it is small."""
+    """The summary of an array: shape, dtype and range, or items and dtype if it is small."""
 
     def __init__(self, x: Any) -> None:
         self.shown: tuple[Any, ...] = (_items(x), str(x.dtype))
@@ -33,21 +33,21 @@ class _Array:
 
 
 class _Scalar:
-    """What is shown of a numpy scalar."""
+    """The readable form of a numpy scalar: value and dtype."""
 
     def __init__(self, x: Any) -> None:
         self.shown = (_text(x) if x.dtype.fields else _items(x), str(x.dtype))
 
 
 def legible(x: Any, codec: OpenCodec) -> str:
-    """Give a pretty text for people.
+    """Return a pretty text of a value for people.
 
     Parameters
     ----------
     x
-        What `for_people` gave.
+        The result of `for_people`.
     codec : OpenCodec
-        What read it.
+        The codec that read the value.
     """
     codec.forms.spell(_Array, "array", lambda x: x.shown)
     codec.forms.spell(_Scalar, "scalar", lambda x: x.shown)
@@ -55,12 +55,12 @@ def legible(x: Any, codec: OpenCodec) -> str:
 
 
 def coloured(text: str) -> str:
-    """Give the text with the colours of a terminal."""
+    """Return the text with the escape sequences of terminal colours."""
     return HIGHLIGHT.sub(lambda m: f"\x1b[{COLOURS[m.lastgroup or 'word']}m{m[0]}\x1b[0m", text)
 
 
 def for_people(x: Any) -> Any:
-    """Put in the place of arrays and numpy scalars, keys included, what is to be shown of them."""
+    """Replace arrays and numpy scalars, also in keys, by their readable forms."""
     if type(x).__module__ == "numpy":
         return _shown_of_numpy(x)
     if type(x) in (dict, OrderedDict):
@@ -77,27 +77,27 @@ def for_people(x: Any) -> Any:
 def _shown_of_numpy(x: Any) -> Any:
     if type(x).__name__ == "ndarray":
         return _Array(x)
-    # A long double has no name in Python: its item is one again.
+    # A long double has no Python equivalent: its item is a long double again.
     return _Scalar(x) if x.dtype.char not in "gG" else str(x)
 
 
 def _items(x: Any) -> Any:
-    """Give the items of an array, or a scalar, as Python has them; dates as text."""
+    """Return the items of an array or scalar as Python values, and dates as text."""
     try:
         return (x.astype(str) if x.dtype.kind in "mM" or x.dtype.char in "gG" else x).tolist()
-    except (ValueError, OverflowError, SystemError):  # numpy has no words for it
+    except (ValueError, OverflowError, SystemError):  # numpy cannot format it
         return "?"
 
 
 def _text(x: Any) -> str:
     try:
         return str(x)
-    except (ValueError, SystemError):  # characters that are none
+    except (ValueError, SystemError):  # invalid characters
         return "?"
 
 
 def _range(x: Any) -> tuple[Any, ...]:
-    """Give minimum and maximum, leaving aside what is not a number."""
+    """Return minimum and maximum, ignoring NaN."""
     if not x.size or x.dtype.kind not in "iufmM":
         return ()
     import numpy as np
@@ -106,7 +106,7 @@ def _range(x: Any) -> tuple[Any, ...]:
 
 
 def _unescape(text: str) -> str:
-    """Write characters that can be printed as they are."""
+    """Replace the escapes of printable characters by the characters."""
 
     def character(match: re.Match[str]) -> str:
         if match[1] is None:

@@ -1,4 +1,4 @@
-"""The walk over a value for texts that people read or compare: in lines, or sorted, or both."""
+"""The walk over a value for pretty texts, sorted texts, or both."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LinesWriter(Writer):
         return super()._whole(x) + self._note()
 
     def _plain(self, x: list[Any] | dict[Any, Any], depth: int) -> str | None:
-        """Write plain JSON in one piece, unless there is something in it to sort or break."""
+        """Write plain JSON in one piece, unless it has containers to sort or break into lines."""
         if len(x) < MANY or any(map(JSON_CONTAINERS.__contains__, map(type, x))):
             return None
         return super()._plain(x, depth)
@@ -73,7 +73,7 @@ class LinesWriter(Writer):
         return before + self._sorted_items(x, depth) + behind if x else empty
 
     def _sorted_items(self, x: set[Any], depth: int) -> str:
-        """Write the items in the order of their texts, so that equal sets have equal texts."""
+        """Write the items sorted by their texts, so that equal sets have equal texts."""
         may_splice, self._may_splice = self._may_splice, False
         notes, self._notes = self._notes, []
         written: list[tuple[str, str]] = []
@@ -104,7 +104,7 @@ class LinesWriter(Writer):
     def _one_by_one(
         self, brackets: str, x: dict[Any, Any], write: Callable[[list[tuple[Any, Any]]], str]
     ) -> str:
-        """Write the entries of a dict one by one: in lines, or sorted, or both."""
+        """Write the entries of a dict one by one, in lines or sorted or both."""
         entries = list(x.items())
         if self._sort_keys and type(x) is dict:
             if set(map(type, x)) in ({str}, {int}):
@@ -112,14 +112,14 @@ class LinesWriter(Writer):
             else:
                 notes, self._notes = self._notes, []
                 entries.sort(key=lambda entry: write([entry]))
-                self._notes = notes  # those of the entries come when they are written
+                self._notes = notes  # the notes of the entries are added when they are written
         if self._pretty and len(x) > (not self._spelling.tagged):
             return self._in_lines(brackets, [[entry] for entry in entries], write)
         inside = self._spelling.comma.join([write([entry]) for entry in entries])
         return brackets[0] + inside + brackets[1]
 
     def _in_lines(self, brackets: str, parts: list[Any], write: Callable[[Any], str]) -> str:
-        """Write each part on a line of its own, one level deeper than the brackets."""
+        """Write each part on its own line, indented by one level more than the brackets."""
         indent = "\n" + "    " * self._level
         self._level += 1
         lines = [brackets[0]]
@@ -137,7 +137,7 @@ class LinesWriter(Writer):
         return text
 
     def _note(self) -> str:
-        """Give a comment with the numbers that stand on a line as base64."""
+        """Return a comment with the values of the numpy scalars on the line."""
         if not self._notes:
             return ""
         note = f"  # {', '.join(self._notes)}"

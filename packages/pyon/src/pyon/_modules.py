@@ -1,7 +1,8 @@
 """Forms for the classes of a module: dataclasses, enumerations, named tuples.
 
-The one idea to keep in mind: only what can be built again exactly has a form. All forms are made
-before the first is registered, so a module is registered as a whole or not at all.
+The one idea to keep in mind: only classes whose values can be restored exactly have a form. All
+forms are created before the first is registered, so that a module is registered as a whole or not
+at all.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def register_module(codec: Codec, module: ModuleType, prefix: str | None) -> lis
 
 
 def _classes(contents: Any, module: str, outer: str) -> Iterator[type]:
-    """Give the public classes that are defined in a module, and those within them."""
+    """Yield the public classes that are defined in a module, including nested classes."""
     for name, kind in list(contents.items()):
         here = isinstance(kind, type) and kind.__module__ == module
         if here and not name.startswith("_") and kind.__qualname__ == outer + name:
@@ -54,7 +55,7 @@ def _classes(contents: Any, module: str, outer: str) -> Iterator[type]:
 
 
 def _functions(kind: type) -> tuple[Callable[[Any], Iterable[Any]], Callable[..., Any]] | None:
-    """Give what takes values of a class apart and puts them together; None for other classes."""
+    """Return the encode and decode functions of a class; None if it has no form."""
     if issubclass(kind, enum.Flag):
         return (lambda x: (x.value,)), kind
     if issubclass(kind, enum.Enum):
@@ -72,10 +73,14 @@ def _of_dataclass(kind: type) -> tuple[Callable[[Any], Iterable[Any]], Callable[
     pseudo: dict[str, Any] = vars(kind)["__dataclass_fields__"]
     lost += [name for name in pseudo if _is_init_only(pseudo[name])]
     if lost or not vars(kind)["__dataclass_params__"].init:
-        why = f"the field {lost[0]!r} is no argument that is kept" if lost else "it has no __init__"
+        why = (
+            f"the field {lost[0]!r} is not both an argument and an attribute"
+            if lost
+            else "it was defined with init=False"
+        )
         raise ValueError(
-            f"{kind.__qualname__} cannot be registered with its module, for {why}: register it by "
-            "itself before"
+            f"{kind.__qualname__} cannot be registered with its module, because {why}: register it "
+            "separately first"
         )
     names = [field.name for field in fields]
 
@@ -84,7 +89,7 @@ def _of_dataclass(kind: type) -> tuple[Callable[[Any], Iterable[Any]], Callable[
 
     def put_together(*arguments: Any) -> Any:
         if len(arguments) > len(names):
-            raise ValueError(f"expected {len(names)} arguments at most, got {len(arguments)}")
+            raise ValueError(f"expected at most {len(names)} arguments, got {len(arguments)}")
         return kind(**dict(zip(names, arguments, strict=False)))
 
     return take_apart, put_together

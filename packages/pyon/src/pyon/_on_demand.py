@@ -1,4 +1,4 @@
-"""Modules that are loaded when a value first needs them: most values need none."""
+"""Modules that are loaded when a value first needs them; most values need none of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @cache
 def load_base64() -> ModuleType:
-    """Load what knows base64."""
+    """Load the base64 functions."""
     from . import _base64
 
     return _base64
@@ -21,7 +21,7 @@ def load_base64() -> ModuleType:
 
 @cache
 def load_fast() -> ModuleType:
-    """Load what knows msgspec."""
+    """Load the functions that use msgspec."""
     from . import _fast
 
     return _fast
@@ -29,7 +29,7 @@ def load_fast() -> ModuleType:
 
 @cache
 def load_arrays() -> ModuleType:
-    """Load what knows numpy; raise ImportError, with what to install, where it is missing."""
+    """Load the functions for numpy; the ImportError without numpy says what to install."""
     try:
         from . import _arrays as module
     except ModuleNotFoundError as error:
@@ -39,7 +39,7 @@ def load_arrays() -> ModuleType:
 
 @cache
 def load_lines() -> ModuleType:
-    """Load what writes in lines, or sorted: wires and plain texts do without."""
+    """Load the writer of pretty and sorted texts; messages and plain texts do not need it."""
     from . import _lines
 
     return _lines
@@ -47,7 +47,7 @@ def load_lines() -> ModuleType:
 
 @cache
 def load_v1_reader() -> ModuleType:
-    """Load the reader of v1: v2 and writers do without."""
+    """Load the reader of v1; v2 and writers do not need it."""
     from . import _v1_reader
 
     return _v1_reader
@@ -63,7 +63,7 @@ def load_v1_small() -> Callable[[str], Any]:
 
 @cache
 def load_tokens() -> ModuleType:
-    """Load what looks at the strings and comments of a text."""
+    """Load the functions that find strings and comments in a text."""
     from . import _v1_tokens
 
     return _v1_tokens
@@ -71,7 +71,7 @@ def load_tokens() -> ModuleType:
 
 @cache
 def load_diagnosis() -> ModuleType:
-    """Load what explains errors."""
+    """Load the explanations of errors."""
     from . import _diagnosis
 
     return _diagnosis
@@ -79,7 +79,7 @@ def load_diagnosis() -> ModuleType:
 
 @cache
 def load_fraction() -> type:
-    """Load `Fraction`, which takes longer than all of pyon."""
+    """Load `Fraction`, whose import takes longer than that of pyon."""
     from fractions import Fraction
 
     return Fraction

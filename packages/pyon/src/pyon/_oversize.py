@@ -1,20 +1,20 @@
-"""Lines beyond the limit, which are dropped as they come in."""
+"""Lines beyond the limit, which are dropped as they are received."""
 
 from __future__ import annotations
 
 from ._announcing import BUFFERS_KEY, LONGEST_ANNOUNCEMENT
 
 HEAD_SIZE = 1024
-"""Bytes kept of a line beyond the limit: enough to recognise which request it was."""
+"""Bytes that are kept of a line beyond the limit: enough to identify the request."""
 
 
 class OversizeLine:
-    """A line beyond the limit that is being dropped until its LF."""
+    """A line beyond the limit, which is dropped up to its LF."""
 
     __slots__ = ("head", "size")
 
     def __init__(self) -> None:
-        self.head = bytearray()  # with all that it says about raw buffers: they come behind it
+        self.head = bytearray()  # includes the whole announcement of raw buffers
         self.size = 0
 
     def drop(self, data: bytes | bytearray | memoryview) -> None:
@@ -27,7 +27,7 @@ class OversizeLine:
         self.size += len(data)
 
     def end(self, data: bytes | bytearray) -> tuple[bytes, int]:
-        """Take the last piece; return what was kept of the line, and its size."""
+        """Drop the last piece; return the kept part of the line, and the size of the line."""
         self.drop(data)
         return bytes(self.head), self.size
 

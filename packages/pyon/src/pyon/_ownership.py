@@ -1,7 +1,8 @@
 """Whether the memory of an array may be sent later without a copy.
 
-The one idea to keep in mind: code that may write into the memory of an array holds a reference to
-that array, or to one that it is a view of. So nobody can, if all of these have a single holder.
+The one idea to keep in mind: code that can write into the memory of an array has a reference to
+that array, or to the array of which it is a view. If each of these has a single reference, no other
+code can write into the memory.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ def copy_if_shared(chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | mem
     if len(chunks) == 1:
         return chunks
     return [
-        chunk if isinstance(chunk, bytes) or _alone(chunk) else _copy(chunk) for chunk in chunks
+        chunk if isinstance(chunk, bytes) or _is_unshared(chunk) else _copy(chunk)
+        for chunk in chunks
     ]
 
 
-def _alone(buffer: memoryview) -> bool:
-    """Say whether nobody can write into a buffer: it is bytes, or nothing else leads to its memory.
+def _is_unshared(buffer: memoryview) -> bool:
+    """Return whether no other code can write into a buffer.
 
-    Memory of other kinds than that of arrays has other ways in.
+    That is the case for bytes, and for memory of a numpy array that has no other reference. Memory
+    of other objects may be reachable in other ways.
     """
     if type(buffer.obj) is bytes:
         return True
@@ -49,12 +52,12 @@ def _alone(buffer: memoryview) -> bool:
 
 
 def _references(holder: object, name: str) -> int:
-    """Count the references to an attribute, one or two of our own included."""
+    """Return the number of references to an attribute, including one or two of this function."""
     attribute = getattr(holder, name)
     return sys.getrefcount(attribute)
 
 
-# Counted by the same function as the others, for interpreters differ in how many are its own.
+# Measured with the same function: interpreters differ in how many references it adds.
 _ONE_HOLDER = _references(memoryview(bytearray()), "obj") if hasattr(sys, "getrefcount") else 0
 
 

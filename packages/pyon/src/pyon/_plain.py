@@ -1,4 +1,4 @@
-"""Parts of a value that are plain JSON, found by a sweep over containers and written by C code."""
+"""Parts of a value that are plain JSON: found by a scan of the containers, and written in C."""
 
 from __future__ import annotations
 
@@ -20,34 +20,36 @@ CLASS_KEY = "__jsonclass__"
 QUOTED_KEY = f'"{CLASS_KEY}"'
 
 MANY = 9
-"""Items from which a container is gone through in C: below, writing them one by one costs no
-more."""
+"""Minimum number of items of a container that is scanned in C. Below, writing the items one by one
+is as fast."""
 
 MOST_REPEATED = 64
-"""Containers of one level among which repetitions do not matter. In larger levels they are dropped:
-of containers that contain themselves there would be more and more."""
+"""Maximum number of containers of one level in which the same container may occur more than once.
+In larger levels each is scanned once: otherwise cyclic containers would make levels grow without
+end."""
 
 ALIKE = 64
-"""Items from which it is quicker to count those of the first one's type than to make a set of all
-types, if they are all of it. Where the last one is not, that is not tried."""
+"""Minimum number of items for the fast check that all have one type: counting the type of the first
+is faster than creating a set of all types. It is not tried if the last item has another type."""
 
 TABLE = 32
-"""Items, with the rows, from which a container whose first item is one is gone through in C."""
+"""Minimum number of items, those of the inner containers included, of a container of containers
+that is scanned in C."""
 
 
 class Found:
-    """What is in plain JSON.
+    """The contents of a plain JSON value.
 
     Attributes
     ----------
     items : int
-        How many items there are in its containers.
+        Number of items in all containers.
     floating : list of collections
-        Those in which floats are.
+        The collections of items that include floats.
     texts : list of lists
-        Those of strings alone.
+        The collections of strings only.
     mixed : list of collections
-        Those of strings and other items.
+        The collections of strings and other items.
     keyed : list of collections
         All dicts.
     """
@@ -62,7 +64,7 @@ class Found:
         self.keyed: list[Collection[dict[str, Any]]] = []
 
     def strings(self, count: int) -> Iterator[list[str]]:
-        """Give all strings, keys included, so many at a time."""
+        """Yield all strings, keys included, in lists of at most `count`."""
         for texts in self.texts:
             for start in range(0, len(texts), count):
                 yield texts[start : start + count]
@@ -77,14 +79,15 @@ Encode = Callable[["Any", Found], str]
 
 
 def plain_json(x: Any, room: int, encode: Encode) -> str | None:
-    """Write what is plain JSON, at most `room` levels deep, on one line; None for all else.
+    """Return the text of plain JSON of at most `room` levels, on one line; None for other values.
 
     Parameters
     ----------
     x : list or dict
     room : int
+        Maximum number of levels.
     encode : callable
-        Writes plain JSON, of which it is told what is in it. It raises ValueError where the text
+        Writes plain JSON, given the value and its contents. It raises ValueError where the text
         may not be exact.
     """
     found = _sweep(x, room)
@@ -92,17 +95,17 @@ def plain_json(x: Any, room: int, encode: Encode) -> str | None:
         return None
     try:
         text = encode(x, found)
-    except (ValueError, RecursionError):  # a long integer; little left of the stack
+    except (ValueError, RecursionError):  # a long integer; not enough stack
         return None
     if "_" in text and QUOTED_KEY in text:
-        return None  # the key that has a meaning
+        return None  # it may be the key of a tag
     return text
 
 
 def _sweep(x: Any, room: int) -> Found | None:
-    """Say what is in `x`; None if it is not plain JSON, at most `room` levels deep.
+    """Return the contents of `x`; None if it is not plain JSON of at most `room` levels.
 
-    Goes level by level, in C.
+    The scan proceeds level by level, in C.
     """
     values: Collection[Any] | None = x
     found = Found()
@@ -136,7 +139,7 @@ def _types_of(values: Collection[Any]) -> set[type]:
 
 
 def _level_below(values: Collection[Any], types: set[type], found: Found) -> list[Any] | None:
-    """Give what is in the containers among `values`; None if a key in them is no string."""
+    """Return the items of the containers in `values`; None if a key in them is not a string."""
     below: list[Any] = []
     if dict in types:
         dicts = _of_type(dict, values, types)
@@ -150,7 +153,7 @@ def _level_below(values: Collection[Any], types: set[type], found: Found) -> lis
 
 
 def _of_type(kind: type, values: Collection[Any], types: set[type]) -> Collection[Any]:
-    """Give those of `values` that are of a type; of many, each once."""
+    """Return the items of `values` that have this type; if they are many, each only once."""
     if len(types) > 1:
         values = [x for x in values if type(x) is kind]
     if len(values) > MOST_REPEATED:

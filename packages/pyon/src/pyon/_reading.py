@@ -1,19 +1,19 @@
-"""The passes that a text goes through, in their order, and why none of them can be wrong.
+"""The passes over a text, in order, and why each of them is correct.
 
-1. *Bytes become text.* UTF-8; other encodings are refused.
-2. *Long base64 is cut out*, so that no parser looks at megabytes of it. If what remains cannot be
-   read, or asks for a cut in a place where none belongs, the text is read whole: a cut changes how
-   long reading takes, never what is read.
-3. *Small v1*, such as a request: a dict in which tuples alone are no JSON is read in one pass of
-   the scanner of `json`. Where anything is not as expected, or there is the key of a tag, the text
-   is read as if this had not been tried.
-4. *The version is told.* Where the caller knows it, from the handshake of a connection, nothing is
-   tried. Otherwise ``(``, ``'`` or ``#`` outside of strings is v1 for certain: JSON has none.
-   Everything else may be JSON.
-5. *v2* is read by the scanner of `json`. What is JSON and has no tag means the same in v1.
-6. *What is no JSON is v1*, unless it has a tag. v1 writers never spell the key of a tag as JSON
-   does (it is in single quotes), so that is a v2 text with a slip, and the error is JSON's. To read
-   it as v1 would turn its tuples, sets and arrays into dicts.
+1. *Bytes are decoded.* UTF-8; other encodings are refused.
+2. *Long base64 is cut out*, so that no parser has to scan megabytes of it. If the remaining text
+   cannot be read, or does not use all cuts as the data of arrays, the whole text is read instead.
+   So a cut changes the time of reading, never the result.
+3. *Small v1 texts*, such as requests: a dict that would be JSON but for its tuples is read in one
+   pass of the scanner of `json`. If anything else is not JSON, or there is the key of a tag, the
+   text is read by the following passes.
+4. *The version is detected*, unless the caller knows it from the handshake of a connection. A text
+   with ``(``, ``'`` or ``#`` outside of strings is certainly v1, because JSON has none of them. Any
+   other text may be JSON.
+5. *v2* is read by the scanner of `json`. JSON without tags has the same meaning in v1.
+6. *A text that is not JSON is v1*, unless it has a tag. v1 writers never spell the key of a tag as
+   JSON does (they write it in single quotes). So it is a v2 text with a mistake, and the error is
+   that of JSON. Read as v1, its tuples, sets and arrays would become dicts.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from ._buffers import CUT_SIZE, NO_BUFFERS, Buffers, cut, has_long_arrays
 from ._errors import DecodeError
 from ._on_demand import load_diagnosis, load_tokens, load_v1_reader, load_v1_small
 from ._types import MAX_DEPTH, Forms
-from ._v2_reader import NotJsonError, V2Reader, find_slip, may_have_tags
+from ._v2_reader import NotJsonError, V2Reader, find_json_error, may_have_tags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 SMALL = 2 * MAX_DEPTH
-"""Characters of a small text: nothing in it can be nested too deeply, and no integer can be too
-long for any limit."""
+"""Maximum length of a small text, in characters. No such text can exceed the limits of nesting and
+of integers."""
 
 BEFORE_TUPLE = frozenset(" ,:[\n")
-"""What is before the bracket of a tuple. Before that of a form, its name is."""
+"""Characters before the bracket of a tuple. The bracket of a form follows its name."""
 
 
 class Reader:
@@ -52,15 +52,15 @@ class Reader:
         self._v2 = V2Reader(forms)
 
     def read(self, source: str | bytes, buffers: Buffers, version: int | None) -> Any:
-        """Give the value of a text.
+        """Return the value of a text.
 
         Parameters
         ----------
         source : str or bytes
         buffers : Buffers
-            What the numbers in a v2 text stand for.
+            The buffers that the text refers to.
         version : {1, 2}, optional
-            The generation, where it is known. None: it is told from the text.
+            The generation, if it is known. None: it is detected.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class Reader:
         if len(source) > CUT_SIZE and has_long_arrays(source):
             rest, cuts = cut(source)
             if cuts:
-                # If anything is wrong, the whole text says better what.
+                # After an error the whole text is read, for the error with the right place.
                 with contextlib.suppress(DecodeError):
                     return self._read(_to_str(rest), buffers.with_cuts(cuts), version)
         return self._read(source if type(source) is str else _to_str(source), buffers, version)
@@ -97,25 +97,26 @@ class Reader:
         try:
             value = self._v2.read(text, buffers)
         except NotJsonError as error:
-            slip = error.reason, error.position  # the error itself keeps this frame
+            mistake = error.reason, error.position  # the error itself would keep this frame
         else:
             return value if buffers is NO_BUFFERS else _all_used(buffers, value, text)
         if version == 2:
-            raise load_diagnosis().explain_json(text, *slip)
-        return self._read_after_all(text, buffers.again(), *slip)
+            raise load_diagnosis().explain_json(text, *mistake)
+        return self._read_v1_after_json(text, buffers.again(), *mistake)
 
     def _read_v1(self, text: str, buffers: Buffers, not_json: bool) -> Any:
         value = load_v1_reader().V1Reader(text, self._forms, buffers, not_json).read()
         return value if buffers is NO_BUFFERS else _all_used(buffers, value, text)
 
-    def _read_after_all(self, text: str, buffers: Buffers, reason: str, position: int) -> Any:
-        """Read as v1 what turned out not to be JSON, which said why and where."""
+    def _read_v1_after_json(self, text: str, buffers: Buffers, reason: str, position: int) -> Any:
+        """Read a text as v1 that is not JSON, for this reason at this position."""
         if may_have_tags(text):
             _refuse_tags(text)
         try:
             return self._read_v1(text, buffers, not_json=True)
         except DecodeError as error:
-            # v1 has nearly all that JSON has, so it tells what is wrong, but for these words.
+            # v1 includes nearly all of JSON, so its error is the better one, except for these
+            # words.
             json_only = text.startswith(("NaN", "Infinity", "-Infinity"), error.position)
             if not json_only or error.position > position:
                 raise
@@ -129,10 +130,10 @@ def _all_used(buffers: Buffers, value: Any, text: str) -> Any:
 
 
 def is_python_syntax(text: str, at: int = -1) -> bool:
-    """Say whether a character that JSON has in strings only stands outside of them.
+    """Return whether a character that JSON has only in strings is outside of strings.
 
-    False means that the text may still be v1. The first such character decides in nearly all texts;
-    `at` is where the first bracket is.
+    If not, the text may still be v1. The first such character decides nearly all texts. `at` is the
+    position of the first parenthesis, if it is known.
     """
     if at < 0:
         at = text.find("'")
@@ -145,11 +146,11 @@ def is_python_syntax(text: str, at: int = -1) -> bool:
 
 
 def _refuse_tags(text: str) -> None:
-    """Raise DecodeError for a text that is no JSON and has a tag."""
+    """Raise DecodeError if a text that is not JSON has a tag."""
     if load_tokens().has_tag(text):
-        slip = find_slip(text)
+        mistake = find_json_error(text)
         raise load_diagnosis().explain_json(
-            text, slip.reason, slip.position, "a text with tags must be JSON: "
+            text, mistake.reason, mistake.position, "a text with tags must be JSON: "
         )
 
 

@@ -1,4 +1,4 @@
-"""What an error says of a value: what it is, and why it cannot be written."""
+"""Texts of errors about a value: what it is, and why it cannot be written."""
 
 from __future__ import annotations
 
@@ -26,38 +26,39 @@ STANDARD = frozenset(
         "deque",
     ]
 )
-"""Names of the types that `standard_types` has forms for; it is not loaded for an error."""
+"""Names of the types of `standard_types`, which is not loaded for an error."""
 
 LONG_INT = 10_000
-"""Bits beyond which an error does not show an integer, not even in part."""
+"""Number of bits beyond which an error shows only the size of an integer."""
 
 
 def describe(x: object) -> str:
-    """Give the type of a value and a short `repr`."""
+    """Return the type of a value and a short `repr`."""
     return f"{type(x).__qualname__} {shorten(x)}"
 
 
 def shorten(x: object) -> str:
-    """Give a short `repr` of anything, on one line."""
+    """Return a short `repr` of any object, on one line."""
     from reprlib import Repr
 
     class Short(Repr):
         def repr_int(self, x: int, level: int) -> str:
-            """Give no digits of what has many: to make them takes time by the square of them."""
+            """Return only the size of a long integer: conversion to digits takes quadratic time."""
             bits = x.bit_length()
             return f"<int of {bits} bits>" if bits > LONG_INT else super().repr_int(x, level)
 
     try:
         return " ".join(Short().repr(x).split())
-    except Exception as error:  # repr is the user's code; the error to report is another one
+    except Exception as error:  # repr is users' code; its error is not the one to report
         return f"<its repr raised {type(error).__name__}>"
 
 
 def no_form(x: object) -> str:
-    """Say that a value has no form, why that may be, and what gives it one."""
+    """Return the reason why a value is refused, and what to do about it."""
     for base in type(x).__mro__[1:]:
         if base in SPELLED:
-            return f"{describe(x)} is no exact {base.__name__}: convert it, or register its type"
+            kind = f"of a subclass of {base.__name__}"
+            return f"{describe(x)} is {kind}: convert it, or register its type"
     hint = ""
     if (
         type(x).__name__ in STANDARD

@@ -1,4 +1,4 @@
-"""Keys that stand twice in a dict or JSON object: legal, but the first value is lost."""
+"""Repeated keys in a dict or JSON object: valid, but only the last value is kept."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from ._v1_tokens import parts
 
 CLOSING = frozenset("]})")
 OF_PAIRS = frozenset(['"dict"', '"OrderedDict"'])
-"""Tags, as they are spelled, whose argument is a list of keys with their values. In v1, the second
-one is a form, too."""
+"""Names of tags, with quotation marks, whose argument is a list of pairs of key and value. In v1,
+``OrderedDict`` is a form, too."""
 
 V1_FORM = re.compile(r"(?<!\w)OrderedDict\s*\Z")
 LONGEST_NAME = max(map(len, [QUOTED_KEY, *OF_PAIRS]))
 LOOK_BACK = 40
-"""Characters before a bracket in which the name of its form is looked for."""
+"""Number of characters before a bracket that are searched for the name of its form."""
 
 
 class _Open:
-    """An open bracket: where the current item begins, and what is known of it and the first one."""
+    """An open bracket: where its current item begins, and the keys found so far."""
 
     def __init__(self, bracket: str, start: int, pairs: bool = False) -> None:
         self.bracket = bracket
         self.start = start
-        self.pairs = pairs  # whether its items are keys with their values
-        self.items = 0  # before the current one
-        self.first = ""  # item of a list, or last key of a dict, if it is short
-        self.lines: dict[Any, int] = {}  # of the keys so far
+        self.pairs = pairs  # whether its items are pairs of key and value
+        self.items = 0  # number of items before the current one
+        self.first = ""  # first item of a list, or last key of a dict, if it is short
+        self.lines: dict[Any, int] = {}  # line of each key found so far
 
 
 def repeated_keys(text: str, codec: Codec) -> Iterator[tuple[str, int, int]]:
-    """Give each key that is repeated, as it is spelled, with the lines of both places.
+    """Yield each repeated key as spelled, with the line of the earlier key and that of this one.
 
     Parameters
     ----------
     text : str
-        A text that can be read.
+        A valid text.
     codec : Codec
-        What read it.
+        The codec that can read it.
     """
     line_ends = [match.start() for match in re.finditer("\n", text)]
     stack = [_Open("", 0)]
@@ -70,7 +70,7 @@ def repeated_keys(text: str, codec: Codec) -> Iterator[tuple[str, int, int]]:
 
 
 def _owner_of_key(stack: list[_Open], part: str) -> _Open | None:
-    """Give the bracket of the dict whose key ends at `part`; None if no key does."""
+    """Return the bracket of the dict whose key ends at `part`; None if no key ends there."""
     inner = stack[-1]
     if part == ":":
         return inner if inner.bracket == "{" else None
@@ -78,7 +78,7 @@ def _owner_of_key(stack: list[_Open], part: str) -> _Open | None:
 
 
 def _holds_pairs(stack: list[_Open], text: str, at: int) -> bool:
-    """Say whether the list that begins at `at` is that of a form of pairs, in either version."""
+    """Return whether the list that begins at `at` is the argument of a form with pairs."""
     inner = stack[-1]
     if inner.items:
         return False
@@ -96,10 +96,10 @@ def _holds_pairs(stack: list[_Open], text: str, at: int) -> bool:
 
 
 def _note(owner: _Open, spelled: str, line: int, codec: Codec) -> int | None:
-    """Note a key; give the line where it stood before, if it did."""
+    """Record a key; return the line of the same key before it, or None."""
     try:
         key = codec.decode(spelled)
-    except DecodeError:  # the key of a tag, say, is none of a dict
+    except DecodeError:  # not the key of a dict: the key of a tag, for example
         return None
     first = owner.lines.get(key)
     owner.lines[key] = line

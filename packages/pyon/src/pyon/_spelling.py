@@ -1,4 +1,4 @@
-"""How a generation spells things: the table that the writer looks into."""
+"""The spelling of one generation: the table that the writer uses."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 MOST_KEYS = 1000
 LONGEST_KEY = 40
-"""How many keys, and up to which length, are kept with their spelling: the fields of messages come
-again and again. At most some 100 kB."""
+"""Maximum number and length of keys whose spelling is cached, because the keys of messages recur.
+The cache takes at most some 100 kB."""
 
 
 class Keys(dict[str, str]):
-    """How keys are spelled, with the colon behind them, by key.
+    """A cache of the spelling of keys, each with the colon behind it.
 
-    To look one up spells it. KeyError for the key of a tag where dicts with it are forms. Keys that
-    only equal strings must not be looked up.
+    A missing key is spelled when it is looked up. The key of a tag raises KeyError where a dict
+    with that key is written as a form. Only exact strings may be looked up, not objects that equal
+    them.
     """
 
     def __init__(self, write: Callable[[str], str], colon: str, tagged: bool) -> None:
@@ -42,27 +43,27 @@ class Keys(dict[str, str]):
 
 
 class Spelling:
-    """How a generation spells things, for texts on one line or for pretty ones.
+    """The spelling of one generation, for texts on one line or for pretty texts.
 
     Parameters
     ----------
     leaves : dict
-        Functions that give the whole text of a value, by exact type.
+        Functions that return the whole text of a value, by exact type.
     comma, colon : str
-        What is between items, and behind a key.
+        The separators between items, and behind a key.
     around_tuple : tuple of str
-        What is before the items of a tuple, behind them, and behind the only one.
+        The text before the items of a tuple, behind the items, and behind a single item.
     around_set : tuple of str
-        What is before the items of a set, behind them, and in place of all where there is none.
+        The text before the items of a set, behind the items, and the text of the empty set.
     form : callable
-        Gives the text of a form from its name and the texts of its arguments.
+        Returns the text of a form, given its name and the texts of its arguments.
     quotes : str
-        What is before and behind base64: two strings with a blank between them.
+        The text before and behind base64, separated by a space.
     json : callable
-        Gives the text of plain JSON: see `plain_json`.
+        Returns the text of plain JSON: see `plain_json`.
     tagged : bool
-        Whether dicts with other keys than strings are forms with a list of pairs, and lists stand
-        in lines if pretty. If not, a dict of one item stays on its line.
+        Whether a dict with keys that are not strings is a form with a list of pairs, and whether
+        lists are broken into lines in pretty texts. If not, a dict of one item stays on its line.
     """
 
     def __init__(
@@ -90,9 +91,9 @@ class Spelling:
         self.small = small_writers(self)
 
     def small_text(self, x: Any) -> str | None:
-        """Write a plain value on one line; None if it is not plain, or has no exact text.
+        """Return the text of a plain value on one line; None if it is not plain or is refused.
 
-        Then a `Writer` gives the text, or says what is wrong and where.
+        In that case a `Writer` returns the text, or raises the error with its path.
         """
         write = self.small.get(type(x))
         if write is None or not digits_are_limited():

@@ -1,4 +1,4 @@
-"""String and bytes literals in Python syntax, undone: the escapes that writers of v1 ever used."""
+"""Unescaping of string and bytes literals of v1: the escapes that any v1 writer has used."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SIMPLE = dict(zip("abfnrtv\\'\"/", "\a\b\f\n\r\t\v\\'\"/", strict=True))
 
 
 class EscapeError(ValueError):
-    """An escape that PYON does not have.
+    """An invalid escape.
 
     Attributes
     ----------
     offset : int
-        Where it is in the body of the literal.
+        Its position in the body of the literal.
     """
 
     def __init__(self, reason: str, offset: int) -> None:
@@ -30,14 +30,14 @@ class EscapeError(ValueError):
 
 
 def unescape_str(body: str) -> str:
-    """Give the string that the literal with this body stands for.
+    """Return the string of the literal with this body.
 
-    The halves of a character beyond the BMP, which JSON-like writers escape one by one, are joined.
+    The two surrogates of a character beyond U+FFFF, which writers escape one by one, are joined.
 
     Raises
     ------
     EscapeError
-        If there is an escape that PYON does not have.
+        If there is an invalid escape.
     """
     text = STR_ESCAPE.sub(_character, body)
     if "\\ud" in body or "\\uD" in body:
@@ -46,29 +46,29 @@ def unescape_str(body: str) -> str:
 
 
 def unescape_bytes(body: str) -> bytes:
-    """Give the bytes that the literal with this body stands for.
+    """Return the bytes of the literal with this body.
 
     Raises
     ------
     EscapeError
-        As `unescape_str`, and where there is a character that is not ASCII.
+        If there is an invalid escape, or a character that is not ASCII.
     """
     if not body.isascii():
         offset = next(i for i, character in enumerate(body) if character > "\x7f")
-        raise EscapeError("a character in a bytes literal that is not ASCII", offset)
+        raise EscapeError("a non-ASCII character in a bytes literal", offset)
     data = body.encode("ascii")
     if b"\\" not in data:
         return data
     match = BYTES_BODY.match(body)
     end = match.end() if match else 0
     if end != len(body):
-        raise _no_such_escape(body[end : end + 2], end)
+        raise _invalid_escape(body[end : end + 2], end)
     decoded: bytes = codecs.escape_decode(data)[0]
     return decoded
 
 
-def _no_such_escape(escape: str, offset: int) -> EscapeError:
-    return EscapeError(f"no such escape: {escape!r}; {DOUBLE_IT}", offset)
+def _invalid_escape(escape: str, offset: int) -> EscapeError:
+    return EscapeError(f"invalid escape {escape!r}; {DOUBLE_IT}", offset)
 
 
 def _character(escape: re.Match[str]) -> str:
@@ -76,8 +76,8 @@ def _character(escape: re.Match[str]) -> str:
     if simple is None:
         code = int(escape[escape.lastindex or 0], 16)
         if code > sys.maxunicode:
-            raise EscapeError(f"no such character: {escape[0]!r}", escape.start())
+            raise EscapeError(f"no character has the code {escape[0]!r}", escape.start())
         return chr(code)
     if simple not in SIMPLE:
-        raise _no_such_escape(escape[0], escape.start())
+        raise _invalid_escape(escape[0], escape.start())
     return SIMPLE[simple]

@@ -1,9 +1,9 @@
-"""The table of types with a PYON form: how each is called, taken apart and put together.
+"""The table of types with a PYON form: their names, and how they are taken apart and built.
 
-Writers and readers of both generations look here and nowhere else, so nothing can be written that
-cannot be read, and nothing is read that is not in the table. Types with a syntax of their own
-(numbers, strings, lists, ...) are spelled by the generations; every other type has a `Form`: a name
-and a list of arguments, which are PYON values themselves.
+Writers and readers of both generations use only this table. So everything that can be written can
+be read, and nothing is read that is not in the table. Types with their own syntax (numbers,
+strings, lists, ...) are spelled by the generations. Every other type has a `Form`: a name and a
+list of arguments, which are PYON values.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 MAX_DEPTH = 128
-"""Levels of nesting. Evaluating readers give up at 200 brackets at the latest, and one level may
-cost five JSON brackets, which together must fit into the default recursion limit of 1000 with room
-for the caller."""
+"""Maximum number of nesting levels. Evaluating readers fail at 200 brackets or earlier. One level
+may need five JSON brackets, and all of them must fit into the default recursion limit of 1000, with
+room for the caller."""
 
 
 class Form:
@@ -31,13 +31,13 @@ class Form:
     ----------
     name : str
     take_apart : callable
-        Gives the arguments that stand for a value.
+        Returns the arguments for a value.
     put_together : callable
-        Gives the value for which the arguments stand.
+        Returns the value for the arguments.
     arity : int, optional
-        Number of arguments; None if only the registered function knows.
+        Number of arguments. None: the registered function checks it.
     raw : bool
-        Whether the last argument is bytes, which travel as base64 or as a buffer of their own.
+        Whether the last argument is bytes, which are written as base64 or as a separate buffer.
     """
 
     __slots__ = ("arity", "name", "put_together", "raw", "take_apart")
@@ -58,16 +58,16 @@ class Form:
 
 
 SPELLED = frozenset({type(None), bool, int, float, complex, str, bytes, tuple, list, set, dict})
-"""The types with a syntax of their own, in one generation of the format at least."""
+"""The types with their own syntax in at least one generation of the format."""
 
 RESERVED = frozenset(
     {"null", "true", "false", "None", "True", "False", "inf", "nan", "infj", "nanj", "b"}
 ) | {kind.__name__ for kind in SPELLED}
-"""Words that cannot name a registered type: they mean something in one of the generations."""
+"""Words that cannot be names of registered types: they have a meaning in one of the generations."""
 
 
 def is_name(name: object) -> bool:
-    """Say whether a type can be called so: ASCII identifiers with dots between them."""
+    """Return whether this is a valid name of a type: ASCII identifiers joined by dots."""
     return isinstance(name, str) and name.isascii() and all(map(str.isidentifier, name.split(".")))
 
 
@@ -85,10 +85,10 @@ class Forms:
         self._by_name = dict(_BUILT_IN)
 
     def of(self, kind: type) -> Form | None:
-        """Give the form of the values of exactly this type, None if it has none."""
+        """Return the form of exactly this type, or None."""
         form = self._by_type.get(kind)
         if form is None and kind.__module__ in ("numpy", "fractions"):
-            # These modules are loaded, for there is a value of theirs; so asking costs no import.
+            # These modules are loaded already, because there is a value of theirs.
             self._by_type.update(
                 _numpy_forms() if kind.__module__ == "numpy" else _fraction_forms()
             )
@@ -96,7 +96,7 @@ class Forms:
         return form
 
     def named(self, name: object) -> Form | None:
-        """Give the form of this name, None if there is none."""
+        """Return the form of this name, or None."""
         return self._by_name.get(name) if type(name) is str else None
 
     def register(
@@ -139,9 +139,9 @@ def put_together(form: Form, arguments: list[Any]) -> Any:
     Raises
     ------
     ValueError
-        If the arguments do not fit, whatever the form raised.
+        If the arguments do not fit. It replaces any other exception of the form.
     ImportError
-        If numpy is needed and absent.
+        If numpy is needed and not installed.
     """
     if form.arity not in (None, len(arguments)):
         raise ValueError(f"{form.name} takes {form.arity} arguments, not {len(arguments)}")
@@ -149,14 +149,14 @@ def put_together(form: Form, arguments: list[Any]) -> Any:
         return form.put_together(*arguments)
     except (ImportError, MemoryError):
         raise
-    except Exception as error:  # registered functions are not ours: they may raise anything
+    except Exception as error:  # registered functions are users' code: they may raise anything
         raise ValueError(f"{form.name}: {error}") from error
 
 
 def _tuple_of_types(types: type | Iterable[type]) -> tuple[type, ...]:
     types = (types,) if isinstance(types, type) else tuple(types)
     if not types or not all(isinstance(kind, type) for kind in types):
-        raise TypeError(f"expected a type or several, not {types!r}")
+        raise TypeError(f"expected one or more types, got {types!r}")
     return types
 
 
@@ -165,14 +165,14 @@ def _ordered_dict(pairs: Any) -> OrderedDict[Any, Any]:
 
 
 def check_pairs(pairs: Any) -> list[Any]:
-    """Let pass a list of tuples and lists, whose lengths dicts check; raise ValueError for else."""
+    """Return a list of tuples and lists; ValueError for others. `dict` checks their lengths."""
     if type(pairs) is not list or not SEQUENCES.issuperset(map(type, pairs)):
         raise ValueError("expected a list of pairs")
     return pairs
 
 
 def read_fraction(numerator: Any, denominator: Any) -> Any:
-    """Build a Fraction; raise ValueError unless from two integers."""
+    """Build a Fraction from two integers; ValueError for other arguments."""
     if type(numerator) is not int or type(denominator) is not int:
         raise ValueError("expected two integers")
     return load_fraction()(numerator, denominator)

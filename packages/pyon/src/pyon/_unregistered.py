@@ -1,6 +1,6 @@
-"""Values of types that nobody has registered, for who looks at files of other people's programs.
+"""Values of unregistered types, for commands that read files of other programs.
 
-Such a value is kept as a name and arguments. Nothing is looked up by the name, and nothing called.
+Such a value is kept as a name and arguments. Nothing is looked up by the name or called.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from ._reading import Reader
 from ._types import RESERVED, Form, Forms, is_name
 
 MAX_NAMES = 1000
-"""Names that one file may bring: each costs a class."""
+"""Maximum number of unregistered names in one file: each costs a class."""
 
 
 class Unregistered:
-    """A value of a type that is not registered: a subclass for each name."""
+    """A value of an unregistered type. There is a subclass for each name."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -35,7 +35,7 @@ class OpenForms(Forms):
     Attributes
     ----------
     names : list of str
-        Those that were met, in their order.
+        The unregistered names found so far, in order.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class OpenForms(Forms):
         self.names: list[str] = []
 
     def named(self, name: object) -> Form | None:
-        """Give the form of this name, made now if need be."""
+        """Return the form of this name; it is created if necessary."""
         form = super().named(name)
         if form is not None or not _is_name(name) or len(self.names) == MAX_NAMES:
             return form
@@ -53,7 +53,7 @@ class OpenForms(Forms):
         return super().named(name)
 
     def spell(self, kind: type, name: str, encode: Callable[[Any], Iterable[Any]]) -> None:
-        """Write values of `kind` as this name and arguments; they are never read."""
+        """Write values of `kind` with this name and these arguments. They cannot be read back."""
         self._by_type[kind] = Form(name, encode, lambda *_: None)
 
 

@@ -1,6 +1,6 @@
 r"""The tokens of PYON v1 as regular expressions, each below the lines of FORMAT.md that it matches.
 
-The possessive quantifiers (``*+``) keep each of them linear: no input makes one of them go back.
+Possessive quantifiers (``*+``) make each of them linear: no input causes backtracking.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ._json import WHITESPACE
 
 # gap = {space | tab | LF | CR | FF | "#" {character but LF and CR}}
 BLANKS = WHITESPACE + "#"
-"""What a gap between tokens begins with."""
+"""Characters with which a gap between tokens begins."""
 _WHITE = r"[ \t\n\r\f]"
 _GAP = rf"(?:{_WHITE}*+(?:\#[^\n\r]*+{_WHITE}*+)*+)"
 GAP = re.compile(_GAP)
@@ -31,7 +31,7 @@ RADIX_INT = re.compile(
 # number = [sign] real | [sign] [real sign] real "j" | "(" [sign] real sign real "j" ")"
 NUMBER = re.compile(rf"([+-]?{_REAL})(?:(?:[+-]{_REAL})?([jJ]))?(?![\w.])")
 COMPLEX = re.compile(rf"\({_GAP}([+-]?{_REAL}){_GAP}([+-]){_GAP}({_REAL}[jJ]){_GAP}\)")
-"""Groups: real part, sign, imaginary part. Here alone, gaps may stand around the sign."""
+"""Groups: real part, sign, imaginary part. Only here gaps are allowed around the sign."""
 BEHIND_NUMBER = BLANKS + ",:)]}"
 
 # name = identifier {"." identifier}
@@ -47,30 +47,30 @@ LITERALS = {
 # set = ... | "{*()}"
 EMPTY_SET = re.compile(rf"\{{{_GAP}\*{_GAP}\({_GAP}\){_GAP},?{_GAP}\}}")
 
-# Brackets around what JSON has, without brackets in them; group: what is between them.
+# Brackets around JSON without brackets; group: the text between the brackets.
 _FLAT = r"((?:[-+.0-9eE, nultrfas]++|\"[^\"\\]*+\")*+)"
 FLAT_TUPLE = re.compile(rf"\({_FLAT}\)")
 FLAT_SET = re.compile(rf"\{{{_FLAT}\}}")
 FLAT_START = frozenset('+-.0123456789"in')
 
 ENTRY = re.compile(r'"([^"\\]*+)":[ \t\n\r\f]*+(?:"([^"\\]*+)"|.)', re.DOTALL)
-"""The key of a dict, and its value if that is a string without escapes, or else where it begins."""
+"""The key of a dict, and its value if that is a string without escapes, otherwise its beginning."""
 
-# What a writer puts before the base64 of an array, up to the dtype.
+# The text that a writer puts before the base64 of an array, up to the dtype.
 _SIZE = "(?:0|[1-9][0-9]{0,17})"
 ARRAY_HEADER = re.compile(rf'nparray\(\(((?:{_SIZE}, )*(?:(?<= ){_SIZE})?)\), "([^"\\]*)')
 
-# What a writer gives for a Fraction whose integers are short.
+# The text that a writer writes for a Fraction of short integers.
 FRACTION = re.compile(r"Fraction\((-?[0-9]{1,18}), ([1-9][0-9]{0,17})\)")
 
 _QUOTED = r"\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\""
 NOT_JSON = re.compile(rf"(?:[^\"'(\#]++|{_QUOTED})*+['(\#]", re.DOTALL)
-"""A text up to a character that JSON has in strings only."""
+"""A text up to a character that JSON has only in strings."""
 
 TOKEN = re.compile(
     rf"(?P<comment>\#[^\n\r]*+)|(?:(?<!\w)b)?(?P<string>{_QUOTED}|'[^'\\]*+(?:\\.[^'\\]*+)*+')",
     re.DOTALL,
 )
-"""What hides brackets and commas: comments and strings."""
+"""Comments and strings, in which brackets and commas have no meaning."""
 PART = re.compile(r"[\[\](){}:,]")
 TAG_FOLLOWS = re.compile(rf"{_GAP}:{_GAP}[\[(\{{]")

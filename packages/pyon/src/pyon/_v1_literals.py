@@ -1,4 +1,4 @@
-"""Reads what contains nothing else in PYON v1: numbers and strings."""
+"""Reads the literals of PYON v1: numbers and strings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SCANNER = JsonScanner(constant=_refuse_constant)
 
 
 class LiteralReader:
-    """Reads literals of one text, and says what is wrong with it.
+    """Reads literals of one text, and creates its errors.
 
-    Its methods take where a literal begins and, as those for containers do, the depth; they give
-    the value, and where it ends.
+    The methods take the position of a literal and, like those for containers, the depth. They
+    return the value and the position of its end.
     """
 
     _text: str
@@ -50,7 +50,7 @@ class LiteralReader:
     def _number(self, i: int, depth: int) -> tuple[Any, int]:
         try:
             value, end = self._scan(self._text, i)
-        except (StopIteration, ValueError):  # no number that JSON has, or a long integer
+        except (StopIteration, ValueError):  # not a JSON number, or a long integer
             pass
         else:
             if self._text[end : end + 1] in BEHIND_NUMBER:
@@ -86,7 +86,7 @@ class LiteralReader:
             raise self._error(str(error), i + 1 + error.offset) from None
 
     def _quoted(self, i: int) -> tuple[str, int]:
-        """Give what is between the quotation mark at `i` and the one that ends the literal."""
+        """Return the text between the quotation mark at `i` and the closing one, and the end."""
         text = self._text
         quote = text[i]
         end = text.find(quote, i + 1)
@@ -100,7 +100,7 @@ class LiteralReader:
 
 
 def complex_number(number: re.Match[str]) -> complex:
-    """Give the number that `COMPLEX` has matched."""
+    """Return the number that `COMPLEX` has matched."""
     try:
         return complex(number[0])
     except ValueError:  # there are gaps in it

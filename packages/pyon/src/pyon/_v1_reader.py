@@ -1,7 +1,7 @@
 """Reads PYON v1, the Python syntax. Nothing is evaluated.
 
-Every stretch that is JSON as well goes to the C scanner of `json`, which works from any offset; the
-rest is read here. Loaded when the first text turns up that is not JSON.
+Parts of the text that are also JSON are read by the C scanner of `json`, which works from any
+offset; the rest is read here. Loaded with the first text that is not JSON.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 
 DATA = '", b"'
-"""What is between the dtype of an array and its base64."""
+"""The text between the dtype of an array and its base64."""
 
 WASTE = 8
-"""Times the length of a text that may be read in vain."""
+"""Maximum length of text that is scanned in vain, as a multiple of the length of the whole text."""
 
 JSON_START = frozenset('"[{-0123456789tfn')
 NUMBERS = frozenset({"inf", "nan", "infj", "nanj"})
@@ -53,22 +53,22 @@ CONSTANTS = {
 class V1Reader(LiteralReader):
     """Reads one text.
 
-    Attempts to have JSON's scanner read a container can fail, and what it had read by then is
-    wasted. The waste is kept proportional to the text: beyond some multiple of its length no more
-    attempts are made.
+    An attempt to read a container with the JSON scanner can fail, and the characters that were
+    scanned until then are wasted. The waste is limited to a multiple of the length of the text;
+    beyond it no more attempts are made.
 
     Parameters
     ----------
     text : str
     forms : Forms
-        The types that may be named.
+        The types that may occur.
     buffers : Buffers
     not_json : bool
-        Whether it is known that the whole text is no JSON.
+        Whether it is known that the whole text is not JSON.
     """
 
     _wasted = 0
-    _hopeless = -1
+    _not_json_at = -1
 
     def __init__(self, text: str, forms: Forms, buffers: Buffers, not_json: bool) -> None:
         self._text = text
@@ -79,12 +79,12 @@ class V1Reader(LiteralReader):
         self._layouts: dict[str, Any] = {}
 
     def read(self) -> Any:
-        """Give the value that the text spells.
+        """Return the value of the text.
 
         Raises
         ------
         DecodeError
-            If it spells none.
+            If the text is not v1.
         """
         text = self._text
         try:
@@ -92,22 +92,20 @@ class V1Reader(LiteralReader):
             if start == len(text):
                 raise load_diagnosis().explain_nothing(text)
             if self._not_json:
-                self._hopeless = start  # the container that is the whole text
+                self._not_json_at = start  # the outermost container
             value, end = START.get(text[start], V1Reader._value)(self, start, 0)
             if end != len(text):
                 end = self._skip(end)
         except IndexError:
-            raise self._error("the text ends too early", len(self._text)) from None
+            raise self._error("unexpected end of the text", len(self._text)) from None
         except RecursionError:
-            raise self._error(
-                "nested too deeply for what the caller left of the stack", 0
-            ) from None
+            raise self._error("nested too deeply for the rest of the stack", 0) from None
         if end != len(self._text):
             raise self._expected("the end of the text", end)
         return value
 
     def _value(self, i: int, depth: int) -> tuple[Any, int]:
-        """Read the value that begins at or behind `i`; give it, and where it ends."""
+        """Read the value at `i` or behind a gap there; return it and the position of its end."""
         read = START.get(self._text[i])
         if read is None:
             i = self._skip(i)
@@ -117,7 +115,7 @@ class V1Reader(LiteralReader):
         return read(self, i, depth)
 
     def _values(self, i: int, close: str, depth: int) -> tuple[list[Any], int]:
-        """Read values with commas between them from `i` to behind the bracket `close`."""
+        """Read comma-separated values from `i` to the closing bracket `close`, inclusive."""
         text = self._text
         values: list[Any] = []
         i = self._skip(i) if text[i] in BLANKS else i
@@ -128,7 +126,7 @@ class V1Reader(LiteralReader):
         return values, i + 1
 
     def _comma(self, i: int, close: str) -> int:
-        """Give the place of the next item behind a comma, or that of the closing bracket."""
+        """Return the position of the next item behind a comma, or of the closing bracket."""
         text = self._text
         if text[i] in BLANKS:
             i = self._skip(i)
@@ -145,19 +143,19 @@ class V1Reader(LiteralReader):
         return depth + 1
 
     def _too_deep(self, i: int) -> DecodeError:
-        return self._error(f"nested more than {MAX_DEPTH} deep", i)
+        return self._error(f"nested more than {MAX_DEPTH} levels deep", i)
 
     def _json(self, i: int) -> tuple[Any, int] | None:
-        """Have JSON's scanner read the container at `i`; None if it cannot."""
-        if i == self._hopeless or self._wasted > WASTE * (len(self._text) + 512):
+        """Read the container at `i` with the JSON scanner; None if that is not possible."""
+        if i == self._not_json_at or self._wasted > WASTE * (len(self._text) + 512):
             return None
         try:
             value, end = self._scan(self._text, i)
         except StopIteration as stop:
             self._wasted += 16 + stop.value - i
-        except json.JSONDecodeError as error:  # to make it, all lines before were counted
+        except json.JSONDecodeError as error:  # its constructor counts all lines before
             self._wasted += 64 + error.pos - i + error.pos // 16
-        except (ValueError, RecursionError):  # a long integer, NaN, or too deep: nobody knows where
+        except (ValueError, RecursionError):  # a long integer, NaN, or too deep: place unknown
             self._wasted += 64 + len(self._text) - i
         else:
             return value, end
@@ -184,7 +182,7 @@ class V1Reader(LiteralReader):
         return self._tuple(i, depth)
 
     def _tuple(self, i: int, depth: int) -> tuple[Any, int]:
-        """Read a tuple, or a complex number with gaps in it, item by item."""
+        """Read a tuple item by item, or a complex number with gaps."""
         text = self._text
         start = self._skip(i + 1)
         if text[start] == ")":
@@ -197,7 +195,7 @@ class V1Reader(LiteralReader):
         if number := COMPLEX.match(text, i):
             return complex_number(number), number.end()
         only = text[end] == ")"
-        raise self._expected(f"','{' behind the only item of a tuple' if only else ' or )'}", end)
+        raise self._expected(f"','{' after the only item of a tuple' if only else ' or )'}", end)
 
     def _brace(self, i: int, depth: int) -> tuple[Any, int]:
         text = self._text
@@ -228,7 +226,7 @@ class V1Reader(LiteralReader):
         try:
             return {first, *rest}, end
         except TypeError as error:
-            raise self._expected(f"what can be in a set ({error})", i) from None
+            raise self._expected(f"hashable items of a set ({error})", i) from None
 
     def _entries(
         self,
@@ -237,7 +235,10 @@ class V1Reader(LiteralReader):
         depth: int,
         entry: re.Match[str] | None = None,
     ) -> tuple[dict[Any, Any], int]:
-        """Read the entries of a dict from `i` to behind its bracket; the first may be matched."""
+        """Read the entries of a dict from `i` to its closing bracket, inclusive.
+
+        `entry` is the match of the first one, if there is one already.
+        """
         text, start_of, otherwise = self._text, START.get, V1Reader._value
         while text[i] != "}":
             entry = entry or ENTRY.match(text, i)
@@ -258,7 +259,7 @@ class V1Reader(LiteralReader):
         return entries, i + 1
 
     def _entry(self, entries: dict[Any, Any], key: Any, start: int, depth: int, i: int) -> int:
-        """Read what is behind a key that stood at `start`; give the place of the next one."""
+        """Read the value of the key at `start`; return the position of the next key."""
         if self._text[i] != ":":
             raise self._expected("':'", i)
         i += 2 if self._text[i + 1] == " " else 1
@@ -266,7 +267,7 @@ class V1Reader(LiteralReader):
         try:
             entries[key] = value
         except TypeError as error:
-            raise self._expected(f"what can be a key ({error})", start) from None
+            raise self._expected(f"a hashable key ({error})", start) from None
         return self._comma(i, "}")
 
     def _name(self, i: int, depth: int) -> tuple[Any, int]:
@@ -288,14 +289,14 @@ class V1Reader(LiteralReader):
             raise self._error(str(error), i + 2 + error.offset) from None
 
     def _fraction(self, i: int, depth: int) -> tuple[Any, int]:
-        """Read a fraction the quick way, if it is spelled as pyon does and short."""
+        """Read a short fraction in the spelling of pyon fast, and others as a general form."""
         match = FRACTION.match(self._text, i)
         if match is None or depth == MAX_DEPTH:
             return self._name(i, depth)
         return load_fraction()(int(match[1]), int(match[2])), match.end()
 
     def _array(self, i: int, depth: int) -> tuple[Any, int]:
-        """Read an array the quick way, if it is spelled as pyon does and without a fault."""
+        """Read a valid array in the spelling of pyon fast, and others as a general form."""
         text = self._text
         if not text.startswith("nparray(", i):
             return self._name(i, depth)
@@ -328,16 +329,16 @@ class V1Reader(LiteralReader):
 
 
 def _read_layout(header: str) -> Any:
-    """Read what pyon writes before the base64 of an array, and nothing else."""
+    """Read the text that pyon writes before the base64 of an array; ValueError for others."""
     match = ARRAY_HEADER.fullmatch(header)
     if match is None:
-        raise ValueError("not the way in which pyon spells an array")
+        raise ValueError("not the spelling of pyon")
     shape = [int(n) for n in match[1].split(",") if n.strip()]
     return load_arrays().layout(shape, match[2])
 
 
 V1_FORMS = {"set": Form("set", list, set, arity=0)}
-"""What is spelled with a name by v1 alone: its sets have a syntax, but not the empty one."""
+"""Forms of v1 only: the empty set has no syntax of its own in Python."""
 
 _Read = Callable[[V1Reader, int, int], "tuple[Any, int]"]
 START: dict[str, _Read] = {

@@ -1,8 +1,9 @@
-"""Reads small dicts of v1 in which tuples alone are no JSON: requests, replies and mods.
+"""Reads small v1 dicts that would be JSON but for their tuples: requests, replies and mods.
 
-One pass of the C scanner of `json` reads such a text. ``NaN`` takes the place of each tuple, and
-for the value of that constant the scanner asks us. Whatever else is no JSON makes the scanner stop,
-or ask more often than there are tuples; then the reader of all v1 begins anew.
+One pass of the C scanner of `json` reads such a text. Each tuple is replaced by ``NaN``, and the
+scanner calls our function for the value of that constant. Any other deviation from JSON makes the
+scanner stop, or call the function more often than there are tuples. Then the general reader of v1
+starts from the beginning.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ SPACE_OR_COMMA = frozenset(" ,")
 
 
 def _new_scanner() -> tuple[list[Any], Scan]:
-    """Give a list, and a scanner of JSON that takes the value of each constant from its end."""
+    """Return a list, and a JSON scanner that takes the value of each constant from its end."""
     values: list[Any] = []
     return values, JsonScanner(constant=lambda _: values.pop()).quick()
 
 
 _, _scan = _new_scanner()
 _idle: list[tuple[list[Any], Scan]] = []
-"""What no thread is using."""
+"""Lists and scanners that no thread is using."""
 
 
 def read_small(text: str) -> Any:
-    """Give the value of a small text that begins with a brace; None if it must be read otherwise.
+    """Return the value of a small text that begins with a brace; None if it was not read.
 
-    No text that is read here has the value None: there is a tuple in each.
+    None is never the value of a text that is read here: each has a tuple.
     """
     if "\\" in text or "'" in text or "#" in text or CLASS_KEY in text:
         return None
     parts = FLAT_TUPLE.split(text)
     for part in parts[:-1:2]:
-        if part.count('"') % 2:  # the bracket behind it is in a string
+        if part.count('"') % 2:  # the next bracket is in a string
             return None
     if len(parts) == 1:
         return None
@@ -60,21 +61,21 @@ def read_small(text: str) -> Any:
 
 
 def flat_items(scan: Scan, inside: str, alone: int) -> list[Any]:
-    """Read what is between brackets, if it is JSON without brackets of its own.
+    """Read the text between brackets, if it is JSON without inner brackets.
 
     Parameters
     ----------
     scan : callable
-        A scanner of JSON.
+        A JSON scanner.
     inside : str
     alone : {0, 1}
-        The number of items that there cannot be without a comma behind the last one: brackets
-        around one item are no tuple, and around none no set.
+        The number of items that needs a trailing comma: 1 in tuples, because brackets around one
+        item are no tuple, and 0 in sets, because empty brackets are no set.
 
     Raises
     ------
     ValueError, StopIteration
-        If it is something else, or a comma is missing or alone.
+        If the text is anything else, or a comma is missing or has no item before it.
     """
     comma = False
     if inside[-1:] in SPACE_OR_COMMA:

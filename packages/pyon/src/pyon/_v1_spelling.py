@@ -1,4 +1,4 @@
-"""How v1 spells things: Python syntax that evaluating readers of the established stack take."""
+"""The spelling of v1: Python syntax that the evaluating readers of the established stack accept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _write_json = json_encoder(", ", ": ")
 
 
 def _str(x: str) -> str:
-    """Write a string; the key of tags so that it is no JSON and no dict is taken for a tag."""
+    """Write a string; the key of tags in single quotes, so that no dict becomes a tag."""
     text: str = encode_basestring_ascii(x)
     if "\\ud" in text:
         return write_str(x)
@@ -56,7 +56,7 @@ V1 = Spelling(
     comma=", ",
     colon=": ",
     around_tuple=("(", ")", ", )"),
-    around_set=("{", "}", "{*()}"),  # evaluating readers know no name `set`
+    around_set=("{", "}", "{*()}"),  # evaluating readers do not know the name `set`
     form=_form,
     quotes='b" "',
     json=_json,

@@ -1,4 +1,4 @@
-"""Questions about a text that its strings and comments answer, without reading the values in it."""
+"""Properties of a text that follow from its strings and comments, without reading its values."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ._strings import EscapeError, unescape_str
 from ._v1_grammar import NOT_JSON, PART, TAG_FOLLOWS, TOKEN
 
 SNIFF_SIZE = 4096
-"""Characters in which is looked for the version of a text that begins like either."""
+"""Number of characters at the beginning that are searched to detect the version."""
 
 
 def is_certainly_v1(text: str) -> bool:
-    """Say whether the beginning of `text` has ``(``, ``'`` or ``#`` outside of JSON's strings."""
+    """Return whether the beginning of `text` has ``(``, ``'`` or ``#`` outside of JSON strings."""
     return NOT_JSON.match(text, 0, SNIFF_SIZE) is not None
 
 
 def has_tag(text: str) -> bool:
-    """Say whether there is the key of a tag in `text`, spelled as v2 does, with a tag behind it."""
+    """Return whether `text` has the key of a tag, spelled as in v2, followed by a bracket."""
     for token in TOKEN.finditer(text):
         literal = token["string"]
         if (
@@ -33,14 +33,14 @@ def has_tag(text: str) -> bool:
 
 
 def comments(text: str) -> Iterator[tuple[int, str]]:
-    """Give the place of each comment in a v1 text, and the comment."""
+    """Yield the position of each comment in a v1 text, and the comment."""
     for token in TOKEN.finditer(text):
         if token["comment"]:
             yield token.start(), token["comment"]
 
 
 def parts(text: str) -> Iterator[tuple[int, str]]:
-    """Give the place of each bracket, comma and colon outside of strings and comments."""
+    """Yield each bracket, comma and colon outside of strings and comments, with its position."""
     done = 0
     for token in TOKEN.finditer(text):
         yield from _parts_between(text, done, token.start())

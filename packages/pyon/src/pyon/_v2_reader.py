@@ -1,6 +1,6 @@
 """Reads PYON v2, which is JSON: an object with the key `__jsonclass__` is a tag.
 
-What has no tags is left to the C code of `json`, or to msgspec where `pyon[fast]` is installed.
+A text without tags is read by the C code of `json`, or by msgspec where `pyon[fast]` is installed.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 FAST_FROM = 256
-"""Characters from which the preparations for msgspec pay."""
+"""Minimum length of a text, in characters, that is read by msgspec: below, `json` is faster."""
 
 
 HIDDEN_LETTERS = ("\\u005", "\\u006", "\\u007")
-"""How letters begin that need no escape. With such, the key of a tag does not look like it."""
+"""Beginnings of escapes of letters, which may hide the key of a tag."""
 
 BRACES = r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]'
 PLAIN = JsonScanner()
 
 
 class NotJsonError(Exception):
-    """A text that is no JSON, and so no v2.
+    """The text is not JSON, and so not v2.
 
     Attributes
     ----------
@@ -51,25 +51,25 @@ class NotJsonError(Exception):
 
 
 class _BadTagError(Exception):
-    """A tag of which no value can be made."""
+    """A tag from which no value can be built."""
 
 
 class V2Reader:
-    """Reads texts that may hold values of these forms. One object serves many texts and threads."""
+    """Reads texts with values of these forms. One object serves many texts and threads."""
 
     def __init__(self, forms: Forms) -> None:
         self._forms = forms
         self._tagged = JsonScanner(make_hook(forms, NO_BUFFERS))
 
     def read(self, text: str, buffers: Buffers) -> Any:
-        """Give the value that the text spells.
+        """Return the value of the text.
 
         Raises
         ------
         NotJsonError
-            If it is no JSON.
+            If the text is not JSON.
         DecodeError
-            If it is JSON with a tag that means nothing.
+            If the text is JSON with an invalid tag.
         """
         if not may_have_tags(text):
             return _read_plain(text)
@@ -85,7 +85,7 @@ class V2Reader:
             ) from error.__cause__
 
     def _find_bad_tag(self, text: str, buffers: Buffers) -> int:
-        """Give the place of the first object, in order of their ends, that is a bad tag."""
+        """Return the position of the invalid tag that ends first."""
         read = make_hook(self._forms, buffers.again())
         ends = 0
 
@@ -108,8 +108,8 @@ class V2Reader:
         return 0
 
 
-def find_slip(text: str) -> NotJsonError:
-    """Give what is wrong with a text that is no JSON."""
+def find_json_error(text: str) -> NotJsonError:
+    """Return the error of a text that is not JSON."""
     try:
         _scan(PLAIN, text)
     except NotJsonError as error:
@@ -119,23 +119,23 @@ def find_slip(text: str) -> NotJsonError:
 
 def _read_plain(text: str) -> Any:
     if len(text) >= FAST_FROM:
-        with contextlib.suppress(ValueError):  # then the standard library knows
+        with contextlib.suppress(ValueError):  # then `json` reads it, or reports the error
             return load_fast().decode(text)
     return _scan(PLAIN, text)
 
 
 def may_have_tags(text: str) -> bool:
-    """Say whether `text` can hold the key of a tag. Quick, and wrong in one direction only."""
+    """Return whether `text` may contain the key of a tag: fast, with false positives only."""
     if "{" not in text:
         return False
-    # To look for a single character first is quicker by far.
+    # Searching for a single character first is much faster.
     if "_" in text and CLASS_KEY in text:
         return True
     return "\\" in text and "\\u00" in text and any(map(text.__contains__, HIDDEN_LETTERS))
 
 
 def _scan(scanner: JsonScanner, text: str) -> Any:
-    """Read the JSON that is the whole of `text`."""
+    """Read a text that as a whole is JSON."""
     start = SPACE.match(text).end() if text[:1] in WHITESPACE else 0  # type: ignore[union-attr]
     try:
         try:
@@ -160,7 +160,7 @@ def _scan(scanner: JsonScanner, text: str) -> Any:
 
 
 def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]:
-    """Make what turns the tags among JSON's objects into values, and leaves the others alone."""
+    """Return an object hook that builds the values of tags, and returns other objects unchanged."""
 
     def hook(x: dict[str, Any]) -> Any:
         tag: Any = x.get(CLASS_KEY)
@@ -170,14 +170,14 @@ def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]
                 if type(arguments) is list:
                     return QUICK[name](*arguments)
             except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
-                pass  # said below, with the reason, or it is none of the commonest
+                pass  # not one of the quick forms, or invalid: see below
         elif tag is None and CLASS_KEY not in x:
             return x
         return read_tag(tag)
 
     def read_tag(tag: Any) -> Any:
         if type(tag) is not list or len(tag) != 2 or type(tag[1]) is not list:
-            raise _BadTagError(f'expected ["name", [arguments]] behind {CLASS_KEY!r}')
+            raise _BadTagError(f'expected ["name", [arguments]] after {CLASS_KEY!r}')
         name, arguments = tag
         form = V2_FORMS.get(name) if type(name) is str else None
         form = form or forms.named(name)
@@ -185,7 +185,7 @@ def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]
             raise _BadTagError(f"no type is called {shorten(name)}")
         try:
             if form.raw and arguments:
-                if type(arguments[-1]) is bytes:  # out of another tag
+                if type(arguments[-1]) is bytes:  # the value of an inner tag
                     raise ValueError("expected base64 as a string, got bytes")
                 arguments[-1] = buffers.data(arguments[-1])
             return put_together(form, arguments)
@@ -219,7 +219,7 @@ def _read_complex(real: Any, imaginary: Any) -> complex:
 
 def _read_base64(text: Any) -> bytes:
     if type(text) is not str:
-        raise ValueError("perhaps the number of a buffer")
+        raise ValueError("not base64: perhaps the number of a buffer")
     data: bytes = load_base64().from_base64(text)
     return data
 
@@ -234,7 +234,7 @@ V2_FORMS = {
         Form("complex", list, _read_complex, arity=2),
     )
 }
-"""What is spelled with a name by v2 alone: v1 has a syntax for it."""
+"""Forms of v2 only: v1 has its own syntax for these types."""
 
 QUICK: dict[str, Callable[..., Any]] = {
     "tuple": _read_tuple,
@@ -244,4 +244,4 @@ QUICK: dict[str, Callable[..., Any]] = {
     "bytes": _read_base64,
     "Fraction": read_fraction,
 }
-"""The commonest forms, so that they need not go the whole way."""
+"""Fast functions for the most common forms, without the general steps."""

@@ -1,4 +1,4 @@
-"""How v2 spells things: JSON, where what JSON does not have is an object with one key, the tag."""
+"""The spelling of v2: JSON, in which other values are objects with one key, the tags."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 NON_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
 FAST_FROM_ITEMS = 32
-"""Items from which the preparations for msgspec pay."""
+"""Minimum number of items of a value that is written by msgspec: below, `json` is faster."""
 
 SAMPLE_FROM = 128
 SAMPLED = 16
-"""Items from which a look at a few strings is worth it, and how many these are."""
+"""Minimum number of items for a check of a sample of strings, and the size of the sample."""
 
 ESCAPE_SPACING = 500
-"""Minimum average distance, in bytes, between characters to be escaped. Where they stand closer,
+"""Minimum average distance, in bytes, between characters to be escaped. Where they are closer,
 `json` is faster."""
 
 LONG_STRING = 50
-"""Characters of text for each item from which a look at all strings is quicker than one at it."""
+"""Average characters per item beyond which checking all strings is faster than checking the
+text."""
 
 AT_A_TIME = 256
 SLICE = 2**15
-"""Strings that are gone through together, and characters, so that they stay in the cache."""
+"""Number of strings, and of characters, that are checked at a time, so that they stay in the
+cache."""
 
 _write_json = json_encoder(",", ":")
 
@@ -47,12 +49,12 @@ def _json(x: Any, found: Found) -> str:
 
 
 def write_plain(x: Any, found: Found, write: Callable[[Any], str], spaced: bool) -> str:
-    """Write plain JSON with msgspec, or with `write` where that is quicker, or may be different.
+    """Write plain JSON with msgspec, or with `write` where that is faster or might differ.
 
     Raises
     ------
     ValueError
-        If the halves of a character stand side by side in a string.
+        If a string has a high surrogate directly before a low one.
     """
     if found.items >= FAST_FROM_ITEMS and not _needs_escapes(found):
         fast = load_fast()
@@ -63,12 +65,12 @@ def write_plain(x: Any, found: Found, write: Callable[[Any], str], spaced: bool)
     text = write(x)
     if "\\" in text and (len(text) > LONG_STRING * found.items or "\\ud" in text):
         for strings in found.strings(AT_A_TIME):
-            _refuse_halves(strings)
+            _refuse_surrogate_pairs(strings)
     return text
 
 
 def _needs_escapes(found: Found) -> bool:
-    """Say whether much is not ASCII, so that msgspec is no help, judging by a few strings."""
+    """Estimate from a sample whether so much is not ASCII that msgspec is not faster."""
     if found.items < SAMPLE_FROM or not found.texts:
         return False
     strings = found.texts[0]
@@ -77,15 +79,15 @@ def _needs_escapes(found: Found) -> bool:
     return (size - len(sample)) * ESCAPE_SPACING > size
 
 
-def _refuse_halves(strings: list[str]) -> None:
-    """Raise ValueError if a high half of a character stands before a low one in a string."""
+def _refuse_surrogate_pairs(strings: list[str]) -> None:
+    """Raise ValueError if a string has a high surrogate directly before a low one."""
     joined = "".join(strings)
     for start in range(0, 0 if joined.isascii() else len(joined), SLICE):
         try:
             joined[start : start + SLICE].encode("utf-32")
         except UnicodeEncodeError:
             if any(map(re.compile(SPLIT_PAIR).search, strings)):
-                raise ValueError("the two halves of a surrogate pair") from None
+                raise ValueError("a surrogate pair in a string") from None
 
 
 def _spelling(comma: str, colon: str) -> Spelling:

@@ -1,11 +1,11 @@
-"""The walk over a value, which both generations share; they differ in how they spell what it meets.
+"""The walk over a value, common to both generations.
 
-A generation is a `Spelling`, a table. Three ideas make writing quick. Small plain values, which are
-most of what programs send each other, are written before a `Writer` is made (`_small`). A large
-part that is plain JSON goes to a C encoder in one piece, and to find that out takes one sweep over
-its containers, not a look at every leaf (`_plain`). And long base64 is never part of a text: a mark
-stands in for it, and in the end the text comes out in pieces. Everything else is written item by
-item, here, where also the way to what cannot be written is known.
+A generation is a `Spelling`, a table. Three ideas make writing fast. Small plain values, which are
+most of the values that programs send, are written without a `Writer` (`_small`). A large part that
+is plain JSON is written by a C encoder in one piece, and one scan of its containers in C finds out
+whether it is (`_plain`). And long base64 is never part of a text: a mark takes its place, and the
+result is a text in pieces. All other values are written item by item in this module, where the path
+to a value is known if it must be refused.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
 SPLICE_SIZE = 4096
-"""Characters of base64 from which it is a piece of its own; below, copying it a few times costs
-less."""
+"""Minimum length, in characters, of base64 that becomes a separate piece. Below, copying it a few
+times is faster."""
 
 MARK = "\xff"
-"""Surrounds the number of a piece in a text. PYON text is ASCII, so it cannot hold the mark."""
+"""Encloses the number of a piece in a text. PYON text is ASCII, so it cannot contain the mark."""
 
 RAW_BUFFER_SIZE = 4096
-"""Bytes from which data is handed over as a buffer, if the caller can take buffers. To encode,
-frame, receive and decode an array costs as much either way at 2.4 kB, or with SIMD base64 at 9 kB
-(``benchmarks/raw_buffers.py``); in between, and so here, the two differ by some ten microseconds
-at most."""
+"""Minimum size, in bytes, of data that is passed to a `buffer_callback`. To encode, frame, receive
+and decode an array takes the same time with base64 and with a raw buffer at 2.4 kB, or at 9 kB with
+SIMD base64 (``benchmarks/raw_buffers.py``). Between these sizes the difference is at most some ten
+microseconds."""
 
 FLAT: frozenset[type] = frozenset({bytes, complex})
-"""What is no level of nesting in either generation."""
+"""Types that do not count as a nesting level in either generation."""
 
 Callback = Callable[[memoryview], object]
 Convert = Callable[["bytes | memoryview"], "Any"]
@@ -46,17 +46,17 @@ Write = Callable[["Any", "Any", int], str]
 
 
 def base64_text(data: bytes | memoryview) -> str:
-    """Give long data as it stands in a string."""
+    """Return the base64 of long data as a string."""
     return load_base64().to_base64(data)  # type: ignore[no-any-return]
 
 
 def base64_bytes(data: bytes | memoryview) -> bytes:
-    """Give long data as a wire takes it."""
+    """Return the base64 of long data as bytes, for a wire."""
     return load_base64().to_base64_bytes(data)  # type: ignore[no-any-return]
 
 
 def base64_chunks(data: bytes | memoryview) -> Iterator[bytes]:
-    """Give long data as a file takes it: it is converted when it is written."""
+    """Yield the base64 of long data in chunks, for a file: each is converted when it is written."""
     return load_base64().base64_chunks(data)  # type: ignore[no-any-return]
 
 
@@ -68,13 +68,13 @@ class Writer:
     spelling : Spelling
     forms : Forms
     buffer_callback : callable, optional
-        Takes large data; its number stands in the text.
+        Called with large data, whose number is written in the text.
     convert : callable
-        Gives the piece of a text that long data is.
+        Converts long data to a piece of the text.
     """
 
     writers: ClassVar[dict[type, Write]]
-    """What writes values that contain others, or much, by their exact type."""
+    """Functions that write containers and bytes, by exact type."""
 
     _buffers = 0
     _may_splice = True
@@ -93,12 +93,12 @@ class Writer:
         self._convert = convert
 
     def text(self, x: Any) -> str:
-        """Give the whole text of `x`; errors as `pieces`."""
+        """Return the whole text of `x`; raises as `pieces` does."""
         text = self._whole(x)
         return "".join(map(str, self._interleaved(text))) if self._pieces else text
 
     def pieces(self, x: Any) -> list[Any]:
-        """Give the text of `x` as pieces that nobody has joined: strings, and what `convert` gave.
+        """Return the text of `x` in pieces: strings, and results of `convert`.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class Writer:
         try:
             return self._write(x, 0)
         except RecursionError:
-            raise EncodeError("nested too deeply for what the caller left of the stack") from None
+            raise EncodeError("nested too deeply for the rest of the stack") from None
 
     def _interleaved(self, text: str) -> list[Any]:
         parts: list[Any] = text.split(MARK)
@@ -125,7 +125,7 @@ class Writer:
         if kind in self._spelling.leaves:
             return self._spelling.leaves[kind](x)
         if depth == MAX_DEPTH and kind not in FLAT:
-            raise EncodeError(f"nested more than {MAX_DEPTH} deep, or contains itself")
+            raise EncodeError(f"nested more than {MAX_DEPTH} levels deep, or contains itself")
         if kind in self.writers:
             return self.writers[kind](self, x, depth + 1)
         form = self._forms.of(kind)
@@ -134,7 +134,7 @@ class Writer:
         return self._form(form, x, depth + 1)
 
     def _items(self, items: Collection[Any], depth: int) -> list[str]:
-        """Write each of `items`; an error gets to know in which of them it was."""
+        """Return the text of each item; the index is added to the path of an error."""
         texts: list[str] = []
         leaves = self._spelling.leaves
         try:
@@ -191,12 +191,12 @@ class Writer:
         return self._spelling.form("OrderedDict", [self._pairs(x, depth)])
 
     def _pairs(self, x: dict[Any, Any], depth: int) -> str:
-        """Write a dict as a list of pairs."""
+        """Return the text of a dict as a list of pairs."""
         comma = self._spelling.comma
         return f"[{comma.join([f'[{pair}]' for pair in self._entries(x.items(), depth, comma)])}]"
 
     def _entries(self, entries: Iterable[tuple[Any, Any]], depth: int, between: str) -> list[str]:
-        """Write keys and values; an error gets to know in which of them it was."""
+        """Return the texts of keys with values; the key is added to the path of an error."""
         texts: list[str] = []
         leaves = self._spelling.leaves
         writers = self.writers if depth < MAX_DEPTH else NONE
@@ -229,7 +229,7 @@ class Writer:
         return texts
 
     def _table(self, entries: Iterable[tuple[Any, Any]], depth: int, between: str) -> str | None:
-        """Write a dict that begins with a container in one piece, if it is plain and may be."""
+        """Return the text of a dict whose first value is a container, if it is plain JSON."""
         if between is not self._spelling.colon:
             return None
         text = self._plain(dict(entries), depth)
@@ -260,7 +260,7 @@ class Writer:
             raise EncodeError(f"{describe(x)}: {error}") from error
 
     def _data(self, data: bytes | memoryview) -> str:
-        """Spell data as base64, as the mark of a piece, or as the number of a buffer."""
+        """Return base64, or the mark of a piece, or the number of a buffer."""
         if self._buffer_callback is not None and len(data) >= RAW_BUFFER_SIZE:
             self._buffer_callback(memoryview(data))
             self._buffers += 1

@@ -1,8 +1,9 @@
-"""One end of a TCP (or TLS) connection that carries messages, driven by asyncio.
+"""One end of a TCP (or TLS) connection that carries messages, on asyncio.
 
 The one idea to keep in mind: reading costs no allocation and no task (`asyncio.BufferedProtocol`
-on the standing buffer of a `framing.Receiver`), and everything that is sent in one turn of the loop
-leaves in one write. Both are what makes a small exchange twice as fast as with asyncio's streams.
+on the permanent buffer of a `framing.Receiver`), and all messages that are sent in one iteration of
+the event loop are written at once. This makes a small exchange twice as fast as with asyncio's
+streams.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ __all__ = ["HIGH_WATER", "TURN", "Connection"]
 _logger = logging.getLogger(__name__)
 
 PIECE_SIZE = 256 * 2**10
-"""Bytes per write. The transport of Python 3.11 copies what the socket did not take of a write,
-again and again: one write of 8 MiB is four times slower than pieces of this size."""
+"""Maximum size of one write, in bytes. The transport of Python 3.11 copies the unsent rest of a
+write after each partial send: one write of 8 MiB is four times slower than pieces of this size."""
 
 HIGH_WATER = 2**20
-"""Bytes of backlog beyond which `Connection.drained` waits, and a server reads nothing more from
-that client: a few pieces keep the socket busy."""
+"""Bytes of backlog beyond which `Connection.drained` waits, and beyond which a server stops reading
+from the client: a few pieces keep the socket busy."""
 
 TURN = 0.001
-"""Seconds that a server takes for the messages of one connection before the others have their turn:
-small messages cost microseconds, but what they ask for may take long."""
+"""Seconds for which a server delivers the messages of one connection before it serves the others: a
+small message costs microseconds, but the request in it may take long."""
 
 
 class _State(IntEnum):
-    """What a connection has come to; what is beyond OPEN takes nothing more to be sent."""
+    """The state of a connection. In states beyond OPEN, nothing more is accepted for sending."""
 
     NEW = 0
     OPEN = 1
@@ -52,18 +53,18 @@ class _State(IntEnum):
 _NEW, _OPEN, _CLOSING, _CANCELLED, _CLOSED = _State
 
 _BY_OWNER, _BY_BACKLOG, _BY_TURN = 1, 2, 4
-"""Reasons not to read, as bits: one is not undone with the other. (`enum.Flag` is slow.)"""
+"""Reasons for paused reading, as bits, since several can apply at a time. (`enum.Flag` is slow.)"""
 
 
 class Connection(asyncio.BufferedProtocol):
     """A protocol object that receives and sends messages. Derive from it.
 
-    All methods are to be called on the event loop's thread, and are called there.
+    All methods must be called, and all callbacks are called, in the event loop's thread.
 
-    A connection that a server has accepted (it has a `group`) reads nothing more while its backlog
-    is beyond `HIGH_WATER`: a client that does not read what it asked for is not heard any further.
-    It lets others have their turn when its messages took `TURN`.
-    Clients read always, or both ends could wait for each other.
+    A connection that a server has accepted (it has a `group`) stops reading while its backlog is
+    beyond `HIGH_WATER`: no more requests are read from a client that does not read its replies.
+    After delivering messages for `TURN` seconds it lets other connections be served first. Neither
+    applies to clients: if both ends stopped reading, they would wait for each other.
 
     In the child of a fork a connection counts as closed, and nothing that is done with it there
     reaches the peer.
@@ -71,19 +72,20 @@ class Connection(asyncio.BufferedProtocol):
     Parameters
     ----------
     limit : int, optional
-        Bytes that a message may have that comes in; a larger one is dropped and reported as such.
+        Maximum size of a received message, in bytes. A larger message is dropped and delivered as
+        oversize: see `Message`.
     line_limit : int or None, optional
-        Bytes that its line may have. None: as many as the message.
+        Maximum size of the line of a message, in bytes. None: only `limit` applies.
     scratch : bytearray, optional
-        Memory to receive into, shared by any number of connections of one event loop.
+        Memory to receive into. It may be shared by all connections of one event loop.
 
     Attributes
     ----------
     receiver : Receiver
-        Cuts what comes in into messages; its attributes may be changed while a message is being
-        handled, and count from the next one on.
+        Splits received bytes into messages. Its attributes may be changed while a message is
+        being handled; the change applies from the next message on.
     peername, sockname : str
-        The two addresses, as people write them. Known once the connection is open.
+        The addresses of the peer and of this end, formatted. Known once the connection is open.
     group : set of Connection or None
         The connections of the server that has accepted this one; None at a client.
     """
@@ -91,10 +93,11 @@ class Connection(asyncio.BufferedProtocol):
     transport: asyncio.Transport
 
     lines_received: Callable[[str], int] | None = None
-    """What is asked first about a read that brought nothing but whole lines of ASCII, with their
-    line ends: given all of them as one text, it returns how many characters it is done with, none
-    or whole lines. The rest is delivered as messages, as is everything else. For programs that
-    handle all small messages of one read in one loop. It may call `send_now` once for all."""
+    """Callback for reads that consist of whole ASCII lines, so that all small messages of one read
+    can be handled in one loop. It is called with the lines, line ends included, as one text, and
+    returns the number of characters that it has handled: 0, or whole lines. The remaining lines,
+    and all other reads, are delivered to `message_received`. It may call `send_now` once for all
+    lines."""
 
     def __init__(
         self,
@@ -108,65 +111,66 @@ class Connection(asyncio.BufferedProtocol):
         self.group: set[Connection] | None = None
         self._loop = asyncio.get_running_loop()
         self._state = _NEW
-        self._pauses = 0  # reasons not to read: none
+        self._pauses = 0  # reasons for paused reading
         self._queue: deque[bytes | memoryview] = deque()
         self._queued = 0  # bytes in the queue
-        self._flush_due = False  # somebody is going to call _flush in this turn of the loop
+        self._flush_due = False  # _flush will be called in this iteration of the loop
         self._writable = True
         self._eof = False
         self._owner = os.getpid()
         self._waiters: list[asyncio.Future[None]] = []
 
-    # What to override.
+    # Callbacks, to be overridden.
 
     def connection_opened(self) -> None:
-        """The connection is open (with TLS: and the handshake done)."""
+        """Called when the connection is open; with TLS, when the handshake is complete."""
 
     def message_received(self, message: Message) -> None:
-        """A message came in."""
+        """Called with each received message."""
 
     def connection_closed(self, exc: Exception | None) -> None:
-        """The connection is gone; called once if `connection_opened` was, and else not at all.
+        """Called once when the connection has ended, if `connection_opened` was called.
 
         Parameters
         ----------
         exc : Exception or None
-            What ended it; None if the peer closed it in order or we did.
+            The error that ended the connection; None if either end closed it properly.
         """
 
     def connection_broken(self, error: FramingError) -> None:
-        """The peer sent what cannot be cut into messages. The connection is closed behind this."""
+        """Called when the peer broke the framing. The connection is closed after this call."""
         _logger.warning("%s: %s; connection closed", self.peername, error)
 
-    # What to use.
+    # Methods to use.
 
     def send(
         self, line: str | bytes | list[str | bytes], buffers: Sequence[memoryview] = ()
     ) -> None:
-        """Send one message: queue it; what one turn of the loop queues leaves in one write.
+        """Queue one message. All messages queued in one iteration of the loop are written at once.
 
-        Silently dropped when the connection is closing: `connection_closed` tells of that.
+        Messages are silently dropped while the connection is closing: `connection_closed` reports
+        the end.
         """
         self.send_chunks(frame(line, buffers))
 
     def send_chunks(self, chunks: Iterable[bytes | memoryview]) -> None:
-        """Send what `framing.frame` returned; one encoding may so serve many connections."""
+        """Queue the result of `framing.frame`, so that one encoding can serve many connections."""
         if self._state > _OPEN:
             return
         for chunk in chunks:
             self._queue.append(chunk)
             self._queued += len(chunk)
-        much = self._queued if self._writable else self.backlog
-        if much > HIGH_WATER and self.group is not None:
+        backlog = self._queued if self._writable else self.backlog
+        if backlog > HIGH_WATER and self.group is not None:
             self._pauses |= _BY_BACKLOG
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
     def send_small(self, line: bytes) -> bool:
-        """Send a small message, queued as by `send`; say whether it was taken.
+        """Queue a small message as `send` does; return whether it was accepted.
 
-        It is not if the connection is closing, or if more than `HIGH_WATER` bytes are waiting.
+        It is refused if the connection is closing, or if the backlog exceeds `HIGH_WATER`.
         """
         if self._state is not _OPEN or not self._writable or self._queued > HIGH_WATER:
             return False
@@ -178,12 +182,12 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def send_now(self, data: bytes | memoryview) -> None:
-        """Send bytes as `framing.frame` returned them, in this turn of the loop.
+        """Write bytes from `framing.frame` immediately.
 
         For callers that batch their own messages: every call writes at once. Queued messages go
         first; what the socket does not accept is queued.
         """
-        # `writable`, without a call: this is what a message to many peers costs for each of them.
+        # `writable`, inlined: a message to many peers costs this for each of them.
         if self._writable and not self._queue and self._state is _OPEN:
             self.transport.write(data)
         else:
@@ -191,26 +195,26 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def closed(self) -> bool:
-        """Whether the connection is gone; `connection_closed` has been called then."""
+        """Whether the connection has ended and `connection_closed` has been called."""
         return self._state is _CLOSED
 
     @property
     def writable(self) -> bool:
-        """Whether the operating system has taken all that was sent, so that more can be written."""
+        """Whether the operating system has accepted all sent bytes, so that more can be written."""
         return self._writable and not self._queue and self._state is _OPEN
 
     @property
     def backlog(self) -> int:
-        """Bytes that were given to `send` and that the operating system has not yet taken."""
+        """Bytes that were sent and that the operating system has not accepted yet."""
         return self._queued + (0 if self.closed else self.transport.get_write_buffer_size())
 
     async def drained(self, below: int | None = None) -> None:
-        """Wait until the backlog is below some number of bytes, by default `HIGH_WATER`.
+        """Wait until the backlog is at most `below` bytes, by default `HIGH_WATER`.
 
         Raises
         ------
         ConnectionResetError
-            The connection has been closed, so that it never will be.
+            The connection has been closed.
         """
         while not self.closed and self.backlog > (HIGH_WATER if below is None else below):
             await self._next_change()
@@ -223,13 +227,13 @@ class Connection(asyncio.BufferedProtocol):
             raise ConnectionResetError(f"the connection to {self.peername} is closed")
 
     def pause_reading(self) -> None:
-        """Have no more messages delivered, from now on; they stay in the receiver or the socket."""
+        """Stop the delivery of messages. They stay in the receiver or the socket."""
         self._pauses |= _BY_OWNER
 
     def resume_reading(self) -> None:
-        """Have messages delivered again, beginning in the next turn of the loop.
+        """Resume the delivery of messages in the next iteration of the loop.
 
-        Nothing is delivered yet while a client does not read what is sent to it.
+        At a server nothing is delivered while the backlog of the client exceeds `HIGH_WATER`.
         """
         if self._pauses & _BY_OWNER:
             self._resume(_BY_OWNER)
@@ -237,10 +241,10 @@ class Connection(asyncio.BufferedProtocol):
     def _resume(self, reason: int) -> None:
         self._pauses &= ~reason
         if not self._pauses:
-            self._loop.call_soon(self._read_on)
+            self._loop.call_soon(self._continue_reading)
 
     def close(self) -> None:
-        """Send what is queued, then close. Nothing more is delivered or taken to be sent."""
+        """Send what is queued, then close. Nothing more is delivered or accepted for sending."""
         if self._state is _OPEN:
             self._state = _CLOSING
             if not self._queue:
@@ -250,7 +254,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close at once; what is queued is lost."""
-        self._forget_queue()
+        self._drop_queue()
         if self._state in (_OPEN, _CLOSING):
             self._state = _CLOSING
             shutdown(self._socket)
@@ -259,35 +263,35 @@ class Connection(asyncio.BufferedProtocol):
             self._state = _CANCELLED
 
     def cancel(self) -> None:
-        """Give the connection up if it was never opened: what its TLS handshake was for is gone."""
+        """End a connection that was not opened, because its TLS handshake has failed."""
         if self._state in (_NEW, _CANCELLED):
             self._end()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is gone."""
+        """Wait until the connection has ended."""
         while not self.closed:
             await self._next_change()
 
     def forked(self) -> None:
-        """See `forks.ForkAware`: in the child the connection is closed, and nobody is told."""
+        """See `forks.ForkAware`: in the child the connection is closed, without a callback."""
         if self._state in (_OPEN, _CLOSING):
             forks.drop_descriptor(self._socket.fileno())
         self._state = _CLOSED
-        self._forget_queue()
+        self._drop_queue()
 
-    # What asyncio calls.
+    # Callbacks from asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
         self.transport = cast("asyncio.Transport", transport)
-        self._socket = transport.get_extra_info("socket")  # with TLS it has none at the end
+        self._socket = transport.get_extra_info("socket")  # a closed TLS transport has none
         if self._state is not _NEW:
             self.transport.abort()
             return
         self._state = _OPEN
         forks.register(self)
-        # We hear of every write that was not taken whole, and keep the rest ourselves. Not zero:
-        # TLS transports take an empty buffer for a full one then.
+        # With this limit, pause_writing is called after every incomplete write, and later messages
+        # stay in our queue. Zero is wrong: TLS transports then treat an empty buffer as a full one.
         self.transport.set_write_buffer_limits(high=1)
         set_keepalive(self._socket)
         self.peername = format_address(transport.get_extra_info("peername"))
@@ -321,20 +325,20 @@ class Connection(asyncio.BufferedProtocol):
         Parameters
         ----------
         nbytes : int
-            Bytes that were read.
+            Number of bytes that were read.
         done : int
-            Bytes of them, from the first on, that `lines_received` is done with.
+            Number of these bytes, from the beginning, that `lines_received` has handled.
         """
         self.receiver.buffer_updated(nbytes)
         self.receiver.skip(done)
         if self._pauses:
-            # Only now, not in pause_reading: most pauses end before anything more comes in.
+            # Not in our pause_reading: most pauses end before more bytes arrive.
             self.transport.pause_reading()
         self._deliver()
         self.receiver.detach()
 
     def _deliver(self) -> None:
-        """Hand on what is complete, and write what was sent meanwhile at once."""
+        """Deliver complete messages, then write what was sent meanwhile."""
         flush_here = not self._flush_due
         self._flush_due = True
         until = monotonic() + TURN
@@ -356,13 +360,13 @@ class Connection(asyncio.BufferedProtocol):
                 self._flush_due = False
 
     def give_way(self) -> None:
-        """Deliver nothing more in this turn of the loop, and read nothing before the rest is."""
+        """Let others run: deliver the next messages in the next iteration, and read after that."""
         if not self._pauses & _BY_TURN:
             self._pauses |= _BY_TURN
             self.transport.pause_reading()
             self._loop.call_soon(self._resume, _BY_TURN)
 
-    def _read_on(self) -> None:
+    def _continue_reading(self) -> None:
         if self._pauses or self._state is not _OPEN:
             return
         self._deliver()
@@ -376,12 +380,12 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """See `asyncio.Protocol`: the peer sends nothing more.
 
-        What came before is still answered: messages that wait are delivered, what is queued is
-        sent, then the connection is closed. (TLS knows no such half-closed connections.)
+        Earlier messages are still answered: waiting messages are delivered, queued bytes are sent,
+        then the connection is closed. (TLS has no half-closed connections.)
         """
         self._eof = True
         if not self._pauses:
-            self._deliver()  # what was to be delivered in the next turn of the loop
+            self._deliver()  # messages that were due in the next iteration of the loop
         if not self._pauses:
             self.close()
         half_open = bool(self._queue or self._pauses)
@@ -396,8 +400,8 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`.
 
-        Nothing is written or closed from here: a transport that finds its peer gone by that, or
-        has nothing left to send, has two ends.
+        Nothing is written or closed here. A transport that loses its peer, or has nothing left to
+        send, inside this callback would call `connection_lost` twice.
         """
         self._writable = True
         if not self._flush_due:
@@ -417,29 +421,29 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end(self) -> None:
         self._state = _CLOSED
-        self._forget_queue()
+        self._drop_queue()
         if self.group is not None:
             self.group.discard(self)
         self._wake_waiters()
 
-    # The queue of what is to be sent.
+    # The queue of bytes to send.
 
     def _flush(self) -> None:
         self._flush_due = False
         while self._queue and self._writable:
-            if self.transport.is_closing():  # the peer has left: asyncio warns of every write
-                self._forget_queue()
+            if self.transport.is_closing():  # the peer is gone: asyncio would log every write
+                self._drop_queue()
                 break
             self.transport.write(self._next_piece())
         if self._state is _CLOSING and not self._queue and not self.transport.is_closing():
-            self.transport.close()  # once: a TLS transport is of no use after a second time
+            self.transport.close()  # once: a second call breaks a TLS transport
         if self._pauses & _BY_BACKLOG and self.backlog <= HIGH_WATER:
             self._resume(_BY_BACKLOG)
         if self._waiters:
             self._wake_waiters()
 
     def _next_piece(self) -> bytes | memoryview:
-        """Take the next bytes to write out of the queue: small ones joined, large ones cut."""
+        """Remove the next bytes from the queue: small buffers joined, large ones split."""
         piece = self._queue.popleft()
         if len(piece) > PIECE_SIZE:
             view = memoryview(piece)
@@ -454,7 +458,7 @@ class Connection(asyncio.BufferedProtocol):
         self._queued -= len(piece)
         return piece
 
-    def _forget_queue(self) -> None:
+    def _drop_queue(self) -> None:
         self._queue.clear()
         self._queued = 0
 

@@ -1,8 +1,8 @@
-"""A TCP server on asyncio that starts, says where it listens, and stops within a bound.
+"""A TCP server on asyncio that starts, reports its addresses, and stops within a bounded time.
 
-The one idea to keep in mind: `stop` owns the end of every connection. `asyncio.Server.wait_closed`
-returns at once on Python 3.11 and waits for the connections on 3.12 and later, so this class keeps
-its own account of them and waits itself, no longer than `STOP_GRACE`.
+The one idea to keep in mind: `stop` ends every connection. `asyncio.Server.wait_closed` returns at
+once on Python 3.11 and waits for the connections on 3.12 and later. So this class keeps its own set
+of connections, and waits for them itself, for at most `STOP_GRACE`.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ __all__ = ["AsyncioServer"]
 _logger = logging.getLogger(__name__)
 
 STOP_GRACE = 1.0
-"""Seconds that `AsyncioServer.stop` gives connections to send what is queued, and handlers to clean
-up, before it cuts them off."""
+"""Seconds for which `AsyncioServer.stop` lets connections send what is queued, and handlers clean
+up, before it aborts the connections."""
 
 
 class AsyncioServer:
     r"""Generic TCP server based on asyncio.
 
-    Derive from it and define `_handle_connection_cr`, a coroutine method that is given the
-    `asyncio.StreamReader` and `asyncio.StreamWriter` of each connection and runs until the
-    connection is done with; or, for speed, `_make_connection`.
+    Derive from it and define `_handle_connection_cr`, a coroutine method that is called with the
+    `asyncio.StreamReader` and `asyncio.StreamWriter` of each connection and runs until the end of
+    the connection; or, for speed, `_make_connection`.
 
-    All methods are to be called on the event loop.
+    All methods must be called in the event loop's thread.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class AsyncioServer:
         self._acceptor: Acceptor | None = None
         self._handlers: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
-        self._streams: set[_Stream] = set()
+        self._streams: set[_StreamProtocol] = set()
         self._scratch = bytearray(SCRATCH_SIZE)
 
     async def start(
@@ -82,16 +82,16 @@ class AsyncioServer:
         Parameters
         ----------
         host : str, sequence of str or None
-            Bind address or addresses; names are resolved, None means all interfaces.
+            Bind address or addresses. Names are resolved. None means all interfaces.
         port : int
-            TCP port. 0 has the system choose one, the same for all addresses: see `port`.
+            TCP port. With 0 the system chooses one port for all addresses: see `port`.
         ssl : ssl.SSLContext, optional
             Serve TLS with this context.
 
         Raises
         ------
         OSError
-            An address cannot be bound, because it is in use, for example.
+            An address cannot be bound, for example because it is in use.
         RuntimeError
             The server has been started already.
         """
@@ -113,29 +113,30 @@ class AsyncioServer:
             raise RuntimeError(f"the server has been started already, on {self.addresses}")
 
     def _bound(self, addresses: list[tuple[str, int]]) -> None:
-        """Look at the addresses that the server is bound to: for derived classes to override.
+        """Check the addresses that the server is bound to: for derived classes to override.
 
-        Called by `start` when all sockets are bound, before the first one listens: no client has
-        got in yet. If this raises, all of them are closed, and `start` raises the same.
+        Called by `start` when all sockets are bound and none listens yet, so no client can have
+        connected. If this raises, all sockets are closed, and `start` raises the same exception.
 
         Parameters
         ----------
         addresses : list of tuple of str and int
-            Host and port of each socket, as the operating system tells them; not what `start` was
-            asked for. The unspecified addresses ``0.0.0.0`` and ``::`` stand for all interfaces.
+            Host and port of each socket, as the operating system reports them; they may differ
+            from the arguments of `start`. The unspecified addresses ``0.0.0.0`` and ``::`` mean all
+            interfaces.
         """
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Where the server listens, as pairs of host and port; empty unless it is running.
+        """Host and port of each listening socket; empty unless the server is running.
 
-        In the child of a fork it is not running: the server is the parent's.
+        In the child of a fork the server is not running: it belongs to the parent.
         """
         return [] if self._acceptor is None else self._acceptor.addresses
 
     @property
     def port(self) -> int:
-        """The TCP port that the server listens on.
+        """The TCP port on which the server listens.
 
         Raises
         ------
@@ -148,10 +149,10 @@ class AsyncioServer:
         return addresses[0][1]
 
     async def stop(self) -> None:
-        """Stop the server: close its port, its connections, and cancel what handles them.
+        """Stop the server: close its port and its connections, and cancel their handlers.
 
-        Returns within a few seconds, also if peers hang. May be called again, and before `start`.
-        A handler that calls this is not cancelled.
+        Returns within a few seconds, even if peers do not respond. May be called again, and before
+        `start`. A handler that calls this is not cancelled.
         """
         acceptor, self._acceptor = self._acceptor, None
         if acceptor is not None:
@@ -164,10 +165,10 @@ class AsyncioServer:
         handlers = self._handlers - {cast("asyncio.Task[None]", asyncio.current_task())}
         for handler in handlers:
             handler.cancel()
-        waiting = [*handlers, *ends, *(stream.lost for stream in self._streams)]
-        if not waiting:
+        pending = [*handlers, *ends, *(stream.lost for stream in self._streams)]
+        if not pending:
             return
-        _, late = await asyncio.wait(waiting, timeout=STOP_GRACE)
+        _, late = await asyncio.wait(pending, timeout=STOP_GRACE)
         for connection in self._connections.copy():
             connection.abort()
         for stream in self._streams.copy():
@@ -177,7 +178,7 @@ class AsyncioServer:
         await end(ends, STOP_GRACE)
 
     async def __aenter__(self) -> Self:
-        """Return the server; the end of the block stops it."""
+        """Return the server; it is stopped at the end of the block."""
         return self
 
     async def __aexit__(
@@ -196,18 +197,18 @@ class AsyncioServer:
         raise NotImplementedError("derive from AsyncioServer and define _handle_connection_cr")
 
     def _make_connection(self) -> asyncio.BaseProtocol:
-        """Return the protocol object of a new connection: for derived classes that want speed.
+        """Return the protocol object of a new connection: for derived classes that need speed.
 
         `Connection` objects can share ``self._scratch``; the server closes them when it stops.
         """
-        return _Stream(self._start_handler, self._streams)
+        return _StreamProtocol(self._start_handler, self._streams)
 
     async def _serve(self, connect: _Opener, sock: socket.socket) -> None:
-        """Hand a socket that was accepted to a new connection."""
+        """Create the connection of an accepted socket, and open it."""
         try:
             connection = self._make_connection()
         except Exception:
-            _logger.exception("a connection could not be made")
+            _logger.exception("the connection object could not be created")
             sock.close()
             return
         if isinstance(connection, Connection):
@@ -220,7 +221,7 @@ class AsyncioServer:
                 connection.cancel()
 
     def _start_handler(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._acceptor is None:  # stopped, while this connection was coming in
+        if self._acceptor is None:  # stopped while this connection was being opened
             writer.transport.abort()
             return
         set_keepalive(writer.get_extra_info("socket"))
@@ -236,26 +237,27 @@ class AsyncioServer:
         try:
             await self._handle_connection_cr(reader, writer)
         except OSError:
-            pass  # the peer is gone: nobody to tell
+            pass  # the connection is lost: nothing to report
         except Exception:
             _logger.exception("the handler of a connection failed")
         finally:
             writer.close()
 
 
-class _Stream(asyncio.StreamReaderProtocol):
-    """A connection whose handler is written with streams, so that `stop` can end it, too.
+class _StreamProtocol(asyncio.StreamReaderProtocol):
+    """A connection with a handler that uses asyncio's streams, which `stop` can end.
 
-    The handler leaves to the transport what the peer has not read yet, which may take for ever.
+    After the end of the handler the transport still sends its buffer, and a peer that does not read
+    can delay that for ever.
     """
 
-    def __init__(self, start_handler: Any, group: set[_Stream]) -> None:
+    def __init__(self, start_handler: Any, group: set[_StreamProtocol]) -> None:
         super().__init__(asyncio.StreamReader(), start_handler)
         self.lost = asyncio.get_running_loop().create_future()
         self._group = group
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport_of_ours = cast("asyncio.Transport", transport)
+        self._own_transport = cast("asyncio.Transport", transport)
         self._socket = transport.get_extra_info("socket")
         self._group.add(self)
         forks.register(self)
@@ -263,7 +265,7 @@ class _Stream(asyncio.StreamReaderProtocol):
 
     def abort(self) -> None:
         shutdown(self._socket)
-        self._transport_of_ours.abort()
+        self._own_transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         shutdown(self._socket)
@@ -277,14 +279,14 @@ class _Stream(asyncio.StreamReaderProtocol):
 
 
 def _opener(context: ssl.SSLContext | None) -> _Opener:
-    """Return what hands a socket to a connection, plain or with TLS."""
+    """Return the coroutine function that opens a connection on a socket, plain or with TLS."""
     if context is None:
         return _connect
-    # Now: when descriptors are used up, no module can be loaded.
+    # Imported now: when file descriptors are used up, no module can be loaded.
     from pyon._handshake import TIMEOUT, Handshake
 
     async def connect(connection: asyncio.BaseProtocol, sock: socket.socket) -> None:
-        """Shake hands, then open the connection; log why if that fails."""
+        """Do the TLS handshake and open the connection; log the reason of a failure."""
         peer = _peername(sock)
         handshake = Handshake(context, sock)
         try:
@@ -297,7 +299,7 @@ def _opener(context: ssl.SSLContext | None) -> _Opener:
         except OSError as error:
             reason = handshake.failure(error)
             if reason is None:
-                _logger.debug("%s: left before the TLS handshake", peer)
+                _logger.debug("%s: disconnected before the TLS handshake", peer)
             else:
                 _logger.warning("%s: TLS handshake failed: %s; connection closed", peer, reason)
 
@@ -309,7 +311,7 @@ async def _connect(connection: asyncio.BaseProtocol, sock: socket.socket) -> Non
     try:
         await loop.connect_accepted_socket(lambda: connection, sock)
     except OSError as error:
-        _logger.debug("a connection was lost as it came in: %s", error)
+        _logger.debug("a connection was lost while it was being opened: %s", error)
         sock.close()
 
 

@@ -1,8 +1,9 @@
-"""Signals and the event loop: a signal is handled when it comes, not when the loop's wait is over.
+"""Signals that wake the event loop: a handler runs at once, not when the loop's wait is over.
 
-The one idea to keep in mind: Python runs a signal's handler between two steps of the main thread. A
-signal that comes just before the loop begins to wait, or on another thread, leaves only a note, and
-the wait goes on. A byte in a socket that the loop watches ends it.
+The one idea to keep in mind: Python runs a signal's handler between two bytecode instructions of
+the main thread. A signal that arrives just before the loop begins to wait, or on another thread,
+only sets a flag, and the wait continues. A byte written to a socket that the loop watches ends the
+wait.
 """
 
 from __future__ import annotations
@@ -25,35 +26,35 @@ _T = TypeVar("_T")
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """Do what `asyncio.run` does; Ctrl-C ends it at once, at whatever moment it comes.
+    """Run a coroutine as `asyncio.run` does; Ctrl-C ends it at once, at any moment.
 
     Parameters
     ----------
     main : coroutine
-        What the program does.
+        The program.
 
     Returns
     -------
     object
-        What `main` returned.
+        The result of `main`.
     """
 
-    async def woken() -> _T:
+    async def main_with_waker() -> _T:
         with Waker():
             return await main
 
     try:
-        return asyncio.run(woken())
+        return asyncio.run(main_with_waker())
     finally:
-        main.close()  # if the end came before its beginning
+        main.close()  # in case it was never started
 
 
 class Waker:
-    """Wakes the running event loop when a signal comes, however it comes.
+    """Wakes the running event loop for every signal, whenever it arrives and on whichever thread.
 
-    For a `with` block on the event loop. Without effect outside of the main thread, where no signal
-    is handled, and where the loop does this by itself: that of Windows, or uvloop's. Handlers are
-    left as they are.
+    A context manager, to be used in the event loop's thread. It has no effect outside of the main
+    thread, where no signal is handled, and with loops that do this themselves: those of Windows and
+    of uvloop. Signal handlers are not changed.
     """
 
     def __init__(self) -> None:
@@ -68,10 +69,10 @@ class Waker:
     def _watch(self, reading: socket.socket, writing: socket.socket) -> None:
         reading.setblocking(False)
         writing.setblocking(False)
-        others = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        previous = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         self._ends = reading, writing
-        if others != -1:
-            signal.set_wakeup_fd(others)
+        if previous != -1:
+            signal.set_wakeup_fd(previous)
             self._close()
         else:
             self._loop.add_reader(reading, self._drain, reading)
@@ -93,7 +94,7 @@ class Waker:
             self._close()
 
     def forget(self) -> None:
-        """Leave the loop alone, in the child of a fork: it is the parent's."""
+        """Release the sockets in the child of a fork, without touching the parent's loop."""
         if self._ends is not None:
             signal.set_wakeup_fd(-1)
             self._close()

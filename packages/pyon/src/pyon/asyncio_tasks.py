@@ -1,7 +1,7 @@
-"""Tasks, futures and callbacks of asyncio, as servers and clients need them: each thing once.
+"""Tasks, futures and callbacks of asyncio, as servers and clients need them.
 
-The one idea to keep in mind: the event loop refers to tasks weakly. A task that nobody awaits is
-kept in a set of its owner, and the owner ends the whole set when it stops.
+The one idea to keep in mind: the event loop has only weak references to tasks. A task that nothing
+awaits is kept in a set of its owner, and the owner ends the whole set when it stops.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _T = TypeVar("_T")
 
 
 def keep(tasks: set[asyncio.Task[_T]], coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-    """Run a coroutine in a task that stays in `tasks` until it is done.
+    """Run a coroutine in a task that stays in `tasks` until it is done. Call on the event loop.
 
     Parameters
     ----------
     tasks : set of asyncio.Task
-        The owner's; see `end`.
+        The set of the owner; see `end`.
     coroutine : coroutine
-        It handles its own errors: nobody awaits the task.
+        It must handle its own errors: nothing awaits the task.
 
     Returns
     -------
     asyncio.Task
-        The task. To be called on the event loop.
+        The task.
     """
     task = asyncio.get_running_loop().create_task(coroutine)
     tasks.add(task)
@@ -37,29 +37,30 @@ def keep(tasks: set[asyncio.Task[_T]], coroutine: Coroutine[Any, Any, _T]) -> as
 
 
 def abandon(task: asyncio.Task[Any]) -> None:
-    """Have `asyncio.run` not wait for a task that goes on although it was cancelled.
+    """Exclude a task that did not end when it was cancelled from the wait of `asyncio.run`.
 
-    It cancels all tasks once more in the end and waits for them, however long that takes. Nor does
-    asyncio log later that the task was destroyed: its owner has said so already.
+    At its end, `asyncio.run` cancels all tasks again and waits for them without a time-out. This
+    also suppresses asyncio's later message that the task was destroyed, which its owner has
+    reported already.
 
     Parameters
     ----------
     task : asyncio.Task
-        It runs on while its event loop does.
+        It continues to run while its event loop runs.
     """
     asyncio.tasks._unregister_task(task)
     task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]], grace: float) -> set[asyncio.Task[Any]]:
-    """Cancel tasks and wait until they are done, but no longer than `grace` seconds.
+    """Cancel tasks and wait until they are done, for at most `grace` seconds.
 
     Parameters
     ----------
     tasks : iterable of asyncio.Task
-        A task that calls this itself is left alone: it would wait for its own end.
+        The calling task is skipped, because it would wait for its own end.
     grace : float
-        Seconds that the tasks have to clean up.
+        Seconds for which the tasks may clean up.
 
     Returns
     -------
@@ -76,7 +77,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]], grace: float) -> set[asyncio.T
 
 
 class Later:
-    """Has something done in the next turn of the event loop, once, however often it is asked."""
+    """Calls a function in the next iteration of the event loop, once for any number of requests."""
 
     __slots__ = ("_asked",)
 
@@ -84,7 +85,7 @@ class Later:
         self._asked = False
 
     def ask(self, action: Callable[[], object]) -> None:
-        """Have `action` called; it is always the same one."""
+        """Schedule `action`, which must be the same function in every call."""
         if not self._asked:
             self._asked = True
             asyncio.get_running_loop().call_soon(self._call, action)
@@ -95,7 +96,7 @@ class Later:
 
 
 def settle(future: asyncio.Future[_T], result: _T) -> None:
-    """Set the result of a future, unless it has one or was cancelled."""
+    """Set the result of a future, unless it is done or was cancelled."""
     if not future.done():
         future.set_result(result)
 

@@ -1,4 +1,4 @@
-"""How long to wait between attempts to connect: arithmetic only, without a clock."""
+"""Back-off: the waits between attempts to connect. Arithmetic only, without a clock."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import random
 __all__ = ["Backoff"]
 
 JITTER = 0.5
-"""Largest part of a wait that chance takes off, so that a hundred clients of one server that was
-restarted do not all come back in the same moment."""
+"""Largest fraction of a wait that is subtracted at random, so that a hundred clients of a restarted
+server do not all reconnect at the same moment."""
 
 
 class Backoff:
-    """Waits that double with each attempt, up to a longest one.
+    """Waits that double with each attempt, up to a maximum.
 
     Parameters
     ----------
     first : float
         Seconds before the first new attempt.
     longest : float
-        Seconds between attempts in the long run. If it is less than `first`, it is used at once.
+        Maximum number of seconds between attempts. If it is less than `first`, every wait has it.
     jitter : float, optional
-        Largest part of each wait that chance takes off, from 0 (none) to 1.
+        Largest fraction of each wait that is subtracted at random, from 0 (none) to 1.
 
     Examples
     --------
@@ -44,10 +44,10 @@ class Backoff:
         self._wait = self._first
 
     def next(self) -> float:
-        """Return how long to wait before the next attempt, in seconds."""
+        """Return the wait before the next attempt, in seconds."""
         wait, self._wait = self._wait, min(2 * self._wait, self._longest)
         return wait * (1 - self._jitter * random.random())  # noqa: S311
 
     def reset(self) -> None:
-        """Begin anew: an attempt has succeeded."""
+        """Start again with the first wait: an attempt has succeeded."""
         self._wait = self._first

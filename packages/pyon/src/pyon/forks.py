@@ -1,12 +1,12 @@
-"""What must not go on in the child of a fork: sockets, locks and threads that are the parent's.
+"""Sockets, locks and threads of the parent that the child of a fork must not use.
 
 The one idea to keep in mind: a child inherits every descriptor, but no thread. If both processes
 read one socket, each gets a part of the other one's messages. So in the child, before any other
-code runs there, each registered owner drops its descriptors and says from then on that it was made
-in another process. The parent notices nothing.
+code runs there, each registered owner drops its descriptors and reports from then on that it was
+made in another process. The parent is not affected.
 
-Processes that are started by `subprocess`, or by `multiprocessing` with "spawn" or "forkserver",
-inherit nothing and are not concerned. Systems without ``os.fork`` never call what is registered.
+Processes started by `subprocess`, or by `multiprocessing` with "spawn" or "forkserver", inherit
+nothing and are not affected. On systems without ``os.fork`` no registered object is ever called.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["ForkAware", "drop_descriptor", "register"]
 
 
 class ForkAware(Protocol):
-    """An object that owns something which only one process can use."""
+    """An object that owns a resource which only one process may use."""
 
     def forked(self) -> None:
-        """Give up what the parent owns. Called in the child, where no other thread runs.
+        """Drop the resources of the parent. Called in the child, where no other thread runs.
 
         Locks may be held by threads that do not exist here: replace them, never acquire them.
-        Nothing may be sent and nothing shut down: the connection is the parent's.
+        Do not send anything and do not shut anything down: the connection is the parent's.
         """
 
 
@@ -33,27 +33,28 @@ _owners: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
 def register(owner: ForkAware) -> None:
-    """Have ``owner.forked()`` called in each child that this process forks, from any thread.
+    """Register an object: ``owner.forked()`` is called in each child that this process forks.
 
     Parameters
     ----------
     owner : ForkAware
-        Referred to weakly: it need not be unregistered. It must be hashable by identity.
+        Only a weak reference is kept, so it need not be unregistered. It must be hashable by
+        identity.
     """
     _owners.add(owner)
 
 
 def drop_descriptor(number: int) -> None:
-    """Close a descriptor's file in this process, but keep its number occupied.
+    """Close the file of a descriptor in this process, but keep its number occupied.
 
-    The null device takes its place. So an object that still refers to the number (an asyncio
-    transport, a socket object) reads nothing, and closes the null device in the end, rather than a
-    file that was given the same number meanwhile.
+    The null device takes its place. So an object that still has the number (an asyncio transport, a
+    socket object) reads nothing, and finally closes the null device instead of another file that
+    would otherwise have got the same number.
 
     Parameters
     ----------
     number : int
-        As ``fileno()`` returns it; negative (closed already): nothing happens.
+        The value of ``fileno()``. Nothing happens if it is negative (closed already).
     """
     if number < 0:
         return
@@ -69,7 +70,7 @@ def _in_child() -> None:
     for owner in list(_owners):
         try:
             owner.forked()
-        except Exception as error:  # the others are still to be told
+        except Exception as error:  # the other owners must still be called
             failures.append(error)
     if failures:
         raise ExceptionGroup("in the child of a fork", failures)

@@ -1,14 +1,15 @@
 """Messages on a byte stream, without any I/O: bytes in, messages out; messages in, buffers out.
 
-A message is one line ended by a single LF (0x0A). On connections that negotiated it, a line that
-begins with ``{"buffers":[n1,n2,...],`` is followed, right behind its LF, by as many bytes of each
-raw buffer; the key comes first so that the lengths are found without parsing the line.
+A message is one line that ends with a single LF (0x0A). On connections that have negotiated raw
+buffers, a line that begins with ``{"buffers":[n1,n2,...],`` is followed, directly behind its LF, by
+raw buffers of these sizes in bytes. The key is the first one, so that the sizes are found without
+parsing the line.
 
-The one idea to keep in mind: a `Receiver` says where the next bytes belong (`get_buffer`), and
-whoever owns the socket has them written there: `socket.recv_into` of a blocking client, or
-`asyncio.BufferedProtocol`. So small messages cost no allocation per read, and raw buffers are
-received straight into the memory of the array to be. Between messages a receiver needs no memory
-of its own, so any number of connections of one thread can share one scratch buffer.
+The one idea to keep in mind: a `Receiver` provides the memory for the next bytes (`get_buffer`),
+and the owner of the socket has the bytes written there, with `socket.recv_into` in a blocking
+client or with `asyncio.BufferedProtocol`. So small messages cost no allocation per read, and raw
+buffers are received directly into the memory of the later array. Between messages a receiver needs
+no memory of its own, so any number of connections of one thread can share one scratch buffer.
 """
 
 from __future__ import annotations
@@ -39,50 +40,51 @@ __all__ = [
 ]
 
 DEFAULT_LIMIT = 2 * 2**30
-"""Bytes of one message, its raw buffers included. Arrays of 1 GiB pass; a peer cannot make us fill
-more memory than this."""
+"""Default limit of one message including its raw buffers, in bytes. Arrays of 1 GiB are accepted,
+and a peer cannot make us use more memory than this."""
 
 REQUEST_LINE_LIMIT = 32 * 2**20
-"""Bytes of a line that a server takes by default. Everybody waits while a line is decoded: 0.05 s
-for this much base64, 0.1 s for numbers (3 s for nothing but brackets). What is larger is an array,
-and comes as a raw buffer from clients of ours; clients that write arrays as text have 24 MB."""
+"""Default limit of a line at a server, in bytes. All connections wait while a line is decoded: for
+this size, 0.05 s for base64, 0.1 s for numbers (3 s for nothing but brackets). Larger data is
+arrays, which our clients send as raw buffers; clients that send arrays as text are limited to
+arrays of 24 MB."""
 
 REPLY_LINE_LIMIT = 256 * 2**20
-"""Bytes of a line that a client or subscriber takes by default: it has asked for it. Arrays of
-150 MB pass as base64 (4/3 of that), which is how servers of the established stack send them."""
+"""Default limit of a line at a client or subscriber, in bytes; it has requested the data. Arrays of
+150 MB are accepted as base64 (4/3 of that), which is how the established servers send them."""
 
 SCRATCH_SIZE = 256 * 2**10
-"""Bytes taken per read. A socket buffer rarely holds more; twice as much gains nothing."""
+"""Bytes per read. A socket buffer rarely holds more, and twice this size is not faster."""
 
 HANDED_OVER_SIZE = 2**20
-"""Bytes from which a line is handed over in the memory that it came into, not copied."""
+"""Bytes from which a line is returned in the memory into which it was received, without a copy."""
 
 LONG_LINE = 4096
-"""Bytes from which a line is no small one. It is not worth a look if it may be handled at once."""
+"""Bytes beyond which a line is not small: `whole_lines` does not consider it."""
 
 GROWTH_STEP = 4 * 2**20
-"""Bytes by which the memory of a long line grows at most: clearing them takes milliseconds, and
-no event loop is to wait longer for that."""
+"""Bytes by which the memory of a long line grows at most: to clear them takes milliseconds, which
+is as long as an event loop should be blocked."""
 
 _LF = ord("\n")
-_FIRST_GROWTH = 16 * 2**10  # most are small, and much memory takes long to clear
+_FIRST_GROWTH = 16 * 2**10  # most lines are small, and clearing more memory takes longer
 
 
 class Message(NamedTuple):
-    """One message as it came in.
+    """One received message.
 
     Attributes
     ----------
     line : bytes or bytearray
-        The line without its LF. A long one is a bytearray that is the receiver's alone.
+        The line without its LF. A long line is a bytearray to which nothing else refers.
     buffers : sequence of memoryview
-        The raw buffers behind the line, in order; writable, each with memory of its own.
+        The raw buffers behind the line, in order; writable, each with its own memory.
     oversize : int
-        Zero, or the size in bytes of a message beyond the limit. Its content was dropped as it came
-        in: `buffers` is empty, and of a line that was itself too long, `line` has only the first
-        `HEAD_SIZE` bytes. The stream goes on behind it.
+        Zero, or the size in bytes of a message beyond the limit. Its content was dropped while it
+        was received: `buffers` is empty, and if the line itself was too long, `line` has only its
+        first `HEAD_SIZE` bytes. The next message is received normally.
     limit : int
-        Zero, or the limit in bytes that the message is beyond.
+        Zero, or the limit in bytes that the message exceeded.
     """
 
     line: bytes | bytearray
@@ -91,19 +93,19 @@ class Message(NamedTuple):
     limit: int = 0
 
     def take_text(self) -> str | bytes:
-        """Return the line for `pyon.decode`, and free the memory of a long one.
+        """Return the line for `pyon.decode`, and free the memory of a long line.
 
-        So a line costs no more than twice its length: the bytes and the text, then the text and its
-        value. To be called once: of a long line only the first `HEAD_SIZE` bytes are left.
+        So a line takes no more than twice its length: the bytes and the text, then the text and its
+        value. Call this once: of a long line only the first `HEAD_SIZE` bytes remain.
         """
         line = self.line
         if isinstance(line, bytes):
             return line
         try:
             text = line.decode()
-        except UnicodeDecodeError:  # the reader says where
+        except UnicodeDecodeError:  # `decode` reports the place
             return bytes(line)
-        with contextlib.suppress(BufferError):  # somebody looks at it
+        with contextlib.suppress(BufferError):  # there is a memoryview of the line
             del line[HEAD_SIZE:]
         return text
 
@@ -114,13 +116,15 @@ class Receiver:
     Parameters
     ----------
     limit : int, optional
-        Bytes that one message may have, its raw buffers included. May be changed between messages.
+        Maximum size of one message including its raw buffers, in bytes. May be changed between
+        messages.
     line_limit : int or None, optional
-        Bytes that its line may have. None: as many as the message. May be changed as well.
+        Maximum size of the line of a message, in bytes. None: only `limit` applies. May be changed
+        between messages.
     scratch : bytearray, optional
-        Memory to receive into while no message is unfinished. Receivers that run in one thread may
-        share it, if each calls `detach` before another one's `get_buffer`. By default each receiver
-        has one of its own.
+        Memory to receive into while no message is incomplete. Receivers of one thread may share it
+        if each calls `detach` before another one's `get_buffer` is called. By default each receiver
+        has its own.
     raw_buffers : bool, optional
         Whether lines may announce raw buffers. May be changed between messages.
 
@@ -166,19 +170,19 @@ class Receiver:
         self._leave_own_memory()
 
     def _leave_own_memory(self) -> None:
-        # data[start:end] is what came in and was not consumed; no LF is in data[start:scanned].
+        # data[start:end] is received and not consumed; data[start:scanned] contains no LF.
         self._data = self._scratch
         self._view: memoryview | None = None
         self._start = self._end = self._scanned = 0
 
     def _most(self) -> int:
-        """Return the limit of lines that applies."""
+        """Return the effective limit of a line, in bytes."""
         line_limit = self.line_limit
         return self.limit if line_limit is None or line_limit > self.limit else line_limit
 
     @property
     def pending(self) -> int:
-        """Bytes in hand of a message that is not complete. Nonzero at the end: it was cut."""
+        """Bytes received of an incomplete message. Nonzero at the end of the stream: it was cut."""
         unfinished = self._end - self._start
         if self._reader is not None:
             reader, message = self._reader
@@ -188,15 +192,15 @@ class Receiver:
         return unfinished
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:
-        """Return the memory that the next bytes are to be written to, never empty.
+        """Return the memory for the next bytes, never empty.
 
-        To be called when `next_message` has returned None. Not to be touched any more when
+        To be called after `next_message` has returned None. The memory must not be used after
         `buffer_updated` has been called.
 
         Parameters
         ----------
         sizehint : int, optional
-            Ignored; here because `asyncio.BufferedProtocol` passes one.
+            Ignored; `asyncio.BufferedProtocol` passes it.
         """
         if self._start == self._end:
             if self._reader is not None:
@@ -215,7 +219,7 @@ class Receiver:
         return self._lent
 
     def _move_to_own_memory(self, size: int) -> None:
-        """Move the unconsumed bytes to `size` bytes that no other receiver uses."""
+        """Move the unconsumed bytes to `size` bytes of memory that no other receiver uses."""
         held = self._end - self._start
         data = bytearray(size)
         data[:held] = memoryview(self._data)[self._start : self._end]
@@ -224,7 +228,7 @@ class Receiver:
         self._start, self._end = 0, held
 
     def _grow(self) -> None:
-        """Make room behind the unconsumed bytes, in place.
+        """Extend the memory behind the unconsumed bytes, in place.
 
         The allocators of Linux and macOS move large memory by remapping its pages.
         """
@@ -233,33 +237,33 @@ class Receiver:
             self._release_memory()
             del self._data[: self._start]
             self._data += bytes(room)
-        except BufferError:  # an event loop in C holds it still
+        except BufferError:  # an event loop written in C still refers to it
             self._move_to_own_memory(self._end - self._start + room)
         else:
             self._scanned -= self._start
             self._start, self._end = 0, self._end - self._start
 
     def _release_memory(self) -> None:
-        """Release what looks into our memory, so that its size can change."""
+        """Release the memoryviews of the memory, so that its size can change."""
         self._lent.release()
         if self._view is not None:
             self._view.release()
             self._view = None
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take note that `nbytes` bytes were written to what `get_buffer` returned last."""
+        """Record that `nbytes` bytes were written to the memory that `get_buffer` returned last."""
         if self._reader is not None and self._start == self._end:
             self._reader[0].advance(nbytes)
         else:
             self._end += nbytes
 
     def whole_lines(self, nbytes: int) -> str | None:
-        """Return what was just written to what `get_buffer` returned last, if it is whole lines.
+        """Return the bytes just written to the memory of `get_buffer`, if they are whole lines.
 
-        They must be ASCII, the first one no longer than `LONG_LINE`, and nothing may be in hand
-        from before; otherwise None. Nothing is consumed by this: either all of the lines are done
-        with, and nothing needs to be called, or `buffer_updated` is told of the bytes, and `skip`
-        of those that are done with.
+        The lines must be ASCII, the first one no longer than `LONG_LINE`, and no earlier bytes may
+        be unconsumed; otherwise the result is None. This consumes nothing. If the caller handles
+        all of the lines, no further call is needed. Otherwise it must call `buffer_updated` with
+        all of the bytes, and then `skip` with the number of bytes that it has handled.
         """
         if self._end or self._reader is not None or self._oversize is not None:
             return None
@@ -274,14 +278,14 @@ class Receiver:
             return None
 
     def skip(self, nbytes: int) -> None:
-        """Consume bytes of whole lines without looking at them: see `whole_lines`."""
+        """Consume bytes of whole lines that were handled already: see `whole_lines`."""
         self._start += nbytes
         self._scanned = self._start
 
     def detach(self) -> None:
-        """Leave the shared scratch: what was not consumed moves to memory of its own.
+        """Leave the shared scratch: unconsumed bytes are moved to the receiver's own memory.
 
-        Memory of its own that is not needed any more is given back.
+        Own memory that is no longer needed is freed.
         """
         if self._data is not self._scratch:
             if self._start == self._end:
@@ -295,7 +299,7 @@ class Receiver:
         Raises
         ------
         FramingError
-            Raw buffers were announced in a form that cannot be understood.
+            Raw buffers were announced in an invalid form.
         """
         while True:
             if self._reader is not None:
@@ -319,7 +323,7 @@ class Receiver:
                 return message
 
     def _take_line(self, newline: int) -> bytes | bytearray:
-        """Consume a line and its LF; a long one is handed over in its memory."""
+        """Consume a line and its LF; a long line is returned in its memory, without a copy."""
         size = newline - self._start
         if size >= HANDED_OVER_SIZE and self._data is not self._scratch and not self._start:
             line = self._data
@@ -338,7 +342,7 @@ class Receiver:
     def _expect_buffers(self, line: bytes | bytearray, size: int, most: int) -> Message | None:
         """Begin to receive the raw buffers that a line announces, or to drop them.
 
-        One that came in the same read is taken at once: such is an image, most of the time.
+        A single buffer that arrived in the same read is taken at once: most images arrive so.
         """
         sizes = announced(line)
         total = size + sum(sizes)
@@ -356,7 +360,7 @@ class Receiver:
         return None
 
     def _read_buffers(self) -> Message | None:
-        """Hand on what came in one read with the line; return the message if it is complete."""
+        """Consume received bytes of raw buffers; return the message if it is complete."""
         assert self._reader is not None
         reader, message = self._reader
         while reader.missing and self._start != self._end:
@@ -372,7 +376,7 @@ class Receiver:
         return message if message.oversize else message._replace(buffers=reader.buffers())
 
     def _note_oversize_line(self) -> None:
-        """Drop what is in hand of a line that is beyond the limit already."""
+        """Drop the received part of an incomplete line if it is beyond the limit."""
         if self._oversize is None:
             if self._end - self._start <= self._most():
                 return
@@ -381,7 +385,7 @@ class Receiver:
         self._start = self._end
 
     def feed(self, data: bytes) -> list[Message]:
-        """Take in `data` and return the messages that it completes: for tests and small tools."""
+        """Receive `data` and return the messages that it completes: for tests and small tools."""
         messages = []
         rest = memoryview(data)
         while rest:

@@ -1,11 +1,11 @@
-"""Growth: arrays that get new rows at their end, at amortised constant cost.
+"""Growing arrays: new rows at their end, at amortised constant cost.
 
-numpy's arrays have a fixed size. An array that has grown is a view of the first rows of a larger
-piece of memory, which has room for more; the next one is a longer view of the same memory. So every
-row is written once, and older views stay as they are.
+numpy arrays have a fixed size. A grown array is a view of the first rows of a larger piece of
+memory that has room for more rows; the next grown array is a longer view of the same memory. So
+every row is written once, and older views do not change.
 
-Loads numpy: `import pyon` does not load this module. All functions may be called by any thread, but
-two threads must not let the same array grow at the same time.
+This module loads numpy; `import pyon` does not load this module. All functions may be called from
+any thread, but two threads must not grow the same array at the same time.
 
     series = grown(series, as_row(series, 1.5))
 """
@@ -20,35 +20,37 @@ import numpy as np
 __all__ = ["as_row", "as_rows", "grown", "is_successor"]
 
 ROOM_SHARE = 8
-"""The memory gets larger by 1/8 at a time: while it moves, 2 1/8 arrays are kept; by the time that
-it is full again every row has been copied nine times at most, a tenth of what an append takes."""
+"""The memory is enlarged by 1/8 at a time. While it is copied, it takes 2 1/8 times the size of the
+array. On average every row is copied at most nine times, which is a tenth of the cost of an
+append."""
 
 LEAST_ROOM = 64
-"""Rows by which the memory gets larger at least: short arrays are not moved all the time."""
+"""Minimum number of rows by which the memory is enlarged, so that short arrays are rarely
+copied."""
 
 _KINDS = {float: "fc", int: "iufc", bool: "biufc"}
-"""Kinds of dtypes that a Python number goes into without loss of what it is."""
+"""Kinds of dtypes to which a number of this Python type can be assigned without losing its kind."""
 
 
 class _Memory(np.ndarray):
-    """Rows, of which the first `used` ones are in use. It is never part of a structure itself."""
+    """Memory for rows, of which the first `used` are in use. Never part of a structure itself."""
 
     used: int
-    origin: weakref.ref[Any]  # the array that it began with, and the word for its line
+    origin: weakref.ref[Any]  # the array that was grown first; identifies all its successors
 
 
 def grown(array: Any, x: Any) -> Any:
-    """Return an array with a row more at its end (or rows, if `x` has as many dimensions).
+    """Return an array with a row added at its end, or several if `x` has as many dimensions.
 
     Parameters
     ----------
     array : numpy.ndarray of shape (n, ...)
-        With at least one dimension. It keeps its length and values. Its first growth copies it;
-        what has grown shares memory with what it grows to next, so that an element that is set in
-        the one is set in the other.
+        At least one-dimensional. Its length and values do not change. It is copied when it grows
+        for the first time. A grown array shares memory with its successor: an element that is set
+        in one is set in the other.
     x : object
-        A row of shape ``array.shape[1:]``, or an array of shape (m, ...) of m rows, as `as_row` and
-        `as_rows` return them: nothing is checked here.
+        A row of shape ``array.shape[1:]``, or an array of shape (m, ...) of m rows, as returned by
+        `as_row` and `as_rows`: it is not checked here.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def grown(array: Any, x: Any) -> Any:
     Raises
     ------
     ValueError, TypeError
-        By numpy: `x` is no row of this array, nor rows.
+        From numpy: `x` is neither a row nor several rows of this array.
     """
     length = len(array)
     if not isinstance(x, np.ndarray) or x.ndim < array.ndim:
@@ -73,7 +75,7 @@ def grown(array: Any, x: Any) -> Any:
 
 
 def _with_room(array: Any, length: int) -> Any:
-    """Return memory that begins with `array` and has room for `length` rows."""
+    """Return memory with the rows of `array` at its beginning and room for `length` rows."""
     memory = array.base
     is_memory = type(memory) is _Memory
     if is_memory and memory.used == len(array) and length <= len(memory):
@@ -86,7 +88,7 @@ def _with_room(array: Any, length: int) -> Any:
 
 
 def is_successor(array: Any, older: Any) -> bool:
-    """Tell whether one array is what the other one has grown to, by `grown`."""
+    """Return whether one array was grown from the other one, or both from the same array."""
     memory, other = array.base, older.base
     if type(memory) is not _Memory:
         return type(other) is _Memory and other.origin() is array
@@ -94,15 +96,15 @@ def is_successor(array: Any, older: Any) -> bool:
 
 
 def as_row(array: Any, x: Any) -> Any:
-    """Return what to append to an array for a row that a user gave.
+    """Return a row given by a user in the form for `grown`.
 
     Parameters
     ----------
     array : numpy.ndarray of shape (n, ...)
-        What is to grow.
+        The array to grow.
     x : object
-        A row: a number, a list or array of shape ``array.shape[1:]``, a record. An array of as many
-        dimensions as `array` counts as several rows.
+        A row: a number, a list or array of shape ``array.shape[1:]``, or a record. An array with as
+        many dimensions as `array` is several rows.
 
     Returns
     -------
@@ -112,13 +114,13 @@ def as_row(array: Any, x: Any) -> Any:
     Raises
     ------
     TypeError, ValueError
-        It is no row of that array; the message says why.
+        It is not a row of that array; the message gives the reason.
     """
     if not array.ndim:
         raise TypeError("an array without a dimension cannot grow")
     if array.ndim == 1 and array.dtype.kind in _KINDS.get(type(x), ""):
         return x
-    if isinstance(x, np.ndarray) and x.ndim == array.ndim:  # as the mods of `extend` have it
+    if isinstance(x, np.ndarray) and x.ndim == array.ndim:  # as in the mods of `extend`
         return as_rows(array, x)
     row = _converted(array, x)
     if row.shape != array.shape[1:]:
@@ -129,14 +131,14 @@ def as_row(array: Any, x: Any) -> Any:
 
 
 def as_rows(array: Any, values: Any) -> Any:
-    """Return what to append to an array for several rows that a user gave.
+    """Return several rows given by a user in the form for `grown`.
 
     Parameters
     ----------
     array : numpy.ndarray of shape (n, ...)
-        What is to grow.
+        The array to grow.
     values : numpy.ndarray or sequence
-        The rows: anything that numpy makes an array of shape (m, ...) of.
+        The rows: any object that numpy can convert to an array of shape (m, ...).
 
     Returns
     -------
@@ -146,7 +148,7 @@ def as_rows(array: Any, values: Any) -> Any:
     Raises
     ------
     TypeError, ValueError
-        They are no rows of that array; the message says why.
+        They are not rows of that array; the message gives the reason.
     """
     if not array.ndim:
         raise TypeError("an array without a dimension cannot grow")
@@ -161,10 +163,10 @@ def as_rows(array: Any, values: Any) -> Any:
 
 
 def _converted(array: Any, values: Any) -> Any:
-    """Return values with the dtype of an array, unless that would change what they are."""
+    """Return values with the dtype of an array; TypeError if the conversion would lose data."""
     if array.dtype.names is None:
         given = np.asarray(values)
-        is_text = array.dtype.kind in "SU"  # which would be cut short
+        is_text = array.dtype.kind in "SU"  # which could be truncated
         if not np.can_cast(given.dtype, array.dtype, "safe" if is_text else "same_kind"):
             raise TypeError(f"expected what fits into {array.dtype}, got {given.dtype}")
     return np.array(values, array.dtype)

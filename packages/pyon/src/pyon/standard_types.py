@@ -1,7 +1,7 @@
-"""Forms for types of the standard library: dates, paths, decimal numbers and the like.
+"""Forms for types of the standard library: dates, paths, decimal numbers and similar types.
 
 They are not built in, because readers of the established stack do not know their names. One line
-registers them all: ``pyon.standard_types.register()``.
+registers all of them: ``pyon.standard_types.register()``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["register"]
 
 
 def register(codec: pyon.Codec | None = None) -> None:
-    """Register all of these types that are not registered yet under other names.
+    """Register the types of this module, except those that are registered already.
 
     Parameters
     ----------
     codec : Codec, optional
-        Where to register. By default the codec of `pyon.encode` and `pyon.decode`.
+        The codec to register with. By default that of `pyon.encode` and `pyon.decode`.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class _Form(NamedTuple):
 
 
 def _zoned(x: datetime.datetime | datetime.time) -> Iterable[Any]:
-    """Give ISO 8601 without the zone, then zone and fold if there are any."""
+    """Return ISO 8601 without the zone, then zone and fold if there are any."""
     text = x.replace(tzinfo=None, fold=0).isoformat()
     return (text, x.tzinfo, x.fold)[: 3 if x.fold else 2 if x.tzinfo else 1]
 
@@ -99,7 +99,7 @@ _FORMS = (
     _Form(zoneinfo.ZoneInfo, "ZoneInfo", _zone_key, zoneinfo.ZoneInfo),
     _Form(decimal.Decimal, "Decimal", _text, decimal.Decimal),
     _Form(uuid.UUID, "UUID", _text, uuid.UUID),
-    # The kind of the machine: a path from another one becomes one of this.
+    # The path type of this system: a path from another system becomes a path of this one.
     _Form(type(pathlib.Path()), "Path", _text, pathlib.Path),
     _Form(pathlib.PurePosixPath, "PurePosixPath", _text, pathlib.PurePosixPath),
     _Form(pathlib.PureWindowsPath, "PureWindowsPath", _text, pathlib.PureWindowsPath),

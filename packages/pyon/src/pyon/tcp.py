@@ -1,6 +1,6 @@
-"""What every TCP connection of the stack has in common, blocking or not: keep-alive, names, TLS.
+"""Functions for every TCP connection, blocking or not: keep-alive, addresses as text, TLS contexts.
 
-Nothing here owns a socket; `ssl` is loaded only by the functions that make a context.
+Nothing here owns a socket. `ssl` is loaded only by the functions that create a context.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class _Socket(Protocol):
-        """A socket, or what asyncio hands out in place of one."""
+        """A socket, or the object that asyncio returns in place of one."""
 
         def setsockopt(self, level: int, optname: int, value: int, /) -> None: ...
         def shutdown(self, how: int, /) -> None: ...
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 __all__ = ["client_context", "format_address", "server_context", "set_keepalive", "shutdown"]
 
 KEEPALIVE_IDLE = 10
-"""Seconds of silence before the first probe: routers forget a silent connection within minutes."""
+"""Idle seconds before the first probe: routers drop an idle connection within minutes."""
 
 KEEPALIVE_INTERVAL = 10
 """Seconds between probes."""
 
 KEEPALIVE_PROBES = 3
-"""Probes without an answer until the peer counts as gone: 40 s in all."""
+"""Unanswered probes after which the connection is lost: 40 s in total."""
 
 RETRANSMISSION_INTERVAL = 2.25
-"""Longest time between retransmissions, in seconds. Linux gives up after 15 of them, so that a peer
-that does not acknowledge what was sent counts as gone after some 35 s."""
+"""Maximum time between retransmissions, in seconds. Linux gives up after 15 of them, so a
+connection whose peer does not acknowledge sent data is lost after some 35 s."""
 
 UNACKNOWLEDGED_TIME = {"linux": 120, "darwin": 40, "win32": 40}
-"""Seconds that data may go unacknowledged, where the interval of retransmissions cannot be set. On
-Linux before 6.15 the same limit ends connections to peers that are alive but do not read, such as a
-server in the middle of a long call: it leaves them time."""
+"""Seconds for which data may stay unacknowledged, where the retransmission interval cannot be set.
+On Linux before 6.15 this limit also ends connections to live peers that do not read, such as a
+server in a long call. Therefore it is longer there."""
 
 _IDLE = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # macOS
 _TIMING = [
@@ -53,23 +53,23 @@ _TIMING = [
     }.items()
     if hasattr(socket, name)
 ]
-"""Those options of the system that it has."""
+"""The keep-alive options that this system has."""
 
 _TCP_RTO_MAX_MS = 44  # Linux 6.15; the socket module has no names for these
 _TCP_RXT_CONNDROPTIME = 0x80  # macOS
 _TCP_MAXRT = 5  # Windows
 
 _unknown: set[int] = set()
-"""Options that this system turned out not to have: no connection tries them again."""
+"""Options that this system does not support: later connections do not try them again."""
 
 
 def set_keepalive(sock: _Socket) -> None:
-    """Have the operating system notice a peer that is gone without a goodbye, within 40 s.
+    """Have the operating system detect within 40 s that a peer has disappeared.
 
-    It is noticed whether the connection is silent or data is in flight. On Linux before 6.15 it
-    takes 120 s if data is in flight. A peer that is alive but does not read is not affected.
+    This works for idle connections and with data in flight. On Linux before 6.15 the detection
+    takes 120 s if data is in flight. Connections to live peers that do not read are not affected.
     """
-    # macOS refuses options on a connection that the peer has closed already: reading will tell.
+    # macOS refuses options on a connection that the peer has closed; the next read reports that.
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _TIMING:
@@ -80,7 +80,7 @@ def set_keepalive(sock: _Socket) -> None:
 
 
 def _limit_retransmissions(sock: _Socket) -> None:
-    """Bound the time that data may go unacknowledged: keep-alive rests while some is in flight."""
+    """Limit the time for which data may stay unacknowledged: there are no probes meanwhile."""
     if sys.platform == "linux":
         if _TCP_RTO_MAX_MS not in _unknown:
             try:
@@ -100,22 +100,22 @@ def _limit_retransmissions(sock: _Socket) -> None:
 
 
 def shutdown(sock: _Socket) -> None:
-    """End a connection or a listening socket for every process that holds it.
+    """End a connection or a listening socket for all processes that have it.
 
-    To close a socket is not enough: while the child of a fork has it still, the peer hears nothing.
+    Closing the socket is not enough: while the child of a fork has it, the peer sees no end.
     """
-    # It is closed already, or the peer was faster; the sockets that uvloop shows refuse: TypeError.
+    # OSError: closed already, or by the peer. TypeError: the sockets that uvloop returns refuse.
     with contextlib.suppress(OSError, TypeError):
         sock.shutdown(socket.SHUT_RDWR)
 
 
 def format_address(address: Any) -> str:
-    """Return a socket address as people write it.
+    """Return a socket address as text.
 
     Parameters
     ----------
     address : tuple or None
-        What `socket.getpeername` returns; None for a peer that is already gone.
+        The result of `socket.getpeername`; None for a peer that has disconnected.
 
     Examples
     --------
@@ -138,21 +138,21 @@ def client_context(
     Parameters
     ----------
     own_certificate, own_key : path
-        This client's certificate and private key, PEM. The key is not encrypted.
+        This client's certificate and private key, PEM. The key must not be encrypted.
     peer_certificate : path
         The certificate of the server, or of the authority that signed it, PEM. No other server
-        is accepted. Host names are not compared: instruments move, and the certificate is the
+        is accepted. Host names are not checked: instruments are moved, and the certificate is the
         identity.
 
     Raises
     ------
     OSError
-        A file cannot be read (`FileNotFoundError`, `PermissionError`), or it is not what it should
-        be (`ssl.SSLError`, also an `OSError`). The error names the file and the parameter.
+        A file cannot be read (`FileNotFoundError`, `PermissionError`), or its content is wrong
+        (`ssl.SSLError`, also an `OSError`). The error names the file and the parameter.
 
     Notes
     -----
-    Each end makes a certificate for itself, and gets a copy of the other one's:
+    Create a certificate for each end, and copy it to the other end:
 
     .. code-block:: sh
 
@@ -191,8 +191,8 @@ def _pinned(
     context = load(purpose, own_certificate, own_key, peer_certificate)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
-    # The pinned certificate is trusted as it is: it need not be an authority's, nor have the
-    # extensions that Python 3.13 and later ask of certificates from the open Internet.
+    # The pinned certificate is trusted as it is: it need not be that of an authority, nor have the
+    # extensions that Python 3.13 and later require of public certificates.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context

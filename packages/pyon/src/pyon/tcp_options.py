@@ -1,6 +1,6 @@
 """Command-line options of programs that connect or listen: files for TLS, addresses, pages.
 
-Nothing here connects. The program that makes the parser loads `argparse`.
+Nothing here connects, and `argparse` is loaded only by the program that creates the parser.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["LOOPBACKS", "add_page_options", "add_tls_options", "loopback_addresses", "tls_context"]
 
 LOOPBACKS = ("127.0.0.1", "::1")
-"""What a command binds unless told otherwise: addresses that only this computer reaches."""
+"""Default bind addresses of commands: only this computer can reach them."""
 
 
 def add_tls_options(parser: argparse.ArgumentParser, whose: str) -> None:
-    """Give a command the options ``--cert``, ``--key`` and ``--peer-cert``.
+    """Add the options ``--cert``, ``--key`` and ``--peer-cert`` to a command.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser
         The parser of the command.
     whose : str
-        Whose certificate the last one is, "server's" for example.
+        The peer in the help of ``--peer-cert``, for example "server's".
     """
     group = parser.add_argument_group("TLS (all three, PEM files)")
     group.add_argument("--cert", metavar="FILE", help="own certificate")
@@ -37,17 +37,17 @@ def add_tls_options(parser: argparse.ArgumentParser, whose: str) -> None:
 
 
 def add_page_options(command: argparse.ArgumentParser, *, always_token: bool = False) -> None:
-    """Give a command the options of where its page is served.
+    """Add the options for serving a page to a command.
 
     Parameters
     ----------
     command : argparse.ArgumentParser
         The parser of the command.
     always_token : bool, optional
-        Whether a token is demanded even on this computer; `pyon.web.door_of` makes one, then.
+        Whether a token is required even on this computer; `pyon.web.door_of` then creates one.
     """
     group = command.add_argument_group("page")
-    default = "made anew, and printed" if always_token else "none is needed on this computer"
+    default = "a new token, which is printed" if always_token else "no token, on this computer only"
     group.add_argument(
         "--bind",
         metavar="ADDRESS",
@@ -55,29 +55,34 @@ def add_page_options(command: argparse.ArgumentParser, *, always_token: bool = F
         help="address to serve on (default: this computer only)",
     )
     group.add_argument(
-        "--port", dest="serve_port", metavar="PORT", type=int, default=0, help="default: any free"
+        "--port",
+        dest="serve_port",
+        metavar="PORT",
+        type=int,
+        default=0,
+        help="port to serve on (default: any free port)",
     )
     group.add_argument(
-        "--token-file", metavar="FILE", help=f"what has to be known to enter (default: {default})"
+        "--token-file", metavar="FILE", help=f"file with the access token (default: {default})"
     )
-    group.add_argument("--https-cert", metavar="FILE", help="speak HTTPS: certificate, PEM")
-    group.add_argument("--https-key", metavar="FILE", help="its private key, PEM")
+    group.add_argument("--https-cert", metavar="FILE", help="serve HTTPS: certificate, PEM")
+    group.add_argument("--https-key", metavar="FILE", help="serve HTTPS: private key, PEM")
     group.add_argument(
         "--host-name",
         action="append",
         default=[],
         metavar="NAME",
-        help="under which browsers find it, beside addresses and localhost; may be repeated",
+        help="host name in the address of the page, besides localhost; may be repeated",
     )
 
 
 def tls_context(options: argparse.Namespace, *, server: bool = False) -> ssl.SSLContext | None:
-    """Return the TLS context that the options ask for; None if they ask for none.
+    """Return the TLS context of the options of `add_tls_options`; None if none of them is given.
 
     Raises
     ------
     ValueError
-        There are not all three.
+        Only one or two of the three options are given.
     OSError
         A file cannot be used.
     """
@@ -90,12 +95,12 @@ def tls_context(options: argparse.Namespace, *, server: bool = False) -> ssl.SSL
 
 
 def loopback_addresses() -> list[str]:
-    """Return those of `LOOPBACKS` that this computer has: it may lack IPv6, or IPv4."""
+    """Return the addresses of `LOOPBACKS` that this computer has: it may lack IPv6, or IPv4."""
     return [address for address in LOOPBACKS if is_own_address(address)]
 
 
 def is_own_address(address: str) -> bool:
-    """Say whether a numeric address can be bound on this computer."""
+    """Return whether a numeric address can be bound on this computer."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:

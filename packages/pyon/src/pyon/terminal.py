@@ -1,8 +1,9 @@
-"""What the commands of the stack share: text for terminals, and the end of standard output.
+"""Text for terminals, and errors of standard output, for all commands.
 
-The one idea to keep in mind: an error of standard output is an `OutputError`, and so is told from
-the errors of files and networks. A reader that has gone (``pyon show f | head``) ends the command
-quietly. `run` sees to both, and turns them into an exit status, the same one in all commands.
+The one idea to keep in mind: an error of standard output is an `OutputError`, so that it is not
+confused with errors of files and networks. If the reader of standard output has gone
+(``pyon show f | head``), the command ends quietly. `run` handles both, and returns the same exit
+statuses in all commands.
 """
 
 from __future__ import annotations
@@ -26,31 +27,31 @@ __all__ = [
 ]
 
 READER_GONE = 0
-"""Exit status when the reader of standard output has gone: it has seen enough, nothing failed."""
+"""Exit status when the reader of standard output has gone: success, since it needed no more."""
 
 OUTPUT_FAILED = 74
-"""Exit status when standard output cannot be written, because the disk is full, for example:
-``EX_IOERR`` of sysexits.h, which no command uses for anything else."""
+"""Exit status when standard output cannot be written, for example because the disk is full:
+``EX_IOERR`` of sysexits.h. No command uses it for anything else."""
 
 
 class OutputError(Exception):
-    """Standard output cannot be written. Not an `OSError`: those are of files and networks."""
+    """Standard output cannot be written. Not an `OSError`, as errors of files and networks are."""
 
 
-class ReaderGone(OutputError):  # noqa: N818  (nothing is wrong)
+class ReaderGone(OutputError):  # noqa: N818  (not an error for the user)
     """The reader of standard output has gone."""
 
 
 def legible(text: str, *, lines: bool = False) -> str:
-    r"""Return text of unknown origin with all that could control a terminal escaped.
+    r"""Return text of unknown origin with all control characters escaped.
 
     Parameters
     ----------
     text : str
-        What came from a peer or a file.
+        Text from a peer or a file.
     lines : bool, optional
-        Let line ends and tabs pass, for a text that is shown as a paragraph of its own. In a
-        message or a table a line end could forge a line of ours, and is escaped.
+        Whether to keep line ends and tabs, for text that is shown as a separate paragraph. In a
+        message or a table a line end could fake another line, so by default it is escaped.
 
     Examples
     --------
@@ -66,14 +67,14 @@ def legible(text: str, *, lines: bool = False) -> str:
 
 
 def emit(text: str) -> None:
-    """Write text to standard output at once.
+    """Write text to standard output and flush.
 
-    Characters that the encoding of standard output lacks are escaped.
+    Characters that the encoding of standard output does not have are escaped.
 
     Raises
     ------
     ReaderGone
-        Nobody reads standard output any more.
+        The reader of standard output has gone.
     OutputError
         It cannot be written.
     """
@@ -90,7 +91,7 @@ def emit(text: str) -> None:
 def complain(command: str, message: object) -> None:
     """Write one line, ``command: message``, to standard error.
 
-    Nothing is raised if that fails: there is nowhere left to say it.
+    A failure is ignored: there is nowhere left to report it.
     """
     if sys.stderr is not None:
         with contextlib.suppress(OutputError), _OutputErrors(sys.stderr):
@@ -99,19 +100,19 @@ def complain(command: str, message: object) -> None:
 
 
 def run(command: str, main: Callable[[], int]) -> int:
-    """Run a command; return its exit status, also if standard output fails.
+    """Run a command and return its exit status, even if standard output fails.
 
     Parameters
     ----------
     command : str
-        The name, for the message.
+        The name of the command, for messages.
     main : callable
-        Returns the exit status. What it raises passes, except `OutputError`.
+        The command. It returns the exit status. Its exceptions are passed on, except `OutputError`.
 
     Returns
     -------
     int
-        What `main` returned, `READER_GONE`, or `OUTPUT_FAILED` behind a message.
+        The result of `main`, or `READER_GONE`, or, after a message, `OUTPUT_FAILED`.
 
     Notes
     -----
@@ -125,7 +126,7 @@ def run(command: str, main: Callable[[], int]) -> int:
         with contextlib.redirect_stdout(cast("TextIO", output)):
             try:
                 return main()
-            finally:  # what is left in the buffer would fail at the interpreter's exit
+            finally:  # otherwise the flush at the interpreter's exit would fail
                 output.flush()
     except ReaderGone:
         return READER_GONE
@@ -135,7 +136,7 @@ def run(command: str, main: Callable[[], int]) -> int:
 
 
 class _Output:
-    """Standard output whose errors are called that; see `run`."""
+    """Standard output that raises `OutputError` in place of `OSError`; see `run`."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -154,7 +155,7 @@ class _Output:
 
 
 class _OutputErrors:
-    """Turns an `OSError` of a stream into an `OutputError`; later writes go nowhere."""
+    """Turns an `OSError` of a stream into an `OutputError`; later writes are discarded."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -178,8 +179,8 @@ def _is_closed_windows_pipe(error: OSError) -> bool:
 
 
 def _silence(stream: TextIO) -> None:
-    """Have the rest of the buffer go nowhere, so that the interpreter's exit does not fail, too."""
-    with contextlib.suppress(OSError, ValueError):  # a stream of a test has no descriptor
+    """Discard the rest of the buffer, so that the interpreter's exit does not fail, too."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor, as in tests
         null = os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(null, stream.fileno())

@@ -1,7 +1,7 @@
-"""The codec for protocols: texts in pieces, and a generation that both ends have agreed on.
+"""The codec for protocols: texts in pieces, and a known generation of the format.
 
-For code that writes to a socket itself, beside `pyon.framing`. Everybody else wants `pyon.encode`
-and `pyon.decode`, which give the same texts and values.
+For code that writes to a socket itself, together with `pyon.framing`. Other code should use
+`pyon.encode` and `pyon.decode`, which return the same texts and values.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ __all__ = [
 ]
 
 SMALL = 256
-"""Bytes of a text that is read without preparations. No integer in it is too long for any limit."""
+"""Bytes up to which a text is read without preparation. Its integers are within every limit."""
 
 LINE_SIZE = 4096
-"""Characters of a value that `line_scanner` is for. No integer in it is longer than PYON allows."""
+"""Maximum length, in characters, of values for `line_scanner`: no integer exceeds the limit
+then."""
 
 _scan = PLAIN.quick()
 
 small_text = V2.small_text
-"""Spells a plain value in v2, at once; gives None for all else, also where it cannot be spelt."""
+"""Return the v2 text of a small plain value, or None for all other values."""
 
 Pieces = list[Any]
 """A text as strings and, for long base64, bytes, in order. The first and the last are strings."""
@@ -47,7 +48,7 @@ def encode_pieces(
     version: int,
     buffer_callback: Callable[[memoryview], object] | None = None,
 ) -> Pieces:
-    """Give the text of a value in pieces that nobody has joined, for `framing.frame`.
+    """Return the text of a value in pieces, for `framing.frame`. Long base64 is never copied.
 
     Parameters
     ----------
@@ -66,11 +67,12 @@ def encode_pieces(
 
 
 def line_scanner(text: str) -> Scan | None:
-    """Give what reads values of v2 out of a text, each from its offset; None if one may be a tag.
+    """Return a function that reads v2 values from offsets of a text; None if there may be tags.
 
-    It returns a value and the offset of its end. It raises `ValueError`, `StopIteration` or
-    `RecursionError` where `decode` reads a value of less than `LINE_SIZE` characters differently,
-    or not at all. It takes white space and line ends for the same: look where the line ends.
+    The function takes the text and an offset, and returns a value and the offset of its end. It
+    raises `ValueError`, `StopIteration` or `RecursionError` where `decode` would read a value of
+    less than `LINE_SIZE` characters differently, or fail. It treats line ends as white space, so
+    the caller must check that a value does not extend beyond its line.
     """
     if "_" in text and CLASS_KEY in text:
         return None
@@ -80,14 +82,14 @@ def line_scanner(text: str) -> Scan | None:
 
 
 def around(before: str, pieces: Pieces, behind: str) -> Pieces:
-    """Give the pieces with more text around them, without touching what is between."""
+    """Return the pieces with text before and behind them; inner pieces are not copied."""
     if len(pieces) == 1:
         return [f"{before}{pieces[0]}{behind}"]
     return [before + pieces[0], *pieces[1:-1], pieces[-1] + behind]
 
 
 def decode(text: str | Readable, *, version: int, buffers: Sequence[Readable] | None = None) -> Any:
-    """Give the value of a text whose generation is known; nothing else is tried.
+    """Return the value of a text of a known generation; the other one is not tried.
 
     Parameters
     ----------
@@ -108,5 +110,5 @@ def decode(text: str | Readable, *, version: int, buffers: Sequence[Readable] | 
                 if end == len(small):
                     return value
         except (ValueError, StopIteration, RecursionError):
-            pass  # said better by who reads all texts
+            pass  # the general reader raises the error, with its place
     return shared().decode(text, buffers=buffers, _version=version)
