@@ -124,7 +124,7 @@ def draw_watch(path: Path) -> None:
     console = Console(
         file=io.StringIO(), record=True, width=WIDTH, height=HEIGHT, force_terminal=True
     )
-    console.print(Text.from_ansi(frame))
+    console.print(Text.from_ansi(frame.replace("\r\n", "\n")))
     picture = console.export_svg(title="sync-struct watch 127.0.0.1 3252 oven")
     # Without the web fonts, which would be loaded from another server.
     path.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
