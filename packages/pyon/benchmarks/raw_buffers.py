@@ -1,8 +1,8 @@
-"""From which size on a raw buffer is cheaper than base64: the reason for `RAW_BUFFER_SIZE`.
+"""The size from which a raw buffer is faster than base64: the reason for `RAW_BUFFER_SIZE`.
 
 ``python packages/pyon/benchmarks/raw_buffers.py`` sends a message with one array to itself, over
-loopback: encoded, framed, received, decoded. It prints the ratio of the best times, for only the
-work counts.
+loopback: encoded, framed, received, decoded. It prints the ratio of the best times, which are least
+affected by other processes.
 """
 
 import socket

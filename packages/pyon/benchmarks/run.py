@@ -1,9 +1,9 @@
-"""How fast pyon is, against other formats and against what it promises.
+"""The speed of pyon, compared with other formats and with its own limits.
 
-Every figure is a ratio of medians that were measured in turns in one process, so it holds on a busy
-machine. Our extra `pyon[fast]` is switched on and off by hand for that.
+Every figure is a ratio of medians that were measured alternately in one process, so that it is
+valid on a busy machine. The extra `pyon[fast]` is switched on and off within the process.
 ``python packages/pyon/benchmarks/run.py`` prints a table of times for each workload and then one
-line for each promise.
+line for each limit.
 """
 
 import argparse
@@ -180,11 +180,11 @@ CONTESTANTS = {
 
 
 def measure(functions, seconds):
-    """Run the functions in turns for about so long; give the median time of each."""
+    """Run the functions alternately for about `seconds`; return the median time of each."""
     times = {name: [] for name in functions}
     repeats = {}
     for name, function in functions.items():
-        function()  # which may load modules
+        function()  # the first call may load modules
         start = time.perf_counter()
         function()
         repeats[name] = max(1, min(2000, int(0.002 / max(time.perf_counter() - start, 1e-7))))
@@ -192,7 +192,7 @@ def measure(functions, seconds):
     while time.perf_counter() < end or len(next(iter(times.values()))) < 7:
         for name, function in functions.items():
             if repeats[name] == 1:
-                function()  # or it would pay for large memory that the one before gave back
+                function()  # otherwise it would be charged for memory freed by the previous one
             start = time.perf_counter()
             for _ in range(repeats[name]):
                 function()
@@ -201,7 +201,7 @@ def measure(functions, seconds):
 
 
 def usable(name, workload, x):
-    """Give the encoded workload, or None if the contestant cannot do it."""
+    """Return the encoded workload, or None if the contestant does not support it."""
     encode, decode, _ = CONTESTANTS[name]
     if (name == "SIMD base64") > (workload == "array"):
         return None
@@ -217,8 +217,8 @@ def usable(name, workload, x):
         "msgspec",
         "serpent",
     ):
-        return None  # it writes something, which does not come back
-    # A wire and a file give bytes, and where the text is long, that matters.
+        return None  # it writes a text from which the value is not restored
+    # Texts from a wire or a file are bytes. For long texts that makes a difference.
     return text.encode() if workload == "array" and name.startswith("pyon") else text
 
 
@@ -236,9 +236,9 @@ def measure_workload(workload, seconds):
 
 
 def limits():
-    """Give the times of what cannot be avoided, each with that of what it is compared with.
+    """Return the times of unavoidable work, each with the time of its reference.
 
-    Where a promise is not kept, these tell how much of it anybody could keep in Python.
+    Where a limit is not met, they show how close to it any Python code could get.
     """
     words, rows = WORKLOADS["strings"], list(WORKLOADS["archive"].items())
     array = WORKLOADS["array"]
@@ -279,7 +279,7 @@ def _floats(data):
 
 
 def growth(piece):
-    """Give how much longer four times as much of a text takes."""
+    """Return the factor by which the time grows for a text of four times the length."""
 
     def decode(size):
         text = "[" + ",".join([piece] * (size // len(piece)))
@@ -296,7 +296,7 @@ def growth(piece):
 
 
 def start_up():
-    """Give the median time of an empty interpreter, and of one that imports pyon, in seconds."""
+    """Return the median start-up time of Python, without and with `import pyon`, in seconds."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     commands = {"empty": "pass", "pyon": "import pyon"}
     times = {name: [] for name in commands}
@@ -315,7 +315,7 @@ SMALL = {
 
 
 def small_messages():
-    """Print what a message costs that two programs exchange thousands of times a second."""
+    """Print the times of messages that programs exchange thousands of times a second."""
     print(
         f"\n{'small messages, us':22}{'encode v1':>12}{'encode v2':>12}{'json.dumps':>12}", end=""
     )
@@ -337,7 +337,7 @@ def small_messages():
 
 
 def large_array(promises):
-    """Print what an array of 8 MiB costs as part of a v1 reply, and in a file."""
+    """Print the cost of an array of 8 MiB in a v1 reply, and in a file."""
     _fast.msgspec, _base64.pybase64 = msgspec, pybase64
     x = np.random.default_rng(5).random(1 << 20)
 
@@ -365,7 +365,7 @@ def large_array(promises):
 
 
 def request(promises):
-    """Print what a v1 request costs against `json` on the same data."""
+    """Print the time of a v1 request compared with `json` on the same data."""
     x = rpc_request()
     text, plain = pyon.encode(x), json.dumps(x)
     times = measure(

@@ -1,7 +1,7 @@
-"""Feed `decode` with anything: only values or `DecodeError` may come out, and in bounded memory.
+"""Fuzz `decode`: it must return a value or raise `DecodeError`, in bounded memory.
 
 ``python packages/pyon/fuzz/decode.py -runs=N [-seed=N] [folder for the corpus]``; the other options
-are those of libFuzzer. It starts from texts that pyon writes. Whatever it finds becomes test data.
+are those of libFuzzer. It starts from texts that pyon writes. Its findings become test data.
 """
 
 import sys
@@ -60,7 +60,7 @@ TOKENS = [
 
 
 def check(data: bytes) -> None:
-    """Decode as bytes and as text; what comes out must survive a round trip, or be refused."""
+    """Decode as bytes and as text; the value must survive a round trip, or be refused."""
     for text in (data, data.decode("utf-8", "surrogateescape")):
         try:
             x = pyon.decode(text)
@@ -71,13 +71,13 @@ def check(data: bytes) -> None:
         except pyon.EncodeError:
             continue
         if "NaN" in again and '"set"' in again:
-            continue  # how many nans a set has depends on whether they are one object
+            continue  # the number of nans in a set depends on their identity
         if pyon.encode(pyon.decode(again), pretty=True, version=2) != again:
             raise AssertionError(f"not the same value: {again!r}")
 
 
 def write_seeds(folder: Path) -> None:
-    """Start with what pyon writes."""
+    """Write the initial corpus: texts that pyon writes."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, x in enumerate(SEEDS):
         for version in (1, 2):
@@ -87,7 +87,7 @@ def write_seeds(folder: Path) -> None:
 
 
 def main() -> None:
-    """Hand over to libFuzzer."""
+    """Run libFuzzer."""
     arguments = sys.argv[1:]
     folders = [a for a in arguments if not a.startswith("-")]
     folder = Path(folders[0]) if folders else Path(__file__).parent / "corpus"
