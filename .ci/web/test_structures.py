@@ -407,7 +407,7 @@ def test_of_200_mb_and_100_000_keys_the_page_shows_a_part_and_says_so(open_page,
     marks = "&".join(f"open=big/{name}" for name in names)
     page = open_page(f"{served.url}#open=big&{marks}")
     expect(row(page, "big/line").locator("figcaption")).to_contain_text(
-        "20,000,000 points: of each"
+        "20,000,000 points: smallest and largest of each"
     )
     expect(row(page, "big/image").locator("figcaption")).to_contain_text("2,048 x 2,048, means of")
     page.locator("#tree .more").first.scroll_into_view_if_needed()
