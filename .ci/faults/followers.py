@@ -96,7 +96,7 @@ class Follower:
         if plain(self.subscriber.target) != plain(expected):
             return f"has {self.subscriber.target!r:.300} for {expected!r:.300}"
         if plain(self._folded[0]) != plain(expected):
-            return f"was told {self._folded[0]!r:.300} for {expected!r:.300}"
+            return f"has mods for {self._folded[0]!r:.300} instead of {expected!r:.300}"
         return None
 
 

@@ -145,12 +145,12 @@ def _pull(machines: Machines, clients: Child, report: Report) -> None:
     release = tuple(map(int, os.uname().release.split(".")[:2]))
     allowed = DEAD if release >= (6, 15) else DEAD_OLD
     machines.cable("down")
-    told = json.loads(clients.ask("last") or "[]")
-    for who, seconds in zip(("Client", "AsyncioClient", "mirror"), told, strict=True):
+    results = json.loads(clients.ask("last") or "[]")
+    for client, seconds in zip(("Client", "AsyncioClient", "mirror"), results, strict=True):
         if isinstance(seconds, str) or seconds > allowed:
-            report.find("hung", f"{who}: {seconds} until it detected that its server is gone")
+            report.find("hung", f"{client}: {seconds} until it detected that its server is gone")
         else:
-            report.peak(f"seconds until a {who} detects a dead peer", seconds)
+            report.peak(f"seconds until a {client} detects a dead peer", seconds)
 
 
 def run(budget: float, seed: int, report: Report) -> None:

@@ -88,8 +88,8 @@ class Reading:
     def judge(self, error: BaseException | None) -> str | None:
         """Return what is wrong with the end, or None; `error` is None if nothing was raised."""
         if error is None or hasattr(error, "parent_traceback"):
-            told = isinstance(error, LookupError) and error.args == (f"end of {self.key}",)
-            right = told if self.error else error is None
+            expected = isinstance(error, LookupError) and error.args == (f"end of {self.key}",)
+            right = expected if self.error else error is None
             if right and self.got == self.length:
                 return None
             return f"{self!r} ended with {error!r} behind {self.got} items"
