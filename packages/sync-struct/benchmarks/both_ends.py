@@ -1,9 +1,9 @@
 """The CPU time that a change takes at both ends, from the assignment to the callback.
 
-As a program, ``both_ends.py KIND NUMBER`` is both ends: it publishes, and starts the subscriber as
-a process of its own. Each mod is made when the callback of an earlier one has said so. It prints
-the seconds of CPU time per mod, of the publisher and of the subscriber. So any Python may run it:
-one with another checkout installed, for example.
+As a program, ``both_ends.py KIND NUMBER`` runs both ends: it publishes, and starts the subscriber
+in another process. Each mod is made after the callback of an earlier one. It prints the seconds of
+CPU time per mod, of the publisher and of the subscriber. So it can be run by any Python, for
+example by one with another checkout installed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import sync_struct
 
 WARM_UP = 500
-"""Mods before those that are measured."""
+"""Mods before the measurement."""
 
 SIDE = 150
 
@@ -42,7 +42,7 @@ def make(notifier, kind, count):
 
 
 async def publish(kind, number):
-    """Publish as many mods; return what one costs each of the two ends."""
+    """Publish `number` mods; return the CPU seconds per mod of each end."""
     notifier = sync_struct.Notifier({"x": 0, "l": [], "image": None})
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -88,7 +88,7 @@ async def publish(kind, number):
 
 
 async def subscribe(number, port, sock):
-    """Be the other end."""
+    """Run the subscriber."""
     done = asyncio.get_running_loop().create_future()
     count, began = -1, 0.0
 
@@ -97,7 +97,7 @@ async def subscribe(number, port, sock):
         count += 1
         if count == WARM_UP:
             began = time.process_time()
-        if count:  # not at the structure
+        if count:  # not for the structure
             sock.send(b"x")
         if count == WARM_UP + number:
             done.set_result(None)
@@ -111,14 +111,14 @@ async def subscribe(number, port, sock):
 
 
 def measure(python, kind, number=1500):
-    """Return the CPU time of both ends, in seconds per mod, as another Python measures it."""
+    """Return the CPU seconds per mod of both ends, measured by another Python."""
     command = [python, __file__, kind, str(number)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
     return tuple(map(float, done.stdout.split()))
 
 
 def appended_to_set(number=20_000, turns=9):
-    """Return the CPU time of an append to a list, in units of that of an assignment."""
+    """Return the ratio of the CPU times of an append to a list and of an assignment."""
     notifier = sync_struct.Notifier({"x": 0, "l": []})
     shortest = []
     for kind in ("append", "setitem"):
@@ -134,7 +134,7 @@ def appended_to_set(number=20_000, turns=9):
 
 
 def main(kind, number, *rest):
-    """Be one of the two ends."""
+    """Run one of the two ends."""
     if rest:
         port, fileno = map(int, rest)
         with socket.socket(fileno=fileno) as sock:
@@ -144,7 +144,7 @@ def main(kind, number, *rest):
 
 
 def on_one_core():
-    """Have this process and those that it starts run on one core, where that can be had."""
+    """Bind this process and its children to one core, where the system supports it."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 

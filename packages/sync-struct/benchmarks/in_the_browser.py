@@ -46,7 +46,7 @@ RECORD = """() => {
 
 @contextlib.contextmanager
 def shown(port):
-    """Return a context with the address of the page, which a thread of its own serves."""
+    """Return a context with the address of the page, which is served by a background thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -65,7 +65,7 @@ def shown(port):
 
 
 def change(published, until, made):
-    """Set line and image at their rates; count what was made."""
+    """Set line and image at their rates, and count the changes."""
     random = np.random.default_rng(1)
     lines = random.normal(size=(16, POINTS)).cumsum(axis=1)
     images = random.random((4, SIDE, SIDE))

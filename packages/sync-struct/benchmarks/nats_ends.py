@@ -29,11 +29,11 @@ HOST = "127.0.0.1"
 COMMAND = [sys.executable, "-m", "sync_struct._cli"]
 SPAWN = multiprocessing.get_context("spawn")
 MARK = 10
-"""Steps from one to the next whose time is noted."""
+"""Every so many steps, the time of a step is recorded."""
 
 
 class Engine:
-    """A `nats-server` in a folder of its own."""
+    """A `nats-server` with its own folder."""
 
     def __init__(self):
         beside = str(Path(sys.executable).parent)
@@ -75,7 +75,7 @@ def memory(process):
 
 
 class Far:
-    """A function of this file that runs in a process of its own; it is told things over a pipe."""
+    """A function of this file that runs in its own process and receives commands over a pipe."""
 
     def __init__(self, function, *arguments):
         self.pipe, theirs = SPAWN.Pipe()
@@ -93,8 +93,8 @@ class Far:
 
 
 def listen(pipe, doing):
-    """Do what the pipe says on an event loop: coroutine functions of one object, by name."""
-    logging.disable(logging.WARNING)  # of those who connect again while all of it is ended
+    """Run coroutine functions of one object on an event loop, as named by the pipe."""
+    logging.disable(logging.WARNING)  # of subscribers that reconnect during the shutdown
 
     async def main():
         loop, said = asyncio.get_running_loop(), asyncio.Queue()
@@ -124,7 +124,7 @@ class Publishing:
         return publisher.port
 
     async def pulse(self, name, count, interval):
-        """Make changes at a regular pace, each with the time at which it is made."""
+        """Make changes at a regular rate, each with its time."""
         notifier, due = self.notifiers[name], time.perf_counter()
         for _ in range(count):
             due += interval
@@ -132,19 +132,19 @@ class Publishing:
             notifier["t"] = time.perf_counter()
 
     async def steps(self, name, rate, seconds):
-        """Make small steps, as many a second; return how many."""
+        """Make small steps at a rate; return their number."""
         notifier, begin, made = self.notifiers[name], time.perf_counter(), 0
         while (elapsed := time.perf_counter() - begin) < seconds:
             while made < elapsed * rate:
                 made += 1
                 notifier["i"] = made
                 if made % 20 == 0:
-                    await asyncio.sleep(0)  # so that these are steps of their own, in few messages
+                    await asyncio.sleep(0)  # makes these separate steps, in few messages
             await asyncio.sleep(0.001)
         return made
 
     async def single_steps(self, name, rate, seconds):
-        """Do the same, each step in a turn of its own."""
+        """Do the same, with each step in its own iteration of the loop."""
         notifier, begin, made = self.notifiers[name], time.perf_counter(), 0
         while (elapsed := time.perf_counter() - begin) < seconds:
             while made < elapsed * rate:
@@ -156,7 +156,7 @@ class Publishing:
         return made
 
     async def noted_steps(self, name, rate, seconds):
-        """Do the same; return when each `MARK`th step was made."""
+        """Do the same; return the time of every `MARK`th step."""
         notifier, begin, made, marks = self.notifiers[name], time.perf_counter(), 0, []
         while (elapsed := time.perf_counter() - begin) < seconds:
             while made < elapsed * rate:
@@ -170,7 +170,7 @@ class Publishing:
         return begin, marks
 
     async def frames(self, name, size, count, interval):
-        """Set images at a regular pace; return the last number."""
+        """Set images at a regular rate; return the last number."""
         notifier, due = self.notifiers[name], time.perf_counter()
         images = [np.full(size // 8, float(i)) for i in range(2)]
         for i in range(count):
@@ -206,7 +206,7 @@ class Reading:
             self.marks.append(time.perf_counter())
 
     async def arrivals(self):
-        """Return when each `MARK`th step came."""
+        """Return the time of arrival of every `MARK`th step."""
         return self.marks
 
     async def count(self):
@@ -222,7 +222,7 @@ class Reading:
         return self.delays
 
     async def bare(self, address, subject):
-        """Subscribe to NATS alone."""
+        """Subscribe to NATS directly."""
         self.delays = []
         self.js = await connect(address)
 
@@ -236,7 +236,7 @@ class Reading:
         return self.delays
 
     async def bare_pulse(self, address, subject, count, interval):
-        """Publish to NATS alone."""
+        """Publish to NATS directly."""
         js, due = await connect(address), time.perf_counter()
         for _ in range(count):
             due += interval

@@ -1,12 +1,12 @@
-"""Measure sync-struct over NATS, beside direct connections, relays and NATS alone.
+"""Measure sync-struct over NATS, compared with direct connections, relays and NATS alone.
 
     python benchmarks/over_nats.py [NAME ...] [--minutes 30]
 
-NAMEs: latency, steps, throughput, fanout, joining, growth. The first two say how fast it is, and
-take two minutes; they need an idle machine. It needs `nats-server` and the dependency group
+NAMEs: latency, steps, throughput, fanout, joining, growth. The first two measure speed, and take
+two minutes; they need an idle machine. The program needs `nats-server` and the dependency group
 `bench`. Everything runs on this machine: publisher, bridges, relays, engine and readers are
-processes of their own, so two cores share what several machines would do. Processor time is that of
-the process that is named, as the system counts it.
+separate processes, so two cores share the work of several machines. Processor times are those of
+the named process, as counted by the system.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROUTES = ("direct", "relay", "two relays", "NATS bare", "NATS memory", "NATS fil
 
 
 def latency(_):
-    """Change to callback, over each route, interleaved."""
+    """Latency from a change to its callback, over each route, interleaved."""
     names = {route: route.replace(" ", "_") for route in ROUTES}
     engine, processes = Engine(), []
     publisher, reader, sender = Far(publish, list(names.values()), 1000), Far(read), Far(read)
@@ -84,9 +84,9 @@ def _close(engine, processes, *fars):
 
 
 def steps(_):
-    """Five thousand small steps a second, through the bridges: how far behind the last replica is.
+    """Lag of the last replica at 5,000 small steps a second through the bridges.
 
-    At the end of each second; if that grows, it says so.
+    It is measured at the end of each second; growth is reported.
     """
     rate, seconds = 5000, 15
     for storage in ("memory", "file"):
@@ -132,7 +132,7 @@ def _show_lag(storage, ends, made, came):
 
 
 GROWTH = 250
-"""Steps that the last third of the time may be further behind than twice the first: 50 ms."""
+"""Steps by which the lag of the last third may exceed twice that of the first third: 50 ms."""
 
 
 def throughput(_):
@@ -182,7 +182,7 @@ def throughput(_):
 
 
 def crowd(pipe, ports, count):
-    """Be many subscribers that receive everything and look at nothing."""
+    """Run many subscribers that receive everything and decode nothing."""
 
     async def main():
         banner = b'{"sync_struct":1,"notifier":"d","features":["raw_buffers","growing_arrays"]}\n'
@@ -210,7 +210,7 @@ def crowd(pipe, ports, count):
 
 
 def fanout(_):
-    """What subscribers behind three bridges cost the publisher."""
+    """Cost of subscribers behind three bridges for the publisher."""
     engine = Engine()
     publisher = Far(publish, ["d"], 100_000)
     port = publisher.pipe.recv()
@@ -239,7 +239,7 @@ def fanout(_):
 
 
 def joiners(pipe, address, count, whole):
-    """Join at once; as replicas, or only receiving all parts of the snapshot."""
+    """Join at the same time; as replicas, or only receiving all parts of the snapshot."""
 
     async def receive():
         js = await connect(address)
@@ -248,7 +248,7 @@ def joiners(pipe, address, count, whole):
         begin, size = manifest.begin, 0
         while size < manifest.size:
             pull = await Pull.open(js, names.stream, [names.part], begin)
-            with contextlib.suppress(JetStreamError):  # silent for long: so many share two cores
+            with contextlib.suppress(JetStreamError):  # a time-out: so many share two cores
                 while size < manifest.size:
                     for entry in await pull.next():
                         begin, size = entry.seq + 1, size + len(entry.data)
@@ -270,7 +270,7 @@ def joiners(pipe, address, count, whole):
 
 
 def joining(_):
-    """Fifty who come at once: the time, and what it costs the publisher."""
+    """Time of fifty subscribers that join at once, and the cost for the publisher."""
     for size, whole in ((10 * 10**6, True), (10 * 10**6, False), (150 * 10**6, False)):
         engine = Engine()
         publisher = Far(publish, ["d"], size)
@@ -295,7 +295,7 @@ def joining(_):
 
 
 def growth(options):
-    """A thousand steps a second for long: what stays in the stream and in memory."""
+    """Size of the stream and of the processes during a long run of 1,000 steps a second."""
     engine = Engine()
     publisher, reader = Far(publish, ["d"], 100_000), Far(read)
     port = publisher.pipe.recv()

@@ -1,4 +1,4 @@
-"""What is compared: our publisher and subscribers, the floors under them, and two brokers.
+"""The peers that are compared: our publisher and subscribers, lower bounds, and two brokers.
 
 Publishers run in the benchmark's own process; each has `start`, `emit` and `stop`. Subscribers run
 in a child process (`subscribers`), which reports over a pipe.
@@ -55,7 +55,7 @@ class Appending(Ours):
 
 
 class Bare:
-    """Floor: an asyncio Protocol that writes lines encoded before, one write per batch."""
+    """Floor: an asyncio Protocol that writes lines encoded in advance, one write per batch."""
 
     greeting = b""
 
@@ -81,7 +81,7 @@ class Bare:
         return self.server.sockets[0].getsockname()[1]
 
     def encode(self, items):
-        # Encoded once and for all: only the writing is measured.
+        # Encoded in advance: only the writing is measured.
         key = len(items)
         if key not in self.lines:
             self.lines[key] = Json.encode(self, items)
@@ -100,7 +100,7 @@ class Bare:
 
 
 class Greeter(Bare):
-    """The json reference for those who join: the structure, encoded once, when the first comes."""
+    """The json reference for joining: the structure, encoded once, for the first subscriber."""
 
     def __init__(self, structure):
         super().__init__()
@@ -112,7 +112,7 @@ class Greeter(Bare):
 
 
 class Frames(Bare):
-    """Floor of frames: the least that a publisher does which copies, keeps and numbers them."""
+    """Floor of frames: the minimum work of a publisher that copies, keeps and numbers them."""
 
     def __init__(self, backlog=32 * 2**20):
         super().__init__()
@@ -135,7 +135,7 @@ class Frames(Bare):
 
 
 def write_pieces(transport, array):
-    """Write an array's bytes, so much at once as asyncio does not copy again and again."""
+    """Write an array's bytes, in pieces that asyncio does not copy repeatedly."""
     data = memoryview(array).cast("B")
     for i in range(0, len(data), 2**18):
         transport.write(data[i : i + 2**18])
@@ -159,7 +159,7 @@ def free_port():
 
 
 class Broker:
-    """A message broker of Debian's, started here."""
+    """A message broker of Debian, started here."""
 
     command: tuple[str, ...]
 
@@ -250,7 +250,7 @@ def available():
 
 
 class CountClient(asyncio.Protocol):
-    """Only counts mods; says what it has to, and leaves out the first lines."""
+    """Only counts mods; sends its banner, and skips the first lines."""
 
     def __init__(self, told, hello, skip):
         self.told, self.hello, self.skip = told, hello, skip
@@ -267,7 +267,7 @@ class CountClient(asyncio.Protocol):
 
 
 class TailClient(asyncio.BufferedProtocol):
-    """Reads megabytes as cheaply as can be, and looks only at the end of every line.
+    """Reads megabytes as cheaply as possible, and parses only the end of every line.
 
     `told` is called with the time that is written there (a mod of the key ``"t"`` is the last), or
     with None.
@@ -311,7 +311,7 @@ class LineClient(asyncio.Protocol):
 
 
 class BytesClient(asyncio.BufferedProtocol):
-    """Counts frames of a known size, received into standing memory."""
+    """Counts frames of a known size, received into the same memory."""
 
     def __init__(self, told, size):
         self.told, self.buffer, self.filled = told, memoryview(bytearray(size)), 0
@@ -327,13 +327,13 @@ class BytesClient(asyncio.BufferedProtocol):
 
 
 class FrameClient(asyncio.BufferedProtocol):
-    """The least that a subscriber of frames does: each in memory of its own, put in its place."""
+    """The minimum work of a subscriber of frames: each in its own memory, assigned to its key."""
 
     def __init__(self, told):
         self.told, self.target = told, {}
         self.memory = bytearray(2**18)
         self.view, self.end = memoryview(self.memory), 0
-        self.frame = None  # while it comes in
+        self.frame = None  # the frame being received
 
     def get_buffer(self, sizehint):
         return self.view[self.end :] if self.frame is None else self.frame[self.filled :]
@@ -418,7 +418,7 @@ async def join(kind, port, told, options, keep):
 
 
 def subscribers(pipe, kind, port, count, per_round, options):
-    """Run `count` subscribers in this process; tell the pipe of every complete round.
+    """Run `count` subscribers in this process; report every complete round over the pipe.
 
     The kind may have a suffix: ``-init`` reports the seconds until all have the structure; with
     ``-age`` and ``-time`` the structure has a time ``"t"``, and how old it was at each update is
@@ -465,7 +465,7 @@ def subscribers(pipe, kind, port, count, per_round, options):
 
 
 async def initialise(kind, port, count, keep, options):
-    """Have `count` subscribers take the structure, and forget it."""
+    """Run `count` subscribers that receive the structure and drop it."""
     loop = asyncio.get_running_loop()
     if kind == "tail":
         lines, over = options["lines"] * count, loop.create_future()
@@ -495,7 +495,7 @@ async def initialise(kind, port, count, keep, options):
 
 
 class InitClient(asyncio.BufferedProtocol):
-    """Receives one line, however long, and decodes it."""
+    """Receives one line of any length, and decodes it."""
 
     def __init__(self, done):
         self.done, self.scratch, self.parts = done, memoryview(bytearray(2**18)), []
@@ -513,7 +513,7 @@ class InitClient(asyncio.BufferedProtocol):
 
 
 async def follow_age(port, ages, options, keep):
-    """Have one subscriber look at its structure at every update."""
+    """Run one subscriber that reads its structure at every update."""
     subscriber = sync_struct.Subscriber(
         NAME,
         lambda x: x,

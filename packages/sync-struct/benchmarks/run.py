@@ -2,17 +2,17 @@
 
     python benchmarks/run.py [--against PYTHON] [NAME ...]
 
-Each NAME (all of them, unless some are given) is done within two minutes. Speeds are ratios against
-something else in the same run, interleaved, median of several. Redis and NATS are measured where
-their servers (Debian: redis-server, nats-server) and the clients of the dependency group `bench`
-are installed. Figures are worth something on a machine that is otherwise idle; publishers and
-subscribers are two processes, so two cores are needed.
+Each NAME (default: all) takes at most two minutes. Speeds are ratios to a reference in the same
+run, interleaved, median of several. Redis and NATS are measured if their servers (Debian:
+redis-server, nats-server) and the clients of the dependency group `bench` are installed. The
+figures are meaningful only on an otherwise idle machine; publishers and subscribers are two
+processes, so two cores are needed.
 
-With ``--against``, "cost" also measures the package that is installed for another Python: an
-earlier checkout, for example. What is promised of that holds against the commit c8dc68b.
+With ``--against``, "cost" also measures the package that is installed for another Python, such as
+an earlier checkout. Its promises hold against the commit c8dc68b.
 
-Where it says "cheap readers", what the publisher can do is measured: the subscribers, of ours and
-of the reference alike, receive everything and look at nothing but line ends.
+"Cheap readers" measures the capacity of the publisher: the subscribers, of ours and of the
+reference alike, receive everything and parse only line ends.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def show(what, figure):
 
 
 def progress(text):
-    """Say what is going on, to who looks on."""
+    """Print progress."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
@@ -178,7 +178,7 @@ async def small(count, rounds):
 
 
 async def bench_append():
-    """Appends to a list of the structure, to one subscriber: what NATS is made for."""
+    """Appends to a list of the structure, to one subscriber: the use case of NATS."""
     ratio = both_ends.appended_to_set()
     show("an append, in units of an assignment", f"{ratio:.2f}")
     promise("CPU of an append / an assignment", ratio, 1.15, at_most=True)
@@ -197,11 +197,11 @@ AT_MOST = {
     "frames of uint16": 1 / 1.3,
     "frames of doubles": 1 / 1.3,
 }
-"""What is promised of the CPU time of both ends, in units of that before."""
+"""Maximum CPU times of both ends, relative to the other checkout."""
 
 
 async def bench_cost(repeats=5):
-    """The CPU time of both ends, on one core, beside that of another checkout."""
+    """The CPU time of both ends, on one core, compared with another checkout."""
     pythons = {"ours": sys.executable} | ({"before": against} if against else {})
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     both_ends.on_one_core()
@@ -270,7 +270,7 @@ async def relayed(mods=1000, rate=200):
     far = int(relay.stdout.readline().split()[-1])
     while not publisher.publisher.counters[NAME].subscribers:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)  # for the relay to publish what it has got
+    await asyncio.sleep(0.5)  # for the relay to publish the structure
     children = [Child("ours", where, 1, latency=True) for where in (port, far)]
     for child in children:
         await child.next()
@@ -295,7 +295,7 @@ async def bench_relay():
 
 
 class Stalls:
-    """The longest time that the loop did not turn."""
+    """The longest time for which the event loop was blocked."""
 
     async def __aenter__(self):
         self.longest = 0.0
@@ -313,7 +313,7 @@ class Stalls:
 
 
 async def joining(kind, structure, count, *, cheap):
-    """Return the time until `count` that join at once have it, the longest stall, encodings."""
+    """Return the time for `count` subscribers to join at once, the longest stall, encodings."""
     is_ours = kind == "ours"
     publisher = Ours(structure) if is_ours else Greeter(structure)
     port = await publisher.start()
@@ -371,7 +371,7 @@ async def bench_join():
 
 
 async def frames(kind, side, number):
-    """Return frames per second, two on their way at a time."""
+    """Return frames per second, with two in flight."""
     frame = np.random.default_rng(1).random((side, side))
     if kind == "bare":
         publisher = Bare()
@@ -401,7 +401,7 @@ async def frames(kind, side, number):
 
 
 async def bench_frames():
-    """Besides the bare bytes: the least in Python that a replica of frames takes ("frames")."""
+    """Besides the bare bytes: the minimum work of a replica of frames in Python ("frames")."""
     for side, number in ((150, 1000), (1024, 60)):
         figures = await interleaved(
             ["ours", "frames", "bare"], lambda kind, s=side, n=number: frames(kind, s, n)
@@ -415,7 +415,7 @@ async def bench_frames():
 
 
 async def bench_rate():
-    """100 frames/s to ten subscribers, and one that takes 10/s: how old is what it sees?"""
+    """Age of the frames at a subscriber limited to 10/s, beside ten that get 100 frames/s."""
     publisher = Ours({"image": np.zeros((150, 150)), "t": time.monotonic()})
     port = await publisher.start()
     others = Child("ours", port, 10)
@@ -446,7 +446,7 @@ async def stalled(child, publisher, mods):
     texts = [chr(97 + i) * 1_000_000 for i in range(4)]
 
     async def emit(number):
-        """Publish so many mods, each when the last one has reached everybody."""
+        """Publish `number` mods, each when the last one has reached all subscribers."""
         peak = 0
         for i in range(number):
             progress(f"mod {i} of {number}")
@@ -457,7 +457,7 @@ async def stalled(child, publisher, mods):
             peak = max(peak, memory())
         return peak
 
-    await emit(50)  # not counted: memory is touched for the first time
+    await emit(50)  # not counted: memory is used for the first time
     await emit(usual := mods // 4)
     reader, writer = await asyncio.open_connection("127.0.0.1", publisher.publisher.port)
     writer.write(b"ARTIQ sync_struct\n" + NAME.encode() + b"\n")
@@ -482,7 +482,7 @@ async def stalled(child, publisher, mods):
 
 
 async def catch_up(reader, notifier):
-    """Read on as a subscriber that has not read for long; tell whether it ends equal."""
+    """Read as a subscriber that has not read for long; return whether it ends equal."""
     last, target, buffered = notifier.read["t"], None, bytearray()
     while target is None or target["t"] != last:
         buffered += await reader.read(2**20)
@@ -528,7 +528,7 @@ async def bench_stalled():
 
 
 async def bench_gigabyte():
-    """1 GB published, 20 GB through the loopback: to cheap readers, or it would take minutes."""
+    """1 GB published, 20 GB over loopback: to cheap readers, or it would take minutes."""
     await show_stalled("tail-time", 20, 1000)
 
 
@@ -576,7 +576,7 @@ BENCHES = {
 
 
 def main():
-    """Run what was asked for; return 1 if a promise was missed."""
+    """Run the requested measurements; return 1 if a promise was missed."""
     global against
     parser = argparse.ArgumentParser()
     parser.add_argument("--against", metavar="PYTHON", help="that of another checkout's venv")
@@ -585,7 +585,7 @@ def main():
     against = options.against
     names = options.names or list(BENCHES)
     if len(names) > 1:
-        # Each in a process of its own: memory given back by one would hide what the next takes.
+        # Each in its own process: memory freed by one would hide the allocations of the next.
         command = [sys.executable, __file__, *(["--against", against] if against else [])]
         return max([subprocess.run([*command, name], check=False).returncode for name in names])
     limit_files()

@@ -50,7 +50,7 @@ class Conversation(Generic[_Part]):
         Features that the publisher is going to use.
     pending : list
         Mods of an incomplete step.
-    troubles : list of pyon.DecodeError
+    decode_errors : list of pyon.DecodeError
         Values that could not be decoded; an `Undecodable` stands in the place of each.
     """
 
@@ -61,7 +61,7 @@ class Conversation(Generic[_Part]):
         self.absent = False
         self.stale = False
         self.features: list[str] = []
-        self.troubles: list[pyon.DecodeError] = []
+        self.decode_errors: list[pyon.DecodeError] = []
         self._wish = wish
         self._stream = ""
         self._known = 0  # the publisher's last mod at the time of its hello
@@ -90,10 +90,10 @@ class Conversation(Generic[_Part]):
         self.features = []
         self.pending.clear()
 
-    def take_troubles(self) -> list[pyon.DecodeError]:
-        """Return `troubles` and clear it."""
-        troubles, self.troubles = self.troubles, []
-        return troubles
+    def take_decode_errors(self) -> list[pyon.DecodeError]:
+        """Return `decode_errors` and clear it."""
+        errors, self.decode_errors = self.decode_errors, []
+        return errors
 
     def _take_hello(self, hello: Mod) -> None:
         position, resumed = _read_hello(hello)
@@ -143,7 +143,7 @@ class Conversation(Generic[_Part]):
             raise ModsLost("mods are lost: an established publisher sent the structure again")
         return not self._wish.mods_only
 
-    def _vanish(self) -> None:
+    def _become_absent(self) -> None:
         """Record that the part is absent: there is no position, and mods are ignored."""
         self.pending.clear()
         self.number = None

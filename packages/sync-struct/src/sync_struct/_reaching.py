@@ -223,7 +223,7 @@ class Reaching:
         try:
             async with asyncio.timeout(timeout):
                 await place.connect(connection)
-                await connection.heard
+                await connection.answered
         except TimeoutError:
             connection.drop()
             raise TimeoutError(f"{place}: no reply within {timeout} s") from None

@@ -45,7 +45,7 @@ class Reflection:
         self._stale = False
 
     def set_state(self, state: State) -> None:
-        """Set the state of the subscription to the origin; subscribers are told, after the mods."""
+        """Set the state of the subscription to the origin; inform subscribers after the mods."""
         self._stale = state != "live"
         if self._notifier is not None:
             self._publisher.set_stale(self._name, self._stale)

@@ -105,7 +105,7 @@ class Replica(Conversation[Mod]):
         if action == "init":
             return self._receive_init(mod, number, share)
         if action == "absent":
-            return self._take_absence()
+            return self._receive_absent()
         mods = mod.get("mods") if action == "mods" else [mod]
         if not isinstance(mods, list):
             raise ProtocolError(f"expected a list of mods, got {shorten(bytes(message.line))}")
@@ -115,7 +115,7 @@ class Replica(Conversation[Mod]):
         self, text: str | bytes, message: Message, error: pyon.DecodeError | ImportError
     ) -> Any:
         repaired = decode_around(text, message.buffers, error)
-        self.troubles += repaired.troubles()
+        self.decode_errors += repaired.errors()
         return repaired.message
 
     def _receive_init(self, mod: Mod, number: int | None, share: bool) -> list[Mod]:
@@ -129,8 +129,8 @@ class Replica(Conversation[Mod]):
             return self._start_part(share)
         return self._start(mod, share)
 
-    def _take_absence(self) -> list[Mod]:
-        self._vanish()
+    def _receive_absent(self) -> list[Mod]:
+        self._become_absent()
         return self._replace(None, {"action": "absent"})
 
     def _start(self, init: Mod, share: bool) -> list[Mod]:
@@ -164,17 +164,17 @@ class Replica(Conversation[Mod]):
                 raise ModError(f"the target failed on {mod['action']}: {error!r}") from error
             self.fits = True
 
-    def _replace(self, target: Any, told: Mod) -> list[Mod]:
+    def _replace(self, target: Any, mod: Mod) -> list[Mod]:
         """Replace the target; return the mods to pass to callbacks."""
         with contextlib.nullcontext() if self._guard is None else self._guard:
             self.target = target
             if self._on_step is not None:
-                self._on_step([told])
-        return [told]
+                self._on_step([mod])
+        return [mod]
 
     def _cut(self, mods: list[Mod], share: bool) -> list[Mod]:
         """Select the mods of the part, as our publishers do for such a subscriber."""
-        part, told = self._wish.path, []
+        part, selected = self._wish.path, []
         for mod in mods:
             in_array = False
             if not self._wish.mods_only:
@@ -183,20 +183,20 @@ class Replica(Conversation[Mod]):
                 in_array = is_array(changed) or is_record(changed)
             how = touch(mod["action"], mod["path"], mod.get("key", mod.get("i")), part, in_array)
             if how is Touch.REPLACED:
-                told += [] if self._wish.mods_only else self._start_part(share)
+                selected += [] if self._wish.mods_only else self._start_part(share)
             elif how is Touch.INSIDE and not self.absent:
                 mod["path"] = mod["path"][len(part) :]
                 if not self._wish.mods_only:
                     self._apply([mod], share)
-                told.append(mod)
-        return told
+                selected.append(mod)
+        return selected
 
     def _start_part(self, share: bool) -> list[Mod]:
         """Replace the target by the part of the whole structure, or by its absence."""
         try:
             part = copy_of(walk(self._whole, self._wish.path))
         except (LookupError, TypeError, ValueError, OverflowError):  # the last two from arrays
-            return self._take_absence()
+            return self._receive_absent()
         self.absent = False
         return self._start({"action": "init", "struct": part}, share)
 

@@ -109,7 +109,7 @@ class StepReader(Conversation[_Raw]):
         if action == "init":
             return [self._step(action, [raw], number)] if self._begin(number) else []
         if action == "absent":
-            self._vanish()
+            self._become_absent()
             return [self._step(action, [raw], number)]
         whole = self._complete([raw], number)
         return [self._step("mods", whole, self.number)] if whole else []

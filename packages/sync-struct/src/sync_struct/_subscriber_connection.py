@@ -63,7 +63,7 @@ class SubscriberConnection(Connection):
 
     Attributes
     ----------
-    heard : future of None
+    answered : future of None
         Done when the first message has arrived; fails with `Refused`.
     ready : future of None
         Done when callbacks have been called with the structure.
@@ -92,8 +92,8 @@ class SubscriberConnection(Connection):
         super().__init__(limit=limit, line_limit=line_limit)
         self.error: Exception | None = None
         self.greeted = False
-        self.heard, self.ready, self.over = (self._loop.create_future() for _ in range(3))
-        for milestone in (self.heard, self.ready):  # an exception need not be retrieved
+        self.answered, self.ready, self.over = (self._loop.create_future() for _ in range(3))
+        for milestone in (self.answered, self.ready):  # an exception need not be retrieved
             milestone.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._receive, self._receive_lines = receive, receive_lines
         self._lose = lose
@@ -122,8 +122,8 @@ class SubscriberConnection(Connection):
     def message_received(self, message: Message) -> None:
         """Pass on a message, or queue it."""
         self._silent = False
-        if not self.heard.done():
-            self.heard.set_result(None)
+        if not self.answered.done():
+            self.answered.set_result(None)
         if not self._held:
             self._receive(self, message)
             return
@@ -212,8 +212,8 @@ class SubscriberConnection(Connection):
         """Settle the futures; but first, queued messages are handled."""
         if self._heartbeat is not None:
             self._heartbeat.cancel()
-        if not self.heard.done():
-            settle_error(self.heard, self._refusal(exc))
+        if not self.answered.done():
+            settle_error(self.answered, self._refusal(exc))
         lost = SubscriptionLost(f"{self._where}: the connection was lost: {exc or 'closed'}")
         lost.__cause__ = exc
         if self._held:

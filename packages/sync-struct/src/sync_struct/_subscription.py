@@ -123,9 +123,9 @@ class Subscription:
         except BaseException as error:  # an error of the protocol, or of the target builder
             connection.fail(_as_exception(error))
             return
-        if replica.troubles:
-            for trouble in replica.take_troubles():
-                self._report(trouble)
+        if replica.decode_errors:
+            for decode_error in replica.take_decode_errors():
+                self._report(decode_error)
         if not mods:  # the message may be the hello
             connection.receiver.raw_buffers = RAW_BUFFERS in replica.features
         ends = bool(mods) or replica.number != number

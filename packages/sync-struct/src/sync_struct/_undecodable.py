@@ -82,7 +82,7 @@ class Repaired(NamedTuple):
     parts: list[tuple[list[Any], Undecodable]]
     """The path of each placeholder in the message, and the placeholder."""
 
-    def troubles(self) -> list[pyon.DecodeError]:
+    def errors(self) -> list[pyon.DecodeError]:
         """Return errors with type and path of the placeholders, at most `_MOST_PARTS`."""
         return [
             pyon.DecodeError(

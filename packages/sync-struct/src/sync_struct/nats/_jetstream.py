@@ -200,9 +200,9 @@ class JetStream:
             raise self._failure(error, subject) from error
         answer: dict[str, Any] = json.loads(message.data)
         if "error" in answer:
-            told = answer["error"]
-            text = f"{self.where}: {subject}: {told.get('description', told)}"
-            raise JetStreamError(text, told.get("err_code", 0))
+            failure = answer["error"]
+            text = f"{self.where}: {subject}: {failure.get('description', failure)}"
+            raise JetStreamError(text, failure.get("err_code", 0))
         return answer
 
     def _failure(self, error: Exception, what: str) -> Exception:

@@ -58,7 +58,7 @@ class Pipeline:
     stream : str
     seq : int
         Sequence of the last message in the stream.
-    on_trouble : callable
+    on_error : callable
         Called with the error when messages have to be sent again.
 
     Attributes
@@ -74,7 +74,7 @@ class Pipeline:
         js: JetStream,
         stream: str,
         seq: int,
-        on_trouble: Callable[[Exception], object] = lambda error: None,
+        on_error: Callable[[Exception], object] = lambda error: None,
     ) -> None:
         self.writer = secrets.token_hex(8)
         self.arrived = seq
@@ -83,11 +83,11 @@ class Pipeline:
         self._queue: deque[_Message] = deque()  # not acknowledged
         self._sent = 0  # number of messages at the front of the queue that have been sent
         self._size = 0
-        self._on_trouble = on_trouble
+        self._on_error = on_error
         self._recovered: int | None = None  # `arrived` at the last recovery
         self._epoch = 0  # counts recoveries; acknowledgements from before the last one are void
         self._changed = asyncio.Event()  # wakes `run`
-        self._trouble: str | None = None
+        self._error: str | None = None
         self._since: float | None = None  # time of the last acknowledgement, or of the first send
         self._waiters: list[asyncio.Future[None]] = []
         self._closed = False
@@ -126,7 +126,7 @@ class Pipeline:
         Raises
         ------
         Displaced
-            This writer cannot go on.
+            This writer cannot continue.
         """
         inbox = self._js.inbox()
         subscription = await self._js.subscribe(f"{inbox}.*.*", self._acknowledged)
@@ -134,13 +134,13 @@ class Pipeline:
             while True:
                 await self._send(inbox)
                 await self._wait()
-                if self._trouble is not None:
+                if self._error is not None:
                     await self._recover()
         finally:
             await self._js.unsubscribe(subscription)
 
     async def _send(self, inbox: str) -> None:
-        while self._sent < len(self._queue) and self._trouble is None:
+        while self._sent < len(self._queue) and self._error is None:
             if self._since is None:
                 self._since = _now()
             message = self._queue[self._sent]
@@ -155,12 +155,12 @@ class Pipeline:
             try:
                 await self._js.publish(message.subject, message.data, headers, reply)
             except JetStreamError as error:
-                self._trouble = str(error)
+                self._error = str(error)
 
     async def _wait(self) -> None:
         """Wait until there is something to do."""
         self._changed.clear()
-        if self._trouble is not None or self._sent < len(self._queue):
+        if self._error is not None or self._sent < len(self._queue):
             return
         left = None
         if self._since is not None and self._queue:
@@ -169,7 +169,7 @@ class Pipeline:
             async with asyncio.timeout(left):
                 await self._changed.wait()
         except TimeoutError:
-            self._trouble = f"no acknowledgement within {ACK_TIMEOUT:g} s"
+            self._error = f"no acknowledgement within {ACK_TIMEOUT:g} s"
 
     async def _acknowledged(self, message: Any) -> None:
         *_, epoch, place = message.subject.split(".")
@@ -182,8 +182,8 @@ class Pipeline:
             error = {"description": "no acknowledgement: no stream listens on this subject"}
         if error is None:
             self._advance(int(place))
-        elif self._trouble is None:
-            self._trouble = str(error.get("description", error))
+        elif self._error is None:
+            self._error = str(error.get("description", error))
         self._changed.set()
 
     def _advance(self, place: int) -> None:
@@ -198,8 +198,8 @@ class Pipeline:
     async def _recover(self) -> None:
         """Determine which messages have arrived, and send the others again."""
         self._epoch += 1
-        trouble, self._trouble = self._trouble, None
-        self._on_trouble(JetStreamError(f"{self._stream}: {trouble}; sending again"))
+        reason, self._error = self._error, None
+        self._on_error(JetStreamError(f"{self._stream}: {reason}; sending again"))
         if self._recovered == self.arrived:  # no progress since the last recovery
             await asyncio.sleep(RETRY_WAIT)
         self._recovered = self.arrived
@@ -213,7 +213,7 @@ class Pipeline:
                     raise Displaced(f"the stream is gone: {error}") from error
                 await asyncio.sleep(RETRY_WAIT)
         if last < self.arrived:
-            raise Displaced(f"{self._stream} ends at {last}, but had {self.arrived}: {trouble}")
+            raise Displaced(f"{self._stream} ends at {last}, but had {self.arrived}: {reason}")
         if last > self.arrived:
             theirs = "?" if entry is None else entry.headers.get(MESSAGE_ID, "?")
             if theirs != self._id(last):
