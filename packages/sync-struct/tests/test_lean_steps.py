@@ -1,4 +1,4 @@
-"""Small mods have the same result on the lean road and on the general road."""
+"""Small mods have the same result on the fast path and on the general path."""
 
 import asyncio
 import contextlib
@@ -231,14 +231,14 @@ def writeable(structure):
 
 @pytest.mark.parametrize("callbacks", CALLBACKS)
 @pytest.mark.parametrize("lines", LINES.values(), ids=LINES)
-async def test_both_roads_lead_to_the_same(lines, callbacks, until, monkeypatch):
+async def test_both_paths_have_the_same_result(lines, callbacks, until, monkeypatch):
     lean = await outcome(lines, callbacks, until)
     monkeypatch.setattr("sync_struct._lean_steps.LEAN", False)
     assert lean == await outcome(lines, callbacks, until)
 
 
 @pytest.mark.parametrize(("callbacks", "messages"), [("one", 0), ("none", 0), ("two", 5)])
-async def test_usual_mods_take_the_lean_road(callbacks, messages, until, monkeypatch):
+async def test_usual_mods_take_the_fast_path(callbacks, messages, until, monkeypatch):
     received = []
     real = Subscription.receive
 
@@ -251,7 +251,7 @@ async def test_usual_mods_take_the_lean_road(callbacks, messages, until, monkeyp
     assert len([line for line in received if b'"number"' in line]) == messages + 2
 
 
-async def test_usual_arrays_take_the_lean_road(until, monkeypatch):
+async def test_usual_arrays_take_the_fast_path(until, monkeypatch):
     taken = []
     real = _lean_steps.take_array
 

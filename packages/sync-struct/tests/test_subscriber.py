@@ -291,7 +291,7 @@ async def test_queued_messages_are_handled_in_order_and_before_the_end(held):
     connection.ready.set_result(None)
     for line in (b"1", b"2", b"3"):
         connection.message_received(Message(line))
-    assert connection.lines_received("4\n") == 0  # nor is it overtaken on the lean road
+    assert connection.lines_received("4\n") == 0  # nor is it overtaken on the fast path
     connection.connection_closed(None)
     assert told == []
     connection.release()

@@ -1,8 +1,8 @@
-"""The lean road of a subscriber: handles the usual small mods of one read in one loop.
+"""The fast path of a subscriber: handles the usual small mods of one read in one loop.
 
 It is taken while the replica is live, has no observer and at most one callback, for complete lines
 that are each a step of one mod of a list or dict. Any other line is left, without any effect, to
-the general road (`Subscription.receive`), which also raises the errors.
+the general path (`Subscription.receive`), which also raises the errors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["take_array", "take_lines"]
 
 LEAN = True
-"""Whether the lean road may be taken. Tests turn it off to compare it with the general road."""
+"""Whether the fast path may be taken. Tests turn it off to compare it with the general path."""
 
 
 def take_lines(subscription: Subscription, connection: SubscriberConnection, lines: str) -> int:

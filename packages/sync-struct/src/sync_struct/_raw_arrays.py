@@ -107,7 +107,7 @@ def read_setting(text: bytes, size: int) -> Setting | None:
         mod = wire.decode(text, version=2, buffers=[memory.data])
         value, keys = mod["value"], [*mod["path"], mod["key"]]
     except (pyon.DecodeError, ImportError, TypeError, LookupError):
-        return None  # the general road raises the error
+        return None  # the general path raises the error
     usual = (
         mod.keys() == {"action", "path", "key", "value"}
         and mod["action"] == "setitem"
