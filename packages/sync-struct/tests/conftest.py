@@ -173,7 +173,7 @@ def engine_fixture(tmp_path):
     engine.start()
     yield engine
     engine.kill()
-    with warnings.catch_warnings():  # what nats-py leaves behind when it connects again
+    with warnings.catch_warnings():  # warnings that nats-py causes when it reconnects
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 

@@ -425,7 +425,7 @@ def test_every_command_supports_tls(certificates, tmp_path):
 
 
 def test_an_error_names_the_address():
-    with socket.socket() as reserved:  # nobody listens there, and nobody else takes it
+    with socket.socket() as reserved:  # reserved: no publisher listens there
         reserved.bind(("127.0.0.1", 0))
         port = str(reserved.getsockname()[1])
         for subcommand in ("get", "watch"):

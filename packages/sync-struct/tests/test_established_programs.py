@@ -56,7 +56,7 @@ def test_mods_passed_to_publish_do_not_change_later():
     mods[0]["value"].remove("mine")
     for mod in mods:
         process_mod(replica, mod)
-    assert mods[0]["value"] == [1]  # by process_mod, which takes over what the mod holds
+    assert mods[0]["value"] == [1]  # process_mod puts the value of the mod into the target
     assert same(replica, n.read)
 
 

@@ -574,7 +574,7 @@ def test_in_the_end_every_replica_equals_the_structure():
     run(Machine, EXAMPLES, 30)
 
 
-# Of nats-py, when it connects again: closed, but nobody has waited for that.
+# By nats-py when it reconnects: a transport that is closed without waiting.
 @pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
 @pytest.mark.timeout(600)
 def test_with_bridges_in_between_too(engine, monkeypatch):

@@ -384,7 +384,7 @@ def test_the_structure_stands_still_while_a_snapshot_is_encoded():
     def change():
         assert begun.wait(PATIENCE)
         n["z"] = 1
-        seen.append(n.read["z"])  # nor is what it does postponed
+        seen.append(n.read["z"])  # a change by it is not postponed, either
 
     pyon.register([Slow], name="Slow", encode=encode, decode=lambda: "slow")
     in_other = threading.Thread(target=change)

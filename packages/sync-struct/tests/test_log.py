@@ -72,7 +72,7 @@ def test_a_replica_is_equal_in_every_encoding(encoding):
 def test_mods_between_snapshot_and_first_delivery_are_neither_lost_nor_doubled():
     notifier, log = served({"l": []})
     reader = Reader(log)
-    notifier["l"].append(1)  # told, and not yet collected when the snapshot is made
+    notifier["l"].append(1)  # put, and not yet collected when the snapshot is made
     reader.read_once()
     notifier["l"].append(2)
     log.collect()

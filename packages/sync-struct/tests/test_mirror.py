@@ -100,7 +100,7 @@ def test_waiting_threads_are_woken_when_the_mirror_is_closed():
                     wait.result(30)
         with pytest.raises(SubscriptionLost):
             view.wait()
-        view.wait(lambda d: d["x"] == 1)  # what is true already is not waited for
+        view.wait(lambda d: d["x"] == 1)  # already true: returns at once
 
 
 def test_a_callback_may_close_the_mirror(caplog):
@@ -169,7 +169,7 @@ def test_a_mirror_outlives_the_publisher():
         assert view["x"] == 1
 
 
-# What it reads like.
+# Reading.
 
 
 @pytest.fixture
@@ -433,7 +433,7 @@ def test_a_mirror_can_wait_for_a_part():
             assert [next(updates), next(updates)] == [[1], None]
 
 
-# Whom nobody waits for.
+# No waiting for callbacks and conditions.
 
 
 def test_a_lock_of_the_user_is_no_deadlock():

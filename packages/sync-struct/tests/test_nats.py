@@ -34,7 +34,7 @@ from sync_struct.nats._ledger import LEAST_STEPS
 from sync_struct.nats._outlet import Outlet
 from sync_struct.nats._pull import Pull, read_snapshot
 
-# Of nats-py, when it connects again: closed, but nobody has waited for that.
+# By nats-py when it reconnects: a transport that is closed without waiting.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
 
 QUICK = 0.25
@@ -156,7 +156,7 @@ def change(n, i):
     n["part"]["y"] = i
 
 
-# What is promised.
+# Guarantees.
 
 
 async def test_steps_over_nats_arrive_complete_and_in_order(engine, until):
@@ -259,7 +259,7 @@ async def test_an_engine_without_jetstream_says_so(engine):
         await Subscriber("d", lambda x: x).connect(engine.address)
 
 
-# Who comes back.
+# Reconnecting.
 
 
 async def test_a_subscriber_resumes_where_it_was(engine, until):
@@ -690,7 +690,7 @@ async def test_the_stream_is_bounded(engine, until):
                     sizes.append((await js.state("sync_struct-d")).size)
         await js.close()
     assert max(sizes) < 4 * LEAST_STEPS
-    assert replica.actions.count("init") == 1  # snapshots pass those who do not need them
+    assert replica.actions.count("init") == 1  # readers that do not need a snapshot ignore it
     assert len(sizes) == 20
 
 

@@ -20,7 +20,7 @@ from sync_struct.nats._layout import subjects
 from sync_struct.nats._pipeline import Displaced, Pipeline
 from sync_struct.nats._together import cancel_and_wait, first_end
 
-# Of nats-py, when it connects again: closed, but nobody has waited for that.
+# By nats-py when it reconnects: a transport that is closed without waiting.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
 
 

@@ -234,7 +234,7 @@ def nested(nest, levels, innermost=0):
 @pytest.mark.parametrize("nest", NESTS.values(), ids=NESTS)
 def test_a_value_that_is_too_deep_for_the_structure_is_refused(nest):
     notifier, mods, replica = followed({"a": {"b": []}})
-    fits = MAX_LEVELS - 3  # the root, what is in "a", and what is in "b"
+    fits = MAX_LEVELS - 3  # the root, and the values at "a" and "b"
     part = notifier["a"]["b"]
     part.append(nested(nest, fits))
     part[:] = [nested(nest, fits), 1]

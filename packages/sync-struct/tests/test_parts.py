@@ -142,7 +142,7 @@ def test_a_kept_array_that_was_replaced_cannot_be_changed(follow):
     kept = n["a"]
     kept[0] = 1
     n["a"] = np.ones(2)
-    n["a"][0] = 2  # a copy: what was assigned may be on its way
+    n["a"][0] = 2  # a copy: the assigned array may be in use
     with pytest.raises(StaleView):
         kept[0] = 5
     after = n["a"]

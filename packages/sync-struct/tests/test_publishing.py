@@ -356,7 +356,7 @@ async def test_a_mod_that_does_not_fit_resynchronises(until, caplog):
     ):
         n["x"] = 1
         await until(lambda: "x" in s.target)
-        s.target["l"].clear()  # what a replica's owner should not do
+        s.target["l"].clear()  # must not be done
         n["l"].pop(1)
         await until(lambda: s.target == {"l": [1], "x": 1})
         assert s.state == "live"
@@ -376,7 +376,7 @@ async def test_a_target_that_no_mod_fits_ends_the_subscription(until):
         n["x"] = 1
         await until(lambda: lost)
         assert s.state == "closed"
-        assert [type(error) for error in errors] == [ModError]  # told of once
+        assert [type(error) for error in errors] == [ModError]  # reported once
 
 
 async def test_a_subscriber_that_never_reads_costs_no_more_than_the_backlog(until):

@@ -11,7 +11,7 @@ from sync_struct._selection import Touch, newest, touch
 INSIDE, REPLACED, OUTSIDE = Touch.INSIDE, Touch.REPLACED, Touch.OUTSIDE
 
 TOUCHES = [
-    # action, path, key, part, what it does
+    # action, path, key, part, effect
     ("setitem", ["a"], "x", ["a"], INSIDE),
     ("append", ["a", 0], None, ["a"], INSIDE),
     ("setitem", [], "a", ["a"], REPLACED),
@@ -158,7 +158,7 @@ def test_leaving_out_superseded_mods_never_changes_the_result(data):
 def parts(part):
     if isinstance(part.read, dict):
         return list(part.values())
-    # A view by a negative index is a path of its own.
+    # A part looked up by a negative index has another path.
     return [part[i] for i in (*range(len(part)), *range(-len(part), 0))]
 
 

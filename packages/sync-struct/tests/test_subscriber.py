@@ -214,7 +214,7 @@ async def test_a_part_of_an_established_publisher_comes_and_goes(until):
         await s.close()
 
 
-# What is told.
+# Callbacks.
 
 
 async def test_mods_that_an_established_publisher_made_meanwhile_are_reported_as_lost(until):

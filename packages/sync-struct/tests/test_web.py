@@ -97,7 +97,7 @@ async def test_a_page_shows_that_a_publisher_stops_and_restarts():
         await page.until(lambda: page.line("lab/x") == "1" and page.state("lab") == "live")
         await publisher.stop()
         await page.until(lambda: page.state("lab") == "stale" and page.states["lab"]["trouble"])
-        assert page.line("lab/x") == "1"  # what there was can still be read
+        assert page.line("lab/x") == "1"  # the last value can still be read
         publisher = await publishing(port, 2)
         await page.until(lambda: page.line("lab/x") == "2" and page.state("lab") == "live")
         assert page.states["lab"]["trouble"] == ""
@@ -122,7 +122,7 @@ async def test_a_page_that_draws_nothing_is_sent_one_frame_whatever_happens():
             for value in range(1, 30):  # the page that draws is sent all of these
                 lab["image"][0, 0] = float(value)
                 await page.until(lambda v=value: page.rows["lab/image"]["plot"]["high"] == v)
-            await (await silent.ping())  # what was sent before it has come
+            await (await silent.ping())  # all earlier messages have arrived
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(silent.recv(), 0)
 

@@ -98,7 +98,7 @@ def _add_reading(add: _Add) -> None:
     command = add("log", log, "Record every step in a file, with its time; reconnect for ever.")
     _add_source(command, with_file=True)
     command.add_argument(
-        "--rate", type=float, help="maximum of steps per second; the last step is always recorded"
+        "--rate", type=float, help="maximum steps per second; the last step is always recorded"
     )
     command.add_argument(
         "--rotate-size", type=_size, metavar="SIZE", help="begin a new file at this size: 100M"

@@ -244,7 +244,7 @@ class Mirror:
         Parameters
         ----------
         timeout : float, optional
-            Maximum of seconds to wait for an item; then `TimeoutError` is raised. None: for ever.
+            Seconds to wait for each item before `TimeoutError` is raised. None: for ever.
 
         Examples
         --------

@@ -79,7 +79,7 @@ class Request(NamedTuple):
     """Features that the subscriber supports."""
 
     max_rate: float | None = None
-    """Maximum of updates per second; inf: as many as it acknowledges. None: every mod."""
+    """Maximum number of updates per second; inf: as many as it acknowledges. None: every mod."""
 
     position: Position | None = None
     """Position to resume from."""

@@ -27,7 +27,7 @@ BANNER_TIMEOUT = 10.0
 """Seconds that a client may take to send its banner; it is one line, sent at once."""
 
 MOST_UNIDENTIFIED = 1000
-"""Maximum of clients without a valid banner that are kept for longer than `LEAST_TIME`."""
+"""Maximum number of clients without a valid banner that are kept for longer than `LEAST_TIME`."""
 
 LEAST_TIME = 2.0
 """Seconds that every client has for its banner, even if all subscribers of a laboratory reconnect

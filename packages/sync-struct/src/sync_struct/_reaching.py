@@ -33,7 +33,7 @@ FIRST_WAIT = 0.1
 """Seconds before the first attempt to reconnect: a restart of a publisher takes about that long."""
 
 LONGEST_WAIT = 10.0
-"""Maximum of seconds between attempts: nobody waits longer in front of a dashboard."""
+"""Longest wait between attempts, in seconds: nobody waits longer in front of a dashboard."""
 
 BANNER_ATTEMPTS = 2
 """Connections that have to be closed after our banner before the established banner is tried. A

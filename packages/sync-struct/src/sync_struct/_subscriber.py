@@ -83,8 +83,8 @@ class Subscriber:
     mods_only : bool, optional
         Receive no structure and have no target: only mods, from now on.
     max_rate : float, optional
-        Maximum of updates per second. Superseded values are left out; the last one always arrives.
-        ``math.inf``: as many as this subscriber can handle. None: every mod.
+        Maximum number of updates per second. Superseded values are left out; the last one always
+        arrives. ``math.inf``: as many as this subscriber can handle. None: every mod.
     state_cb : callable, optional
         Called with the new state whenever it changes: see `state`.
     on_error : callable, optional
@@ -276,7 +276,7 @@ class Subscriber:
         host, port, ssl
             As for `connect`.
         longest_wait : float, optional
-            Maximum of seconds between attempts to connect.
+            Longest wait between attempts to connect, in seconds.
         """
         self._subscription.before_receive_cb = None
         following = self._reaching.follow(Place.of(host, port, ssl), longest_wait)

@@ -97,7 +97,7 @@ class Updates:
     join : callable
         Returns a queue of the steps from now on, and a copy of the present structure.
     timeout : float or None
-        Maximum of seconds to wait for an item.
+        Seconds to wait for each item. None: for ever.
     """
 
     def __init__(self, join: Callable[[], tuple[Steps, Any]], timeout: float | None) -> None:

@@ -17,8 +17,8 @@ from sync_struct.nats._layout import Label, Manifest
 __all__ = ["Ledger", "Tail"]
 
 LEAST_STEPS = 8 * 2**20
-"""Minimum of bytes of steps before another snapshot: for a small structure, a snapshot every few
-thousand steps would have no benefit."""
+"""Minimum number of bytes of steps before another snapshot: for a small structure, a snapshot every
+few thousand steps would have no benefit."""
 
 MESSAGE_OVERHEAD = 250
 """Bytes of a message in the stream besides its payload: headers, subject, and the engine's own."""

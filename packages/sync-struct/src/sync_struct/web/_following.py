@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Following", "Status", "place_of"]
 
 RATE = 60.0
-"""Maximum of updates per second: no page draws more often."""
+"""Maximum number of updates per second: no page draws more often."""
 
 HEARTBEAT = 5.0
 """Seconds of silence after which a publisher is sent a ping: a page shows within 10 s that it is

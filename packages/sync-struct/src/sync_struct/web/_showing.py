@@ -22,7 +22,7 @@ __all__ = ["showing"]
 SPELLING = Spelling(parse_path, format_path, lambda key: format_path([key]))
 
 LONGEST_SEARCH = 200
-"""Maximum of characters in a search."""
+"""Maximum number of characters in a search."""
 
 
 @contextlib.asynccontextmanager
