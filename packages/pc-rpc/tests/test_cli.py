@@ -201,6 +201,16 @@ def test_an_invalid_number_is_refused(capsys, words, message):
     assert message in capsys.readouterr().err
 
 
+def test_without_arguments_the_commands_are_listed(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "usage: pc-rpc" in err
+    assert "List the methods of a target." in err
+
+
 def test_the_usage_names_the_arguments(capsys):
     for command, usage in (
         ("call", "usage: pc-rpc call [option ...] host port method [argument ...]\n"),

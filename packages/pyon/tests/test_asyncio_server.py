@@ -1,6 +1,7 @@
 """asyncio_server: starts, reports its addresses, and stops within a bounded time."""
 
 import asyncio
+import errno
 import gc
 import logging
 import socket
@@ -142,6 +143,21 @@ async def test_bound_addresses_can_be_refused():
         await another.start(*server.seen[0])
     with pytest.raises(PermissionError):  # it counts as not started
         await server.start("127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "message", "number"),
+    [
+        ("192.0.2.1", "192.0.2.1 port 0: .*is it an address of this", errno.EADDRNOTAVAIL),
+        (["127.0.0.1", "no.such.host.invalid"], "no.such.host.invalid port 0: .*name right?", None),
+    ],
+)
+async def test_an_address_that_cannot_be_bound_is_named_with_a_hint(host, message, number):
+    async with Echo() as server:
+        with pytest.raises(OSError, match=f"cannot listen on .*{message}") as caught:
+            await server.start(host, 0)
+    assert number in (None, caught.value.errno)
+    assert isinstance(caught.value, socket.gaierror) == (number is None)
 
 
 async def test_port_in_use_is_an_error_that_names_it():

@@ -376,3 +376,13 @@ def test_an_error_of_standard_output_is_reported_as_such(files):
     assert done.returncode not in (0, 1)
     assert b"standard output" in done.stderr
     assert b"good.pyon" not in done.stderr
+
+
+def test_without_arguments_the_commands_are_listed(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "usage: pyon" in err
+    assert "print files readably" in err

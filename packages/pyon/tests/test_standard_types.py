@@ -102,6 +102,15 @@ def run(word, codec):
     exec(recipe(word).replace("pyon.register", "codec.register"), {"codec": codec})
 
 
+@pytest.mark.parametrize("name", ["datetime", "mylab.Shape"])
+def test_a_text_with_a_type_that_is_not_registered_says_how_to_register_it(name):
+    how = "pyon.standard_types.register()" if name == "datetime" else "register it"
+    for text in (f'[{name}("2026-01-31")]', f'[{{"__jsonclass__":["{name}",["2026-01-31"]]}}]'):
+        with pytest.raises(pyon.DecodeError) as caught:
+            pyon.Codec().decode(text)
+        assert f"no type is called '{name}': {how}" in str(caught.value)
+
+
 def test_the_recipe_for_tables_of_pandas(version):
     import pandas as pd
 

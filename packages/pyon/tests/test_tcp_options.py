@@ -5,7 +5,13 @@ import ssl
 
 import pytest
 import trustme
-from pyon.tcp_options import add_tls_options, is_own_address, loopback_addresses, tls_context
+from pyon.tcp_options import (
+    add_tls_options,
+    is_own_address,
+    loopback_addresses,
+    tcp_port,
+    tls_context,
+)
 
 
 @pytest.fixture
@@ -53,3 +59,10 @@ def test_only_addresses_of_this_computer_are_bound():
     assert not is_own_address("192.0.2.1")
     assert not is_own_address("2001:db8::1")
     assert "127.0.0.1" in loopback_addresses()
+
+
+def test_a_port_has_sixteen_bits():
+    assert [tcp_port("0"), tcp_port("65535")] == [0, 65535]
+    for text in ("65536", "-1", "1.5", "abc", "", "\u0661"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a TCP port, 0 to 65535"):
+            tcp_port(text)

@@ -16,6 +16,8 @@ import pyon
 import pytest
 import sync_struct
 import trustme
+from sync_struct._cli import main
+from sync_struct._reaching import Place, _named
 
 COMMAND = [sys.executable, "-m", "sync_struct._cli"]
 
@@ -430,9 +432,62 @@ def test_an_error_names_the_address():
         port = str(reserved.getsockname()[1])
         for subcommand in ("get", "watch"):
             process = command(subcommand, "127.0.0.1", port, "lab")
-            assert f"127.0.0.1 port {port}: Connection refused" in process.stderr.readline()
+            expected = f"127.0.0.1 port {port}: Connection refused; is the publisher running?"
+            assert expected in process.stderr.readline()
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=30)
+
+
+def test_a_name_with_several_addresses_that_all_refuse_is_one_refusal():
+    error = OSError(
+        "Multiple exceptions: [Errno 111] Connect call failed ('::1', 3250, 0, 0), "
+        "[Errno 111] Connect call failed ('127.0.0.1', 3250)"
+    )
+    named = _named(error, Place("localhost", 3250, None))
+    assert type(named) is ConnectionRefusedError
+    assert named.strerror == ("localhost port 3250: Connection refused; is the publisher running?")
+    other = OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 101] no network")
+    assert "Multiple exceptions" in str(_named(other, Place("localhost", 3250, None)))
+
+
+def test_without_arguments_the_commands_are_listed():
+    done = run()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage: sync-struct" in done.stderr
+    assert "Publish the structure in a PYON file." in done.stderr
+
+
+@pytest.mark.parametrize("port", ["70000", "-1", "abc"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "get 127.0.0.1 PORT lab",
+        "log 127.0.0.1 PORT lab lab.log",
+        "relay 127.0.0.1 PORT lab",
+        "relay 127.0.0.1 3250 lab --port PORT",
+        "web 127.0.0.1 3250 lab --port PORT",
+        "bridge out 127.0.0.1 PORT lab --nats nats://127.0.0.1",
+    ],
+)
+def test_what_is_not_a_port_is_refused(capsys, arguments, port):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.replace("PORT", port).split())
+    assert ended.value.code == 2
+    assert f"expected a TCP port, 0 to 65535, got '{port}'" in capsys.readouterr().err
+
+
+def test_the_place_of_an_error_in_a_file_is_shown_with_a_caret(tmp_path):
+    file = tmp_path / "lab.pyon"
+    file.write_text('{"a": 1,\n "b": foo}')
+    *_, line, caret = run("publish", str(file)).stderr.splitlines()
+    assert line.strip() == '"b": foo}'
+    assert line[caret.index("^") :] == "foo}"
+
+
+def test_without_the_extra_an_address_ends_the_command(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "nats.aio.client", None)
+    assert main(["watch", "nats://127.0.0.1/lab"]) == 1
+    assert "pip install nats-py" in capsys.readouterr().err
 
 
 WAITING = """

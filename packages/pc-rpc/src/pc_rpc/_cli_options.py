@@ -12,10 +12,10 @@ import math
 import sys
 from collections.abc import Sequence
 
-from pyon.tcp_options import add_page_options, add_tls_options
+from pyon.tcp_options import add_page_options, add_tls_options, tcp_port
 
 from pc_rpc import __version__
-from pc_rpc._cli_errors import STATUSES
+from pc_rpc._cli_errors import STATUSES, USAGE
 
 ARGUMENTS = "PYON values; keyword arguments as name=value; strings in quotes: '\"text\"'"
 
@@ -24,14 +24,14 @@ ANNOUNCE = "--announce"
 
 TAKE_ARGUMENTS = {"call", "serve"}
 
-LAST_PORT = 2**16 - 1
-"""The largest TCP port: a larger number would be truncated silently."""
-
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options: ``command`` has its name, ``arguments`` the words of the call."""
     parser = _parser()
-    options, rest = parser.parse_known_args(_with_values(argv))
+    words = _with_values(argv)
+    if not words:
+        parser.exit(USAGE, parser.format_help())
+    options, rest = parser.parse_known_args(words)
     if "--" in rest:
         rest.remove("--")
     takes_arguments = options.command in TAKE_ARGUMENTS
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     def add_client(name: str, text: str) -> argparse.ArgumentParser:
         command = add(name, text)
         command.add_argument("host", help="name or address of the server")
-        command.add_argument("port", type=_port, help="TCP port of the server")
+        command.add_argument("port", type=tcp_port, help="TCP port of the server")
         command.add_argument(
             "--timeout", type=_seconds, metavar="S", help="give up after S seconds"
         )
@@ -119,12 +119,6 @@ def _exit_statuses() -> str:
     return "\n".join(["exit status:", *lines])
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= LAST_PORT):
-        raise argparse.ArgumentTypeError(f"expected a TCP port, 0 to {LAST_PORT}, got {text!r}")
-    return int(text)
-
-
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -147,7 +141,7 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="address to listen on; may be repeated; default: this computer only (::1, 127.0.0.1)",
     )
-    command.add_argument("--port", type=_port, default=0, help="default: any free port")
+    command.add_argument("--port", type=tcp_port, default=0, help="default: any free port")
     command.add_argument("--target", help="name of the target; default: name of the class")
     command.add_argument("--description", help="description of the server, shown to clients")
     command.add_argument(

@@ -69,7 +69,7 @@ async def serve_until(
         try:
             async with asyncio.timeout(None) as starting:  # resolving a host name can take long
                 signals.call(lambda: starting.reschedule(0))
-                await _start(server, host, port, ssl)
+                await server.start(host, port, ssl=ssl)
         except TimeoutError:
             if starting.expired():
                 return
@@ -97,18 +97,6 @@ def log_end(server: Server, signals: TerminationSignals) -> None:
     """Log why a server has ended."""
     reason = signals.received or TERMINATED
     _logger.info("stopped serving %s: %s", ", ".join(server.targets), reason)
-
-
-async def _start(
-    server: Server, host: str | Sequence[str] | None, port: int, ssl: ssl.SSLContext | None
-) -> None:
-    try:
-        await server.start(host, port, ssl=ssl)
-    except OSError as error:
-        hosts = [host or "all interfaces"] if host is None or isinstance(host, str) else host
-        where = f"{', '.join(hosts)} port {port}"
-        error.strerror = f"cannot listen on {where}: {error.strerror or error}"
-        raise
 
 
 @takes_context("server_context")

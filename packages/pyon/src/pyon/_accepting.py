@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
+import re
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -48,6 +50,15 @@ def addresses_of(sockets: Sequence[socket.socket]) -> list[tuple[str, int]]:
     return [sock.getsockname()[:2] for sock in sockets]
 
 
+BIND_HINTS = {
+    errno.EADDRINUSE: "; is the server running already?",
+    errno.EADDRNOTAVAIL: "; is it an address of this computer?",
+}
+
+ASYNCIO_WORDS = re.compile(r"error while attempting to bind on address \(.*\): (\[errno \d+\] )?")
+"""What asyncio puts before the system's reason: the address, as a tuple."""
+
+
 async def bind(host: str | Sequence[str] | None, port: int) -> list[socket.socket]:
     """Return sockets that are bound but do not listen yet; see `AsyncioServer.start`."""
     if host is not None and not isinstance(host, str) and not host:
@@ -71,7 +82,10 @@ async def bind(host: str | Sequence[str] | None, port: int) -> list[socket.socke
 async def _bind_once(host: str | Sequence[str] | None, port: int) -> list[socket.socket]:
     """Bind with asyncio, which resolves names and sets socket options; return its sockets."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+    try:
+        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+    except OSError as error:
+        raise _cannot_listen(error, host, port) from error
     try:
         sockets = [sock.dup() for sock in server.sockets]
     finally:
@@ -79,6 +93,22 @@ async def _bind_once(host: str | Sequence[str] | None, port: int) -> list[socket
     for sock in sockets:
         sock.setblocking(False)
     return sockets
+
+
+def _cannot_listen(error: OSError, host: str | Sequence[str] | None, port: int) -> OSError:
+    """Return an error of the same class and number that names the address, with a hint."""
+    hosts = [host or "all interfaces"] if host is None or isinstance(host, str) else host
+    number, reason = error.errno, error.strerror or str(error)
+    if number is None and "could not bind on any address" in reason:  # asyncio, since Python 3.12
+        number = errno.EADDRNOTAVAIL
+        reason = os.strerror(number)
+    reason = ASYNCIO_WORDS.sub("", reason)
+    text = f"cannot listen on {', '.join(hosts)} port {port}: {reason}"
+    if isinstance(error, socket.gaierror):
+        return socket.gaierror(number, f"{text}; is the name right?")
+    if number is None:
+        return type(error)(text)
+    return OSError(number, text + BIND_HINTS.get(number, ""))
 
 
 def _close(sockets: Sequence[socket.socket]) -> None:

@@ -171,7 +171,10 @@ def _failures(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _run(arguments: list[str] | None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.exit(2, parser.format_help())
+    options = parser.parse_args(arguments)
     status = 0
     for line in _failures(options):
         complain("pyon", line)

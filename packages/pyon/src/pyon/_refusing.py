@@ -53,6 +53,14 @@ def shorten(x: object) -> str:
         return f"<its repr raised {type(error).__name__}>"
 
 
+def no_type(name: object) -> str:
+    """Return the error text for the name of a type that is not registered, in a text to read."""
+    register = "register it, as the program that wrote the text did"
+    if isinstance(name, str) and name in STANDARD:
+        register = "pyon.standard_types.register() registers it"
+    return f"no type is called {shorten(name)}: {register}"
+
+
 def no_form(x: object) -> str:
     """Return the reason why a value is refused, and what to do about it."""
     for base in type(x).__mro__[1:]:

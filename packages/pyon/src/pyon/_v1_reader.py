@@ -14,6 +14,7 @@ from collections.abc import Callable
 from ._buffers import HEADER_SIZE, Buffers
 from ._errors import DecodeError
 from ._on_demand import load_arrays, load_diagnosis, load_fraction
+from ._refusing import no_type
 from ._strings import EscapeError, unescape_bytes
 from ._types import MAX_DEPTH, Form, Forms, put_together
 from ._v1_grammar import (
@@ -315,10 +316,11 @@ class V1Reader(LiteralReader):
 
     def _form(self, name: str, start: int, i: int, depth: int) -> tuple[Any, int]:
         """Read the arguments at `i` of the form whose name is at `start`."""
-        called = self._text[i : i + 1] == "("
-        form = (V1_FORMS.get(name) or self._forms.named(name)) if called else None
-        if form is None:
+        if self._text[i : i + 1] != "(":
             raise self._expected("a value, or the name of a type and '('", start)
+        form = V1_FORMS.get(name) or self._forms.named(name)
+        if form is None:
+            raise self._error(no_type(name), start)
         arguments, end = self._values(i + 1, ")", depth)
         try:
             if form.raw and arguments:

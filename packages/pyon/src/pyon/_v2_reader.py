@@ -15,7 +15,7 @@ from ._errors import DecodeError
 from ._json import SPACE, WHITESPACE, JsonScanner
 from ._on_demand import load_base64, load_fast
 from ._plain import CLASS_KEY
-from ._refusing import shorten
+from ._refusing import no_type
 from ._types import Form, Forms, check_pairs, put_together, read_fraction
 
 TYPE_CHECKING = False
@@ -182,7 +182,7 @@ def make_hook(forms: Forms, buffers: Buffers) -> Callable[[dict[str, Any]], Any]
         form = V2_FORMS.get(name) if type(name) is str else None
         form = form or forms.named(name)
         if form is None:
-            raise _BadTagError(f"no type is called {shorten(name)}")
+            raise _BadTagError(no_type(name))
         try:
             if form.raw and arguments:
                 if type(arguments[-1]) is bytes:  # the value of an inner tag

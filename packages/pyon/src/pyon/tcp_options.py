@@ -14,10 +14,35 @@ if TYPE_CHECKING:
     import argparse
     import ssl
 
-__all__ = ["LOOPBACKS", "add_page_options", "add_tls_options", "loopback_addresses", "tls_context"]
+__all__ = [
+    "LOOPBACKS",
+    "add_page_options",
+    "add_tls_options",
+    "loopback_addresses",
+    "tcp_port",
+    "tls_context",
+]
 
 LOOPBACKS = ("127.0.0.1", "::1")
 """Default bind addresses of commands: only this computer can reach them."""
+
+LAST_PORT = 2**16 - 1
+"""The port field of a TCP header has 16 bits."""
+
+
+def tcp_port(text: str) -> int:
+    """Return the TCP port that an argument names: the `type` of such an argument in argparse.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        It is no whole number from 0 to 65535.
+    """
+    if not (text.isascii() and text.isdigit() and int(text) <= LAST_PORT):
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"expected a TCP port, 0 to {LAST_PORT}, got {text!r}")
+    return int(text)
 
 
 def add_tls_options(parser: argparse.ArgumentParser, whose: str) -> None:
@@ -58,7 +83,7 @@ def add_page_options(command: argparse.ArgumentParser, *, always_token: bool = F
         "--port",
         dest="serve_port",
         metavar="PORT",
-        type=int,
+        type=tcp_port,
         default=0,
         help="port to serve on (default: any free port)",
     )

@@ -88,14 +88,14 @@ def emit(text: str) -> None:
         stream.flush()
 
 
-def complain(command: str, message: object) -> None:
+def complain(command: str, message: object, *, lines: bool = False) -> None:
     """Write one line, ``command: message``, to standard error.
 
     A failure is ignored: there is nowhere left to report it.
     """
     if sys.stderr is not None:
         with contextlib.suppress(OutputError), _OutputErrors(sys.stderr):
-            sys.stderr.write(f"{command}: {legible(str(message))}\n")
+            sys.stderr.write(f"{command}: {legible(str(message), lines=lines)}\n")
             sys.stderr.flush()
 
 

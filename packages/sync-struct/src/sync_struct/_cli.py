@@ -27,8 +27,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyon
 from pyon import asyncio_signals, terminal
-from pyon.tcp_options import add_page_options, add_tls_options
+from pyon.tcp_options import add_page_options, add_tls_options, tcp_port
 
 from sync_struct import __version__
 from sync_struct._addresses import is_address, name_in
@@ -46,13 +47,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(_with_names(given))
+    parser = _parser()
+    if not given:
+        parser.exit(2, parser.format_help())
+    options = parser.parse_args(_with_names(given))
     try:
         asyncio_signals.run(options.run(options))
     except KeyboardInterrupt:
         return 0
     except (OSError, LookupError, ValueError, TypeError, ImportError) as error:
-        terminal.complain("sync-struct", error)
+        has_excerpt = isinstance(error, pyon.DecodeError)  # lines of a file, with a caret
+        terminal.complain("sync-struct", error, lines=has_excerpt)
         return 1
     return 0
 
@@ -110,7 +115,7 @@ def _add_reading(add: _Add) -> None:
 
 def _add_source(command: argparse.ArgumentParser, *, with_file: bool = False) -> None:
     command.add_argument("host")
-    command.add_argument("port", type=int)
+    command.add_argument("port", type=tcp_port)
     command.add_argument("name", help="name of the notifier")
     if with_file:
         command.add_argument("file", type=Path)
@@ -136,7 +141,7 @@ def _add_serving(add: _Add) -> None:
     _add_listening_options(command)
     command = add("relay", relay, "Publish the notifiers of another publisher.")
     command.add_argument("host")
-    command.add_argument("port", type=int)
+    command.add_argument("port", type=tcp_port)
     command.add_argument("names", nargs="+", metavar="NAME", help="name of a notifier")
     command.add_argument("--serve-tls", action="store_true", help="serve TLS with the same files")
     _add_listening_options(command, named=False)
@@ -162,7 +167,7 @@ def _add_bridges(add: _Add) -> None:
 
     command = add_direction("out", "Write notifiers of a publisher into NATS.")
     command.add_argument("host")
-    command.add_argument("port", type=int)
+    command.add_argument("port", type=tcp_port)
     command.add_argument("names", nargs="+", metavar="NAME", help="name of a notifier")
     command.add_argument(
         "--storage",
@@ -184,7 +189,7 @@ def _add_bridges(add: _Add) -> None:
 def _add_web(add: _Add) -> None:
     command = add("web", _web, "Show structures in a browser: the extra [web].")
     command.add_argument("host")
-    command.add_argument("port", type=int)
+    command.add_argument("port", type=tcp_port)
     command.add_argument("names", nargs="+", metavar="NAME", help="name of a notifier")
     add_page_options(command)
     add_tls_options(command, "publisher's")
@@ -225,7 +230,7 @@ def _add_listening_options(command: argparse.ArgumentParser, *, named: bool = Tr
     command.add_argument(
         "--port",
         dest="serve_port",
-        type=int,
+        type=tcp_port,
         default=0,
         help="port to listen on (default: any free port)",
     )

@@ -87,7 +87,7 @@ async def _watch_tree(options: argparse.Namespace, make: type[View]) -> None:
     with Live(view, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
         running = asyncio.ensure_future(subscriber.run(options.host, options.port, ssl=tls))
         try:
-            while True:
+            while not running.done():
                 live.refresh()
                 await asyncio.sleep(1 / REFRESH_RATE)
         finally:

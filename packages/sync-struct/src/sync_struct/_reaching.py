@@ -11,6 +11,8 @@ import asyncio
 import functools
 import logging
 import os
+import re
+import socket
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from pyon.backoff import Backoff
@@ -38,6 +40,8 @@ LONGEST_WAIT = 10.0
 BANNER_ATTEMPTS = 2
 """Connections that have to be closed after our banner before the established banner is tried. A
 tunnel whose target is still starting closes one; an established publisher closes all."""
+
+ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
 class Place(NamedTuple):
@@ -78,9 +82,16 @@ def _named(error: OSError, place: Place) -> OSError:
     hint = ""
     if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":
         hint = " (it does not speak TLS)"
+    numbers = {int(number) for number in ERRNO.findall(str(error))}
+    if error.errno is None and len(numbers) == 1:  # each address of a name failed, in the same way
+        error = OSError(numbers.pop(), "Connect call failed")
     reason = error.strerror or str(error)
     if "Connect call failed" in reason and error.errno:  # asyncio's text repeats the address
         reason = os.strerror(error.errno)
+    if isinstance(error, ConnectionRefusedError):
+        hint = "; is the publisher running?"
+    elif isinstance(error, socket.gaierror):
+        hint = "; is the name right?"
     text = f"{place}: {reason}{hint}"
     return type(error)(text) if error.errno is None else type(error)(error.errno, text)
 
@@ -123,6 +134,8 @@ class Reaching:
             began = loop.time()
             try:
                 connection = await self.establish(place)
+            except ImportError:  # an extra is missing: trying again does not install it
+                raise
             except Exception as error:
                 level = logging.DEBUG if failed else logging.WARNING
                 _logger.log(level, "%s: %r; trying again", place, error)

@@ -237,8 +237,8 @@ class SubscriberConnection(Connection):
             return Refused(f"{self._where} refused us over TLS: {exc}", cleanly=False)
         refused = Refused(
             f"{self._where} closed the connection without a reason: publishers of the established "
-            f"protocol do so if they have no notifier {self._name!r}, and publishers with TLS if "
-            "the subscriber does not use it",
+            f"protocol do so if they have no notifier {self._name!r}, publishers with TLS if the "
+            "subscriber does not use it, and servers of another kind, such as a controller",
             cleanly=exc is None,
         )
         refused.__cause__ = exc
