@@ -440,14 +440,14 @@ def test_an_error_names_the_address():
 
 def test_a_name_with_several_addresses_that_all_refuse_is_one_refusal():
     error = OSError(
-        "Multiple exceptions: [Errno 111] Connect call failed ('::1', 3250, 0, 0), "
-        "[Errno 111] Connect call failed ('127.0.0.1', 3250)"
+        "Multiple exceptions: [Errno 111] Connect call failed ('::1', 0, 0, 0), "
+        "[Errno 111] Connect call failed ('127.0.0.1', 0)"
     )
-    named = _named(error, Place("localhost", 3250, None))
+    named = _named(error, Place("localhost", 0, None))
     assert type(named) is ConnectionRefusedError
-    assert named.strerror == ("localhost port 3250: Connection refused; is the publisher running?")
+    assert named.strerror == ("localhost port 0: Connection refused; is the publisher running?")
     other = OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 101] no network")
-    assert "Multiple exceptions" in str(_named(other, Place("localhost", 3250, None)))
+    assert "Multiple exceptions" in str(_named(other, Place("localhost", 0, None)))
 
 
 def test_without_arguments_the_commands_are_listed():
