@@ -120,7 +120,7 @@ class Rights:
         entries[GROUP, 0] = common & entries.get((NAMED_GROUP, gid), 7)
 
     def narrow_for_owner(self, old: int) -> None:
-        """Remove rights that the old owner would gain, who is now named, in a group, or others."""
+        """Remove rights that the old owner would gain as a named user, member or other user."""
         entries = self._entries
         for tag, who in entries:
             if tag in (GROUP, NAMED_GROUP, OTHER) or (tag, who) == (USER, old):
