@@ -405,6 +405,8 @@ async def test_a_client_that_does_not_reconnect_is_detected():
 class Closed:
     """A client whose transport has just been closed, in the state of the library."""
 
+    tasks = frozenset()
+
     async def fail(self, *arguments, **options):
         raise AttributeError("'NoneType' object has no attribute '_add_writer'")
 

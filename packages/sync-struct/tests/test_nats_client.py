@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 from pyon.asyncio_server import AsyncioServer
+from pyon.asyncio_tasks import keep
 from sync_struct._selection import EVERYTHING
 from sync_struct.gateway import Request
 from sync_struct.nats import _client, _jetstream
@@ -174,6 +175,46 @@ def test_a_client_that_is_being_closed_when_the_loop_ends_leaves_no_socket(engin
         asyncio.run(close_and_leave())
         gc.collect()
     assert not told
+
+
+async def test_tasks_that_the_library_has_replaced_end_with_the_client(engine):
+    before = asyncio.all_tasks()
+    js = await connect(engine.address)
+    client = js._client
+    for _ in range(3):  # as when it reconnects twice at the same time
+        client._flusher_task = asyncio.ensure_future(client._flusher())
+    await asyncio.sleep(0)
+    await js.close()
+    assert asyncio.all_tasks() == before
+
+
+class ReconnectingClient:
+    """A client that starts another task when its `close` is cancelled, as the library does."""
+
+    def __init__(self):
+        self.tasks = set()
+        self.started = []
+
+    async def close(self):
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            keep(self.tasks, asyncio.sleep(3600))
+            self.started += self.tasks
+
+
+def test_tasks_that_begin_while_the_loop_ends_are_ended():
+    client = ReconnectingClient()
+
+    async def close_and_leave():
+        closing = asyncio.ensure_future(_client.close(client))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not closing.done()
+
+    asyncio.run(close_and_leave())
+    (task,) = client.started
+    assert task.cancelled()
 
 
 async def test_a_message_whose_predecessor_was_refused_is_refused_though_its_place_is_free(engine):

@@ -1,13 +1,15 @@
 """Calls of the client library with working time-outs, cancellation and closing.
 
 The one idea to keep in mind: the library swallows cancellations, waits for ever for a connection
-that accepts no data, and continues after its own tasks have failed. Only this module knows that.
+that accepts no data, continues after its own tasks have failed, and forgets tasks that it replaces
+when it reconnects. Only this module knows that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from pyon.asyncio_tasks import keep
@@ -22,6 +24,7 @@ __all__ = [
     "has_dead_task",
     "has_given_up",
     "is_client_error",
+    "recording_tasks",
 ]
 
 CALL_TIMEOUT = 5.0
@@ -33,6 +36,9 @@ CLOSE_TIMEOUT = 1.0
 CLOSED_TRANSPORT_ERRORS = (AttributeError, TypeError, RuntimeError, AssertionError)
 """Exceptions that the client library raises when it writes to a transport that was closed, or that
 does not exist yet."""
+
+TASK_METHODS = ("_read_loop", "_flusher", "_ping_interval", "_attempt_reconnect")
+"""Coroutine functions of the library's client that it runs in tasks of their own."""
 
 _T = TypeVar("_T")
 _closing: set[asyncio.Task[None]] = set()
@@ -87,6 +93,32 @@ def has_dead_task(client: Any) -> bool:
     return any(task is not None and task.done() for task in tasks)
 
 
+def recording_tasks(client_class: type) -> type:
+    """Return a class of clients whose attribute ``tasks`` is the set of their running tasks.
+
+    The library keeps one task of each kind. While it reconnects it may start another one, and then
+    the earlier one would never end.
+    """
+
+    def recorded(method: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+        async def run(self: Any) -> None:
+            task = asyncio.current_task()
+            self.tasks.add(task)
+            try:
+                await method(self)
+            finally:
+                self.tasks.discard(task)
+
+        return run
+
+    def init(self: Any) -> None:
+        client_class.__init__(self)  # type: ignore[misc]
+        self.tasks = set()
+
+    methods = {name: recorded(getattr(client_class, name)) for name in TASK_METHODS}
+    return type("Client", (client_class,), {"__init__": init, **methods})
+
+
 async def close(client: Any) -> None:
     """Close a client in any state, within seconds; closing continues if this is cancelled."""
     closing = keep(_closing, _close(client))
@@ -102,21 +134,25 @@ def abort(client: Any) -> None:
 
 
 async def _close(client: Any) -> None:
+    """Close a client and end its tasks, including those that `close` leaves behind or starts.
+
+    Only an event loop that ends cancels this, and then waits until it is done.
+    """
     has_given_up(client)  # retrieves the exception: asyncio would log it otherwise
     closing = asyncio.ensure_future(client.close())
-    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT)
     if not closing.done():  # the peer accepts no data, and the library waits for it
         abort(client)
-        await cancel_and_wait({closing})
+    while left := {task for task in (closing, *_tasks_of(client)) if not task.done()}:
+        with contextlib.suppress(asyncio.CancelledError):
+            await cancel_and_wait(left)
     failure = None if closing.cancelled() else closing.exception()
-    await cancel_and_wait(_tasks_of(client))  # a failed `close` leaves tasks behind
     if failure is not None and not is_client_error(failure):
         raise failure
 
 
 def _tasks_of(client: Any) -> set[asyncio.Task[Any]]:
-    names = ("reading", "flusher", "ping_interval", "reconnection")
-    tasks = [getattr(client, f"_{name}_task", None) for name in names]
     subscriptions = getattr(client, "_subs", {}).values()
-    tasks += [getattr(one, "_wait_for_msgs_task", None) for one in subscriptions]
-    return {task for task in tasks if task is not None and not task.done()}
+    tasks = {getattr(one, "_wait_for_msgs_task", None) for one in subscriptions}
+    return {*client.tasks, *tasks} - {None}

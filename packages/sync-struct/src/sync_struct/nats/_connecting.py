@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pyon.asyncio_tasks import settle_error
 
 from sync_struct.gateway import without_secrets
-from sync_struct.nats._client import close
+from sync_struct.nats._client import close, recording_tasks
 from sync_struct.nats._jetstream import JetStream, JetStreamError
 from sync_struct.nats._together import cancel_and_wait
 
@@ -62,11 +62,12 @@ class Address(str):
 
 def _make_client() -> Any:
     try:
-        return importlib.import_module("nats.aio.client").Client()
+        library = importlib.import_module("nats.aio.client")
     except ImportError:
         raise ImportError(
             "NATS needs nats-py: pip install nats-py, or the extra [nats]", name="nats"
         ) from None
+    return recording_tasks(library.Client)()
 
 
 def split(address: str) -> tuple[list[str], dict[str, Any]]:
