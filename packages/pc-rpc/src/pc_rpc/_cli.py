@@ -268,7 +268,7 @@ def _web(options: argparse.Namespace) -> None:
 
         from pc_rpc.web._commands import web
     except ImportError as error:
-        raise UsageError(f"{error}; for a page: the extra [web] of pyon and pc-rpc") from error
+        raise UsageError(f"{error}; install the extra [web] of pyon and of pc-rpc") from error
     from pyon import asyncio_signals
 
     with files_of("the files of the page"):
