@@ -156,6 +156,17 @@ async def test_bound_addresses_are_checked_before_the_first_answer(site, bind):
             raise AssertionError("served")
 
 
+async def test_an_address_of_a_page_that_cannot_be_bound_is_named(site):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {port}: .*already"):
+            async with serving(site, Door(port=port)):
+                pass
+    with pytest.raises(socket.gaierror, match=r"no\.such\.host\.invalid port 0: "):
+        async with serving(site, Door("no.such.host.invalid")):
+            pass
+
+
 def test_a_short_token_is_refused():
     with pytest.raises(ValueError, match="16 characters"):
         Door(token="secret")

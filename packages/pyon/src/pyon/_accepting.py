@@ -18,7 +18,7 @@ from typing import Any
 from pyon import forks, tcp
 from pyon.asyncio_tasks import end, keep
 
-__all__ = ["Acceptor", "bind"]
+__all__ = ["Acceptor", "bind", "cannot_listen"]
 
 _logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ async def _bind_once(host: str | Sequence[str] | None, port: int) -> list[socket
     try:
         server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
     except OSError as error:
-        raise _cannot_listen(error, host, port) from error
+        raise cannot_listen(error, host, port) from error
     try:
         sockets = [sock.dup() for sock in server.sockets]
     finally:
@@ -95,7 +95,7 @@ async def _bind_once(host: str | Sequence[str] | None, port: int) -> list[socket
     return sockets
 
 
-def _cannot_listen(error: OSError, host: str | Sequence[str] | None, port: int) -> OSError:
+def cannot_listen(error: OSError, host: str | Sequence[str] | None, port: int) -> OSError:
     """Return an error of the same class and number that names the address, with a hint."""
     hosts = [host or "all interfaces"] if host is None or isinstance(host, str) else host
     number, reason = error.errno, error.strerror or str(error)

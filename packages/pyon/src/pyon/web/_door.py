@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyon._accepting import cannot_listen
 from pyon.web._access import SHORTEST_TOKEN, is_loopback
 
 if TYPE_CHECKING:
@@ -96,6 +97,13 @@ def bind_sockets(door: Door) -> list[socket.socket]:
     ValueError
         Other machines could connect without a token or without TLS.
     """
+    try:
+        return _bind_all(door)
+    except OSError as error:
+        raise cannot_listen(error, door.bind, door.port) from error
+
+
+def _bind_all(door: Door) -> list[socket.socket]:
     found = socket.getaddrinfo(
         door.bind or None, door.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
