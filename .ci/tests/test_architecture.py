@@ -81,3 +81,11 @@ def test_a_package_has_few_layers(package):
 
     layers = {module: layer(module) for module in graph}  # RecursionError for a circle of imports
     assert max(layers.values()) <= MOST_LAYERS[package], layers
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_loggers_have_public_names(package):
+    for path in (PACKAGES[package] / "src").rglob("*.py"):
+        for name in re.findall(r"getLogger\((\S+)\)", path.read_text(encoding="utf-8")):
+            private = path.name.startswith("_") if name == "__name__" else "._" in name
+            assert not private, f"{path}: {name}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -20,6 +21,15 @@ from sync_struct._cli import main
 from sync_struct._reaching import Place, _named
 
 COMMAND = [sys.executable, "-m", "sync_struct._cli"]
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """Restore the level of the package's logger, which a command that runs here changes."""
+    logger = logging.getLogger("sync_struct")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 def run(*arguments):
@@ -474,6 +484,25 @@ def test_what_is_not_a_port_is_refused(capsys, arguments, port):
         main(arguments.replace("PORT", port).split())
     assert ended.value.code == 2
     assert f"expected a TCP port, 0 to 65535, got '{port}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "nan", "fast"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "log 127.0.0.1 3250 lab lab.log --rate NUMBER",
+        "log 127.0.0.1 3250 lab lab.log --rotate-size NUMBER",
+        "log 127.0.0.1 3250 lab lab.log --rotate-every NUMBER",
+        "replay lab.log --publish --speed NUMBER",
+    ],
+)
+def test_rates_sizes_and_times_are_above_zero(capsys, arguments, number):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.replace("NUMBER", number).split())
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "expected a number above zero" in told
+    assert f"got '{number}'" in told
 
 
 def test_the_place_of_an_error_in_a_file_is_shown_with_a_caret(tmp_path):

@@ -199,7 +199,7 @@ class ReconnectingClient:
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
-            keep(self.tasks, asyncio.sleep(3600))
+            keep(self.tasks, asyncio.Event().wait())
             self.started += self.tasks
 
 

@@ -1,7 +1,9 @@
 import copy
 import operator
 import pickle
+import sys
 import threading
+import types
 
 import numpy as np
 import pyon
@@ -581,3 +583,11 @@ def test_an_operator_that_changes_arrays_is_refused_where_there_is_none():
     with pytest.raises(TypeError, match="&="):
         n["d"] &= {}
     assert mods == []
+
+
+def test_a_change_while_another_thread_imports_numpy(monkeypatch):
+    n = Notifier({"points": []})
+    monkeypatch.setitem(sys.modules, "numpy", types.ModuleType("numpy"))  # nothing is in it yet
+    n["points"].append(("a", (1, [2])))
+    monkeypatch.undo()
+    assert n.read == {"points": [("a", (1, [2]))]}

@@ -20,7 +20,7 @@ from pyon.asyncio_tasks import end, keep
 
 __all__ = ["Acceptor", "bind", "cannot_listen"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("pyon.asyncio_server")
 
 PORT_ATTEMPTS = 10
 """Attempts to find one port that is free on all addresses, when the system chooses the port."""

@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 
 __all__ = ["Callbacks", "is_awaitable"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("sync_struct")
 
 
 class Callbacks:

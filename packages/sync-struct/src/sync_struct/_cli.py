@@ -103,7 +103,7 @@ def _add_reading(add: _Add) -> None:
     command = add("log", log, "Record every step in a file, with its time; reconnect for ever.")
     _add_source(command, with_file=True)
     command.add_argument(
-        "--rate", type=float, help="maximum steps per second; the last step is always recorded"
+        "--rate", type=_positive, help="maximum steps per second; the last step is always recorded"
     )
     command.add_argument(
         "--rotate-size", type=_size, metavar="SIZE", help="begin a new file at this size: 100M"
@@ -257,11 +257,18 @@ def _time(text: str) -> datetime.datetime:
     return time if time.tzinfo is not None else time.astimezone()
 
 
-def _speed(text: str) -> float:
-    speed = float(text)
-    if not speed > 0:
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number > 0:
         raise argparse.ArgumentTypeError(f"expected a number above zero, got {text!r}")
-    return speed if speed < math.inf else 1e9
+    return number
+
+
+def _speed(text: str) -> float:
+    return min(_positive(text), 1e9)
 
 
 def _size(text: str) -> int:

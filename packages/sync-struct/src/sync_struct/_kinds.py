@@ -44,14 +44,17 @@ def is_container(value: Any) -> bool:
 
 def is_array(value: Any) -> bool:
     """Return whether `value` is a numpy array, without importing numpy."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
+    return isinstance(value, _numpy_type("ndarray"))
 
 
 def is_record(value: Any) -> bool:
     """Return whether `value` is a record: a view of one element of a structured array."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.void) and value.dtype.names is not None
+    return isinstance(value, _numpy_type("void")) and value.dtype.names is not None
+
+
+def _numpy_type(name: str) -> Any:
+    """Return a type of numpy; no type while numpy is not imported, or is just being imported."""
+    return getattr(sys.modules.get("numpy"), name, ())
 
 
 def is_grown(value: Any, older: Any) -> bool:

@@ -25,7 +25,7 @@ from sync_struct._errors import SubscriptionLost
 
 __all__ = ["LoopThread"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("sync_struct")
 
 _T = TypeVar("_T")
 

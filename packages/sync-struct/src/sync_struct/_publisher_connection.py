@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PublisherConnection", "Unidentified"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("sync_struct")
 
 BANNER_TIMEOUT = 10.0
 """Seconds that a client may take to send its banner; it is one line, sent at once."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_WAIT", "Limits", "Place", "Reaching"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("sync_struct")
 
 FIRST_WAIT = 0.1
 """Seconds before the first attempt to reconnect: a restart of a publisher takes about that long."""

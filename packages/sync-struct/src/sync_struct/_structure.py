@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Structure"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("sync_struct")
 
 _Listener = Callable[["Mod"], object]
 _Sink = Callable[[list["Change"]], None]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Callback", "State", "Subscription"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("sync_struct")
 
 State = Literal["connecting", "live", "absent", "stale", "closed"]
 Callback = Callable[[Any], Any]

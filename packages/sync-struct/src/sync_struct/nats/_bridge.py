@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bridging_in", "bridging_out", "serve_subscriber"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("sync_struct")
 
 INTERVAL = 2.0
 """Seconds between beacons: a replica is stale within three of them if the publisher has failed."""
