@@ -8,13 +8,15 @@ import pytest
 from fire_and_forget import FFProxy
 
 PROLOGUE = """
-import sys, threading
+import sys, threading, time
 import fire_and_forget
 from fire_and_forget import FFProxy
 
 def slow(text):
     started.set()
     may_end.wait()
+    for _ in range(1000):
+        time.sleep(0)  # the main thread goes on, unless it waits for the call
     sys.stdout.write(text)
 
 def stuck():
