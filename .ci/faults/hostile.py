@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-# Before the clients start: `sync_struct._kinds` fails while another thread imports numpy.
-import numpy  # noqa: F401
 from pc_rpc import AsyncioClient, Client, RpcError
 from sync_struct import Subscriber, SyncStructError, mirror
 
