@@ -210,7 +210,7 @@ def crowd(pipe, ports, count):
 
 
 def fanout(_):
-    """Cost of subscribers behind three bridges for the publisher."""
+    """Cost of subscribers behind bridges: for the publisher, and for the bridges."""
     engine = Engine()
     publisher = Far(publish, ["d"], 100_000)
     port = publisher.pipe.recv()
@@ -221,21 +221,25 @@ def fanout(_):
         bridges.append(process)
         ports.append(served)
     time.sleep(3)
-    for count in (1, 100, 3000):
-        far = Far(crowd, ports, count)
+    for count, behind, rate in CROWDS:
+        far = Far(crowd, ports[:behind], count)
         far.pipe.recv()
         time.sleep(2)
-        before, others = cpu(publisher.process), [cpu(process) for process in bridges]
-        publisher.ask("single_steps", "d", 50, 10.0)
-        used = (cpu(publisher.process) - before) / 10
-        theirs = sum(map(cpu, bridges)) - sum(others)
+        before, others = cpu(publisher.process), sum(map(cpu, bridges))
+        publisher.ask("single_steps", "d", rate, 10.0)
+        used, theirs = cpu(publisher.process) - before, sum(map(cpu, bridges)) - others
+        what = f"{count} subscribers of {behind} bridges, {rate} steps a second"
         show(
-            f"{count} subscribers, 50 steps a second: the publisher",
-            f"{100 * used:.1f} % of a core, {memory(publisher.process):.0f} MiB",
+            f"{what}: publisher",
+            f"{10 * used:.1f} % of a core, {memory(publisher.process):.0f} MiB",
         )
-        show(f"{count} subscribers: the three bridges", f"{10 * theirs:.1f} % of a core together")
+        show(f"{what}: bridges", f"{10 * theirs:.1f} % of a core together")
         far.close()
     _close(engine, [out, *bridges], publisher)
+
+
+CROWDS = ((1, 3, 50), (100, 3, 50), (3000, 3, 50), (2000, 1, 50), (2000, 1, 500))
+"""Subscribers, bridges that serve them, and steps per second."""
 
 
 def joiners(pipe, address, count, whole):
