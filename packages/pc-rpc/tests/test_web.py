@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import signal
+import socket
 import struct
 import sys
 
@@ -322,6 +323,17 @@ async def test_the_command_says_where_the_panel_is_and_ends_with_a_signal():
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_the_command_names_an_address_that_it_cannot_listen_on():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        process = await command("127.0.0.1", "1", "--port", str(port))
+        _, err = await process.communicate()
+    assert process.returncode == 2  # a mistake of the command line, as with `serve`
+    assert f"cannot listen on 127.0.0.1 port {port}".encode() in err
 
 
 async def test_the_command_refuses_to_serve_other_machines_without_tls():

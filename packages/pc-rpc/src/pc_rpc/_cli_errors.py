@@ -88,7 +88,7 @@ def _explanation(error: Exception) -> tuple[int, str]:
 
 @contextmanager
 def files_of(what: str) -> Iterator[None]:
-    """Turn an `OSError` of the block, about local files, into a `UsageError`."""
+    """Turn an `OSError` of the block, about local files or addresses, into a `UsageError`."""
     try:
         yield
     except OSError as error:
