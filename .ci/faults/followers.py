@@ -150,10 +150,15 @@ class Mirrored:
     async def run(self, port: int) -> None:
         """Follow the publisher at a port."""
         while self.mirror is None:
+            making = asyncio.ensure_future(asyncio.to_thread(mirror, HOST, port, "d", self._read))
             try:
-                self.mirror = await asyncio.to_thread(mirror, HOST, port, "d", self._read)
+                self.mirror = await asyncio.shield(making)
             except OSError:
                 await asyncio.sleep(0.02)
+            except asyncio.CancelledError:
+                with contextlib.suppress(OSError):
+                    (await making).close()
+                raise
         try:
             await asyncio.get_running_loop().create_future()
         finally:
