@@ -28,6 +28,7 @@ from pc_rpc import (
     _schedule,
     _session,
 )
+from pyon import asyncio_connection
 
 pytestmark = pytest.mark.usefixtures("either_road")
 
@@ -464,7 +465,9 @@ def test_a_script_that_pipes_requests_in_and_half_closes_gets_its_replies(serve,
     assert all(b"ok" in reply for reply in replies)
 
 
-def test_a_client_that_half_closed_is_not_kept_for_ever(serve, monkeypatch):
+@pytest.mark.parametrize("turn", [asyncio_connection.TURN, -1.0])  # below 0: one message a turn
+def test_a_client_that_half_closed_is_not_kept_for_ever(serve, monkeypatch, turn):
+    monkeypatch.setattr(asyncio_connection, "TURN", turn)
     monkeypatch.setattr(_session, "FAREWELL_TIMEOUT", 0.05)
     driver = Gated()
     thread = serve({"main": driver})

@@ -142,6 +142,23 @@ async def test_a_server_that_lets_others_have_their_turn_reads_no_more_meanwhile
     assert most < 2**20
 
 
+@pytest.mark.parametrize("turn", [60.0, -1.0])
+async def test_the_end_of_a_peer_is_noticed_while_reading_is_paused(pair, monkeypatch, turn):
+    monkeypatch.setattr("pyon.asyncio_connection.TURN", turn)
+    ours, theirs = pair
+    ended = asyncio.Event()
+
+    def message_received(message):
+        if message.line == b"pause":
+            theirs.pause_reading()
+
+    monkeypatch.setattr(theirs, "message_received", message_received)
+    monkeypatch.setattr(theirs, "eof_received", ended.set)
+    ours.send_now(b"message\npause\n")
+    ours.close()
+    await ended.wait()
+
+
 async def test_what_is_sent_now_is_written_in_this_turn_and_behind_what_is_queued(
     pair, monkeypatch
 ):

@@ -364,7 +364,20 @@ class Connection(asyncio.BufferedProtocol):
         if not self._pauses & _BY_TURN:
             self._pauses |= _BY_TURN
             self.transport.pause_reading()
-            self._loop.call_soon(self._resume, _BY_TURN)
+            self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._resume(_BY_TURN)
+        if self._pauses:
+            self._watch_peer()
+
+    def _watch_peer(self) -> None:
+        """Read from the socket, even if the owner has paused: the peer's end must be noticed.
+
+        The first bytes that arrive during a pause stop this: see `take_in`.
+        """
+        if self._state is _OPEN and not self._eof:
+            self.transport.resume_reading()
 
     def _continue_reading(self) -> None:
         if self._pauses or self._state is not _OPEN:
