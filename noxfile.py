@@ -238,7 +238,7 @@ def repository(session: nox.Session) -> None:
         *RELEASE_NEEDS,
         XDIST,
     )
-    session.run("pytest", ".ci/tests", *session.posargs)
+    session.run("pytest", *ON_ALL_CORES, ".ci/tests", *session.posargs)
 
 
 @nox.session

@@ -95,6 +95,7 @@ def test_each_entry_matches_the_code_and_the_tests():
     assert {mutant.package for mutant in mutants} == packages
 
 
+@pytest.mark.timeout(400)
 def test_a_mutant_is_killed_by_a_failing_test_and_survives_otherwise(root):
     done, results = run(root, KILLED + ELSEWHERE + SURVIVES + ALLOWED)
     assert (done.returncode, done.stderr) == (1, ""), done.stdout + done.stderr
