@@ -467,6 +467,14 @@ def test_without_arguments_the_commands_are_listed():
     assert "Publish the structure in a PYON file." in done.stderr
 
 
+def refused(capsys, arguments):
+    """Return what is told of a command line that is refused."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split())
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
 @pytest.mark.parametrize("port", ["70000", "-1", "abc"])
 @pytest.mark.parametrize(
     "arguments",
@@ -480,10 +488,8 @@ def test_without_arguments_the_commands_are_listed():
     ],
 )
 def test_what_is_not_a_port_is_refused(capsys, arguments, port):
-    with pytest.raises(SystemExit) as ended:
-        main(arguments.replace("PORT", port).split())
-    assert ended.value.code == 2
-    assert f"expected a TCP port, 0 to 65535, got '{port}'" in capsys.readouterr().err
+    told = refused(capsys, arguments.replace("PORT", port))
+    assert f"expected a TCP port, 0 to 65535, got '{port}'" in told
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "nan", "fast"])
@@ -497,10 +503,7 @@ def test_what_is_not_a_port_is_refused(capsys, arguments, port):
     ],
 )
 def test_rates_sizes_and_times_are_above_zero(capsys, arguments, number):
-    with pytest.raises(SystemExit) as ended:
-        main(arguments.replace("NUMBER", number).split())
-    assert ended.value.code == 2
-    told = capsys.readouterr().err
+    told = refused(capsys, arguments.replace("NUMBER", number))
     assert "expected a number above zero" in told
     assert f"got '{number}'" in told
 
